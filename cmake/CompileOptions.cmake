@@ -1,0 +1,36 @@
+# What every translation unit of ours is compiled with.
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(xcomposer_options INTERFACE)
+target_compile_options(xcomposer_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Werror>)
+# -ffp-contract=off: the compiler must not fuse products and sums on its own, or the same expression
+# would round differently from one processor to the next. Kernels ask for FMA by name.
+target_compile_options(xcomposer_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+find_package(Threads REQUIRED)
+target_link_libraries(xcomposer_options INTERFACE Threads::Threads)
+
+if(XCOMPOSER_SANITIZE)
+  target_compile_options(xcomposer_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${XCOMPOSER_SANITIZE} -fno-omit-frame-pointer>)
+  if(XCOMPOSER_SANITIZE MATCHES "undefined")
+    target_compile_options(xcomposer_options INTERFACE
+      $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
+  endif()
+  target_link_options(xcomposer_options INTERFACE -fsanitize=${XCOMPOSER_SANITIZE})
+endif()
