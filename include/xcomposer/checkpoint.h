@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "xcomposer/export.h"
+
+namespace xcomposer {
+
+struct TensorInfo {
+  std::string name;
+  std::string dtype;  ///< safetensors spelling: BF16, F16, F32, ...
+  std::vector<int64_t> shape;
+  std::string file;
+  int64_t bytes = 0;
+};
+
+struct CheckpointFile {
+  std::string name;
+  std::string format;  ///< "safetensors" or "torch zip"
+  int64_t bytes = 0;
+};
+
+/// What a checkpoint folder holds, read from headers only.
+struct CheckpointReport {
+  std::string path;
+  std::string kind;  ///< empty where it could not be told
+  int64_t layers = 0;
+  int64_t hidden = 0;
+  int64_t vocab = 0;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  std::vector<CheckpointFile> files;
+  std::vector<TensorInfo> tensors;
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+  std::vector<std::string> mismatched;  ///< name, found and expected shape
+  bool ok() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+};
+
+/// Reads headers and compares them with what config.json implies. `kind` overrides detection.
+/// Throws kConfig or kCheckpoint where a file cannot be parsed at all.
+XCOMPOSER_API CheckpointReport Inspect(const std::string& model, const std::string& kind = "");
+
+struct ConvertProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string tensor;
+};
+
+struct ConvertOptions {
+  int64_t max_shard_bytes = 5'000'000'000;
+  bool overwrite = false;
+  std::function<void(const ConvertProgress&)> progress;
+};
+
+struct ConvertSummary {
+  int64_t tensors = 0;
+  int64_t bytes = 0;
+  std::vector<std::string> files;
+};
+
+/// Writes the same checkpoint as sharded safetensors, bit for bit, with its config and tokenizer files.
+XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string& out_folder,
+                                     const ConvertOptions& options = {});
+
+}  // namespace xcomposer

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "xcomposer/export.h"
+
+namespace xcomposer {
+
+struct DeviceInfo {
+  std::string name;   ///< "cpu", "cuda:0"
+  std::string kind;   ///< "cpu" or "cuda"
+  std::string model;
+  int64_t memory = 0;  ///< bytes
+  int64_t free = 0;
+  int threads = 0;            ///< cpu: that this process may use
+  std::string instructions;   ///< cpu: the kernels in use; cuda: compute capability
+};
+
+struct MachineInfo {
+  std::string host;
+  std::vector<DeviceInfo> devices;
+  std::string cuda_driver;   ///< empty without one
+  std::string cuda_runtime;  ///< empty in a build without CUDA
+  std::string torch_version;
+  std::string build;  ///< what this build has: opencv, sentencepiece, cuda
+};
+
+/// What this machine has that the library could use.
+XCOMPOSER_API MachineInfo Machine();
+
+}  // namespace xcomposer

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "xcomposer/error.h"
+#include "xcomposer/export.h"
+#include "xcomposer/request.h"
+
+namespace xcomposer {
+
+/// How weights are kept. On the CPU arithmetic is always float32.
+enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
+
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string what;  ///< the tensor at hand
+};
+
+struct EngineOptions {
+  std::string model;  ///< checkpoint folder, or a Hugging Face repository id in the local cache
+  std::vector<std::string> devices = {"cpu"};
+  std::string device_map;  ///< "" or "auto": balanced; otherwise a Hugging Face device_map JSON file
+  StorageType dtype = StorageType::kAuto;
+  int threads = 0;          ///< 0: as many as this process may use
+  int64_t kv_tokens = 0;    ///< positions in the KV pool; 0: from the free memory
+  int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
+  int64_t max_image_pixels = 178956970;
+  std::string video_font;   ///< TrueType file for the frame labels of 2.5's videos
+  std::function<void(const LoadProgress&)> progress;
+};
+
+/// What was loaded.
+struct ModelInfo {
+  std::string path;
+  std::string kind;  ///< "2-7b", "2-vl-7b", "2-4khd-7b", "2.5-7b", "2-vl-1.8b"
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+  int64_t layers = 0;
+  int64_t hidden = 0;
+  int64_t vocab = 0;
+  double load_s = 0;
+  std::vector<Placement> placement;
+  bool has_tokenizer = false;
+};
+
+using RequestId = uint64_t;
+
+/// Something that happened to a request. Errors arrive here, not as exceptions of Await.
+struct Event {
+  enum class Type { kText, kDone, kError };
+  Type type = Type::kText;
+  RequestId id = 0;
+  std::string text;              ///< kText: whole UTF-8 characters that were added
+  std::optional<Result> result;  ///< kDone
+  std::optional<Error> error;    ///< kError
+};
+
+/// An intermediate tensor of one request; row-major. float32, or uint8 where `bytes` is filled.
+struct TraceTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+  std::vector<uint8_t> bytes;
+};
+
+struct TraceOptions {
+  bool forward_only = false;       ///< the prompt once, no generation; adds prefill_logits
+  std::vector<std::string> taps;   ///< names to keep; empty: all
+};
+
+using TextCallback = std::function<void(const std::string& text)>;
+using EventCallback = std::function<void(const Event&)>;
+using TraceCallback = std::function<void(TraceTensor&&)>;
+
+/// A loaded model that answers requests, several at once.
+///
+/// Thread-safety: every method may be called from any thread at any time; callbacks come from the engine's
+/// own thread and must not call Generate or Await. The model is const after Load; nothing of one request
+/// is left for the next, except cached picture features, which change no result.
+class XCOMPOSER_API Engine {
+ public:
+  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity.
+  static Engine Load(const EngineOptions& options);
+
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();  ///< cancels what is still running
+
+  const ModelInfo& info() const;
+
+  /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
+  /// Throws kRequest, kImage, kPrompt, kTokenizer or kCapacity at once. With a callback, events go there
+  /// and Await must not be used.
+  RequestId Submit(const Request& request, EventCallback callback = {});
+
+  /// The next event of the request, or nothing when `timeout` passes first. After kDone or kError the id is
+  /// forgotten; an unknown id is a kRequest error.
+  std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout);
+
+  /// Ends the request with FinishReason::kCancelled and what it has so far. Unknown ids are ignored.
+  void Cancel(RequestId id);
+
+  /// One request from start to end; `on_text` receives the answer as it grows. Throws its error.
+  Result Generate(const Request& request, const TextCallback& on_text = {});
+
+  /// One request with its intermediate tensors, named as the command line's `trace` names them.
+  Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor);
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace xcomposer
