@@ -18,30 +18,30 @@ struct SessionOptions {
 
 /// A conversation of several turns. Pictures shown earlier stay part of it and are not encoded again.
 ///
-/// Thread-safety: one thread at a time; several sessions may share an engine.
+/// Thread-safety: one thread at a time, except Interrupt; several sessions may share an engine.
 class XCOMPOSER_API Session {
  public:
+  /// The engine must outlive the session.
   explicit Session(Engine& engine, SessionOptions options = {});
+  Session(Session&&) noexcept;
+  ~Session();
 
   /// Asks the next question, with new pictures placed at its marks <ImageHere> or, without marks, first.
   /// A turn that fails or is cancelled with no text is not kept.
   Result Ask(const std::string& query, std::vector<ImageSource> images = {},
              const TextCallback& on_text = {});
 
-  /// Ends the running answer; may be called from any thread (a signal handler's watcher, say).
+  /// Ends the running answer, if there is one; may be called from any thread, but not from a signal handler.
   void Interrupt();
 
   /// Forgets all turns and pictures.
   void Reset();
 
-  const std::vector<Turn>& history() const { return history_; }
+  const std::vector<Turn>& history() const;
 
  private:
-  Engine& engine_;
-  SessionOptions options_;
-  std::vector<Turn> history_;
-  std::vector<ImageSource> images_;
-  std::shared_ptr<struct SessionState> state_;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace xcomposer

@@ -1,0 +1,122 @@
+#include "xcomposer/session.h"
+
+#include <atomic>
+#include <utility>
+
+namespace xcomposer {
+namespace {
+
+constexpr char kImageMark[] = "<ImageHere>";
+constexpr std::chrono::hours kWait{1};
+
+int64_t CountMarks(const std::string& text) {
+  int64_t count = 0;
+  for (size_t at = text.find(kImageMark); at != std::string::npos;
+       at = text.find(kImageMark, at + sizeof(kImageMark) - 1)) {
+    ++count;
+  }
+  return count;
+}
+
+// The marks are written into the turn itself: later turns number pictures over the whole history.
+std::string WithMarks(std::string query, size_t pictures) {
+  std::string marks;
+  for (auto count = CountMarks(query); count < static_cast<int64_t>(pictures); ++count) {
+    marks += kImageMark;
+  }
+  return marks + std::move(query);
+}
+
+}  // namespace
+
+class Session::Impl {
+ public:
+  Impl(Engine& engine, SessionOptions options) : engine_(engine), options_(std::move(options)) {}
+
+  Result Ask(const std::string& query, std::vector<ImageSource> images, const TextCallback& on_text) {
+    Turn turn{WithMarks(query, images.size()), ""};
+    const size_t known = images_.size();
+    images_.insert(images_.end(), std::make_move_iterator(images.begin()),
+                   std::make_move_iterator(images.end()));
+    try {
+      Result result = Run(MakeRequest(turn.query), on_text);
+      if (result.finish_reason != FinishReason::kCancelled || !result.text.empty()) {
+        turn.answer = result.text;
+        history_.push_back(std::move(turn));
+      } else {
+        images_.resize(known, ImageSource());
+      }
+      return result;
+    } catch (...) {
+      images_.resize(known, ImageSource());
+      throw;
+    }
+  }
+
+  void Interrupt() {
+    if (const RequestId id = running_.load(); id != 0) engine_.Cancel(id);
+  }
+
+  void Reset() {
+    history_.clear();
+    images_.clear();
+  }
+
+  const std::vector<Turn>& history() const { return history_; }
+
+ private:
+  Request MakeRequest(const std::string& query) const {
+    Request request;
+    request.query = query;
+    request.history = history_;
+    if (!images_.empty()) request.images = images_;
+    request.meta_instruction = options_.meta_instruction;
+    request.hd_num = options_.hd_num;
+    request.generation = options_.generation;
+    request.specials = options_.specials;
+    return request;
+  }
+
+  Result Run(const Request& request, const TextCallback& on_text) {
+    const RequestId id = engine_.Submit(request);
+    running_.store(id);
+    struct Finished {
+      std::atomic<RequestId>& running;
+      ~Finished() { running.store(0); }
+    } finished{running_};
+    for (;;) {
+      std::optional<Event> event = engine_.Await(id, kWait);
+      if (!event) continue;
+      switch (event->type) {
+        case Event::Type::kText:
+          if (on_text) on_text(event->text);
+          break;
+        case Event::Type::kError:
+          throw *event->error;
+        case Event::Type::kDone:
+          return *std::move(event->result);
+      }
+    }
+  }
+
+  Engine& engine_;
+  SessionOptions options_;
+  std::vector<Turn> history_;
+  std::vector<ImageSource> images_;
+  std::atomic<RequestId> running_{0};  // 0: none
+};
+
+Session::Session(Engine& engine, SessionOptions options)
+    : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
+Session::Session(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result Session::Ask(const std::string& query, std::vector<ImageSource> images,
+                    const TextCallback& on_text) {
+  return impl_->Ask(query, std::move(images), on_text);
+}
+void Session::Interrupt() { impl_->Interrupt(); }
+void Session::Reset() { impl_->Reset(); }
+const std::vector<Turn>& Session::history() const { return impl_->history(); }
+
+}  // namespace xcomposer
