@@ -7,6 +7,7 @@
 #include "xcomposer/engine.h"
 #include "xcomposer/error.h"
 #include "xcomposer/image.h"
+#include "xcomposer/log.h"
 #include "xcomposer/request.h"
 #include "xcomposer/session.h"
 #include "xcomposer/tokenizer.h"

@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "xcomposer/log.h"
+
 namespace xcomposer::log {
 namespace {
 
@@ -57,3 +59,9 @@ Level ParseLevel(const std::string& name) {
 void Write(Level level, const std::string& message) { Logger().log(ToSpdlog(level), message); }
 
 }  // namespace xcomposer::log
+
+namespace xcomposer {
+
+void SetLogLevel(const std::string& name) { log::SetLevel(log::ParseLevel(name)); }
+
+}  // namespace xcomposer
