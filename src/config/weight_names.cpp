@@ -1,0 +1,187 @@
+#include "config/weight_names.h"
+
+#include <set>
+
+#include "base/check.h"
+
+namespace xcomposer {
+namespace {
+
+using Shape = std::vector<int64_t>;
+
+class Table {
+ public:
+  explicit Table(const ModelConfig& config) : config_(config) {}
+
+  std::vector<WeightSpec> Build() {
+    const int64_t hidden = config_.hidden_size;
+    const VisionConfig& vision = config_.vision;
+    At(Part::kVit);
+    Vit("vit.vision_tower.vision_model.");
+    At(Part::kVisionProj);
+    Affine("vision_proj.0", hidden, vision.merged_width());
+    Affine("vision_proj.2", hidden, hidden);
+    if (vision.tiled) {
+      At(Part::kSeparators);
+      Add("plora_glb_GN", {1, 1, vision.merged_width()});
+      Add("plora_sub_GN", {1, 1, 1, vision.merged_width()});
+    }
+    At(Part::kTokEmbeddings);
+    Add("model.tok_embeddings.weight", {config_.vocab_size, hidden});
+    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+      At(Part::kLayer, layer);
+      Layer(StrCat("model.layers.", layer, "."));
+    }
+    At(Part::kNorm);
+    Add("model.norm.weight", {hidden});
+    At(Part::kOutput);
+    Add("output.weight", {config_.vocab_size, hidden});
+    return std::move(specs_);
+  }
+
+ private:
+  void At(Part part, int64_t layer = -1) {
+    part_ = part;
+    layer_ = layer;
+  }
+
+  void Add(const std::string& name, Shape shape) {
+    specs_.push_back({name, std::move(shape), part_, layer_});
+  }
+
+  void Affine(const std::string& name, int64_t out, int64_t in) {
+    Add(name + ".weight", {out, in});
+    Add(name + ".bias", {out});
+  }
+
+  void LayerNorm(const std::string& name) {
+    Add(name + ".weight", {config_.vision.hidden_size});
+    Add(name + ".bias", {config_.vision.hidden_size});
+  }
+
+  void Vit(const std::string& model) {
+    const VisionConfig& vision = config_.vision;
+    const int64_t width = vision.hidden_size;
+    Add(model + "embeddings.class_embedding", {width});
+    Add(model + "embeddings.patch_embedding.weight", {width, 3, vision.patch, vision.patch});
+    Add(model + "embeddings.position_embedding.weight", {vision.patches() + 1, width});
+    LayerNorm(model + "pre_layrnorm");  // spelt so in CLIP
+    for (int64_t m = 0; m < vision.layers; ++m) {
+      const std::string layer = StrCat(model, "encoder.layers.", m, ".");
+      LayerNorm(layer + "layer_norm1");
+      for (const char* projection : {"q_proj", "k_proj", "v_proj", "out_proj"}) {
+        Affine(layer + "self_attn." + projection, width, width);
+      }
+      LayerNorm(layer + "layer_norm2");
+      Affine(layer + "mlp.fc1", vision.intermediate_size, width);
+      Affine(layer + "mlp.fc2", width, vision.intermediate_size);
+    }
+  }
+
+  void Layer(const std::string& layer) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t inner = config_.intermediate_size;
+    Add(layer + "attention_norm.weight", {hidden});
+    Linear(layer + "attention.wqkv", DecoderLinear::kWqkv, config_.wqkv_rows(), hidden);
+    Linear(layer + "attention.wo", DecoderLinear::kWo, hidden, hidden);
+    Add(layer + "ffn_norm.weight", {hidden});
+    Linear(layer + "feed_forward.w1", DecoderLinear::kW1, inner, hidden);
+    Linear(layer + "feed_forward.w3", DecoderLinear::kW3, inner, hidden);
+    Linear(layer + "feed_forward.w2", DecoderLinear::kW2, hidden, inner);
+  }
+
+  void Linear(const std::string& name, DecoderLinear linear, int64_t out, int64_t in) {
+    Add(name + ".weight", {out, in});
+    LowRank(name + ".Plora_", config_.plora_of(linear).rank, out, in);
+    if (config_.adapters.sft > 0) LowRank(name + ".lora_sft_", config_.adapters.sft, out, in);
+    if (config_.adapters.dpo > 0) LowRank(name + ".lora_dpo_", config_.adapters.dpo, out, in);
+    if (config_.adapters.web > 0) LowRank(name + ".lora_web_", config_.adapters.web, out, in);
+  }
+
+  void LowRank(const std::string& stem, int64_t rank, int64_t out, int64_t in) {
+    Add(stem + "A.weight", {rank, in});
+    Add(stem + "B.weight", {out, rank});
+  }
+
+  const ModelConfig& config_;
+  std::vector<WeightSpec> specs_;
+  Part part_ = Part::kVit;
+  int64_t layer_ = -1;
+};
+
+std::string Printed(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool IsFloatType(const std::string& dtype) {
+  return dtype == "BF16" || dtype == "F16" || dtype == "F32";
+}
+
+void Append(std::string& message, const char* title, const std::vector<std::string>& lines) {
+  if (lines.empty()) return;
+  message += StrCat("\n", lines.size(), " ", title, ":");
+  for (const std::string& line : lines) message += "\n  " + line;
+}
+
+}  // namespace
+
+std::vector<WeightSpec> WeightTable(const ModelConfig& config) { return Table(config).Build(); }
+
+bool IsIgnoredWeight(const std::string& name) {
+  const auto ends_with = [&](const std::string& end) {
+    return name.size() >= end.size() &&
+           name.compare(name.size() - end.size(), end.size(), end) == 0;
+  };
+  const std::string model = "vit.vision_tower.vision_model.";
+  return name == model + "embeddings.position_ids" || name == model + "post_layernorm.weight" ||
+         name == model + "post_layernorm.bias" ||
+         (name.rfind("model.layers.", 0) == 0 && ends_with(".attention.rotary_emb.inv_freq"));
+}
+
+WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders& headers) {
+  WeightDifferences differences;
+  std::set<std::string> known;
+  for (const WeightSpec& spec : WeightTable(config)) {
+    known.insert(spec.name);
+    const auto it = headers.find(spec.name);
+    if (it == headers.end()) {
+      differences.missing.push_back(spec.name);
+      continue;
+    }
+    const WeightHeader& found = it->second;
+    if (found.shape != spec.shape || !IsFloatType(found.dtype)) {
+      differences.mismatched.push_back(StrCat(spec.name, ": found ", found.dtype, " ",
+                                              Printed(found.shape), ", expected ",
+                                              Printed(spec.shape), " of BF16, F16 or F32"));
+    }
+  }
+  for (const auto& [name, header] : headers) {
+    if (known.count(name) == 0 && !IsIgnoredWeight(name)) differences.unexpected.push_back(name);
+  }
+  return differences;
+}
+
+void CheckWeights(const ModelConfig& config, const WeightHeaders& headers) {
+  const WeightDifferences differences = CompareWeights(config, headers);
+  if (differences.none()) return;
+  std::string message = StrCat("the tensors are not those that config.json implies for a ",
+                               ToString(config.kind), " with ", config.layers, " layers");
+  Append(message, "missing", differences.missing);
+  Append(message, "unexpected", differences.unexpected);
+  Append(message, "with another shape or type", differences.mismatched);
+  throw Error(ErrorKind::kCheckpoint, message);
+}
+
+int64_t ParameterCount(const ModelConfig& config) {
+  int64_t total = 0;
+  for (const WeightSpec& spec : WeightTable(config)) {
+    int64_t count = 1;
+    for (const int64_t extent : spec.shape) count *= extent;
+    total += count;
+  }
+  return total;
+}
+
+}  // namespace xcomposer

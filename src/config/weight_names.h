@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+
+/// The one table of weight names and shapes (model specification 2.1).
+namespace xcomposer {
+
+/// The part of the model a tensor belongs to; placement moves whole parts.
+enum class Part { kVit, kVisionProj, kSeparators, kTokEmbeddings, kLayer, kNorm, kOutput };
+
+struct WeightSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+  Part part = Part::kLayer;
+  int64_t layer = -1;  ///< of kLayer
+};
+
+/// Every tensor that a checkpoint with this configuration holds.
+std::vector<WeightSpec> WeightTable(const ModelConfig& config);
+
+/// Tensors that some re-saved files hold and no computation reads: post_layernorm, position ids,
+/// rotary buffers.
+bool IsIgnoredWeight(const std::string& name);
+
+/// What separates a checkpoint from the table; each list names tensors, the second and third with
+/// what was found and expected.
+struct WeightDifferences {
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+  std::vector<std::string> mismatched;
+  bool none() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+};
+
+WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders& headers);
+
+/// Throws one kCheckpoint error that lists all missing, unexpected and mismatched tensors.
+void CheckWeights(const ModelConfig& config, const WeightHeaders& headers);
+
+/// Sum over the table.
+int64_t ParameterCount(const ModelConfig& config);
+
+}  // namespace xcomposer
