@@ -1,0 +1,197 @@
+#include "ops/arguments.h"
+
+#include <string>
+
+#include "base/check.h"
+
+namespace xcomposer::ops {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+std::string Describe(const Tensor& t) {
+  return StrCat(t.scalar_type(), " ", t.sizes(), " with strides ", t.strides());
+}
+
+bool IsStored(const Tensor& t) {
+  return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16 ||
+         t.scalar_type() == at::kHalf;
+}
+
+void CheckActivation(const char* op, const char* name, const Tensor& t) {
+  Check(t.scalar_type() == at::kFloat && t.is_contiguous(), op, ": ", name,
+        " must be contiguous float32, found ", Describe(t));
+}
+
+/// A matrix of activations whose rows may lie apart.
+void CheckRows(const char* op, const char* name, const Tensor& t) {
+  Check(t.scalar_type() == at::kFloat && t.dim() == 2 && (t.stride(1) == 1 || t.size(1) <= 1), op,
+        ": ", name, " must be a float32 matrix with dense rows, found ", Describe(t));
+}
+
+void CheckWeight(const char* op, const char* name, const Tensor& t) {
+  Check(IsStored(t) && t.dim() == 2 && (t.stride(1) == 1 || t.size(1) <= 1), op, ": ", name,
+        " must be a bfloat16, float16 or float32 matrix with dense rows, found ", Describe(t));
+}
+
+void CheckVector(const char* op, const char* name, const Tensor& t, int64_t size) {
+  Check(IsStored(t) && t.dim() == 1 && t.size(0) == size && t.is_contiguous(), op, ": ", name,
+        " must be a dense bfloat16, float16 or float32 vector of ", size, ", found ", Describe(t));
+}
+
+void CheckInts(const char* op, const char* name, const Tensor& t, at::ScalarType type,
+               int64_t size) {
+  Check(t.scalar_type() == type && t.dim() == 1 && t.size(0) == size && t.is_contiguous(), op,
+        ": ", name, " must be a dense ", type, " vector of ", size, ", found ", Describe(t));
+}
+
+void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache) {
+  CheckActivation(op, "k_cache", k_cache);
+  CheckActivation(op, "v_cache", v_cache);
+  Check(k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes(), op,
+        ": the caches must be (blocks, block_size, kv_heads, head_dim) and equal, found ",
+        k_cache.sizes(), " and ", v_cache.sizes());
+  Check(k_cache.size(1) > 0 && k_cache.size(2) > 0 && k_cache.size(3) > 0, op,
+        ": the caches have an empty dimension: ", k_cache.sizes());
+}
+
+}  // namespace
+
+std::vector<int64_t> CheckLinear(const Tensor& x, const Tensor& weight,
+                                 const std::optional<Tensor>& bias) {
+  CheckActivation("linear", "x", x);
+  CheckWeight("linear", "weight", weight);
+  Check(x.dim() >= 1 && x.size(-1) == weight.size(1), "linear: x ", x.sizes(),
+        " does not fit the weight ", weight.sizes());
+  if (bias) CheckVector("linear", "bias", *bias, weight.size(0));
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  return shape;
+}
+
+void CheckLinearAddRows(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
+                        IntArrayRef spans) {
+  const char* op = "linear_add_rows_";
+  CheckRows(op, "y", y);
+  CheckRows(op, "x", x);
+  CheckWeight(op, "a", a);
+  CheckWeight(op, "b", b);
+  Check(y.size(0) == x.size(0) && x.size(1) == a.size(1) && a.size(0) == b.size(1) &&
+            y.size(1) == b.size(0),
+        op, ": shapes do not fit: y ", y.sizes(), ", x ", x.sizes(), ", a ", a.sizes(), ", b ",
+        b.sizes());
+  Check(spans.size() % 2 == 0, op, ": spans must come in pairs, found ", spans.size(), " numbers");
+  int64_t previous = 0;
+  for (size_t i = 0; i < spans.size(); i += 2) {
+    Check(previous <= spans[i] && spans[i] <= spans[i + 1] && spans[i + 1] <= y.size(0), op,
+          ": span [", spans[i], ", ", spans[i + 1], ") is out of order or outside of ", y.size(0),
+          " rows");
+    previous = spans[i + 1];
+  }
+}
+
+void CheckNorm(const char* op, const Tensor& x, const Tensor& weight,
+               const std::optional<Tensor>& bias) {
+  CheckActivation(op, "x", x);
+  Check(x.dim() >= 1, op, ": x must have at least one dimension");
+  CheckVector(op, "weight", weight, x.size(-1));
+  if (bias) CheckVector(op, "bias", *bias, x.size(-1));
+}
+
+void CheckElementwise(const char* op, const Tensor& x) { CheckActivation(op, "x", x); }
+
+void CheckSameShape(const char* op, const Tensor& y, const Tensor& x) {
+  CheckActivation(op, "the first argument", y);
+  CheckActivation(op, "the second argument", x);
+  Check(y.sizes() == x.sizes(), op, ": shapes differ: ", y.sizes(), " and ", x.sizes());
+}
+
+std::vector<int64_t> CheckEmbedding(const Tensor& ids, const Tensor& table) {
+  Check((ids.scalar_type() == at::kInt || ids.scalar_type() == at::kLong) && ids.dim() == 1 &&
+            ids.is_contiguous(),
+        "embedding: ids must be a dense vector of int32 or int64, found ", Describe(ids));
+  CheckWeight("embedding", "table", table);
+  return {ids.size(0), table.size(1)};
+}
+
+std::vector<int64_t> CheckRopeTable(const Tensor& bases, const Tensor& positions,
+                                    int64_t head_dim) {
+  CheckInts("rope_table", "bases", bases, at::kDouble, positions.size(0));
+  CheckInts("rope_table", "positions", positions, at::kLong, bases.size(0));
+  Check(head_dim > 0 && head_dim % 2 == 0, "rope_table: head_dim must be even and positive, found ",
+        head_dim);
+  return {positions.size(0), head_dim / 2};
+}
+
+HeadShape CheckRopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
+                      const Tensor& k_cache, const Tensor& v_cache, const Tensor& slots) {
+  const char* op = "rope_kv";
+  CheckRows(op, "qkv", qkv);
+  CheckCaches(op, k_cache, v_cache);
+  HeadShape shape{.rows = qkv.size(0),
+                  .heads = 0,
+                  .kv_heads = k_cache.size(2),
+                  .head_dim = k_cache.size(3)};
+  const int64_t blocks = qkv.size(1) / shape.head_dim;
+  const int64_t slots_per_group = blocks / shape.kv_heads;
+  Check(shape.head_dim % 2 == 0 && slots_per_group >= 3 &&
+            slots_per_group * shape.kv_heads * shape.head_dim == qkv.size(1),
+        op, ": qkv ", qkv.sizes(), " does not divide into ", shape.kv_heads,
+        " groups of query heads, key and value of ", shape.head_dim);
+  shape.heads = (slots_per_group - 2) * shape.kv_heads;
+  CheckActivation(op, "cos", cos);
+  CheckActivation(op, "sin", sin);
+  Check(cos.dim() == 2 && cos.size(0) == shape.rows && cos.size(1) == shape.head_dim / 2 &&
+            cos.sizes() == sin.sizes(),
+        op, ": cos and sin must be (", shape.rows, ", ", shape.head_dim / 2, "), found ",
+        cos.sizes(), " and ", sin.sizes());
+  CheckInts(op, "slots", slots, at::kLong, shape.rows);
+  return shape;
+}
+
+HeadShape CheckPagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                              const Tensor& first_rows, const Tensor& row_counts,
+                              const Tensor& positions, const Tensor& block_tables) {
+  const char* op = "paged_attention";
+  CheckActivation(op, "q", q);
+  CheckCaches(op, k_cache, v_cache);
+  Check(q.dim() == 3 && q.size(2) == k_cache.size(3) && q.size(1) % k_cache.size(2) == 0, op,
+        ": q ", q.sizes(), " does not fit the cache ", k_cache.sizes());
+  const int64_t sequences = first_rows.dim() == 1 ? first_rows.size(0) : 0;
+  CheckInts(op, "first_rows", first_rows, at::kInt, sequences);
+  CheckInts(op, "row_counts", row_counts, at::kInt, sequences);
+  CheckInts(op, "positions", positions, at::kInt, sequences);
+  Check(block_tables.scalar_type() == at::kInt && block_tables.dim() == 2 &&
+            block_tables.size(0) == sequences && block_tables.is_contiguous(),
+        op, ": block_tables must be a dense int32 matrix with ", sequences, " rows, found ",
+        Describe(block_tables));
+  return {.rows = q.size(0),
+          .heads = q.size(1),
+          .kv_heads = k_cache.size(2),
+          .head_dim = k_cache.size(3)};
+}
+
+void CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const char* op = "vision_attention";
+  CheckActivation(op, "q", q);
+  CheckActivation(op, "k", k);
+  CheckActivation(op, "v", v);
+  Check(q.dim() == 4 && q.sizes() == k.sizes() && q.sizes() == v.sizes() && q.size(3) > 0, op,
+        ": q, k and v must be equal (n, N, H, D), found ", q.sizes(), ", ", k.sizes(), ", ",
+        v.sizes());
+}
+
+void CheckCopyBlocks(const Tensor& cache, IntArrayRef source, IntArrayRef target) {
+  const char* op = "copy_blocks_";
+  CheckActivation(op, "cache", cache);
+  Check(cache.dim() >= 1 && source.size() == target.size(), op, ": ", source.size(),
+        " sources for ", target.size(), " targets");
+  for (size_t i = 0; i < source.size(); ++i) {
+    Check(source[i] >= 0 && source[i] < cache.size(0) && target[i] >= 0 &&
+              target[i] < cache.size(0),
+          op, ": copy of block ", source[i], " to ", target[i], " in a cache of ", cache.size(0));
+  }
+}
+
+}  // namespace xcomposer::ops

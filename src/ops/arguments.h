@@ -1,0 +1,46 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+/// What each op demands of its arguments, and the shape of what it returns: shared by every back end, so
+/// that a dry run over Meta tensors finds what a real run would find. All throw Error(kInternal).
+namespace xcomposer::ops {
+
+/// Returns the shape of the result.
+std::vector<int64_t> CheckLinear(const at::Tensor& x, const at::Tensor& weight,
+                                 const std::optional<at::Tensor>& bias);
+void CheckLinearAddRows(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a,
+                        const at::Tensor& b, at::IntArrayRef spans);
+/// For both norms; RmsNorm passes no bias.
+void CheckNorm(const char* op, const at::Tensor& x, const at::Tensor& weight,
+               const std::optional<at::Tensor>& bias);
+void CheckElementwise(const char* op, const at::Tensor& x);
+void CheckSameShape(const char* op, const at::Tensor& y, const at::Tensor& x);
+/// Returns the shape of the result.
+std::vector<int64_t> CheckEmbedding(const at::Tensor& ids, const at::Tensor& table);
+/// Returns the shape of either result.
+std::vector<int64_t> CheckRopeTable(const at::Tensor& bases, const at::Tensor& positions,
+                                    int64_t head_dim);
+
+/// Sizes of an attention layer, read off the arguments.
+struct HeadShape {
+  int64_t rows = 0;      ///< T
+  int64_t heads = 0;     ///< H
+  int64_t kv_heads = 0;  ///< G
+  int64_t head_dim = 0;  ///< D
+};
+
+HeadShape CheckRopeKv(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                      const at::Tensor& k_cache, const at::Tensor& v_cache,
+                      const at::Tensor& slots);
+HeadShape CheckPagedAttention(const at::Tensor& q, const at::Tensor& k_cache,
+                              const at::Tensor& v_cache, const at::Tensor& first_rows,
+                              const at::Tensor& row_counts, const at::Tensor& positions,
+                              const at::Tensor& block_tables);
+void CheckVisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+void CheckCopyBlocks(const at::Tensor& cache, at::IntArrayRef source, at::IntArrayRef target);
+
+}  // namespace xcomposer::ops

@@ -1,0 +1,95 @@
+#include <optional>
+#include <tuple>
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "ops/arguments.h"
+
+// Shapes only: a dry run of the whole model checks its shapes and counts its memory without any.
+namespace xcomposer::ops {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+Tensor Empty(IntArrayRef shape, const Tensor& like) {
+  return at::empty(shape, like.options().dtype(at::kFloat));
+}
+
+Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  return Empty(CheckLinear(x, weight, bias), x);
+}
+
+void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
+                   double) {
+  CheckLinearAddRows(y, x, a, b, spans);
+}
+
+Tensor RmsNorm(const Tensor& x, const Tensor& weight, double) {
+  CheckNorm("rms_norm", x, weight, std::nullopt);
+  return Empty(x.sizes(), x);
+}
+
+Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double) {
+  CheckNorm("layer_norm", x, weight, bias);
+  return Empty(x.sizes(), x);
+}
+
+void QuickGelu(Tensor& x) { CheckElementwise("quick_gelu_", x); }
+void Gelu(Tensor& x) { CheckElementwise("gelu_", x); }
+void SiluMul(Tensor& gate, const Tensor& up) { CheckSameShape("silu_mul_", gate, up); }
+void Add(Tensor& y, const Tensor& x) { CheckSameShape("add_", y, x); }
+
+Tensor Embedding(const Tensor& ids, const Tensor& table) {
+  return Empty(CheckEmbedding(ids, table), table);
+}
+
+std::tuple<Tensor, Tensor> RopeTable(const Tensor& bases, const Tensor& positions,
+                                     int64_t head_dim) {
+  const auto shape = CheckRopeTable(bases, positions, head_dim);
+  return {Empty(shape, bases), Empty(shape, bases)};
+}
+
+Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
+              Tensor& v_cache, const Tensor& slots) {
+  const HeadShape shape = CheckRopeKv(qkv, cos, sin, k_cache, v_cache, slots);
+  return Empty({shape.rows, shape.heads, shape.head_dim}, qkv);
+}
+
+Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                      const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
+                      const Tensor& block_tables) {
+  CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts, positions, block_tables);
+  return Empty(q.sizes(), q);
+}
+
+Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  CheckVisionAttention(q, k, v);
+  return Empty(q.sizes(), q);
+}
+
+void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
+  CheckCopyBlocks(cache, source, target);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(xcomposer, Meta, m) {
+  m.impl("linear", &Linear);
+  m.impl("linear_add_rows_", &LinearAddRows);
+  m.impl("rms_norm", &RmsNorm);
+  m.impl("layer_norm", &LayerNorm);
+  m.impl("quick_gelu_", &QuickGelu);
+  m.impl("gelu_", &Gelu);
+  m.impl("silu_mul_", &SiluMul);
+  m.impl("add_", &Add);
+  m.impl("embedding", &Embedding);
+  m.impl("rope_table", &RopeTable);
+  m.impl("rope_kv", &RopeKv);
+  m.impl("paged_attention", &PagedAttention);
+  m.impl("vision_attention", &VisionAttention);
+  m.impl("copy_blocks_", &CopyBlocks);
+}
+
+}  // namespace xcomposer::ops
