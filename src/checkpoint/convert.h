@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/safetensors_writer.h"
+
+namespace xcomposer {
+
+struct ConvertOptions {
+  int64_t max_shard_bytes = 5'000'000'000;  ///< tensor bytes of one file
+  bool overwrite = false;                   ///< write into a directory that is not empty
+};
+
+struct ConvertReport {
+  std::vector<std::filesystem::path> weights;  ///< written: safetensors, then the index if any
+  std::vector<std::filesystem::path> copied;   ///< configuration and tokenizer files
+  int64_t tensors = 0;
+  int64_t bytes = 0;  ///< of all tensors
+};
+
+/// Writes `checkpoint` into `directory` as safetensors, bit for bit and dtype for dtype: strided
+/// tensors become dense, tensors that share bytes become separate ones. Copies the files that
+/// belong to the weights (*.json but indexes, *.model, *.txt), never code. Throws as
+/// WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
+ConvertReport Convert(
+    const Checkpoint& checkpoint, const std::filesystem::path& directory,
+    const ConvertOptions& options = {},
+    const WriteProgressCallback& progress = [](const WriteProgress&) {});
+
+}  // namespace xcomposer

@@ -1,0 +1,65 @@
+#include "checkpoint/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "checkpoint/fault.h"
+
+namespace xcomposer {
+namespace {
+
+// Closes the descriptor when the mapping stands or has failed; a mapping does not need it.
+class Descriptor {
+ public:
+  // O_NONBLOCK: opening a named pipe must fail at the check below instead of waiting for a writer.
+  explicit Descriptor(const std::string& path)
+      : value_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (value_ >= 0) close(value_);
+  }
+  int value() const { return value_; }
+
+ private:
+  int value_;
+};
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::Open(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  const Place place{.file = name};
+  const Descriptor descriptor(name);
+  if (descriptor.value() < 0) {
+    Refuse(place, "the file cannot be opened: ", std::strerror(errno));
+  }
+  struct stat status = {};
+  if (fstat(descriptor.value(), &status) != 0) {
+    Refuse(place, "the file's size cannot be read: ", std::strerror(errno));
+  }
+  if (!S_ISREG(status.st_mode)) Refuse(place, "this is not a regular file");
+  const int64_t size = status.st_size;
+  if (size == 0) Refuse(place, "the file is empty; was its download interrupted?");
+  void* data =
+      mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, descriptor.value(), 0);
+  if (data == MAP_FAILED) {
+    Refuse(place, "the file cannot be mapped (", size, " bytes): ", std::strerror(errno));
+  }
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(path, static_cast<const std::byte*>(data), size));
+}
+
+MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, int64_t size)
+    : path_(std::move(path)), data_(data), size_(size) {}
+
+MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_)); }
+
+}  // namespace xcomposer

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+namespace xcomposer {
+
+/// A regular file mapped read-only into memory. Pages are read when touched. Const after
+/// construction, so several threads may read at once. The file must not be changed or shortened
+/// while it is mapped: the system answers a read behind the new end with SIGBUS.
+class MappedFile {
+ public:
+  /// Throws kCheckpoint where the file is missing, unreadable, empty or not a regular file.
+  static std::shared_ptr<const MappedFile> Open(const std::filesystem::path& path);
+
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  const std::filesystem::path& path() const { return path_; }
+  int64_t size() const { return size_; }
+  std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
+
+ private:
+  MappedFile(std::filesystem::path path, const std::byte* data, int64_t size);
+
+  std::filesystem::path path_;
+  const std::byte* data_;
+  int64_t size_;
+};
+
+}  // namespace xcomposer

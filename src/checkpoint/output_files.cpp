@@ -1,0 +1,77 @@
+#include "checkpoint/output_files.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/fault.h"
+
+namespace xcomposer {
+
+OutputFiles::~OutputFiles() {
+  if (descriptor_ >= 0) close(descriptor_);
+  for (const Pending& file : pending_) {
+    std::error_code ignored;
+    std::filesystem::remove(file.temporary, ignored);
+  }
+}
+
+void OutputFiles::Begin(const std::filesystem::path& path) {
+  Finish();
+  std::filesystem::path temporary = path;
+  temporary += ".partial";
+  const std::string name = temporary.string();
+  // A leftover of a run that was killed is replaced; O_NOFOLLOW keeps a planted link from being
+  // written through.
+  descriptor_ = open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (descriptor_ < 0) {
+    Refuse({.file = name}, "the file cannot be created: ", std::strerror(errno));
+  }
+  pending_.push_back({std::move(temporary), path});
+}
+
+void OutputFiles::Write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      const std::string name = pending_.back().path.string();
+      Refuse({.file = name}, "writing failed: ", std::strerror(errno));
+    }
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void OutputFiles::Write(std::string_view text) { Write(std::as_bytes(std::span(text))); }
+
+void OutputFiles::Finish() {
+  if (descriptor_ < 0) return;
+  // The data must be on disk before the name is: a crash must not leave a complete name on half a
+  // file.
+  const bool synced = fsync(descriptor_) == 0;
+  const int reason = errno;
+  const bool closed = close(std::exchange(descriptor_, -1)) == 0;
+  if (synced && closed) return;
+  const std::string name = pending_.back().path.string();
+  Refuse({.file = name}, "writing failed: ", std::strerror(synced ? errno : reason));
+}
+
+void OutputFiles::Commit() {
+  Finish();
+  while (!pending_.empty()) {
+    const Pending& file = pending_.front();
+    std::error_code error;
+    std::filesystem::rename(file.temporary, file.path, error);
+    if (error) {
+      const std::string name = file.path.string();
+      Refuse({.file = name}, "renaming failed: ", error.message());
+    }
+    pending_.erase(pending_.begin());
+  }
+}
+
+}  // namespace xcomposer

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace xcomposer {
+
+/// Files that get their names together: each is written under a temporary name, and Commit()
+/// renames them in the order they were begun. Until then, and on destruction without Commit(),
+/// nothing of the final names is touched and the temporary ones are removed. Errors are kCheckpoint
+/// naming the file.
+class OutputFiles {
+ public:
+  OutputFiles() = default;
+  OutputFiles(const OutputFiles&) = delete;
+  OutputFiles& operator=(const OutputFiles&) = delete;
+  ~OutputFiles();
+
+  /// Starts a file that will be called `path`, after finishing the one before.
+  void Begin(const std::filesystem::path& path);
+  void Write(std::span<const std::byte> bytes);
+  void Write(std::string_view text);
+
+  /// Finishes the last file and renames all.
+  void Commit();
+
+ private:
+  struct Pending {
+    std::filesystem::path temporary;
+    std::filesystem::path path;
+  };
+
+  void Finish();
+
+  std::vector<Pending> pending_;
+  int descriptor_ = -1;  // of the last one
+};
+
+}  // namespace xcomposer

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "checkpoint/dense_copy.h"
+#include "checkpoint/dtype.h"
+
+namespace xcomposer {
+
+/// One tensor to be written: what it is, and a function that yields its bytes.
+struct TensorSource {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  /// Called once; must hand exactly the dense row-major little-endian bytes to the sink, in any
+  /// pieces.
+  std::function<void(const ByteSink&)> write;
+};
+
+struct WriteProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string tensor;  ///< that is being written
+};
+using WriteProgressCallback = std::function<void(const WriteProgress&)>;
+
+struct WriteOptions {
+  int64_t max_shard_bytes =
+      5'000'000'000;       ///< tensor bytes of one file; a larger tensor stands alone
+  bool overwrite = false;  ///< write into a directory that is not empty
+  std::map<std::string, std::string> metadata = {
+      {"format", "pt"}};  ///< "__metadata__" of each file
+  WriteProgressCallback progress = [](const WriteProgress&) {};
+};
+
+struct WriteReport {
+  std::vector<std::filesystem::path> files;  ///< the weights, then the index where there is one
+  int64_t bytes = 0;                         ///< of all tensors
+};
+
+/// Writes `sources` into `directory` as model.safetensors, or as model-0000i-of-0000n.safetensors
+/// with model.safetensors.index.json where they exceed max_shard_bytes. Shards are filled in the
+/// order given; inside a file wide types come first, so that every tensor is aligned to its size.
+/// Files get their names only when all of them are complete; on an error nothing is left behind.
+/// With `overwrite`, older files of these names go. Memory: one piece of one tensor.
+///
+/// Throws kUsage where the directory is not empty and overwriting was not asked for, kCheckpoint
+/// where the disk is too small or writing fails, where two sources share a name, or where a source
+/// yields another number of bytes than its shape says.
+WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
+                             const std::filesystem::path& directory, const WriteOptions& options);
+
+}  // namespace xcomposer

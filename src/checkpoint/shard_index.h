@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/limits.h"
+#include "checkpoint/tensor_entry.h"
+
+namespace xcomposer {
+
+/// What a *.index.json says: which shard holds which tensor.
+struct ShardIndex {
+  std::map<std::string, std::string> weight_map;  ///< tensor -> shard
+  std::optional<int64_t> total_size;              ///< metadata.total_size, bytes of all tensors
+
+  /// The shards, each once, by name.
+  std::vector<std::string> Shards() const;
+};
+
+/// Parses an index. Throws kCheckpoint naming `file` where it is no JSON of the expected form, maps
+/// a tensor twice, names a shard that is not a plain file name (no folders, no "..", nothing
+/// absolute), or names more than `limits.max_files` shards.
+ShardIndex ParseShardIndex(std::string_view text, std::string_view file,
+                           const CheckpointLimits& limits = {});
+
+/// Compares an index with the tensors that its shards really hold (`tensor.file` indexes `shards`).
+/// Throws one kCheckpoint that lists every tensor that is missing, in another shard, in two shards
+/// or not in the index, and one where total_size is not the size of the tensors (shared bytes may
+/// be counted once or each time).
+void RequireIndexed(const ShardIndex& index, const std::vector<std::string>& shards,
+                    const std::vector<TensorEntry>& tensors, std::string_view file);
+
+}  // namespace xcomposer
