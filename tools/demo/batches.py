@@ -1,0 +1,128 @@
+"""Training batches: augmented pictures, and several questions packed behind each of them.
+
+A row of the batch is   prefix | picture rows | text of `SLOT` tokens
+where the prefix (BOS, system block, "user") is the same for all rows and so is computed once. The
+text holds several dialogues; each sees the prefix, the picture and itself, and starts at the same
+position, so that training sees exactly what inference will feed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import torch
+from PIL import Image
+
+from demo import pictures, tasks
+from reference.prompt import END, TAG, prompt_text
+from reference.tokenizer import BOS, Tokenizer
+
+SLOT = 48
+CLASSES = 12  # ten of Fashion-MNIST, numbers, dots
+IGNORE = -100
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    prefix: torch.Tensor     # int64 [P]
+    images: torch.Tensor     # uint8 [B, 28, 28]
+    classes: torch.Tensor    # int64 [B], for the auxiliary head
+    tokens: torch.Tensor     # int64 [B, SLOT]
+    positions: torch.Tensor  # int64 [B, SLOT], from the first row after the picture
+    dialogue: torch.Tensor   # int64 [B, SLOT], -1 where unused
+    targets: torch.Tensor    # int64 [B, SLOT], IGNORE where nothing is learnt
+
+
+class Encoder:
+    """Tokenizer with a memory: the questions and answers are few."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, text: str) -> list[int]:
+        if text not in self._known:
+            self._known[text] = self._tokenizer.encode(text)
+        return self._known[text]
+
+    def prefix(self, meta: str) -> list[int]:
+        return [BOS] + self(prompt_text(TAG, meta=meta).split(TAG)[0])
+
+
+def resize_matrix(size: int) -> torch.Tensor:
+    """Pillow's bicubic weights [size, 28]: the resize is separable, so impulses show all of it."""
+    impulses = Image.fromarray(np.eye(pictures.SIZE, dtype=np.float32))
+    weights = impulses.resize((pictures.SIZE, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(weights))
+
+
+def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random flips and shifts by up to two pixels; the background is 0."""
+    count = len(images)
+    flipped = np.where(rng.random(count)[:, None, None] < 0.5, images[:, :, ::-1], images)
+    padded = np.pad(flipped, ((0, 0), (2, 2), (2, 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
+    return windows[np.arange(count), rng.integers(0, 5, count), rng.integers(0, 5, count)]
+
+
+class Batches:
+    """Endless batches of `fashion` dataset pictures and `drawn` fresh drawings each."""
+
+    def __init__(self, tokenizer: Tokenizer, metas: list[str], sizes: tuple[int, int], seed: int,
+                 dataset: tuple[np.ndarray, np.ndarray]):
+        self._encode = Encoder(tokenizer)
+        self._prefixes = [torch.tensor(self._encode.prefix(meta)) for meta in metas]
+        self._fashion, self._drawn = sizes
+        self._images, self._labels = dataset
+        self._random = random.Random(seed)
+        self._generator = np.random.default_rng(seed)
+        self._order = np.empty(0, np.int64)
+
+    def next(self) -> Batch:
+        if len(self._order) < self._fashion:
+            self._order = self._generator.permutation(len(self._images))
+        chosen, self._order = self._order[:self._fashion], self._order[self._fashion:]
+        drawn, subjects = pictures.drawn(self._drawn, self._random.getrandbits(32))
+        images = np.concatenate((augment(self._images[chosen], self._generator), drawn))
+        subjects = [("fashion", int(c)) for c in self._labels[chosen]] + subjects
+        rows = [self._pack(subject) for subject in subjects]
+        classes = [v if k == "fashion" else 10 if k == "number" else 11 for k, v in subjects]
+        prefix = self._random.choices(self._prefixes, (3, 1)[:len(self._prefixes)])[0]
+        tokens, positions, dialogue, targets = torch.tensor(rows).unbind(1)
+        return Batch(prefix, torch.from_numpy(images), torch.tensor(classes), tokens, positions,
+                     dialogue, targets)
+
+    def _dialogue(self, subject: tasks.Subject, first: bool) -> tuple[list[int], list[int]]:
+        """Tokens of one dialogue and the target of each; sometimes with a second question."""
+        question, answer = (tasks.name if first else tasks.ask)(subject, self._random)
+        tokens = [BOS] + self._encode(tasks.turn(question))
+        targets = [IGNORE] * (len(tokens) - 1)
+        reply = self._encode(answer + END)
+        tokens, targets = tokens + reply[:-1], targets + reply
+        if first or self._random.random() > 0.2:
+            return tokens, targets
+        question, answer = tasks.ask(subject, self._random)
+        follow_up = self._encode(END + tasks.next_turn(question))
+        reply = self._encode(answer + END)
+        tokens = tokens + follow_up + reply[:-1]
+        return tokens, targets + [IGNORE] * (len(follow_up) - 1) + reply
+
+    def _pack(self, subject: tasks.Subject) -> list[list[int]]:
+        """As many dialogues as fit: the main question first, then any of the others."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        dialogue: list[int] = []
+        targets: list[int] = []
+        for index in range(4):
+            new, learnt = self._dialogue(subject, first=index == 0)
+            if len(tokens) + len(new) > SLOT:
+                continue
+            tokens += new
+            targets += learnt
+            positions += range(len(new))
+            dialogue += [index] * len(new)
+        free = SLOT - len(tokens)
+        return [tokens + [0] * free, positions + [0] * free, dialogue + [-1] * free,
+                targets + [IGNORE] * free]
