@@ -1,0 +1,33 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "batch/batch.h"
+#include "config/model_config.h"
+#include "model/kv_cache.h"
+#include "ops/ops.h"
+
+namespace xcomposer {
+
+/// The rows to which something applies, as ops::LinearAddRows_ takes them: begin0, end0, begin1,
+/// end1, ...
+using RowSpans = std::vector<int64_t>;
+
+/// What the layers need of a batch, made once per stage and step.
+struct BatchTensors {
+  at::Tensor cos;                ///< (T, D/2)
+  at::Tensor sin;                ///< (T, D/2)
+  at::Tensor slots;              ///< (T) int64: where each row's key and value go in the cache
+  ops::SequenceTable sequences;  ///< (S) each
+  RowSpans picture_rows;         ///< PLoRA
+  RowSpans web_rows;             ///< of sequences with Adapter::kWeb
+  RowSpans write_rows;           ///< of sequences with Adapter::kWrite
+};
+
+/// The batch must have been checked (its block tables reach every position, spans ascend).
+BatchTensors MakeBatchTensors(const ModelConfig& config, const Batch& batch, const KvShape& kv,
+                              at::Device device);
+
+}  // namespace xcomposer

@@ -1,0 +1,16 @@
+#include "model/head.h"
+
+#include "ops/ops.h"
+
+namespace xcomposer {
+
+Head::Head(const ModelConfig& config, const WeightScope& root)
+    : eps_(config.rms_norm_eps),
+      norm_(root.Take("model.norm.weight", {config.hidden_size})),
+      output_(root.Take("output.weight", {config.vocab_size, config.hidden_size})) {}
+
+at::Tensor Head::Norm(const at::Tensor& hidden) const { return ops::RmsNorm(hidden, norm_, eps_); }
+
+at::Tensor Head::Scores(const at::Tensor& normed) const { return ops::Linear(normed, output_); }
+
+}  // namespace xcomposer

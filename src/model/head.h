@@ -1,0 +1,28 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "config/model_config.h"
+#include "model/weight_scope.h"
+
+namespace xcomposer {
+
+/// The final norm and the output linear.
+class Head {
+ public:
+  /// `root` is the scope of the whole checkpoint.
+  Head(const ModelConfig& config, const WeightScope& root);
+
+  /// hidden (R, C) -> (R, C).
+  at::Tensor Norm(const at::Tensor& hidden) const;
+
+  /// Rows that went through Norm (R, C) -> scores (R, V) float32.
+  at::Tensor Scores(const at::Tensor& normed) const;
+
+ private:
+  double eps_;
+  at::Tensor norm_;    // (C)
+  at::Tensor output_;  // (V, C)
+};
+
+}  // namespace xcomposer

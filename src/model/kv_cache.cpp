@@ -1,0 +1,53 @@
+#include "model/kv_cache.h"
+
+#include <ATen/ops/empty.h>
+
+#include "base/check.h"
+#include "base/checked_math.h"
+#include "ops/ops.h"
+
+namespace xcomposer {
+
+int64_t KvBytesPerPosition(const ModelConfig& config, int64_t layers) {
+  return 2 * layers * config.kv_heads * config.head_dim() * static_cast<int64_t>(sizeof(float));
+}
+
+KvCache::KvCache(const ModelConfig& config, int64_t layers, KvShape shape, at::Device device)
+    : shape_(shape) {
+  Require(shape.blocks > 0 && shape.block_size > 0, ErrorKind::kUsage, "a KV pool of ",
+          shape.blocks, " blocks of ", shape.block_size, " positions cannot hold anything");
+  const auto positions = CheckedMul(shape.blocks, shape.block_size);
+  const auto bytes =
+      positions ? CheckedMul(*positions, KvBytesPerPosition(config, layers)) : std::nullopt;
+  Require(positions && *positions <= INT32_MAX && bytes, ErrorKind::kCapacity, "a KV pool of ",
+          shape.blocks, " blocks of ", shape.block_size,
+          " positions is beyond what can be addressed");
+  try {
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      for (auto* list : {&keys_, &values_}) {
+        list->push_back(
+            at::empty({shape.blocks, shape.block_size, config.kv_heads, config.head_dim()},
+                      at::TensorOptions().dtype(at::kFloat).device(device)));
+      }
+    }
+  } catch (
+      const std::exception&) {  // c10::Error or bad_alloc: out of memory is all that can happen
+    throw Error(ErrorKind::kCapacity,
+                StrCat("no memory for ", *positions, " KV positions of ", layers, " layers: ",
+                       *bytes, " bytes; ask for fewer positions or a shorter context"));
+  }
+}
+
+void KvCache::Copy(const std::vector<BlockCopy>& copies) {
+  if (copies.empty()) return;
+  std::vector<int64_t> from;
+  std::vector<int64_t> to;
+  for (const BlockCopy& copy : copies) {
+    from.push_back(copy.from);
+    to.push_back(copy.to);
+  }
+  for (at::Tensor& keys : keys_) ops::CopyBlocks_(keys, from, to);
+  for (at::Tensor& values : values_) ops::CopyBlocks_(values, from, to);
+}
+
+}  // namespace xcomposer

@@ -1,0 +1,50 @@
+#include "model/random_weights.h"
+
+#include <ATen/ops/empty.h>
+
+#include <cmath>
+
+namespace xcomposer {
+namespace {
+
+uint64_t Mixed(uint64_t x) {  // the finaliser of splitmix64
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+uint64_t Hash(const std::string& text, uint64_t seed) {
+  uint64_t hash = Mixed(seed + 0x9e3779b97f4a7c15ULL);
+  for (const char c : text) hash = Mixed(hash ^ static_cast<unsigned char>(c));
+  return hash;
+}
+
+bool IsNormWeight(const std::string& name) {
+  return name.find("norm") != std::string::npos && name.size() > 7 &&
+         name.compare(name.size() - 7, 7, ".weight") == 0;
+}
+
+}  // namespace
+
+at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
+  at::Tensor weight = at::empty(shape, at::kBFloat16);
+  const auto fan_in = static_cast<float>(
+      shape.size() > 1 ? weight.numel() / std::max<int64_t>(shape[0], 1) : int64_t{16});
+  const bool norm = IsNormWeight(name);
+  const float scale = norm ? 0.2f : std::sqrt(3.0f / fan_in);
+  auto* values = weight.data_ptr<at::BFloat16>();
+  uint64_t state = Hash(name, seed_);
+  for (int64_t i = 0; i < weight.numel(); ++i) {
+    state += 0x9e3779b97f4a7c15ULL;
+    const auto unit =
+        static_cast<float>(Mixed(state) >> 40) / static_cast<float>(1 << 24);  // [0, 1)
+    values[i] = at::BFloat16((norm ? 1.0f : 0.0f) + scale * (2.0f * unit - 1.0f));
+  }
+  return weight;
+}
+
+at::Tensor MetaWeights::Load(const std::string&, at::IntArrayRef shape) {
+  return at::empty(shape, at::TensorOptions().dtype(at::kBFloat16).device(at::kMeta));
+}
+
+}  // namespace xcomposer

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "config/model_config.h"
+#include "model/weight_scope.h"
+
+namespace xcomposer {
+
+/// A linear with bias, as CLIP and the projector use it.
+class BiasedLinear {
+ public:
+  BiasedLinear(const WeightScope& scope, int64_t out, int64_t in)
+      : weight_(scope.Take("weight", {out, in})), bias_(scope.Take("bias", {out})) {}
+
+  /// x (..., in) -> (..., out).
+  at::Tensor Forward(const at::Tensor& x) const;
+
+ private:
+  at::Tensor weight_;  // (out, in)
+  at::Tensor bias_;    // (out)
+};
+
+/// CLIP's LayerNorm.
+class VisionNorm {
+ public:
+  VisionNorm(const VisionConfig& config, const WeightScope& scope)
+      : eps_(config.layer_norm_eps),
+        weight_(scope.Take("weight", {config.hidden_size})),
+        bias_(scope.Take("bias", {config.hidden_size})) {}
+
+  /// x (..., C) -> (..., C).
+  at::Tensor Forward(const at::Tensor& x) const;
+
+ private:
+  double eps_;
+  at::Tensor weight_;
+  at::Tensor bias_;
+};
+
+/// One layer of the vision tower.
+class VisionLayer {
+ public:
+  VisionLayer(const VisionConfig& config, const WeightScope& scope);
+
+  /// hidden (n, N + 1, C) is changed in place.
+  void Forward(at::Tensor& hidden) const;
+
+ private:
+  at::Tensor Attention(const at::Tensor& x) const;
+
+  int64_t heads_;
+  VisionNorm layer_norm1_;
+  BiasedLinear q_proj_;
+  BiasedLinear k_proj_;
+  BiasedLinear v_proj_;
+  BiasedLinear out_proj_;
+  VisionNorm layer_norm2_;
+  BiasedLinear fc1_;
+  BiasedLinear fc2_;
+};
+
+/// CLIP ViT-L/14 without its last norm: the output of the last layer without the class row (model
+/// specification 3.1). Const after construction.
+class VisionTower {
+ public:
+  /// `scope` is vit.vision_tower.vision_model.
+  VisionTower(const VisionConfig& config, const WeightScope& scope);
+
+  /// views (n, 3, P, P) -> (n, N, C) with N patches row by row.
+  at::Tensor Forward(const at::Tensor& views) const;
+
+ private:
+  at::Tensor Embed(const at::Tensor& views) const;
+
+  VisionConfig config_;
+  at::Tensor class_embedding_;     // (C) float32
+  at::Tensor patch_embedding_;     // (C, 3 p p)
+  at::Tensor position_embedding_;  // (N + 1, C) float32
+  VisionNorm pre_layrnorm_;
+  std::vector<VisionLayer> layers_;
+};
+
+}  // namespace xcomposer

@@ -1,0 +1,72 @@
+#include "model/vision_views.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/upsample_bicubic2d.h>
+
+#include "base/check.h"
+
+namespace xcomposer {
+namespace {
+
+// CLIP's mean and standard deviation, RGB (model specification 4).
+constexpr float kMean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+constexpr float kStd[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+
+/// v / 255, then (v - mean) / std, each step rounded to float32 as the reference does.
+at::Tensor Normalised(const Picture& picture) {
+  at::Tensor pixels = at::empty({3, picture.height, picture.width}, at::kFloat);  // (3, h, w)
+  const int64_t area = picture.height * picture.width;
+  for (int64_t channel = 0; channel < 3; ++channel) {
+    float levels[256];
+    for (int value = 0; value < 256; ++value) {
+      levels[value] = (static_cast<float>(value) / 255.0f - kMean[channel]) / kStd[channel];
+    }
+    float* plane = pixels.data_ptr<float>() + channel * area;
+    for (int64_t i = 0; i < area; ++i) {
+      plane[i] = levels[picture.rgb[static_cast<size_t>(3 * i + channel)]];
+    }
+  }
+  return pixels;
+}
+
+}  // namespace
+
+VisionViews::VisionViews(const VisionConfig& config, const Picture& picture) : config_(config) {
+  const int64_t tile = config.tile;
+  Require(picture.width > 0 && picture.height > 0 && picture.width <= (1 << 20) &&
+              picture.height <= (1 << 20) &&
+              static_cast<int64_t>(picture.rgb.size()) == picture.width * picture.height * 3,
+          ErrorKind::kImage, "a picture of ", picture.width, "x", picture.height, " holds ",
+          picture.rgb.size(), " bytes, expected width * height * 3");
+  const bool fits = config.tiled ? picture.width % tile == 0 && picture.height % tile == 0
+                                 : picture.width == tile && picture.height == tile;
+  Require(fits, ErrorKind::kImage, "the prepared picture is ", picture.width, "x", picture.height,
+          ", expected ", config.tiled ? "multiples of " : "exactly ", tile);
+  tile_rows_ = picture.height / tile;
+  tile_columns_ = picture.width / tile;
+  pixels_ = Normalised(picture);
+  if (config.tiled) {  // bicubic with A = -0.75 and without antialiasing, however much it shrinks
+    global_ = at::upsample_bicubic2d(pixels_.unsqueeze(0), {tile, tile}, /*align_corners=*/false)
+                  .squeeze(0);  // (3, P, P)
+  }
+}
+
+at::Tensor VisionViews::Take(int64_t first, int64_t count) const {
+  const int64_t tile = config_.tile;
+  std::vector<at::Tensor> views;
+  for (int64_t view = first; view < first + count; ++view) {
+    if (!config_.tiled) {
+      views.push_back(pixels_);
+    } else if (view == 0) {
+      views.push_back(global_);
+    } else {
+      const int64_t row = (view - 1) / tile_columns_;
+      const int64_t column = (view - 1) % tile_columns_;
+      views.push_back(pixels_.narrow(1, row * tile, tile).narrow(2, column * tile, tile));
+    }
+  }
+  return at::stack(views);  // (count, 3, P, P)
+}
+
+}  // namespace xcomposer
