@@ -45,8 +45,6 @@ endif()
 find_path(OPENCV_INCLUDE opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4)
 find_library(OPENCV_CORE opencv_core)
 find_library(OPENCV_IMGCODECS opencv_imgcodecs)
-find_path(GIF_INCLUDE gif_lib.h)
-find_library(GIF_LIBRARY gif)
 find_path(JPEG_INCLUDE jpeglib.h)
 find_library(JPEG_LIBRARY jpeg)
 find_path(PNG_INCLUDE png.h)
@@ -54,18 +52,23 @@ find_library(PNG_LIBRARY png)
 find_path(TIFF_INCLUDE tiffio.h)
 find_library(TIFF_LIBRARY tiff)
 set(found FALSE)
-if(OPENCV_INCLUDE AND OPENCV_CORE AND OPENCV_IMGCODECS AND GIF_LIBRARY AND GIF_INCLUDE AND JPEG_LIBRARY
-   AND JPEG_INCLUDE AND PNG_LIBRARY AND PNG_INCLUDE AND TIFF_LIBRARY AND TIFF_INCLUDE)
+if(OPENCV_INCLUDE AND OPENCV_CORE AND OPENCV_IMGCODECS AND JPEG_LIBRARY AND JPEG_INCLUDE
+   AND PNG_LIBRARY AND PNG_INCLUDE AND TIFF_LIBRARY AND TIFF_INCLUDE)
   set(found TRUE)
 endif()
 xcomposer_feature(OPENCV ${found})
 if(XCOMPOSER_HAVE_OPENCV AND NOT TARGET xcomposer_opencv)
   add_library(xcomposer_opencv INTERFACE IMPORTED)
   target_include_directories(xcomposer_opencv SYSTEM INTERFACE
-    ${OPENCV_INCLUDE} ${GIF_INCLUDE} ${JPEG_INCLUDE} ${PNG_INCLUDE} ${TIFF_INCLUDE})
-  target_link_libraries(xcomposer_opencv INTERFACE ${OPENCV_IMGCODECS} ${OPENCV_CORE} ${GIF_LIBRARY}
+    ${OPENCV_INCLUDE} ${JPEG_INCLUDE} ${PNG_INCLUDE} ${TIFF_INCLUDE})
+  target_link_libraries(xcomposer_opencv INTERFACE ${OPENCV_IMGCODECS} ${OPENCV_CORE}
                         ${JPEG_LIBRARY} ${PNG_LIBRARY} ${TIFF_LIBRARY})
 endif()
+
+# --- FreeType: the labels of video frames -----------------------------------------------------------
+set(XCOMPOSER_WITH_FREETYPE AUTO CACHE STRING "Label video frames with FreeType: ON, OFF or AUTO")
+find_package(Freetype QUIET)
+xcomposer_feature(FREETYPE ${FREETYPE_FOUND})
 
 # --- CUDA and LibTorch -----------------------------------------------------------------------------
 include(CheckLanguage)

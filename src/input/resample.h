@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "batch/picture.h"
+#include "input/pixel_view.h"
+
+namespace xcomposer {
+
+/// Pillow's antialiased filters; bicubic has a = -0.5.
+enum class ResampleFilter { kBilinear, kBicubic };
+
+/// Resizes as Pillow does, bit for bit: horizontally, then vertically, rounded to bytes in between;
+/// a pass that changes nothing is left out (the model specification, 4.1). Sizes must be positive.
+Picture Resize(const PixelView& source, int64_t width, int64_t height, ResampleFilter filter);
+
+/// Swaps the axes: out[y][x] = in[x][y], a mirror and not a rotation.
+Picture Transpose(const PixelView& source);
+
+}  // namespace xcomposer
