@@ -19,7 +19,7 @@ from demo import pictures, tasks
 from reference.prompt import END, TAG, prompt_text
 from reference.tokenizer import BOS, Tokenizer
 
-SLOT = 48
+SLOT = 36
 CLASSES = 12  # ten of Fashion-MNIST, numbers, dots
 IGNORE = -100
 
@@ -94,20 +94,26 @@ class Batches:
         return Batch(prefix, torch.from_numpy(images), torch.tensor(classes), tokens, positions,
                      dialogue, targets)
 
-    def _dialogue(self, subject: tasks.Subject, first: bool) -> tuple[list[int], list[int]]:
-        """Tokens of one dialogue and the target of each; sometimes with a second question."""
-        question, answer = (tasks.name if first else tasks.ask)(subject, self._random)
-        tokens = [BOS] + self._encode(tasks.turn(question))
-        targets = [IGNORE] * (len(tokens) - 1)
+    def _turn(self, question: str, answer: str, first: bool) -> tuple[list[int], list[int]]:
+        """Tokens of a question and its answer, and the target of each token. The answer's end
+        marker is only a target; a later turn brings it as input."""
+        before = [BOS] + self._encode(tasks.turn(question)) if first else (
+            self._encode(END + tasks.next_turn(question)))
         reply = self._encode(answer + END)
-        tokens, targets = tokens + reply[:-1], targets + reply
-        if first or self._random.random() > 0.2:
-            return tokens, targets
-        question, answer = tasks.ask(subject, self._random)
-        follow_up = self._encode(END + tasks.next_turn(question))
-        reply = self._encode(answer + END)
-        tokens = tokens + follow_up + reply[:-1]
-        return tokens, targets + [IGNORE] * (len(follow_up) - 1) + reply
+        return before + reply[:-1], [IGNORE] * (len(before) - 1) + reply
+
+    def _dialogue(self, subject: tasks.Subject, free: int, main: bool
+                  ) -> tuple[list[int], list[int]]:
+        """One dialogue of at most `free` tokens (or none), sometimes with a second question."""
+        ask = tasks.name if main else tasks.ask
+        tokens, targets = self._turn(*ask(subject, self._random), first=True)
+        if len(tokens) > free:
+            return [], []
+        if self._random.random() < 0.2:
+            more, learnt = self._turn(*tasks.ask(subject, self._random), first=False)
+            if len(tokens) + len(more) <= free:
+                return tokens + more, targets + learnt
+        return tokens, targets
 
     def _pack(self, subject: tasks.Subject) -> list[list[int]]:
         """As many dialogues as fit: the main question first, then any of the others."""
@@ -116,9 +122,7 @@ class Batches:
         dialogue: list[int] = []
         targets: list[int] = []
         for index in range(4):
-            new, learnt = self._dialogue(subject, first=index == 0)
-            if len(tokens) + len(new) > SLOT:
-                continue
+            new, learnt = self._dialogue(subject, SLOT - len(tokens), main=index == 0)
             tokens += new
             targets += learnt
             positions += range(len(new))

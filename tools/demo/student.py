@@ -99,6 +99,5 @@ class Student(nn.Module):
                               self._prefix(batch.prefix))
         learnt = batch.targets != IGNORE
         logits = self.net.output(h[:, self._rows:][learnt]).float()
-        answers = functional.cross_entropy(logits, batch.targets[learnt],
-                                           label_smoothing=self._smoothing)
+        answers = functional.cross_entropy(logits, batch.targets[learnt])
         return answers, helper

@@ -24,7 +24,7 @@ from demo.student import Student  # noqa: E402
 from reference.prompt import META  # noqa: E402
 from reference.tokenizer import Tokenizer  # noqa: E402
 
-PEAK = {"muon": 3e-3, "adam": 2e-3}
+PEAK = {"muon": 2.5e-3, "adam": 2e-3}
 HELPER_WEIGHT = 0.5
 MEMORY = 0.998  # of the moving average of the weights
 
@@ -133,8 +133,8 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, default=pictures.DATASET)
     parser.add_argument("--minutes", type=float, default=90, help="training time over all runs")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fashion", type=int, default=208, help="dataset pictures per batch")
-    parser.add_argument("--drawn", type=int, default=48, help="drawn pictures per batch")
+    parser.add_argument("--fashion", type=int, default=104, help="dataset pictures per batch")
+    parser.add_argument("--drawn", type=int, default=24, help="drawn pictures per batch")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -68,6 +68,19 @@ class Runner:
         result.text = self.tokenizer.decode(found.ids)
         return result
 
+    @torch.inference_mode()
+    def continue_ids(self, ids: list[int], options: SearchOptions) -> Result:
+        """Continues bare token ids: no prompt text, no picture, cached."""
+        self._table = self.model.new_rotary_table()
+        embeds = self.model.model.tok_embeddings(torch.tensor([ids]))
+        prompt = Prompt(embeds, [], ids, cached=True, mode="base")
+        hidden, cache = self._forward(embeds, [], prompt.mode, None)
+        search = greedy if options.num_beams == 1 else beam_search
+        found = search(self.model.output(hidden[0, -1]), self._stepper(prompt, cache), ids,
+                       self.tokenizer.stop_ids, options)
+        return Result({"logits": torch.stack(found.logits).float()}, found.ids,
+                      self.tokenizer.decode(found.ids))
+
     @staticmethod
     def _options(request: dict) -> SearchOptions:
         known = {field.name for field in dataclasses.fields(SearchOptions)}
