@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "input/byte_reader.h"
+#include "input/picture_reader.h"
 #include "input/picture_formats.h"
 #include "input/pixel_modes.h"
 
@@ -29,7 +29,7 @@ struct BmpHeader {
   std::array<int64_t, 4> masks{};  // red, green, blue, alpha
 };
 
-void ReadCoreHeader(ByteReader& in, BmpHeader& header) {
+void ReadCoreHeader(PictureReader& in, BmpHeader& header) {
   header.width = in.U16();
   header.height = in.U16();
   in.Skip(2);
@@ -37,12 +37,12 @@ void ReadCoreHeader(ByteReader& in, BmpHeader& header) {
   header.palette_entry = 3;
 }
 
-void ReadMasks(ByteReader& in, BmpHeader& header) {
+void ReadMasks(PictureReader& in, BmpHeader& header) {
   const bool has_alpha = header.size >= 56;
   for (int i = 0; i < (has_alpha ? 4 : 3); ++i) header.masks[i] = in.U32();
 }
 
-void ReadInfoHeader(ByteReader& in, BmpHeader& header) {
+void ReadInfoHeader(PictureReader& in, BmpHeader& header) {
   header.width = in.U32();
   header.height = in.U32();
   header.top_down = header.height >> 24 == 0xFF;
@@ -56,7 +56,7 @@ void ReadInfoHeader(ByteReader& in, BmpHeader& header) {
   if (header.compression == kBitFields) ReadMasks(in, header);
 }
 
-BmpHeader ReadHeader(ByteReader& in) {
+BmpHeader ReadHeader(PictureReader& in) {
   BmpHeader header;
   in.Skip(10);
   header.pixels_at = in.U32();
@@ -113,7 +113,7 @@ DirectLayout LayoutOfMasks(const BmpHeader& header) {
 /// Hands the rows of raw pixels to `use(row, y)`, y counted from the top. Only the last row may
 /// lack its padding.
 template <typename Use>
-void ForEachRow(ByteReader& in, const BmpHeader& header, int64_t row_bits, Use use) {
+void ForEachRow(PictureReader& in, const BmpHeader& header, int64_t row_bits, Use use) {
   const int64_t stride = (header.width * header.bits + 31) / 32 * 4;
   const int64_t row_bytes = (header.width * row_bits + 7) / 8;
   Require(row_bytes <= stride, ErrorKind::kImage,
@@ -127,7 +127,7 @@ void ForEachRow(ByteReader& in, const BmpHeader& header, int64_t row_bits, Use u
   }
 }
 
-DecodedImage ReadDirect(ByteReader& in, const BmpHeader& header) {
+DecodedImage ReadDirect(PictureReader& in, const BmpHeader& header) {
   Require(header.compression == kRaw || header.compression == kBitFields, ErrorKind::kImage,
           "unsupported BMP: compression ", header.compression, " with ", header.bits, " bits");
   const DirectLayout layout =
@@ -158,7 +158,7 @@ struct Colours {
   std::string mode;  // "P", or "1" and "L" where the palette says nothing
 };
 
-Colours ReadPalette(ByteReader& in, const BmpHeader& header) {
+Colours ReadPalette(PictureReader& in, const BmpHeader& header) {
   Require(header.colours > 0 && header.colours <= 65536, ErrorKind::kImage,
           "broken BMP: a palette of ", header.colours, " colours");
   Colours colours;
@@ -192,7 +192,7 @@ void SetIndexed(DecodedImage& image, int64_t at, int sample, const Colours& colo
 
 /// Run-length coded indices, in file order. Runs end at the end of a row; what a delta jumps over
 /// is 0.
-std::vector<uint8_t> ReadRuns(ByteReader& in, const BmpHeader& header) {
+std::vector<uint8_t> ReadRuns(PictureReader& in, const BmpHeader& header) {
   const int64_t wanted = header.width * header.height;
   const bool nibbles = header.compression == kRle4;
   std::vector<uint8_t> data;
@@ -240,7 +240,7 @@ std::vector<uint8_t> ReadRuns(ByteReader& in, const BmpHeader& header) {
   return data;
 }
 
-DecodedImage ReadIndexed(ByteReader& in, const BmpHeader& header) {
+DecodedImage ReadIndexed(PictureReader& in, const BmpHeader& header) {
   const Colours colours = ReadPalette(in, header);
   BmpHeader placed = header;
   if (placed.pixels_at == 0) placed.pixels_at = in.position();
@@ -273,7 +273,7 @@ DecodedImage ReadIndexed(ByteReader& in, const BmpHeader& header) {
 }  // namespace
 
 DecodedImage DecodeBmp(EncodedBytes encoded, const ImageLimits& limits) {
-  ByteReader in(encoded);
+  PictureReader in(encoded);
   BmpHeader header = ReadHeader(in);
   CheckImageSize(header.width, header.height, limits);
   switch (header.bits) {

@@ -35,7 +35,7 @@ double ReadRate(const fs::path& file) {
 
 }  // namespace
 
-VideoFrames ReadFrameFolder(const std::string& folder) {
+FrameFiles ReadFrameFolder(const std::string& folder) {
   std::error_code code;
   std::vector<std::pair<uint64_t, std::string>> numbered;
   for (fs::directory_iterator at(folder, code), end; !code && at != end; at.increment(code)) {
@@ -50,7 +50,7 @@ VideoFrames ReadFrameFolder(const std::string& folder) {
   Require(!numbered.empty(), ErrorKind::kImage, "the video folder '", folder,
           "' has no frames; expected pictures named by number, such as 000.png");
   std::sort(numbered.begin(), numbered.end());
-  VideoFrames video;
+  FrameFiles video;
   video.fps = ReadRate(fs::path(folder) / "fps.txt");
   for (auto& [number, file] : numbered) video.files.push_back(std::move(file));
   return video;

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "input/byte_reader.h"
+#include "input/picture_reader.h"
 #include "input/picture_formats.h"
 #include "input/pixel_modes.h"
 
@@ -33,7 +33,7 @@ struct GifHeader {
   GifFrame frame;
 };
 
-ColourTable ReadColourTable(ByteReader& in, int64_t flags) {
+ColourTable ReadColourTable(PictureReader& in, int64_t flags) {
   const int64_t count = int64_t{2} << (flags & 7);
   Palette palette{};
   bool ramp = true;
@@ -48,13 +48,13 @@ ColourTable ReadColourTable(ByteReader& in, int64_t flags) {
 }
 
 /// The next sub-block; empty at the end of the list.
-std::span<const std::byte> NextBlock(ByteReader& in) { return in.Take(in.U8()); }
+std::span<const std::byte> NextBlock(PictureReader& in) { return in.Take(in.U8()); }
 
-void SkipBlocks(ByteReader& in) {
+void SkipBlocks(PictureReader& in) {
   while (!NextBlock(in).empty()) continue;
 }
 
-void ReadExtension(ByteReader& in, GifHeader& header) {
+void ReadExtension(PictureReader& in, GifHeader& header) {
   constexpr int64_t kGraphicControl = 249;
   constexpr int64_t kComment = 254;
   const int64_t label = in.U8();
@@ -69,7 +69,7 @@ void ReadExtension(ByteReader& in, GifHeader& header) {
   SkipBlocks(in);
 }
 
-void ReadFrameHeader(ByteReader& in, GifHeader& header) {
+void ReadFrameHeader(PictureReader& in, GifHeader& header) {
   GifFrame& frame = header.frame;
   frame.left = in.U16();
   frame.top = in.U16();
@@ -93,7 +93,7 @@ void ReadFrameHeader(ByteReader& in, GifHeader& header) {
 }
 
 /// Everything up to the first frame's compressed pixels.
-GifHeader ReadHeader(ByteReader& in) {
+GifHeader ReadHeader(PictureReader& in) {
   GifHeader header;
   in.Skip(6);
   header.width = in.U16();
@@ -116,7 +116,7 @@ GifHeader ReadHeader(ByteReader& in) {
 /// Codes of growing width, least significant bit first, out of the chain of sub-blocks.
 class CodeReader {
  public:
-  explicit CodeReader(ByteReader& in) : in_(in) {}
+  explicit CodeReader(PictureReader& in) : in_(in) {}
 
   int Next(int bits) {
     while (bit_count_ < bits) {
@@ -138,7 +138,7 @@ class CodeReader {
             block_left_, " bytes, ", in_.remaining(), " left");
   }
 
-  ByteReader& in_;
+  PictureReader& in_;
   int64_t block_left_ = 0;
   uint32_t buffer_ = 0;
   int bit_count_ = 0;
@@ -243,7 +243,7 @@ class LzwTable {
   std::array<int, kMaxCodes> prefix_{};
 };
 
-void DecodeFrame(ByteReader& in, const GifFrame& frame, FrameWriter writer) {
+void DecodeFrame(PictureReader& in, const GifFrame& frame, FrameWriter writer) {
   LzwTable table(frame.code_bits);
   CodeReader codes(in);
   std::vector<uint8_t> reversed;
@@ -263,7 +263,7 @@ void DecodeFrame(ByteReader& in, const GifFrame& frame, FrameWriter writer) {
 }  // namespace
 
 DecodedImage DecodeGif(EncodedBytes encoded, const ImageLimits& limits) {
-  ByteReader in(encoded);
+  PictureReader in(encoded);
   const GifHeader header = ReadHeader(in);
   CheckImageSize(header.width, header.height, limits);
   std::vector<uint8_t> canvas(static_cast<size_t>(header.width * header.height),

@@ -123,7 +123,7 @@ CanvasLayout CanvasLayoutFor(std::span<const FrameSize> originals) {
   return layout;
 }
 
-VideoCanvas DrawVideoCanvas(const VideoFrames& video, const VideoOptions& options) {
+DrawnCanvas DrawVideoCanvas(const FrameFiles& video, const VideoOptions& options) {
   std::vector<FrameSize> sizes;
   std::vector<Picture> frames;
   for (const int64_t index : SampleFrames(static_cast<int64_t>(video.files.size()), video.fps)) {
@@ -133,7 +133,7 @@ VideoCanvas DrawVideoCanvas(const VideoFrames& video, const VideoOptions& option
     frames.push_back(Resize(image, size.width, size.height, ResampleFilter::kBilinear));
   }
   const CanvasLayout layout = CanvasLayoutFor(sizes);
-  VideoCanvas result;
+  DrawnCanvas result;
   result.canvas = {
       layout.width, layout.height,
       std::vector<uint8_t>(static_cast<size_t>(layout.width * layout.height * 3), 255)};

@@ -15,7 +15,7 @@
 namespace xcomposer {
 
 /// All frames of a clip in order, as files.
-struct VideoFrames {
+struct FrameFiles {
   std::vector<std::string> files;
   double fps = 0;  ///< average frames per second
 };
@@ -25,7 +25,7 @@ struct VideoOptions {
   std::string font_file;  ///< for the labels "<IMAGE i>"; empty: no labels
 };
 
-struct VideoCanvas {
+struct DrawnCanvas {
   Picture canvas;
   std::vector<std::string> warnings;  ///< for the user, for example that the labels were left out
 };
@@ -52,7 +52,7 @@ struct CanvasLayout {
 
 /// A folder of frames named by number (any picture format) with `fps.txt` beside them.
 /// Throws Error(kImage) where either is missing.
-VideoFrames ReadFrameFolder(const std::string& folder);
+FrameFiles ReadFrameFolder(const std::string& folder);
 
 /// The frames that are used: about one a second, at most 32. Throws Error(kImage) for no frames, or
 /// an average of half a frame a second or less, where the reference fails too.
@@ -63,7 +63,7 @@ std::vector<int64_t> SampleFrames(int64_t frame_count, double fps);
 CanvasLayout CanvasLayoutFor(std::span<const FrameSize> originals);
 
 /// Samples, decodes and draws the frames.
-VideoCanvas DrawVideoCanvas(const VideoFrames& video, const VideoOptions& options);
+DrawnCanvas DrawVideoCanvas(const FrameFiles& video, const VideoOptions& options);
 
 /// The layout of a canvas' final picture for the kind 2.5-7b: one tile on the short side, whatever
 /// hd_num says. Throws Error(kImage) as LayoutFor.

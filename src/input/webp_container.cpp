@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "input/byte_reader.h"
+#include "input/picture_reader.h"
 
 namespace xcomposer {
 namespace {
@@ -14,12 +14,12 @@ struct Chunk {
   EncodedBytes whole;  // with its header and padding
 };
 
-std::string_view TakeName(ByteReader& in) {
+std::string_view TakeName(PictureReader& in) {
   const auto bytes = in.Take(4);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-Chunk TakeChunk(ByteReader& in, EncodedBytes all) {
+Chunk TakeChunk(PictureReader& in, EncodedBytes all) {
   const int64_t start = in.position();
   Chunk chunk;
   chunk.name = TakeName(in);
@@ -32,7 +32,7 @@ Chunk TakeChunk(ByteReader& in, EncodedBytes all) {
 
 /// Sets the size that the header of a lossy ("VP8 ") or lossless ("VP8L") bit stream states.
 void ReadStreamSize(const Chunk& chunk, WebpStill& still) {
-  ByteReader in(chunk.data);
+  PictureReader in(chunk.data);
   if (chunk.name == "VP8 ") {
     in.Skip(3);
     Require(in.U24() == 0x2A019D, ErrorKind::kImage, "broken WebP: no key frame at its start");
@@ -82,7 +82,7 @@ std::vector<std::byte> BuildFile(const WebpStill& still, EncodedBytes alpha, Enc
 
 /// `frame` is the payload of an ANMF chunk.
 void ReadFrame(EncodedBytes frame, WebpStill& still) {
-  ByteReader in(frame);
+  PictureReader in(frame);
   still.left = in.U24() * 2;
   still.top = in.U24() * 2;
   const int64_t width = in.U24() + 1;
@@ -103,9 +103,9 @@ void ReadFrame(EncodedBytes frame, WebpStill& still) {
   throw Error(ErrorKind::kImage, "broken WebP: the first frame holds no picture");
 }
 
-void ReadExtended(EncodedBytes header, ByteReader& in, EncodedBytes all, WebpStill& still) {
+void ReadExtended(EncodedBytes header, PictureReader& in, EncodedBytes all, WebpStill& still) {
   constexpr int64_t kAnimationFlag = 2;
-  ByteReader fields(header);
+  PictureReader fields(header);
   const int64_t flags = fields.U8();
   fields.Skip(3);
   still.canvas_width = fields.U24() + 1;
@@ -121,13 +121,13 @@ void ReadExtended(EncodedBytes header, ByteReader& in, EncodedBytes all, WebpSti
 }  // namespace
 
 WebpStill FindWebpStill(EncodedBytes encoded) {
-  ByteReader outer(encoded);
+  PictureReader outer(encoded);
   outer.Skip(4);
   const int64_t size = outer.U32();
   Require(size <= outer.remaining(), ErrorKind::kImage, "truncated WebP: ", size,
           " bytes announced, ", outer.remaining(), " there");
   const EncodedBytes all = encoded.first(static_cast<size_t>(8 + size));
-  ByteReader in(all);
+  PictureReader in(all);
   in.Skip(12);
   WebpStill still;
   still.file = all;

@@ -9,9 +9,9 @@
 namespace xcomposer {
 
 /// Reads little-endian numbers from untrusted bytes; reading past the end is Error(kImage).
-class ByteReader {
+class PictureReader {
  public:
-  explicit ByteReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  explicit PictureReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   int64_t position() const { return position_; }
   int64_t remaining() const { return static_cast<int64_t>(bytes_.size()) - position_; }
