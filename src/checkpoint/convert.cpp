@@ -48,8 +48,10 @@ void CopyCompanion(const std::filesystem::path& from, const std::filesystem::pat
 
 }  // namespace
 
-ConvertReport Convert(const Checkpoint& checkpoint, const std::filesystem::path& directory,
-                      const ConvertOptions& options, const WriteProgressCallback& progress) {
+ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
+                                   const std::filesystem::path& directory,
+                                   const ConversionOptions& options,
+                                   const WriteProgressCallback& progress) {
   std::error_code error;
   if (std::filesystem::equivalent(checkpoint.directory(), directory, error)) {
     throw Error(ErrorKind::kUsage, "the checkpoint cannot be converted into its own directory",
@@ -67,10 +69,10 @@ ConvertReport Convert(const Checkpoint& checkpoint, const std::filesystem::path&
   write.metadata["format"] = "pt";
   write.progress = progress;
   WriteReport written = WriteSafetensors(sources, directory, write);
-  ConvertReport report{.weights = std::move(written.files),
-                       .copied = {},
-                       .tensors = static_cast<int64_t>(sources.size()),
-                       .bytes = written.bytes};
+  ConversionReport report{.weights = std::move(written.files),
+                          .copied = {},
+                          .tensors = static_cast<int64_t>(sources.size()),
+                          .bytes = written.bytes};
   for (const std::filesystem::path& companion : Companions(checkpoint.directory())) {
     const std::filesystem::path target = directory / companion.filename();
     CopyCompanion(companion, target);

@@ -9,12 +9,12 @@
 
 namespace xcomposer {
 
-struct ConvertOptions {
+struct ConversionOptions {
   int64_t max_shard_bytes = 5'000'000'000;  ///< tensor bytes of one file
   bool overwrite = false;                   ///< write into a directory that is not empty
 };
 
-struct ConvertReport {
+struct ConversionReport {
   std::vector<std::filesystem::path> weights;  ///< written: safetensors, then the index if any
   std::vector<std::filesystem::path> copied;   ///< configuration and tokenizer files
   int64_t tensors = 0;
@@ -25,9 +25,9 @@ struct ConvertReport {
 /// tensors become dense, tensors that share bytes become separate ones. Copies the files that
 /// belong to the weights (*.json but indexes, *.model, *.txt), never code. Throws as
 /// WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
-ConvertReport Convert(
+ConversionReport ConvertCheckpoint(
     const Checkpoint& checkpoint, const std::filesystem::path& directory,
-    const ConvertOptions& options = {},
+    const ConversionOptions& options = {},
     const WriteProgressCallback& progress = [](const WriteProgress&) {});
 
 }  // namespace xcomposer

@@ -14,13 +14,13 @@ namespace xcomposer {
 
 /// A tensor as a pickle describes it: a view into a storage that lies elsewhere in the archive.
 struct PickledTensor {
-  std::string name;
+  std::string name = {};
   DType dtype = DType::kF32;
   std::string storage;           ///< the storage's key: the archive member "data/<key>"
   int64_t storage_elements = 0;  ///< elements of the whole storage
   int64_t offset = 0;            ///< elements from the storage's start
-  std::vector<int64_t> shape;
-  std::vector<int64_t> strides;  ///< in elements
+  std::vector<int64_t> shape = {};
+  std::vector<int64_t> strides = {};  ///< in elements
 };
 
 /// Reads a state dict (a plain or ordered dict of tensors) from pickle bytes of protocol 2 without

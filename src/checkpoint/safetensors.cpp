@@ -14,7 +14,8 @@ namespace xcomposer {
 namespace {
 
 constexpr int64_t kPrefixBytes = 8;
-constexpr int64_t kMaxDepth = 3;  // root, tensor, shape
+// Root, tensor, shape, and one more that the visitor refuses with a better message.
+constexpr int64_t kMaxDepth = 4;
 constexpr std::string_view kMetadata = "__metadata__";
 constexpr std::string_view kPart = "header";
 

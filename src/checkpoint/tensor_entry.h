@@ -16,13 +16,13 @@ inline constexpr int64_t kMaxRank = 16;
 
 /// One tensor of a weight file: what it is and where its bytes lie. Read from headers only.
 struct TensorEntry {
-  std::string name;
+  std::string name = {};
   DType dtype = DType::kF32;
-  std::vector<int64_t> shape;
-  std::vector<int64_t> strides;  ///< in elements, never negative
-  int64_t file = 0;              ///< index into Checkpoint::files()
-  int64_t offset = 0;            ///< bytes from the start of the file to the first element
-  int64_t byte_length = 0;       ///< bytes from the first element to behind the last one
+  std::vector<int64_t> shape = {};
+  std::vector<int64_t> strides = {};  ///< in elements, never negative
+  int64_t file = 0;                   ///< index into Checkpoint::files()
+  int64_t offset = 0;                 ///< bytes from the start of the file to the first element
+  int64_t byte_length = 0;            ///< bytes from the first element to behind the last one
 
   int64_t NumElements() const;
   /// Bytes of the tensor when it is laid out densely: NumElements() * SizeOf(dtype).

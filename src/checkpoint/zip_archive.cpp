@@ -284,7 +284,10 @@ class DirectoryReader {
                    ", outside the ", directory, " bytes before the directory");
     }
     ByteReader reader = ReaderAt(static_cast<int64_t>(extent.offset), kLocalPart);
-    const uint32_t signature = reader.U32();
+    if (reader.U32() != kLocalSignature) {
+      RefuseMember(entry.name, "has no local header at byte ", extent.offset,
+                   ", where the directory says it starts");
+    }
     reader.Take(2);  // version
     const uint16_t flags = reader.U16();
     const uint16_t method = reader.U16();
@@ -295,7 +298,7 @@ class DirectoryReader {
     const int64_t name_bytes = reader.U16();
     const int64_t extra_bytes = reader.U16();
     const std::string_view name = reader.TakeText(name_bytes);
-    if (signature != kLocalSignature || flags != entry.flags || method != 0 || name != entry.name) {
+    if (flags != entry.flags || method != 0 || name != entry.name) {
       RefuseMember(entry.name, "has a local header that contradicts the directory");
     }
     // With a descriptor the local header may leave checksum and sizes zero.
