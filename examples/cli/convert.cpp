@@ -1,0 +1,71 @@
+#include "xcomposer/checkpoint.h"
+
+#include <iostream>
+#include <memory>
+
+#include "commands.h"
+#include "exit_code.h"
+#include "flags.h"
+#include "interrupt.h"
+#include "number_option.h"
+#include "output.h"
+#include "progress_bar.h"
+
+namespace xcomposer::cli {
+namespace {
+
+struct ConvertFlags {
+  std::string model;
+  std::string out;
+  std::optional<int64_t> max_shard_bytes;
+  bool overwrite = false;
+  bool quiet = false;
+  bool json = false;
+};
+
+int RunConvert(const ConvertFlags& flags) {
+  WatchInterrupt();
+  ConvertOptions options;
+  options.overwrite = flags.overwrite;
+  if (flags.max_shard_bytes) options.max_shard_bytes = *flags.max_shard_bytes;
+  ConvertSummary summary;
+  {
+    ProgressBar bar("writing", !flags.quiet);
+    options.progress = [&bar](const ConvertProgress& progress) {
+      if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted; the output is incomplete");
+      bar.Update(progress.bytes_done, progress.bytes_total);
+    };
+    summary = Convert(flags.model, flags.out, options);
+  }
+  if (flags.json) {
+    PrintLine({{"out", flags.out},
+               {"tensors", summary.tensors},
+               {"bytes", summary.bytes},
+               {"files", summary.files}});
+    return kDone;
+  }
+  std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out << '\n';
+  for (const std::string& file : summary.files) std::cout << "  " << file << '\n';
+  return kDone;
+}
+
+}  // namespace
+
+void AddConvert(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint as sharded safetensors");
+  auto flags = std::make_shared<ConvertFlags>();
+  AddModelFlag(*command, flags->model);
+  command->add_option("--out", flags->out, "Folder to write")->required()->type_name("DIR");
+  AddNumber<int64_t>(*command, "--max-shard-bytes", flags->max_shard_bytes, {1, int64_t{1} << 60},
+                     "Largest file (default 5000000000)");
+  command->add_flag("--overwrite", flags->overwrite, "Replace files that are there");
+  command->add_flag("--quiet", flags->quiet, "No progress on stderr");
+  AddJsonFlag(*command, flags->json);
+  NameEnvironmentVariables(*command);
+  command->callback([flags, &chosen] {
+    chosen.json = flags->json;
+    chosen.run = [flags] { return RunConvert(*flags); };
+  });
+}
+
+}  // namespace xcomposer::cli

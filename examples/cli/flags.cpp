@@ -1,0 +1,177 @@
+#include "flags.h"
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+#include <map>
+#include <sstream>
+
+#include "interrupt.h"
+#include "number_option.h"
+#include "progress_bar.h"
+#include "xcomposer/log.h"
+
+namespace xcomposer::cli {
+namespace {
+
+constexpr int64_t kMostTokens = int64_t{1} << 30;
+
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+StorageType ToStorageType(const std::string& name) {
+  static const std::map<std::string, StorageType> types = {{"auto", StorageType::kAuto},
+                                                           {"fp32", StorageType::kFloat32},
+                                                           {"fp16", StorageType::kFloat16},
+                                                           {"bf16", StorageType::kBFloat16}};
+  return types.at(name);
+}
+
+template <typename T>
+void Override(const std::optional<T>& flag, std::optional<T>& value) {
+  if (flag) value = flag;
+}
+
+Specials ToSpecials(const std::string& name) {
+  return name == "literal" ? Specials::kLiteral : Specials::kReference;
+}
+
+void ApplyGeneration(const RequestFlags& flags, GenerationOptions& options) {
+  const GenerationOptions& given = flags.generation;
+  if (flags.greedy) options.do_sample = false;
+  Override(given.max_new_tokens, options.max_new_tokens);
+  Override(given.temperature, options.temperature);
+  Override(given.top_p, options.top_p);
+  Override(given.top_k, options.top_k);
+  Override(given.num_beams, options.num_beams);
+  Override(given.repetition_penalty, options.repetition_penalty);
+  Override(given.length_penalty, options.length_penalty);
+  Override(given.seed, options.seed);
+  if (!given.stop.empty()) options.stop = given.stop;
+}
+
+}  // namespace
+
+void AddModelFlag(CLI::App& command, std::string& model) {
+  command
+      .add_option("--model", model,
+                  "Checkpoint folder, or a Hugging Face repository id in the local cache")
+      ->required()
+      ->type_name("DIR");
+}
+
+void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
+  AddModelFlag(command, flags.model);
+  command.add_option("--devices", flags.devices, "Where to run: cpu, or cpu,cpu for two stages")
+      ->type_name("LIST")
+      ->capture_default_str();
+  command.add_option("--device-map", flags.device_map, "auto, or a Hugging Face device_map JSON file")
+      ->type_name("FILE");
+  command.add_option("--dtype", flags.dtype, "How weights are kept")
+      ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
+  AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");
+  AddNumber<int64_t>(command, "--max-image-pixels", flags.max_image_pixels, {1, int64_t{1} << 40},
+                     "Largest picture that is decoded (default 178956970)");
+  command.add_option("--video-font", flags.video_font, "TrueType font for the frame labels of 2.5's videos")
+      ->type_name("FILE");
+  command.add_flag("--quiet", flags.quiet, "No progress and no statistics on stderr");
+  command
+      .add_option_function<std::string>(
+          "--log-level", [](const std::string& level) { SetLogLevel(level); },
+          "trace, debug, info, warn, error or off")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->type_name("LEVEL");
+}
+
+void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
+  GenerationOptions& generation = flags.generation;
+  AddNumber<int64_t>(command, "--max-new-tokens", generation.max_new_tokens, {1, kMostTokens},
+                     "Longest answer (default 1024)");
+  command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
+  AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 1024},
+                     "Beam search; needs --greedy");
+  AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9}, "Sampling temperature");
+  AddNumber<double>(command, "--top-p", generation.top_p, {0, 1}, "Sample from this share of the mass");
+  AddNumber<int64_t>(command, "--top-k", generation.top_k, {0, kMostTokens},
+                     "Sample from the k likeliest");
+  AddNumber<double>(command, "--repetition-penalty", generation.repetition_penalty, {1e-9, 1e9},
+                    "Above 1 discourages repetition");
+  AddNumber<double>(command, "--length-penalty", generation.length_penalty, {-1e9, 1e9},
+                    "Exponent of the length in beam search");
+  AddNumber<uint64_t>(command, "--seed", generation.seed, {0, std::numeric_limits<uint64_t>::max()},
+                      "Seed of the sampling; drawn where absent");
+  command.add_option("--stop", generation.stop, "Text that ends the answer (may be repeated)")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  AddNumber<double>(command, "--deadline", flags.deadline_s, {0, 1e9},
+                    "Seconds after which the answer so far is given");
+  AddNumber<int64_t>(command, "--hd-num", flags.hd_num, {1, 4096}, "Limit of tiles (4khd, 2.5)");
+  // Through a function, since an empty text would leave an optional empty.
+  command
+      .add_option_function<std::string>(
+          "--system", [&flags](const std::string& text) { flags.system = text; },
+          "System text; empty for none")
+      ->type_name("TEXT");
+  command
+      .add_option("--specials", flags.specials,
+                  "Control strings in texts: literal (plain text) or reference (they act)")
+      ->check(CLI::IsMember({"literal", "reference"}))
+      ->type_name("HOW");
+}
+
+void AddJsonFlag(CLI::App& command, bool& json) {
+  command.add_flag("--json", json, "JSON on stdout, errors included");
+}
+
+void NameEnvironmentVariables(CLI::App& command) {
+  for (CLI::Option* option : command.get_options()) {
+    if (option->get_lnames().empty() || option == command.get_help_ptr()) continue;
+    std::string name = option->get_lnames().front();
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+      return c == '-' ? '_' : static_cast<char>(std::toupper(c));
+    });
+    option->envname("XCOMPOSER_" + name);
+  }
+}
+
+Engine LoadEngine(const EngineFlags& flags) {
+  EngineOptions options;
+  options.model = flags.model;
+  options.devices = SplitAtCommas(flags.devices);
+  options.device_map = flags.device_map;
+  options.dtype = ToStorageType(flags.dtype);
+  options.threads = static_cast<int>(flags.threads.value_or(0));
+  if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
+  options.video_font = flags.video_font;
+  ProgressBar bar("loading", !flags.quiet);
+  options.progress = [&bar](const LoadProgress& progress) {
+    if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted while loading");
+    bar.Update(progress.bytes_done, progress.bytes_total);
+  };
+  return Engine::Load(options);
+}
+
+void ApplyFlags(const RequestFlags& flags, Request& request) {
+  ApplyGeneration(flags, request.generation);
+  Override(flags.system, request.meta_instruction);
+  Override(flags.hd_num, request.hd_num);
+  Override(flags.deadline_s, request.deadline_s);
+  if (flags.specials) request.specials = ToSpecials(*flags.specials);
+}
+
+SessionOptions ToSessionOptions(const RequestFlags& flags) {
+  SessionOptions options;
+  options.meta_instruction = flags.system;
+  options.hd_num = flags.hd_num;
+  ApplyGeneration(flags, options.generation);
+  options.specials = ToSpecials(flags.specials.value_or("literal"));
+  return options;
+}
+
+}  // namespace xcomposer::cli

@@ -1,0 +1,18 @@
+#pragma once
+
+namespace xcomposer::cli {
+
+/// From now on Ctrl-C (SIGINT) is noted instead of ending the program. A second one that nobody has taken
+/// ends it with status 130.
+void WatchInterrupt();
+
+/// Ctrl-C ends the program with status 130 at once.
+void ExitOnInterrupt();
+
+/// Whether Ctrl-C was pressed and not yet taken.
+bool Interrupted();
+
+/// The same, and takes it: the next call says no.
+bool TakeInterrupt();
+
+}  // namespace xcomposer::cli

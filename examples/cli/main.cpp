@@ -1,0 +1,73 @@
+// The xcomposer command line. It uses the public headers only.
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "commands.h"
+#include "exit_code.h"
+#include "output.h"
+#include "xcomposer/error.h"
+#include "xcomposer/version.h"
+
+namespace xcomposer::cli {
+namespace {
+
+// Whether errors of the command line itself should be JSON: it could not be parsed, so look for the word.
+bool AsksForJson(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--json") == 0) return true;
+  }
+  return std::getenv("XCOMPOSER_JSON") != nullptr;
+}
+
+int Run(const Chosen& chosen) {
+  try {
+    const int code = chosen.run();
+    if (!std::cout.flush()) {
+      std::cerr << "xcomposer: standard output could not be written\n";
+      return kOtherFailure;
+    }
+    return code;
+  } catch (const Error& error) {
+    return Report(error, chosen.json);
+  } catch (const std::bad_alloc&) {
+    return Report(Error(ErrorKind::kCapacity, "out of memory"), chosen.json);
+  } catch (const std::exception& error) {
+    return Report(Error(ErrorKind::kInternal, error.what()), chosen.json);
+  }
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Answers questions about pictures with the InternLM-XComposer2 family", "xcomposer");
+  app.set_version_flag("--version", std::string("xcomposer ") + Version());
+  app.require_subcommand(1);
+  app.footer(
+      "Every option can also be set in the environment, as XCOMPOSER_<NAME>.\n"
+      "Exit codes: 0 done, 2 wrong usage, 3 bad input, 4 bad checkpoint, 5 does not fit or no such device,\n"
+      "6 a rank or the transport failed, 130 interrupted, 1 anything else.");
+  Chosen chosen;
+  AddGenerate(app, chosen);
+  AddChat(app, chosen);
+  AddTrace(app, chosen);
+  AddTokenize(app, chosen);
+  AddInspect(app, chosen);
+  AddConvert(app, chosen);
+  AddDevices(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return Report(Error(ErrorKind::kUsage, std::string(error.what()) + "; --help lists what there is"),
+                  AsksForJson(argc, argv));
+  } catch (const Error& error) {
+    return Report(error, AsksForJson(argc, argv));
+  }
+  return Run(chosen);
+}
+
+}  // namespace
+}  // namespace xcomposer::cli
+
+int main(int argc, char** argv) { return xcomposer::cli::Main(argc, argv); }

@@ -1,0 +1,114 @@
+#include "output.h"
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <iostream>
+
+#include "exit_code.h"
+#include "strict_json.h"
+
+namespace xcomposer::cli {
+namespace {
+
+using nlohmann::json;
+
+// The number of "model.layers.17", or -1 for another module.
+int64_t LayerNumber(const std::string& module) {
+  const std::string start = "model.layers.";
+  if (module.compare(0, start.size(), start) != 0) return -1;
+  int64_t number = -1;
+  const char* end = module.data() + module.size();
+  const auto parsed = std::from_chars(module.data() + start.size(), end, number);
+  return parsed.ptr == end ? number : -1;
+}
+
+std::string JoinModules(const std::vector<std::string>& modules) {
+  std::string text;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    text += (text.empty() ? "" : ", ") + modules[i];
+    const int64_t first = LayerNumber(modules[i]);
+    int64_t last = first;
+    while (first >= 0 && i + 1 < modules.size() && LayerNumber(modules[i + 1]) == last + 1) {
+      ++last;
+      ++i;
+    }
+    if (last > first) text += "-" + std::to_string(last);
+  }
+  return text;
+}
+
+}  // namespace
+
+json ToJson(const Error& error) {
+  json where = json::object();
+  for (const auto& [key, value] : error.where()) where[key] = value;
+  return {{"kind", ToString(error.kind())}, {"message", error.what()}, {"where", where}};
+}
+
+json ToJson(const std::vector<Placement>& placement) {
+  json list = json::array();
+  for (const Placement& part : placement) {
+    list.push_back({{"device", part.device}, {"modules", part.modules}});
+  }
+  return list;
+}
+
+json ToJson(const Result& result) {
+  const Timings& timings = result.timings;
+  json object = {{"text", result.text},
+                 {"output_ids", result.output_ids},
+                 {"prompt_tokens", result.prompt_tokens},
+                 {"image_tokens", result.image_tokens},
+                 {"prompt_truncated", result.prompt_truncated},
+                 {"finish_reason", ToString(result.finish_reason)},
+                 {"seed", result.seed},
+                 {"timings",
+                  {{"load_s", timings.load_s},
+                   {"image_s", timings.image_s},
+                   {"prefill_s", timings.prefill_s},
+                   {"decode_s", timings.decode_s},
+                   {"tokens_per_s", timings.tokens_per_s}}},
+                 {"placement", ToJson(result.placement)}};
+  if (!result.id.empty()) object["id"] = result.id;
+  return object;
+}
+
+void PrintLine(const json& value) { std::cout << ToLine(value) << std::endl; }
+
+int Report(const Error& error, bool as_json) {
+  if (as_json) {
+    PrintLine({{"error", ToJson(error)}});
+    return ExitCode(error.kind());
+  }
+  std::cerr << "xcomposer: " << ToString(error.kind()) << " error: " << error.what() << '\n';
+  for (const auto& [key, value] : error.where()) {
+    if (std::string(error.what()).find(value) == std::string::npos) {
+      std::cerr << "  " << key << ": " << value << '\n';
+    }
+  }
+  return ExitCode(error.kind());
+}
+
+std::string Describe(const std::vector<Placement>& placement) {
+  std::string text;
+  for (const Placement& part : placement) {
+    text += part.device + ": " + JoinModules(part.modules) + "\n";
+  }
+  return text;
+}
+
+std::string HumanBytes(int64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits = {"B", "kB", "MB", "GB", "TB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1000 && unit + 1 < kUnits.size()) {
+    value /= 1000;
+    ++unit;
+  }
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text.data();
+}
+
+}  // namespace xcomposer::cli

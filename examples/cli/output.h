@@ -1,0 +1,28 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "xcomposer/engine.h"
+#include "xcomposer/error.h"
+
+namespace xcomposer::cli {
+
+/// {"kind", "message", "where"}
+nlohmann::json ToJson(const Error& error);
+nlohmann::json ToJson(const Result& result);
+nlohmann::json ToJson(const std::vector<Placement>& placement);
+
+/// Prints the error where it belongs, as JSON on stdout or for people on stderr, and gives the exit code.
+int Report(const Error& error, bool json);
+
+/// Writes one line of JSON to stdout.
+void PrintLine(const nlohmann::json& value);
+
+/// "vit, vision_proj, model.layers.0-31" per device, one line each.
+std::string Describe(const std::vector<Placement>& placement);
+
+/// "1.5 GB"
+std::string HumanBytes(int64_t bytes);
+
+}  // namespace xcomposer::cli

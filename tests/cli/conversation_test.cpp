@@ -1,0 +1,172 @@
+// generate and chat with a model: the small one of the project, and the reference's where it is there.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "cli/program.h"
+
+namespace xcomposer::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+const std::string kDemo = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
+const std::string kGolden = XCOMPOSER_SHARED_DIR "/data/goldens/2-vl-7b/model";
+
+std::string AnyPicture() {
+  for (const auto& entry : std::filesystem::directory_iterator(XCOMPOSER_SOURCE_DIR "/demo/pictures")) {
+    if (entry.path().extension() == ".png") return entry.path().string();
+  }
+  return "";
+}
+
+class DemoModel : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!XCOMPOSER_HAVE_TEXT || !XCOMPOSER_HAVE_PICTURES) {
+      GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+    }
+  }
+};
+
+TEST_F(DemoModel, AnswersAboutAPicture) {
+  const std::vector<std::string> arguments = {"generate", "--model",  kDemo,           "--image", AnyPicture(),
+                                              "--prompt", "What is this?", "--greedy", "--max-new-tokens", "16"};
+  const ProgramOutput run = RunProgram(arguments);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, Not(IsEmpty()));
+  EXPECT_THAT(run.err, HasSubstr("tokens/s"));
+
+  std::vector<std::string> as_json = arguments;
+  as_json.insert(as_json.end(), {"--json", "--seed", "18446744073709551615"});
+  const json result = RunProgram(as_json).Json();
+  EXPECT_EQ(result["text"].get<std::string>() + "\n", run.out);
+  EXPECT_EQ(result["seed"], 18446744073709551615u);
+  EXPECT_GT(result["image_tokens"], 0);
+  EXPECT_GT(result["prompt_tokens"], result["image_tokens"]);
+  EXPECT_EQ(result["prompt_truncated"], 0);
+  for (const char* time : {"load_s", "image_s", "prefill_s", "decode_s", "tokens_per_s"}) {
+    EXPECT_TRUE(result["timings"][time].is_number()) << time;
+  }
+  EXPECT_EQ(result["placement"][0]["device"], "cpu");
+}
+
+TEST_F(DemoModel, QuietSaysNothingButTheAnswer) {
+  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--prompt", "Hello", "--greedy",
+                                        "--max-new-tokens", "4", "--quiet"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.err, IsEmpty());
+}
+
+TEST_F(DemoModel, AFailedRequestOfAListStandsAlone) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write("list.json", R"([
+      {"query": "Hello", "id": "one", "generate": {"do_sample": false, "max_new_tokens": 4}},
+      {"query": "<ImageHere>Hello", "images": ["broken.png"]},
+      {"query": "Hello", "generate": {"do_sample": true, "num_beams": 2}},
+      {"query": "Hello", "id": "four", "generate": {"do_sample": false, "max_new_tokens": 4}}])");
+  folder.Write("broken.png", "no picture");
+  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--request", file, "--json"});
+  EXPECT_EQ(run.exit_code, 3) << run.err;
+  const json list = run.Json();
+  ASSERT_EQ(list.size(), 4u);
+  EXPECT_EQ(list[0]["id"], "one");
+  EXPECT_EQ(list[1]["error"]["kind"], "image");
+  EXPECT_EQ(list[2]["error"]["kind"], "request");
+  EXPECT_EQ(list[3]["id"], "four");
+  EXPECT_EQ(list[0]["output_ids"], list[3]["output_ids"]);
+}
+
+TEST_F(DemoModel, AFlagWinsOverTheRequest) {
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.Write("one.json", R"({"query": "Hello", "generate": {"do_sample": false, "max_new_tokens": 9,
+                                   "eos_token_id": []}})");
+  const ProgramOutput run = RunProgram(
+      {"generate", "--model", kDemo, "--request", file, "--json", "--max-new-tokens", "2"});
+  ASSERT_EQ(run.exit_code, 0) << run.out;
+  EXPECT_EQ(run.Json()["output_ids"].size(), 2u);
+  EXPECT_EQ(run.Json()["finish_reason"], "length");
+}
+
+TEST_F(DemoModel, TheSameSeedGivesTheSameAnswer) {
+  const std::vector<std::string> arguments = {"generate", "--model", kDemo, "--prompt", "Hello", "--json",
+                                              "--seed", "7", "--temperature", "3", "--max-new-tokens", "12"};
+  EXPECT_EQ(RunProgram(arguments).Json()["output_ids"], RunProgram(arguments).Json()["output_ids"]);
+}
+
+TEST_F(DemoModel, ADeviceThatIsNotThereIsFive) {
+  const ProgramOutput run =
+      RunProgram({"generate", "--model", kDemo, "--prompt", "a", "--devices", "cuda:99", "--json"});
+  EXPECT_EQ(run.exit_code, 5) << run.out << run.err;
+}
+
+TEST_F(DemoModel, ChatTakesItsTurnsFromAPipe) {
+  ProgramInput input;
+  input.text = "/help\n/image " + AnyPicture() + "\nWhat is this?\nAnd now?\n/reset\nWhat is this?\n/exit\nnever\n";
+  const ProgramOutput run =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "8"}, input);
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("/reset"));
+  EXPECT_THAT(run.err, IsEmpty());
+}
+
+TEST_F(DemoModel, ChatGoesOnAfterAnError) {
+  ProgramInput input;
+  input.text = "/nonsense\n/image gone.png\nHello\n";
+  const ProgramOutput run = RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "4"}, input);
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("/nonsense"));
+  EXPECT_THAT(run.err, HasSubstr("gone.png"));
+  EXPECT_THAT(run.out, Not(IsEmpty()));
+}
+
+TEST_F(DemoModel, InspectFindsItComplete) {
+  const ProgramOutput run = RunProgram({"inspect", "--model", kDemo, "--json"});
+  EXPECT_EQ(run.exit_code, 0) << run.out;
+  EXPECT_EQ(run.Json()["ok"], true);
+  EXPECT_EQ(run.Json()["kind"], "2-vl-7b");
+  EXPECT_THAT(RunProgram({"inspect", "--model", kDemo}).out, HasSubstr("complete"));
+}
+
+TEST_F(DemoModel, AConvertedCheckpointAnswersTheSame) {
+  const TemporaryFolder folder;
+  const ProgramOutput converted = RunProgram({"convert", "--model", kDemo, "--out", folder / "copy",
+                                              "--max-shard-bytes", "1000000", "--json"});
+  ASSERT_EQ(converted.exit_code, 0) << converted.out;
+  EXPECT_GT(converted.Json()["files"].size(), 1u);
+  std::vector<json> ids;
+  for (const std::string& model : {kDemo, folder / "copy"}) {
+    ids.push_back(RunProgram({"generate", "--model", model, "--prompt", "Hello", "--greedy", "--json",
+                              "--max-new-tokens", "6"}).Json()["output_ids"]);
+  }
+  EXPECT_EQ(ids[0], ids[1]);
+}
+
+TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
+  if (!std::filesystem::exists(kGolden) || !XCOMPOSER_HAVE_TEXT) {
+    GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece";
+  }
+  ProgramInput input;
+  input.interrupt_at_first_output = true;
+  const ProgramOutput run = RunProgram({"generate", "--model", kGolden, "--prompt", "Tell me a story.",
+                                        "--max-new-tokens", "100000", "--seed", "1"}, input);
+  EXPECT_EQ(run.exit_code, 130) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("cancelled"));
+}
+
+TEST(Minimal, TokenIdsNeedNoTokenizer) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write(
+      "ids.json", R"({"token_ids": [1, 5, 6, 7], "generate": {"do_sample": false, "max_new_tokens": 3}})");
+  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--request", file, "--json"});
+  ASSERT_EQ(run.exit_code, 0) << run.out << run.err;
+  EXPECT_GE(run.Json()["output_ids"].size(), 1u);
+}
+
+}  // namespace
+}  // namespace xcomposer::testing

@@ -1,0 +1,143 @@
+// The recorded cases of the reference, run as anybody would run them: through the command line.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "cli/golden_case.h"
+#include "cli/program.h"
+
+namespace xcomposer::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::IsEmpty;
+
+constexpr const char* kNoShared = "the folder with the reference goldens is not there";
+
+std::string TestName(std::string text) {
+  for (char& c : text) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return text;
+}
+
+bool CanRun() { return XCOMPOSER_HAVE_TEXT && XCOMPOSER_HAVE_PICTURES; }
+
+// Every list of cases at once: several requests in flight must not change an answer.
+class GoldenKind : public ::testing::TestWithParam<std::string> {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenKind);
+
+TEST_P(GoldenKind, OneRunOverTheWholeFile) {
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  const std::string folder = SharedData() + "/goldens/" + GetParam();
+  const ProgramOutput run = RunProgram({"generate", "--model", folder + "/model", "--request",
+                                        folder + "/cases.json", "--image-root", SharedData(), "--json",
+                                        "--devices", "cpu"});
+  ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
+  const json results = run.Json();
+  for (const GoldenCase& golden : GoldenCases()) {
+    if (golden.kind != GetParam() || golden.depends_on_earlier()) continue;
+    if (!golden.record.contains("output_ids")) continue;
+    const json& result = results.at(static_cast<size_t>(golden.index));
+    EXPECT_EQ(result.value("output_ids", json()), golden.record["output_ids"]) << golden.name();
+    EXPECT_EQ(result.value("text", json()), golden.record["output_text"]) << golden.name();
+  }
+}
+
+class Golden : public ::testing::TestWithParam<GoldenCase> {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
+
+TEST_P(Golden, AnswerAndTaps) {
+  const GoldenCase& golden = GetParam();
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  if (golden.depends_on_earlier()) {
+    GTEST_SKIP() << golden.name() << ": what the reference does after another case is not imitated";
+  }
+  const TemporaryFolder folder;
+  const std::string traced = folder / "trace.safetensors";
+  const ProgramOutput run =
+      RunProgram({"trace", "--model", golden.folder + "/model", "--request", golden.folder + "/cases.json",
+                  "--index", std::to_string(golden.index), "--image-root", SharedData(), "--out", traced,
+                  "--json", "--devices", "cpu"});
+  ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
+  if (golden.record.contains("output_ids")) {
+    EXPECT_EQ(run.Json()["output_ids"], golden.record["output_ids"]);
+    EXPECT_EQ(run.Json()["text"], golden.record["output_text"]);
+  }
+  EXPECT_THAT(CompareTaps(golden, traced), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenKind, ::testing::ValuesIn(GoldenKinds()),
+                         [](const auto& info) { return TestName(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(GoldenCases()),
+                         [](const auto& info) { return TestName(info.param.kind + "_" + info.param.name()); });
+
+TEST(Goldens, AreThere) {
+  if (GoldenCases().empty()) GTEST_SKIP() << kNoShared;
+  EXPECT_GE(GoldenKinds().size(), 6u);
+}
+
+const GoldenCase* FindCase(const std::string& kind, const std::string& name) {
+  for (const GoldenCase& golden : GoldenCases()) {
+    if (golden.kind == kind && golden.name() == name) return &golden;
+  }
+  return nullptr;
+}
+
+// A comparison that has never failed is not known to compare: taps of another case must be reported.
+TEST(Goldens, TapsOfAnotherCaseAreReported) {
+  const GoldenCase* greedy = FindCase("2-vl-7b", "text_greedy");
+  if (greedy == nullptr) GTEST_SKIP() << kNoShared;
+  const GoldenCase* other = FindCase("2-vl-7b", "text_penalty_1.3");
+  EXPECT_THAT(CompareTaps(*greedy, other->folder + "/" + other->record["taps"].get<std::string>()),
+              ::testing::Not(IsEmpty()));
+}
+
+// Two stages on one processor are the same model: not one bit may differ.
+TEST(Goldens, TwoStagesGiveTheSameBits) {
+  const GoldenCase* golden = FindCase("2-vl-7b", "text_greedy");
+  if (golden == nullptr) GTEST_SKIP() << kNoShared;
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  const TemporaryFolder folder;
+  std::vector<std::map<std::string, Tensor>> traces;
+  for (const std::string devices : {"cpu", "cpu,cpu"}) {
+    const std::string traced = folder / (devices + ".safetensors");
+    const ProgramOutput run =
+        RunProgram({"trace", "--model", golden->folder + "/model", "--request",
+                    golden->folder + "/cases.json", "--index", std::to_string(golden->index), "--out",
+                    traced, "--taps", "logits,final_norm.out", "--devices", devices});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    traces.push_back(ReadTensors(traced));
+  }
+  for (const char* name : {"logits", "final_norm.out"}) {
+    EXPECT_EQ(traces[0].at(name).values, traces[1].at(name).values) << name;
+  }
+}
+
+TEST(Goldens, RowsAndTapsNarrowWhatIsWritten) {
+  const GoldenCase* golden = FindCase("2-vl-7b", "text_prefill");
+  if (golden == nullptr) GTEST_SKIP() << kNoShared;
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  const TemporaryFolder folder;
+  const auto trace = [&](const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "trace", "--model", golden->folder + "/model", "--request", golden->folder + "/cases.json",
+        "--index", std::to_string(golden->index), "--out", folder / name};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    return ReadTensors(folder / name);
+  };
+  const auto whole = trace("whole", {});
+  const auto part = trace("part", {"--taps", "layer0.out,prefill_logits", "--rows", "0-1,-2--1"});
+  ASSERT_EQ(part.size(), 2u);
+  const double length = static_cast<double>(whole.at("layer0.out").rows());
+  const Tensor rows{"I32", {4}, {0, 1, length - 2, length - 1}};
+  for (const char* name : {"layer0.out", "prefill_logits"}) {
+    EXPECT_EQ(part.at(name).values, TakeRows(whole.at(name), rows).values) << name;
+  }
+}
+
+}  // namespace
+}  // namespace xcomposer::testing

@@ -1,0 +1,152 @@
+// Exit codes, errors and help of the command line.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "cli/program.h"
+
+namespace xcomposer::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+const char* const kCommands[] = {"generate", "chat", "trace", "tokenize", "inspect", "convert", "devices"};
+
+std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
+
+TEST(Usage, VersionIsPrinted) {
+  const ProgramOutput run = RunProgram({"--version"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.out, HasSubstr("xcomposer " XCOMPOSER_VERSION_TEXT));
+}
+
+TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
+  EXPECT_THAT(RunProgram({"--help"}).out, HasSubstr("Exit codes"));
+  for (const char* command : kCommands) {
+    const ProgramOutput run = RunProgram({command, "--help"});
+    EXPECT_EQ(run.exit_code, 0) << command;
+    EXPECT_THAT(run.err, IsEmpty()) << command;
+    EXPECT_THAT(run.out, HasSubstr("--help")) << command;
+    EXPECT_LT(std::count(run.out.begin(), run.out.end(), '\n'), 60) << command;
+  }
+  for (const char* flag : {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
+                           "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system",
+                           "--quiet", "--log-level", "--devices", "--device-map", "--image-root"}) {
+    EXPECT_THAT(RunProgram({"generate", "--help"}).out, HasSubstr(flag));
+  }
+}
+
+TEST(Usage, WrongUsageIsTwo) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"frobnicate"},
+      {"generate"},
+      {"generate", "--model", "x"},
+      {"generate", "--model", "x", "--prompt", "a", "--request", "b"},
+      {"generate", "--model", "x", "--request", "b", "--image", "c"},
+      {"generate", "--model", "x", "--prompt", "a", "--no-such-flag"},
+      {"generate", "--model", "x", "--prompt", "a", "--top-p", "1.5"},
+      {"generate", "--model", "x", "--prompt", "a", "--top-k", "many"},
+      {"generate", "--model", "x", "--prompt", "a", "--seed", "-1"},
+      {"generate", "--model", "x", "--prompt", "a", "--seed", "18446744073709551616"},
+      {"generate", "--model", "x", "--prompt", "a", "--max-new-tokens", "0"},
+      {"generate", "--model", "x", "--prompt", "a", "--dtype", "fp7"},
+      {"generate", "--model", "x", "--prompt", "a", "--threads", "0"},
+      {"trace", "--model", "x", "--request", "b"},
+      {"convert", "--model", "x"},
+      {"tokenize"}};
+  for (std::vector<std::string> arguments : wrong) {
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 2) << ::testing::PrintToString(arguments);
+    EXPECT_THAT(run.out, IsEmpty());
+    EXPECT_THAT(run.err, Not(IsEmpty()));
+    arguments.push_back("--json");
+    const ProgramOutput as_json = RunProgram(arguments);
+    EXPECT_EQ(as_json.exit_code, 2) << ::testing::PrintToString(arguments);
+    EXPECT_EQ(KindOf(as_json), "usage") << as_json.out;
+  }
+}
+
+TEST(Usage, TheEnvironmentSetsOptions) {
+  const ProgramOutput missing = RunProgram({"inspect", "--json"}, {"", {{"XCOMPOSER_MODEL", "/nowhere"}}, false});
+  EXPECT_EQ(missing.exit_code, 4);
+  const ProgramOutput wrong = RunProgram({"generate", "--model", "x", "--prompt", "a"},
+                                         {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", "1"}}, false});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_EQ(KindOf(wrong), "usage");
+  EXPECT_THAT(wrong.out, HasSubstr("--top-p"));
+}
+
+TEST(Usage, BadInputIsThree) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> files = {
+      folder / "gone.json", folder.Write("cut.json", "{\"query\":"),
+      folder.Write("key.json", R"({"query": "q", "nonsense": 1})"),
+      folder.Write("image.json", R"({"query": "q", "images": ["gone.png"]})")};
+  for (const std::string& file : files) {
+    const ProgramOutput run = RunProgram({"generate", "--model", "x", "--request", file, "--json"});
+    EXPECT_EQ(run.exit_code, 3) << file;
+    EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(), Not(IsEmpty()));
+  }
+  EXPECT_EQ(RunProgram({"generate", "--model", "x", "--prompt", "caf\xe9"}).exit_code, 3);
+  EXPECT_EQ(RunProgram({"generate", "--model", "x", "--prompt", "a", "--image", "gone.png"}).exit_code, 3);
+}
+
+TEST(Usage, AListOfBrokenRequestsIsAListOfErrors) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write("list.json", R"([{"query": 1}, {"images": null}])");
+  const ProgramOutput run = RunProgram({"generate", "--model", "x", "--request", file, "--json"});
+  EXPECT_EQ(run.exit_code, 3);
+  const json list = run.Json();
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0]["error"]["kind"], "request");
+  EXPECT_EQ(list[1]["error"]["where"]["request"], "1");
+}
+
+TEST(Usage, ABadCheckpointIsFour) {
+  const TemporaryFolder folder;
+  folder.Write("config.json", "{");
+  folder.Write("tokenizer.model", "no tokenizer");
+  const std::string model = folder / "";
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"generate", "--prompt", "a"},
+           {"inspect"},
+           {"tokenize"},
+           {"convert", "--out", folder / "out"},
+           {"trace", "--request", folder.Write("r.json", R"({"query": "q"})"), "--out", folder / "t"}}) {
+    for (const std::string& where : {model, std::string("/nowhere/at/all")}) {
+      std::vector<std::string> full = arguments;
+      full.insert(full.end(), {"--model", where, "--json"});
+      const ProgramOutput run = RunProgram(full);
+      EXPECT_EQ(run.exit_code, 4) << ::testing::PrintToString(full) << run.out << run.err;
+      EXPECT_TRUE(run.Json().contains("error"));
+    }
+  }
+}
+
+TEST(Usage, DevicesListsTheProcessor) {
+  const ProgramOutput run = RunProgram({"devices", "--json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json device = run.Json()["nodes"][0]["devices"][0];
+  EXPECT_EQ(device["kind"], "cpu");
+  EXPECT_GT(device["memory"].get<int64_t>(), device["free"].get<int64_t>());
+  EXPECT_GT(device["free"].get<int64_t>(), 0);
+  EXPECT_EQ(RunProgram({"devices"}).exit_code, 0);
+}
+
+TEST(Usage, OutputThatCannotBeWrittenIsAFailure) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  const std::string command = std::string(XCOMPOSER_PROGRAM) + " devices > /dev/full 2> /dev/null";
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
+}
+
+}  // namespace
+}  // namespace xcomposer::testing
