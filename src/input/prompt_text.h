@@ -24,6 +24,9 @@ struct PromptText {
   /// Text in which special strings are ordinary characters.
   void AppendLiteral(std::string_view more);
 
+  /// Text that acts, in front.
+  void Prepend(std::string_view more);
+
   /// Bytes [begin, end) with the literal spans that lie in them.
   PromptText Slice(int64_t begin, int64_t end) const;
 };

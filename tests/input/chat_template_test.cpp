@@ -18,13 +18,13 @@ TEST(ChatTemplate, TheDefaultSystemTextIsTheOneOfTheReference) {
 }
 
 TEST(ChatTemplate, WithoutSystemTextThereIsNoSystemBlock) {
-  EXPECT_EQ(ApplyChatTemplate("", {}, "What is this?", Specials::kReference).text,
+  EXPECT_EQ(ApplyChatTemplate("", {}, "What is this?", SpecialsMode::kReference).text,
             "[UNUSED_TOKEN_146]user\nWhat is this?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\n");
 }
 
 TEST(ChatTemplate, TurnsStandInTheirOrder) {
-  const Turn turns[] = {{"q1", "a1"}, {"q2", "a2"}};
-  const PromptText prompt = ApplyChatTemplate("meta", turns, "q3", Specials::kLiteral);
+  const ChatTurn turns[] = {{"q1", "a1"}, {"q2", "a2"}};
+  const PromptText prompt = ApplyChatTemplate("meta", turns, "q3", SpecialsMode::kLiteral);
   EXPECT_EQ(prompt.text,
             "[UNUSED_TOKEN_146]system\nmeta[UNUSED_TOKEN_145]\n"
             "[UNUSED_TOKEN_146]user\nq1[UNUSED_TOKEN_145]\n"
@@ -41,8 +41,8 @@ TEST(ChatTemplate, TurnsStandInTheirOrder) {
 }
 
 TEST(ChatTemplate, InReferenceModeNothingIsLiteral) {
-  const Turn turns[] = {{"q1", "a1"}};
-  EXPECT_TRUE(ApplyChatTemplate("meta", turns, "q", Specials::kReference).literal.empty());
+  const ChatTurn turns[] = {{"q1", "a1"}};
+  EXPECT_TRUE(ApplyChatTemplate("meta", turns, "q", SpecialsMode::kReference).literal.empty());
 }
 
 TEST(PromptText, ASliceKeepsThePartsOfItsLiteralSpans) {
