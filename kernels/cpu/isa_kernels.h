@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/number.h"
+
+namespace xcomposer::cpu {
+
+/// The inner kernels, compiled once for each instruction set. The functions of linear.h, norm.h, ... divide
+/// the work over threads and call these.
+struct IsaKernels {
+  int64_t panel_rows = 0;          ///< rows of x in a packed panel
+  int64_t panel_columns = 0;       ///< rows of the weight in a widened panel
+  int64_t panel_scratch = 0;       ///< floats that linear_panels needs
+  int64_t attention_lanes = 0;     ///< most rows * heads of an attention tile
+  /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
+  int64_t streamed_rows = 0;
+
+  void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
+  void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
+  void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+
+  void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
+  void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
+  void (*quick_gelu)(float* x, int64_t count);
+  void (*silu_mul)(float* gate, const float* up, int64_t count);
+  void (*add)(float* y, const float* x, int64_t count);
+  void (*widen[3])(const void* stored, float* out, int64_t count);
+  void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, float* out);
+
+  int64_t (*attention_scratch)(int64_t head_dim);  ///< floats
+  void (*attention)(const AttentionTileArgs&, float* scratch);
+};
+
+/// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure that the
+/// processor can run them (BestIsa).
+const IsaKernels& KernelsFor(Isa isa);
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/elementwise_range.h"
+#include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/linear_panels.h"
+#include "kernels/cpu/linear_rows.h"
+#include "kernels/cpu/norm_rows.h"
+
+namespace xcomposer::cpu {
+
+template <typename S>
+void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
+  AttentionTile<S>(args, scratch).Run();
+}
+
+/// Every kernel, instantiated for one instruction set; the order of Format.
+template <typename S>
+struct IsaTable {
+  static constexpr IsaKernels kKernels = {
+      .panel_rows = S::kRows,
+      .panel_columns = kPanelColumns<S>,
+      .panel_scratch = kDepth<S> * kPanelColumns<S>,
+      .attention_lanes = kAttentionLanes<S>,
+      .streamed_rows = 12,
+      .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
+                      &LinearRows<S, Format::kFloat16>},
+      .linear_pack_x = &LinearPackX<S>,
+      .linear_panels = {&LinearPanels<S, Format::kFloat32>, &LinearPanels<S, Format::kBfloat16>,
+                        &LinearPanels<S, Format::kFloat16>},
+      .rms_norm = &RmsNormRows<S>,
+      .layer_norm = &LayerNormRows<S>,
+      .quick_gelu = &QuickGeluRange<S>,
+      .silu_mul = &SiluMulRange<S>,
+      .add = &AddRange<S>,
+      .widen = {&WidenRange<S, Format::kFloat32>, &WidenRange<S, Format::kBfloat16>,
+                &WidenRange<S, Format::kFloat16>},
+      .rotate = &RotateHead<S>,
+      .attention_scratch = &AttentionScratch<S>::Floats,
+      .attention = &RunAttentionTile<S>,
+  };
+};
+
+}  // namespace xcomposer::cpu

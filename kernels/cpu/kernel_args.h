@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+
+namespace xcomposer::cpu {
+
+// Arguments of the inner kernels. Plain structures without functions, since the files that read them are
+// compiled for one instruction set each (simd.h).
+
+/// What the two ways of computing a linear layer need; see linear.h for the meaning.
+struct LinearKernelArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0;
+  int64_t depth = 0;  ///< K
+  const void* weight = nullptr;
+  int64_t weight_stride = 0;
+  int64_t outputs = 0;          ///< N
+  const float* bias = nullptr;  ///< null: none
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  bool accumulate = false;
+  float scale = 1.0f;
+  float* packed_x = nullptr;  ///< (panels, K, rows of a panel); only for many rows
+};
+
+struct LinearBlock {
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  int64_t n_begin = 0;
+  int64_t n_end = 0;
+};
+
+/// Rows of one norm: out = normalised x * weight (+ bias). `x` and `out` may be the same memory.
+struct NormKernelArgs {
+  const float* x = nullptr;
+  float* out = nullptr;
+  int64_t columns = 0;
+  const float* weight = nullptr;
+  const float* bias = nullptr;  ///< LayerNorm only
+  float eps = 0.0f;
+};
+
+/// Some rows of some query heads that share one key-value head, with all their keys. A lane is one query:
+/// lane = row * heads + head. Everything is kept with the lanes side by side (d, lane), (key, lane), so that
+/// the softmax over keys needs no sums across a vector, and keys and values are the broadcast factor.
+struct AttentionTileArgs {
+  const float* q = nullptr;  ///< of the first row and head
+  float* out = nullptr;
+  int64_t row_stride = 0;  ///< of q and out
+  int64_t head_stride = 0;
+  int64_t rows = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  float scale = 0.0f;  ///< scores are multiplied with it
+
+  const float* k = nullptr;  ///< of the key-value head in block 0
+  const float* v = nullptr;
+  const int32_t* blocks = nullptr;  ///< physical block of each logical one
+  int64_t block_size = 0;           ///< keys in a block
+  int64_t block_stride = 0;
+  int64_t key_stride = 0;
+  int64_t keys = 0;           ///< seen by the first row
+  int64_t keys_per_row = 0;   ///< how many more each further row sees: 1 for causal attention, else 0
+};
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,117 @@
+#include "kernels/cpu/linear.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/isa_kernels.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+// Packed rows of x take at most this many floats (32 MiB); more rows are worked on in turns.
+constexpr int64_t kPackedFloats = int64_t{8} << 20;
+// Rows of x in one task: its share of x then fits into the second cache, piece by piece.
+constexpr int64_t kBlockRows = 384;
+// Weights that a thread takes at a time while streaming: long enough to be read at full speed.
+constexpr int64_t kStreamedWeights = 128 * 1024;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
+
+/// Few rows: stream the weight.
+void Stream(const LinearKernelArgs& args, size_t format, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  const int64_t grain = RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, args.depth)), 4);
+  context.pool.ParallelFor(args.outputs, grain, [&](int64_t begin, int64_t end, int) {
+    kernels.linear_rows[format](args, begin, end);
+  });
+}
+
+/// Many rows: pack `args.rows` rows of x, then work on blocks.
+void Multiply(const LinearKernelArgs& args, size_t format, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  ThreadPool& pool = context.pool;
+  const int64_t panels = DivideUp(args.rows, kernels.panel_rows);
+  pool.ParallelFor(panels, 4, [&](int64_t begin, int64_t end, int) {
+    kernels.linear_pack_x(args, begin, end);
+  });
+
+  const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
+  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), kernels.panel_rows);
+  const int64_t columns = DivideUp(args.outputs, kernels.panel_columns);
+  // Wide tasks read x less often; but there must be enough of them for the threads to share evenly.
+  int64_t task_columns = 6;
+  while (task_columns > 1 &&
+         DivideUp(columns, task_columns) * row_blocks < int64_t{6} * pool.threads()) {
+    --task_columns;
+  }
+  const int64_t column_blocks = DivideUp(columns, task_columns);
+  pool.ParallelFor(column_blocks * row_blocks, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* scratch = pool.WorkerScratch(worker, kernels.panel_scratch);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row_begin = task % row_blocks * block_rows;
+      const int64_t n_begin = task / row_blocks * task_columns * kernels.panel_columns;
+      const LinearBlock block{
+          .row_begin = row_begin,
+          .row_end = std::min(args.rows, row_begin + block_rows),
+          .n_begin = n_begin,
+          .n_end = std::min(args.outputs, n_begin + task_columns * kernels.panel_columns)};
+      kernels.linear_panels[format](args, block, scratch);
+    }
+  });
+}
+
+/// K = 0: the product is zero.
+void FillWithBias(const LinearKernelArgs& args) {
+  for (int64_t row = 0; row < args.rows; ++row) {
+    for (int64_t n = 0; n < args.outputs; ++n) {
+      float& y = args.y[row * args.y_stride + n];
+      y = (args.accumulate ? y : 0.0f) + (args.bias != nullptr ? args.bias[n] : 0.0f);
+    }
+  }
+}
+
+}  // namespace
+
+void Linear(const LinearParams& params, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  const auto format = static_cast<size_t>(params.weight.format);
+  LinearKernelArgs args{.x = params.x,
+                        .x_stride = params.x_stride,
+                        .rows = params.rows,
+                        .depth = params.weight.columns,
+                        .weight = params.weight.data,
+                        .weight_stride = params.weight.row_stride,
+                        .outputs = params.weight.rows,
+                        .y = params.y,
+                        .y_stride = params.y_stride,
+                        .accumulate = params.accumulate,
+                        .scale = params.scale};
+  if (args.rows <= 0 || args.outputs <= 0) return;
+
+  const bool stream = args.rows <= kernels.streamed_rows;
+  const int64_t most_rows =
+      std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
+  const int64_t packed_rows =
+      stream ? 0 : RoundUp(std::min(args.rows, most_rows), kernels.panel_rows);
+  const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
+  float* scratch = context.pool.SharedScratch(bias_floats + packed_rows * args.depth + 1);
+  if (params.bias) {
+    kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
+                                                            args.outputs);
+    args.bias = scratch;
+  }
+  args.packed_x = scratch + bias_floats;
+  if (args.depth <= 0) return FillWithBias(args);
+  if (stream) return Stream(args, format, context);
+  // Turns of equal size, so that the last one is not a crumb.
+  const int64_t turns = DivideUp(params.rows, most_rows);
+  const int64_t turn_rows = RoundUp(DivideUp(params.rows, turns), kernels.panel_rows);
+  for (int64_t row = 0; row < params.rows; row += turn_rows) {
+    args.x = params.x + row * params.x_stride;
+    args.y = params.y + row * params.y_stride;
+    args.rows = std::min(turn_rows, params.rows - row);
+    Multiply(args, format, context);
+  }
+}
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "kernels/cpu/context.h"
+#include "kernels/cpu/number.h"
+
+namespace xcomposer::cpu {
+
+/// y = x W^T + bias, or y += scale * x W^T (+ bias). float32 sums over weights as they are stored.
+struct LinearParams {
+  const float* x = nullptr;  ///< (rows, K)
+  int64_t x_stride = 0;
+  int64_t rows = 0;
+  StoredMatrix weight;                ///< (N, K)
+  std::optional<StoredVector> bias = std::nullopt;  ///< (N)
+  float* y = nullptr;                 ///< (rows, N), apart from x
+  int64_t y_stride = 0;
+  bool accumulate = false;
+  float scale = 1.0f;  ///< of the product, not of the bias
+};
+
+/// A row's result depends on that row, on the weight and on whether there are few or many rows; not on the
+/// count of threads.
+void Linear(const LinearParams& params, const Context& context);
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,129 @@
+#pragma once
+
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/tile.h"
+
+namespace xcomposer::cpu {
+
+// Many rows of x (prompts, pictures): x is packed once, by all threads, into panels of S::kRows rows
+// (panel, k, row); then each task takes a block of x and a range of the weight's rows, widens a piece of the
+// weight at a time into a panel (k, n) that stays in the first cache, and multiplies it with all panels of
+// its block of x. A sum is taken over k in pieces of kDepth, ascending, whatever the blocks.
+
+template <typename S>
+inline constexpr int64_t kDepth = S::kWidth == 16 ? 192 : 256;
+
+template <typename S>
+inline constexpr int64_t kPanelColumns = S::kVectors * S::kWidth;
+
+/// Packs the panel of x that begins at `row`, for k in [0, depth).
+template <typename S>
+void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int64_t depth,
+               float* out) {
+  const float* pointers[S::kRows];
+  // Rows past the end repeat the last one: their sums are never asked for.
+  for (int i = 0; i < S::kRows; ++i) {
+    const int64_t r = row + i < rows ? row + i : rows - 1;
+    pointers[i] = x + r * x_stride;
+  }
+  int64_t k = 0;
+  for (; k + 8 <= depth; k += 8) {
+    S::PackRows(pointers, out + k * S::kRows, S::kRows);
+    for (int i = 0; i < S::kRows; ++i) pointers[i] += 8;
+  }
+  for (; k < depth; ++k) {
+    for (int i = 0; i < S::kRows; ++i) out[k * S::kRows + i] = *pointers[i]++;
+  }
+}
+
+template <typename S>
+void LinearPackX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    PackPanel<S>(args.x, args.x_stride, panel * S::kRows, args.rows, args.depth,
+                 args.packed_x + panel * S::kRows * args.depth);
+  }
+}
+
+/// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n].
+template <typename S, Format format>
+inline void PackWeightGroup(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
+                            float* out) {
+  using Element = typename ElementOf<format>::Type;
+  constexpr int64_t kStep = S::template kPackColumns<format>;
+  const Element* rows[S::kWidth];
+  for (int64_t i = 0; i < S::kWidth; ++i) {
+    const int64_t row = n + i < args.outputs ? n + i : args.outputs - 1;
+    rows[i] = static_cast<const Element*>(args.weight) + row * args.weight_stride + k;
+  }
+  int64_t p = 0;
+  for (; p + kStep <= depth; p += kStep) {
+    S::template PackWeights<format>(rows, out + p * kPanelColumns<S>, kPanelColumns<S>);
+    for (int64_t i = 0; i < S::kWidth; ++i) rows[i] += kStep;
+  }
+  for (; p < depth; ++p) {
+    for (int64_t i = 0; i < S::kWidth; ++i) {
+      out[p * kPanelColumns<S> + i] = Widen<S, format>(*rows[i]++);
+    }
+  }
+}
+
+/// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns that exist.
+template <typename S>
+struct LinearFinish {
+  const LinearKernelArgs& args;
+  int64_t row;
+  int64_t n;
+  bool first;
+
+  void operator()(int i, int v, typename S::F sum) const {
+    using F = typename S::F;
+    const int64_t column = n + v * S::kWidth;
+    float* y = args.y + (row + i) * args.y_stride + column;
+    const int64_t width = args.outputs - column;
+    F value = S::Mul(S::Set(args.scale), sum);
+    const bool whole = width >= S::kWidth;
+    if (first && args.bias != nullptr) {
+      const float* bias = args.bias + column;
+      value = S::Add(value, whole ? S::Load(bias) : S::LoadN(bias, width));
+    }
+    if (!first || args.accumulate) {
+      value = S::Add(whole ? S::Load(y) : S::LoadN(y, width), value);
+    }
+    if (whole) {
+      S::Store(y, value);
+    } else {
+      S::StoreN(y, value, width);
+    }
+  }
+};
+
+/// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's rows
+/// [n_begin, n_end) (n_begin a multiple of the panel). `panel`: scratch of kDepth * kPanelColumns floats.
+template <typename S, Format format>
+void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* panel) {
+  for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
+    const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+    for (int64_t n = block.n_begin; n < block.n_end; n += kPanelColumns<S>) {
+      const int64_t left = args.outputs - n;
+      const int vectors = left >= kPanelColumns<S>
+                              ? S::kVectors
+                              : static_cast<int>((left + S::kWidth - 1) / S::kWidth);
+      for (int v = 0; v < vectors; ++v) {
+        PackWeightGroup<S, format>(args, n + v * S::kWidth, k, depth, panel + v * S::kWidth);
+      }
+      for (int64_t row = block.row_begin; row < block.row_end; row += S::kRows) {
+        const int64_t rows = block.row_end - row;
+        const TileFactors factors{.depth = depth,
+                                  .a = args.packed_x + row * args.depth + k * S::kRows,
+                                  .a_stride = S::kRows,
+                                  .b = panel,
+                                  .b_stride = kPanelColumns<S>};
+        TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors,
+                  LinearFinish<S>{args, row, n, k == 0});
+      }
+    }
+  }
+}
+
+}  // namespace xcomposer::cpu

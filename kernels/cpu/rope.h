@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/context.h"
+
+namespace xcomposer::cpu {
+
+/// Cosines and sines, (count, head_dim / 2) each, of the rotary angles of `positions`, with a base for each
+/// row: inverse frequency = 1 / float(base)^(2 j / head_dim) and angle = position * inverse frequency, both
+/// in float32 (model specification 6.4).
+void RopeTable(const double* bases, const int64_t* positions, int64_t count, int64_t head_dim,
+               float* cos, float* sin);
+
+/// One packed row per token: per key-value head its query heads, the key, the value (specification 2.2).
+struct RopeKvParams {
+  const float* qkv = nullptr;  ///< (rows, kv_heads, heads / kv_heads + 2, head_dim)
+  int64_t qkv_stride = 0;
+  int64_t rows = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  const float* cos = nullptr;      ///< (rows, head_dim / 2)
+  const float* sin = nullptr;      ///< (rows, head_dim / 2)
+  const int64_t* slots = nullptr;  ///< (rows): which row of the caches takes the key and the value
+  float* q = nullptr;              ///< (rows, heads, head_dim)
+  float* k_cache = nullptr;        ///< (slots, kv_heads, head_dim)
+  float* v_cache = nullptr;        ///< (slots, kv_heads, head_dim)
+};
+
+/// Rotates queries and keys (split halves, specification 6.1), stores keys and values at their slots.
+void RopeKv(const RopeKvParams& params, const Context& context);
+
+}  // namespace xcomposer::cpu

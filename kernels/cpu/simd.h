@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/number.h"
+
+// Unrolls the loop that follows as a whole; its bounds must be constants.
+#if defined(__clang__)
+#define XCOMPOSER_UNROLL _Pragma("unroll")
+#else
+#define XCOMPOSER_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// The kernels' templates are written over a structure S per instruction set: Portable, Avx2, Avx512, each in
+// a header of its own (simd_*.h) that exactly one source file includes. Everything that such a file
+// compiles is a template over S, so that no function compiled for a wide set can be picked by the linker
+// for a processor that lacks it; for the same reason these templates use no std:: functions. Members of S:
+//
+//   kWidth           floats in a vector F
+//   kRows, kVectors  the block of sums that fits into the registers: kRows x (kVectors * kWidth)
+//   Load(p), LoadN(p, n), Store(p, f), StoreN(p, f, n)      n < kWidth: the first n, zeros for the rest
+//   LoadAs<Format>(p), LoadAsN<Format>(p, n)                stored numbers, widened
+//   Fma(a, b, c) = a * b + c                                one rounding where the processor has it
+//   Max, Min                                                the second operand where one is not a number
+//   Less(a, b, x, y) = a < b ? x : y
+//   Round(a)                                                to the nearest whole number, |a| < 2^22
+//   PowerOfTwo(n)                                           2^n for whole n in [-126, 128]; 2^128 = inf
+//   Sum(a)                                                  of all lanes, in a fixed order
+//   PackRows(rows, out, stride)          out[c * stride + r] = rows[r][c], c < 8, r < kRows
+//   kPackColumns<format>, PackWeights<format>(rows, out, stride)
+//                                        out[c * stride + r] = rows[r][c] widened, c < kPackColumns, r < kWidth
+namespace xcomposer::cpu {
+
+/// The C++ type in which a number of `format` is read.
+template <Format format>
+struct ElementOf {
+  using Type = uint16_t;
+};
+template <>
+struct ElementOf<Format::kFloat32> {
+  using Type = float;
+};
+
+/// One stored number as float; `S` keeps the instantiations of different instruction sets apart.
+template <typename S, Format format>
+inline float Widen(typename ElementOf<format>::Type stored) {
+  if constexpr (format == Format::kFloat32) {
+    return stored;
+  } else if constexpr (format == Format::kBfloat16) {
+    const uint32_t bits = static_cast<uint32_t>(stored) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+  } else {
+    const uint32_t sign = static_cast<uint32_t>(stored & 0x8000u) << 16;
+    const uint32_t exponent = (stored >> 10) & 31u;
+    const uint32_t fraction = stored & 0x3ffu;
+    uint32_t bits;
+    if (exponent == 31) {
+      bits = sign | 0x7f800000u | (fraction << 13);
+    } else if (exponent != 0) {
+      bits = sign | ((exponent + 112) << 23) | (fraction << 13);
+    } else {
+      // Subnormal: fraction * 2^-24, exact in float.
+      const float magnitude = static_cast<float>(fraction) * 5.9604644775390625e-8f;
+      std::memcpy(&bits, &magnitude, sizeof(bits));
+      bits |= sign;
+    }
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
+}
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+/// Eight floats; AVX2 with FMA and F16C.
+struct Avx2 {
+  static constexpr int64_t kWidth = 8;
+  static constexpr int kRows = 6;
+  static constexpr int kVectors = 2;
+
+  typedef __m256 F;
+
+  static F Zero() { return _mm256_setzero_ps(); }
+  static F Set(float x) { return _mm256_set1_ps(x); }
+  static F Load(const float* p) { return _mm256_loadu_ps(p); }
+  static F LoadN(const float* p, int64_t n) { return _mm256_maskload_ps(p, Mask(n)); }
+  static void Store(float* p, F f) { _mm256_storeu_ps(p, f); }
+  static void StoreN(float* p, F f, int64_t n) { _mm256_maskstore_ps(p, Mask(n), f); }
+  template <Format format>
+  static F LoadAs(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kFloat32) {
+      return Load(p);
+    } else {
+      return Widen8<format>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+  }
+  template <Format format>
+  static F LoadAsN(const typename ElementOf<format>::Type* p, int64_t n) {
+    if constexpr (format == Format::kFloat32) {
+      return LoadN(p, n);
+    } else {
+      uint16_t copy[8] = {};
+      std::memcpy(copy, p, static_cast<size_t>(n) * sizeof(uint16_t));
+      return Widen8<format>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(copy)));
+    }
+  }
+  static F Add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F Div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F Max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm256_min_ps(a, b); }
+  static F Less(F a, F b, F x, F y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+  }
+  static F Round(F a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static F PowerOfTwo(F n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+  static float Sum(F a) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    half = _mm_add_ss(half, _mm_movehdup_ps(half));
+    return _mm_cvtss_f32(half);
+  }
+  static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+  /// Turns eight rows of eight 32-bit words around.
+  static void Transpose(__m256i (&r)[8]) {
+    __m256i a[8];
+    __m256i b[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+      a[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+      b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+      b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+      b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+      b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+      r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+  }
+
+  static void PackRows(const float* const (&rows)[kRows], float* out, int64_t stride) {
+    __m256i r[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      r[i] = _mm256_castps_si256(_mm256_loadu_ps(rows[i < kRows ? i : kRows - 1]));
+    }
+    Transpose(r);
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 8; ++c) StoreN(out + c * stride, _mm256_castsi256_ps(r[c]), kRows);
+  }
+
+  template <Format format>
+  static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 8 : 16;
+
+  // 16-bit numbers are turned around in pairs, as 32-bit words, and widened afterwards.
+  template <Format format>
+  static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
+                          int64_t stride) {
+    __m256i r[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i]));
+    Transpose(r);
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 8; ++c) {
+      if constexpr (format == Format::kFloat32) {
+        Store(out + c * stride, _mm256_castsi256_ps(r[c]));
+      } else {
+        Store(out + 2 * c * stride, WidenLow<format>(r[c]));
+        Store(out + (2 * c + 1) * stride, WidenHigh<format>(r[c]));
+      }
+    }
+  }
+
+ private:
+  static __m256i Mask(int64_t n) {
+    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index);
+  }
+  template <Format format>
+  static F Widen8(__m128i stored) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(stored), 16));
+    } else {
+      return _mm256_cvtph_ps(stored);
+    }
+  }
+  /// The 16-bit numbers in the low halves of the words.
+  template <Format format>
+  static F WidenLow(__m256i words) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+    } else {
+      const __m256i low = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
+      return Widen8<format>(_mm_packus_epi32(_mm256_castsi256_si128(low),
+                                             _mm256_extracti128_si256(low, 1)));
+    }
+  }
+  /// Those in the high halves.
+  template <Format format>
+  static F WidenHigh(__m256i words) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(~0xffff)));
+    } else {
+      return WidenLow<format>(_mm256_srli_epi32(words, 16));
+    }
+  }
+};
+
+}  // namespace xcomposer::cpu

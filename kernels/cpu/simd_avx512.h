@@ -1,0 +1,160 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+/// Sixteen floats; AVX-512 F, BW, VL and DQ.
+struct Avx512 {
+  static constexpr int64_t kWidth = 16;
+  static constexpr int kRows = 8;
+  static constexpr int kVectors = 3;
+
+  typedef __m512 F;
+
+  static F Zero() { return _mm512_setzero_ps(); }
+  static F Set(float x) { return _mm512_set1_ps(x); }
+  static F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static F LoadN(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(Mask(n), p); }
+  static void Store(float* p, F f) { _mm512_storeu_ps(p, f); }
+  static void StoreN(float* p, F f, int64_t n) { _mm512_mask_storeu_ps(p, Mask(n), f); }
+  template <Format format>
+  static F LoadAs(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kFloat32) {
+      return Load(p);
+    } else {
+      return Widen16<format>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+  }
+  template <Format format>
+  static F LoadAsN(const typename ElementOf<format>::Type* p, int64_t n) {
+    if constexpr (format == Format::kFloat32) {
+      return LoadN(p, n);
+    } else {
+      return Widen16<format>(_mm256_maskz_loadu_epi16(Mask(n), p));
+    }
+  }
+  static F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F Less(F a, F b, F x, F y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+  }
+  static F Round(F a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static F PowerOfTwo(F n) {
+    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+  }
+  static float Sum(F a) {
+    const __m256 low = _mm512_castps512_ps256(a);
+    const __m256 high = _mm512_extractf32x8_ps(a, 1);
+    const __m256 eight = _mm256_add_ps(low, high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    four = _mm_add_ss(four, _mm_movehdup_ps(four));
+    return _mm_cvtss_f32(four);
+  }
+  static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+  /// Turns sixteen rows of sixteen 32-bit words around.
+  static void Transpose(__m512i (&r)[16]) {
+    __m512i a[16];
+    __m512i b[16];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 16; i += 2) {
+      a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+      a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 16; i += 4) {
+      b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+      b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+      b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+      b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    // b[4 q + c] holds in its 128-bit lane l: word 4 l + c of the rows 4 q .. 4 q + 3.
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 4; ++c) {
+      const __m512i even_low = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88);
+      const __m512i even_high = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x88);
+      const __m512i odd_low = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
+      const __m512i odd_high = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xdd);
+      r[c] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+      r[4 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+      r[8 + c] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+      r[12 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+    }
+  }
+
+  static void PackRows(const float* const (&rows)[kRows], float* out, int64_t stride) {
+    __m256 r[8];
+    __m256 a[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(rows[i]);
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+      a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+      r[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      r[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+      r[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      r[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 4; ++c) {
+      _mm256_storeu_ps(out + c * stride, _mm256_permute2f128_ps(r[c], r[c + 4], 0x20));
+      _mm256_storeu_ps(out + (c + 4) * stride, _mm256_permute2f128_ps(r[c], r[c + 4], 0x31));
+    }
+  }
+
+  template <Format format>
+  static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 16 : 32;
+
+  // 16-bit numbers are turned around in pairs, as 32-bit words, and widened afterwards.
+  template <Format format>
+  static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
+                          int64_t stride) {
+    __m512i r[16];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(rows[i]);
+    Transpose(r);
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 16; ++c) {
+      if constexpr (format == Format::kFloat32) {
+        Store(out + c * stride, _mm512_castsi512_ps(r[c]));
+      } else if constexpr (format == Format::kBfloat16) {
+        Store(out + 2 * c * stride, _mm512_castsi512_ps(_mm512_slli_epi32(r[c], 16)));
+        Store(out + (2 * c + 1) * stride,
+              _mm512_castsi512_ps(_mm512_and_si512(r[c], _mm512_set1_epi32(~0xffff))));
+      } else {
+        Store(out + 2 * c * stride, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(r[c])));
+        Store(out + (2 * c + 1) * stride,
+              _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(r[c], 16))));
+      }
+    }
+  }
+
+ private:
+  static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  template <Format format>
+  static F Widen16(__m256i stored) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(stored), 16));
+    } else {
+      return _mm512_cvtph_ps(stored);
+    }
+  }
+};
+
+}  // namespace xcomposer::cpu

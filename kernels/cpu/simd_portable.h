@@ -1,0 +1,94 @@
+#pragma once
+
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+/// Four floats in the compiler's own vector type; runs everywhere. There is no fused multiply-add.
+struct Portable {
+  static constexpr int64_t kWidth = 4;
+  static constexpr int kRows = 4;
+  static constexpr int kVectors = 2;
+
+  typedef float F __attribute__((vector_size(16)));
+  typedef int32_t I __attribute__((vector_size(16)));
+  typedef uint32_t U __attribute__((vector_size(16)));
+
+  static F Zero() { return F{0, 0, 0, 0}; }
+  static F Set(float x) { return F{x, x, x, x}; }
+  static F Load(const float* p) {
+    F f;
+    std::memcpy(&f, p, sizeof(f));
+    return f;
+  }
+  static F LoadN(const float* p, int64_t n) {
+    F f = Zero();
+    std::memcpy(&f, p, static_cast<size_t>(n) * sizeof(float));
+    return f;
+  }
+  static void Store(float* p, F f) { std::memcpy(p, &f, sizeof(f)); }
+  static void StoreN(float* p, F f, int64_t n) {
+    std::memcpy(p, &f, static_cast<size_t>(n) * sizeof(float));
+  }
+  template <Format format>
+  static F LoadAs(const typename ElementOf<format>::Type* p) {
+    return F{Widen<Portable, format>(p[0]), Widen<Portable, format>(p[1]),
+             Widen<Portable, format>(p[2]), Widen<Portable, format>(p[3])};
+  }
+  template <Format format>
+  static F LoadAsN(const typename ElementOf<format>::Type* p, int64_t n) {
+    F f = Zero();
+    for (int64_t i = 0; i < n; ++i) f[i] = Widen<Portable, format>(p[i]);
+    return f;
+  }
+  static F Add(F a, F b) { return a + b; }
+  static F Sub(F a, F b) { return a - b; }
+  static F Mul(F a, F b) { return a * b; }
+  static F Div(F a, F b) { return a / b; }
+  static F Fma(F a, F b, F c) { return a * b + c; }
+  static F Max(F a, F b) { return Choose(a > b, a, b); }
+  static F Min(F a, F b) { return Choose(a < b, a, b); }
+  static F Less(F a, F b, F x, F y) { return Choose(a < b, x, y); }
+  static F Round(F a) {
+    // Adding and taking away 1.5 * 2^23 leaves the nearest whole number, for |a| < 2^22.
+    const F magic = Set(12582912.0f);
+    return (a + magic) - magic;
+  }
+  static F PowerOfTwo(F n) {
+    const U bits = (reinterpret_cast<U>(__builtin_convertvector(n, I)) + 127u) << 23;
+    F f;
+    std::memcpy(&f, &bits, sizeof(f));
+    return f;
+  }
+  static float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static void Prefetch(const void* p) { __builtin_prefetch(p); }
+
+  static void PackRows(const float* const (&rows)[kRows], float* out, int64_t stride) {
+    for (int64_t c = 0; c < 8; ++c) {
+      for (int r = 0; r < kRows; ++r) out[c * stride + r] = rows[r][c];
+    }
+  }
+  template <Format format>
+  static constexpr int64_t kPackColumns = 8;
+  template <Format format>
+  static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
+                          int64_t stride) {
+    for (int64_t c = 0; c < kPackColumns<format>; ++c) {
+      for (int64_t r = 0; r < kWidth; ++r) out[c * stride + r] = Widen<Portable, format>(rows[r][c]);
+    }
+  }
+
+ private:
+  static F Choose(I mask, F x, F y) {
+    I a;
+    I b;
+    std::memcpy(&a, &x, sizeof(a));
+    std::memcpy(&b, &y, sizeof(b));
+    const I bits = (mask & a) | (~mask & b);
+    F f;
+    std::memcpy(&f, &bits, sizeof(f));
+    return f;
+  }
+};
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,235 @@
+#include "kernels/cpu/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/guarded.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+class AttentionTest : public testing::TestWithParam<Isa> {
+ protected:
+  Context context() { return {.pool = pool_, .isa = GetParam()}; }
+  ThreadPool pool_{3};
+};
+
+struct Key {
+  const float* k;
+  const float* v;
+};
+
+/// One query against its keys, in double. The budget: a score is a sum of D products, off by Gamma(D + 2)
+/// of its magnitude; that error enters the exponent, beside the exponential's own few units and the units of
+/// its argument; a probability and a weighted sum over n keys add n + (blocks) roundings.
+void ExpectRow(const float* q, const std::vector<Key>& keys, int64_t dim, const float* out) {
+  const double scale = 1 / std::sqrt(static_cast<double>(dim));
+  std::vector<double> scores;
+  double score_error = 0;
+  double largest = 0;
+  for (const Key& key : keys) {
+    double sum = 0;
+    double magnitude = 0;
+    for (int64_t d = 0; d < dim; ++d) {
+      const double product = static_cast<double>(q[d]) * key.k[d];
+      sum += product;
+      magnitude += std::abs(product);
+    }
+    scores.push_back(sum * scale);
+    score_error = std::max(score_error, Gamma(dim + 2) * magnitude * scale);
+    largest = std::max(largest, std::abs(sum * scale));
+  }
+  const double maximum = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (double& score : scores) {
+    score = std::exp(score - maximum);
+    total += score;
+  }
+  const auto n = static_cast<int64_t>(keys.size());
+  const double relative =
+      2 * (score_error + 2 * largest * 2 * kUnit) + 2 * Gamma(n + n / 32 + 12);
+  for (int64_t d = 0; d < dim; ++d) {
+    double expected = 0;
+    double magnitude = 0;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      expected += scores[i] / total * keys[i].v[d];
+      magnitude += scores[i] / total * std::abs(keys[i].v[d]);
+    }
+    ASSERT_NEAR(out[d], expected, relative * magnitude) << "at " << d;
+  }
+}
+
+struct Slice {
+  int64_t rows, position;
+};
+
+struct PagedCase {
+  int64_t heads, kv_heads, dim, block_size;
+  std::vector<Slice> slices;
+};
+
+TEST_P(AttentionTest, PagedAgreesWithDouble) {
+  const PagedCase cases[] = {
+      {1, 1, 1, 1, {{1, 0}}},
+      {4, 2, 8, 3, {{5, 0}, {0, 0}, {1, 17}}},
+      {8, 2, 64, 16, {{1, 0}, {1, 98}, {1, 255}}},
+      {8, 2, 128, 16, {{33, 0}, {1, 64}, {19, 130}}},
+      {2, 2, 34, 7, {{99, 3}, {65, 0}}},
+      {5, 1, 20, 16, {{130, 0}}},
+      {100, 1, 4, 5, {{3, 2}}},
+  };
+  Random random(1);
+  for (const PagedCase& c : cases) {
+    SCOPED_TRACE(testing::Message() << c.heads << " heads of " << c.dim);
+    int64_t rows = 0;
+    int64_t blocks = 1;  // block 0 belongs to nobody
+    std::vector<std::vector<int32_t>> tables;
+    std::vector<AttentionSequence> sequences;
+    for (const Slice& slice : c.slices) {
+      auto& table = tables.emplace_back();
+      for (int64_t key = 0; key < slice.position + slice.rows; key += c.block_size) {
+        table.push_back(static_cast<int32_t>(blocks++));
+      }
+      std::reverse(table.begin(), table.end());  // the blocks of a sequence need not be in order
+    }
+    for (size_t s = 0; s < c.slices.size(); ++s) {
+      sequences.push_back({.first_row = rows,
+                           .row_count = c.slices[s].rows,
+                           .position = c.slices[s].position,
+                           .block_table = tables[s].data()});
+      rows += c.slices[s].rows;
+    }
+    const int64_t key_stride = c.kv_heads * c.dim;
+    Guarded<float> q(rows * c.heads * c.dim);
+    Guarded<float> out(rows * c.heads * c.dim);
+    Guarded<float> k_cache(blocks * c.block_size * key_stride);
+    Guarded<float> v_cache(blocks * c.block_size * key_stride);
+    random.Fill(q, 5.0f);
+    random.Fill(k_cache);
+    random.Fill(v_cache);
+    // What must not be looked at is not a number: the foreign block, and keys past a sequence's end.
+    const auto forget = [&](int64_t slot) {
+      for (int64_t i = 0; i < key_stride; ++i) {
+        k_cache[slot * key_stride + i] = NAN;
+        v_cache[slot * key_stride + i] = NAN;
+      }
+    };
+    for (int64_t slot = 0; slot < c.block_size; ++slot) forget(slot);
+    for (size_t s = 0; s < c.slices.size(); ++s) {
+      const int64_t length = c.slices[s].position + c.slices[s].rows;
+      for (int64_t key = length; key < static_cast<int64_t>(tables[s].size()) * c.block_size; ++key) {
+        forget(tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size + key % c.block_size);
+      }
+    }
+    PagedAttention({.q = q.data(), .out = out.data(), .heads = c.heads, .kv_heads = c.kv_heads,
+                    .head_dim = c.dim, .k_cache = k_cache.data(), .v_cache = v_cache.data(),
+                    .block_size = c.block_size, .sequences = sequences.data(),
+                    .sequence_count = static_cast<int64_t>(sequences.size())},
+                   context());
+    for (size_t s = 0; s < c.slices.size(); ++s) {
+      for (int64_t row = 0; row < c.slices[s].rows; ++row) {
+        for (int64_t head = 0; head < c.heads; ++head) {
+          SCOPED_TRACE(testing::Message() << "sequence " << s << ", row " << row << ", head " << head);
+          std::vector<Key> keys;
+          for (int64_t key = 0; key <= c.slices[s].position + row; ++key) {
+            const int64_t slot =
+                tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size + key % c.block_size;
+            const int64_t offset = slot * key_stride + head / (c.heads / c.kv_heads) * c.dim;
+            keys.push_back({k_cache.data() + offset, v_cache.data() + offset});
+          }
+          const int64_t query = ((sequences[s].first_row + row) * c.heads + head) * c.dim;
+          ASSERT_NO_FATAL_FAILURE(ExpectRow(q.data() + query, keys, c.dim, out.data() + query));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, VisionAgreesWithDouble) {
+  struct Views {
+    int64_t views, rows, heads, dim;
+  };
+  const Views cases[] = {{1, 1, 1, 1},  {2, 3, 2, 8},    {1, 17, 3, 64},
+                         {2, 99, 1, 20}, {1, 130, 2, 64}, {1, 257, 1, 64}};
+  Random random(2);
+  for (const auto& [views, rows, heads, dim] : cases) {
+    SCOPED_TRACE(testing::Message() << views << " x " << rows << " x " << heads << " x " << dim);
+    const int64_t size = views * rows * heads * dim;
+    Guarded<float> q(size);
+    Guarded<float> k(size);
+    Guarded<float> v(size);
+    Guarded<float> out(size);
+    random.Fill(q, 4.0f);
+    random.Fill(k);
+    random.Fill(v);
+    VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(),
+                     .views = views, .rows = rows, .heads = heads, .head_dim = dim},
+                    context());
+    for (int64_t view = 0; view < views; ++view) {
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t head = 0; head < heads; ++head) {
+          std::vector<Key> keys;
+          for (int64_t key = 0; key < rows; ++key) {
+            const int64_t offset = ((view * rows + key) * heads + head) * dim;
+            keys.push_back({k.data() + offset, v.data() + offset});
+          }
+          const int64_t query = ((view * rows + row) * heads + head) * dim;
+          ASSERT_NO_FATAL_FAILURE(ExpectRow(q.data() + query, keys, dim, out.data() + query));
+        }
+      }
+    }
+  }
+}
+
+// Scores that grow from block to block make the running maximum move; huge ones must not overflow.
+TEST_P(AttentionTest, MovingMaximum) {
+  constexpr int64_t kRows = 300;
+  constexpr int64_t kDim = 4;
+  Guarded<float> q(kRows * kDim, 1.0f);
+  Guarded<float> k(kRows * kDim);
+  Guarded<float> v(kRows * kDim);
+  Guarded<float> out(kRows * kDim);
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (int64_t d = 0; d < kDim; ++d) {
+      k[row * kDim + d] = static_cast<float>(row);  // score 2 * row, up to 598
+      v[row * kDim + d] = static_cast<float>(row + d);
+    }
+  }
+  VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .views = 1,
+                   .rows = kRows, .heads = 1, .head_dim = kDim},
+                  context());
+  // Weights 1, e^-2, e^-4, ... on the keys from the last one down.
+  const double below = 1 / (std::exp(2.0) - 1);  // mean distance from the last key
+  for (int64_t d = 0; d < kDim; ++d) {
+    EXPECT_NEAR(out[d], static_cast<double>(kRows - 1 + d) - below, 1e-4);
+  }
+}
+
+TEST_P(AttentionTest, DoesNotDependOnTheThreads) {
+  const int64_t size = 200 * 2 * 64;
+  std::vector<float> results[2];
+  for (const int threads : {1, 4}) {
+    Random random(3);
+    Guarded<float> q(size);
+    Guarded<float> k(size);
+    Guarded<float> v(size);
+    Guarded<float> out(size);
+    random.Fill(q);
+    random.Fill(k);
+    random.Fill(v);
+    ThreadPool pool(threads);
+    VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .views = 1,
+                     .rows = 200, .heads = 2, .head_dim = 64},
+                    {.pool = pool, .isa = GetParam()});
+    results[threads == 1 ? 0 : 1].assign(out.data(), out.data() + size);
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(, AttentionTest, testing::ValuesIn(RunnableIsas()),
+                         [](const auto& info) { return std::string(ToString(info.param)); });
+
+}  // namespace
+}  // namespace xcomposer::cpu

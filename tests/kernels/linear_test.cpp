@@ -1,0 +1,172 @@
+#include "kernels/cpu/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <tuple>
+
+#include "kernels/guarded.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+struct Shape {
+  int64_t rows, outputs, depth;
+};
+
+// Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces of 192
+// and 256; streamed and packed; more rows than one block.
+const Shape kShapes[] = {{1, 1, 1},     {1, 3, 17},   {1, 65, 99},    {2, 19, 257},  {3, 17, 65},
+                         {4, 5, 64},    {5, 33, 31},  {7, 99, 130},   {12, 50, 200}, {13, 49, 193},
+                         {17, 1, 257},  {19, 65, 19}, {24, 48, 192},  {33, 97, 385}, {65, 17, 3},
+                         {99, 130, 99}, {400, 20, 7}, {257, 100, 300}};
+
+class LinearTest : public testing::TestWithParam<std::tuple<Isa, Format>> {
+ protected:
+  Isa isa() const { return std::get<0>(GetParam()); }
+  Format format() const { return std::get<1>(GetParam()); }
+};
+
+struct Case {
+  Case(const Shape& s, Format format, Random& random)
+      : shape(s),
+        x_stride(s.depth + 5),
+        w_stride(s.depth + 3),
+        y_stride(s.outputs + 2),
+        x(s.rows * x_stride),
+        y(s.rows * y_stride),
+        weight(s.outputs * w_stride, format, random),
+        bias(s.outputs, format, random) {
+    random.Fill(x);
+    random.Fill(y);
+  }
+
+  LinearParams Params() {
+    return {.x = x.data(),
+            .x_stride = x_stride,
+            .rows = shape.rows,
+            .weight = {.data = weight.data(),
+                       .format = weight.format(),
+                       .rows = shape.outputs,
+                       .columns = shape.depth,
+                       .row_stride = w_stride},
+            .y = y.data(),
+            .y_stride = y_stride};
+  }
+
+  Shape shape;
+  int64_t x_stride, w_stride, y_stride;
+  Guarded<float> x, y;
+  Stored weight, bias;
+};
+
+/// Compares with sums in double. A sum of K products and up to three more terms is off by at most
+/// Gamma(K + 3) times the sum of the magnitudes, in whatever order it was taken.
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
+  for (int64_t t = 0; t < c.shape.rows; ++t) {
+    for (int64_t n = 0; n < c.y_stride; ++n) {
+      const double found = c.y[t * c.y_stride + n];
+      const double old = before[static_cast<size_t>(t * c.y_stride + n)];
+      if (n >= c.shape.outputs) {
+        ASSERT_EQ(found, old) << "wrote between the rows, at " << t << ", " << n;
+        continue;
+      }
+      double sum = 0;
+      double magnitude = 0;
+      for (int64_t k = 0; k < c.shape.depth; ++k) {
+        const double product = c.x[t * c.x_stride + k] * c.weight[n * c.w_stride + k];
+        sum += product;
+        magnitude += std::abs(product);
+      }
+      sum *= params.scale;
+      magnitude *= std::abs(params.scale);
+      if (params.bias) {
+        sum += c.bias[n];
+        magnitude += std::abs(c.bias[n]);
+      }
+      if (params.accumulate) {
+        sum += old;
+        magnitude += std::abs(old);
+      }
+      ASSERT_NEAR(found, sum, Gamma(c.shape.depth + 3) * magnitude) << "at " << t << ", " << n;
+    }
+  }
+}
+
+TEST_P(LinearTest, AgreesWithDouble) {
+  Random random(1);
+  ThreadPool pool(3);
+  for (const Shape& shape : kShapes) {
+    for (int variant = 0; variant < 4; ++variant) {
+      SCOPED_TRACE(testing::Message() << shape.rows << " x " << shape.outputs << " x "
+                                      << shape.depth << ", variant " << variant);
+      Case c(shape, format(), random);
+      LinearParams params = c.Params();
+      if (variant % 2 == 1) params.bias = c.bias.Vector();
+      if (variant >= 2) {
+        params.accumulate = true;
+        params.scale = 2.5f;
+      }
+      const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
+      Linear(params, {.pool = pool, .isa = isa()});
+      Expect(c, before, params);
+    }
+  }
+}
+
+TEST_P(LinearTest, DoesNotDependOnTheThreads) {
+  for (const Shape& shape : {Shape{3, 300, 130}, Shape{50, 300, 200}}) {
+    std::vector<float> results[2];
+    for (const int threads : {1, 4}) {
+      Random random(7);
+      Case c(shape, format(), random);
+      ThreadPool pool(threads);
+      Linear(c.Params(), {.pool = pool, .isa = isa()});
+      results[threads == 1 ? 0 : 1].assign(c.y.data(), c.y.data() + c.y.size());
+    }
+    EXPECT_EQ(results[0], results[1]);
+  }
+}
+
+TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
+  const Shape shape{11, 70, 99};
+  Random random(8);
+  Case c(shape, format(), random);
+  ThreadPool pool(2);
+  const Context context{.pool = pool, .isa = isa()};
+  Linear(c.Params(), context);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    Guarded<float> alone(shape.outputs);
+    LinearParams params = c.Params();
+    params.x += row * c.x_stride;
+    params.rows = 1;
+    params.y = alone.data();
+    Linear(params, context);
+    for (int64_t n = 0; n < shape.outputs; ++n) ASSERT_EQ(alone[n], c.y[row * c.y_stride + n]);
+  }
+}
+
+TEST_P(LinearTest, EmptySizes) {
+  Random random(9);
+  ThreadPool pool(2);
+  for (const Shape& shape : {Shape{0, 5, 5}, Shape{5, 0, 5}, Shape{5, 5, 0}, Shape{50, 5, 0}}) {
+    Case c(shape, format(), random);
+    LinearParams params = c.Params();
+    params.bias = c.bias.Vector();
+    const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
+    Linear(params, {.pool = pool, .isa = isa()});
+    Expect(c, before, params);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , LinearTest,
+    testing::Combine(testing::ValuesIn(RunnableIsas()),
+                     testing::Values(Format::kFloat32, Format::kBfloat16, Format::kFloat16)),
+    [](const auto& info) {
+      return std::string(ToString(std::get<0>(info.param))) + "_" +
+             ToString(std::get<1>(info.param));
+    });
+
+}  // namespace
+}  // namespace xcomposer::cpu

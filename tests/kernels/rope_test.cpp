@@ -1,0 +1,109 @@
+#include "kernels/cpu/rope.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/guarded.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+TEST(RopeTable, FollowsTheRecipe) {
+  const double bases[] = {1e6, 1e6, 1680235.508, 10000.0};
+  const int64_t positions[] = {0, 12345, 32767, 7};
+  for (const int64_t dim : {int64_t{2}, int64_t{6}, int64_t{64}, int64_t{128}}) {
+    Guarded<float> cos(4 * dim / 2);
+    Guarded<float> sin(4 * dim / 2);
+    RopeTable(bases, positions, 4, dim, cos.data(), sin.data());
+    for (int64_t row = 0; row < 4; ++row) {
+      for (int64_t j = 0; j < dim / 2; ++j) {
+        const float exponent = static_cast<float>(2.0 * static_cast<double>(j) / static_cast<double>(dim));
+        const float inverse = 1.0f / std::pow(static_cast<float>(bases[row]), exponent);
+        const float angle = static_cast<float>(positions[row]) * inverse;
+        ASSERT_EQ(cos[row * dim / 2 + j], static_cast<float>(std::cos(double{angle})));
+        ASSERT_EQ(sin[row * dim / 2 + j], static_cast<float>(std::sin(double{angle})));
+      }
+    }
+  }
+}
+
+// The first and last entries for base 1e6 and 128 dimensions, worked out apart: 1 and 1e6^(-126/128).
+TEST(RopeTable, KnownValues) {
+  const double base = 1e6;
+  const int64_t position = 1;
+  Guarded<float> cos(64);
+  Guarded<float> sin(64);
+  RopeTable(&base, &position, 1, 128, cos.data(), sin.data());
+  EXPECT_FLOAT_EQ(cos[0], 0.54030231f);
+  EXPECT_FLOAT_EQ(sin[0], 0.84147098f);
+  EXPECT_NEAR(sin[63], 1.2409378e-6, 1e-12);
+}
+
+class RopeKvTest : public testing::TestWithParam<Isa> {};
+
+struct Heads {
+  int64_t rows, heads, kv_heads, dim;
+};
+
+TEST_P(RopeKvTest, RotatesAndStores) {
+  Random random(1);
+  ThreadPool pool(3);
+  const Heads cases[] = {{1, 1, 1, 2}, {3, 4, 2, 6}, {17, 8, 2, 64}, {19, 6, 3, 34}, {65, 4, 1, 128}};
+  for (const auto& [rows, heads, kv_heads, dim] : cases) {
+    const int64_t group = heads / kv_heads;
+    const int64_t width = (heads + 2 * kv_heads) * dim;
+    const int64_t stride = width + 3;
+    const int64_t half = dim / 2;
+    Guarded<float> qkv(rows * stride);
+    Guarded<float> cos(rows * half);
+    Guarded<float> sin(rows * half);
+    Guarded<int64_t> slots(rows);
+    Guarded<float> q(rows * heads * dim);
+    Guarded<float> k_cache((rows + 5) * kv_heads * dim, -9.0f);
+    Guarded<float> v_cache((rows + 5) * kv_heads * dim, -9.0f);
+    random.Fill(qkv);
+    random.Fill(cos);
+    random.Fill(sin);
+    for (int64_t row = 0; row < rows; ++row) slots[row] = rows + 4 - row;  // 0 .. 4 stay as they are
+    RopeKv({.qkv = qkv.data(), .qkv_stride = stride, .rows = rows, .heads = heads,
+            .kv_heads = kv_heads, .head_dim = dim, .cos = cos.data(), .sin = sin.data(),
+            .slots = slots.data(), .q = q.data(), .k_cache = k_cache.data(),
+            .v_cache = v_cache.data()},
+           {.pool = pool, .isa = GetParam()});
+    for (int64_t i = 0; i < 5 * kv_heads * dim; ++i) ASSERT_EQ(k_cache[i], -9.0f);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t h = 0; h < heads + kv_heads; ++h) {
+        const bool key = h >= heads;
+        const int64_t g = key ? h - heads : h / group;
+        const int64_t place = key ? group : h % group;
+        const float* in = qkv.data() + row * stride + (g * (group + 2) + place) * dim;
+        const float* out = key ? k_cache.data() + (slots[row] * kv_heads + g) * dim
+                               : q.data() + (row * heads + h) * dim;
+        for (int64_t j = 0; j < half; ++j) {
+          const float c = cos[row * half + j];
+          const float s = sin[row * half + j];
+          // Bit for bit: every product and sum is rounded on its own.
+          const float low = in[j] * c;
+          const float low_sine = in[j + half] * s;
+          const float high = in[j + half] * c;
+          const float high_sine = in[j] * s;
+          ASSERT_EQ(out[j], low - low_sine);
+          ASSERT_EQ(out[j + half], high + high_sine);
+        }
+      }
+      for (int64_t g = 0; g < kv_heads; ++g) {
+        for (int64_t d = 0; d < dim; ++d) {
+          ASSERT_EQ(v_cache[(slots[row] * kv_heads + g) * dim + d],
+                    qkv[row * stride + (g * (group + 2) + group + 1) * dim + d]);
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, RopeKvTest, testing::ValuesIn(RunnableIsas()),
+                         [](const auto& info) { return std::string(ToString(info.param)); });
+
+}  // namespace
+}  // namespace xcomposer::cpu
