@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Installs what the project needs and is missing: Debian packages with apt, and LibTorch into .deps/venv.
+# Safe to run again; asks for nothing; does nothing where everything is there, network or not.
+#
+#   scripts/setup.sh            what building and running needs
+#   scripts/setup.sh --tests    what scripts/test.sh uses beside that
+#
+# XCOMPOSER_TORCH_DIR=/path names a LibTorch of your own (2.6 or later) and nothing of it is downloaded.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly torch_version=2.11.0
+readonly cpu_wheels=("torch==${torch_version}" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+readonly cuda_wheels=(nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5 nvidia-cufile==1.15.1.6)
+
+packages=(build-essential cmake ninja-build ccache pkg-config python3-venv ca-certificates
+          nlohmann-json3-dev libspdlog-dev libcli11-dev libgtest-dev libgmock-dev libsentencepiece-dev
+          libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+          libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev)
+optional_packages=()
+if [ "${1:-}" = "--tests" ]; then
+  optional_packages=(clang)
+elif [ $# -gt 0 ]; then
+  echo "usage: scripts/setup.sh [--tests]" >&2
+  exit 2
+fi
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# --- Debian packages -----------------------------------------------------------------------------------
+is_installed() {
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | head -c 9)" = installed ]
+}
+
+missing_of() {
+  local name
+  for name in "$@"; do is_installed "$name" || printf '%s ' "$name"; done
+}
+
+# Prints how to become root without being asked: nothing for root itself, "sudo" where it works; fails else.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    echo ""
+  elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+    echo "sudo"
+  else
+    return 1
+  fi
+}
+
+apt_install() {
+  local root
+  root=$(as_root) || return 1
+  say "installing: $*"
+  mkdir -p .deps
+  # shellcheck disable=SC2086  # an empty $root is no word
+  if ! { $root apt-get update && $root env DEBIAN_FRONTEND=noninteractive \
+           apt-get install -y --no-install-recommends "$@"; } > .deps/apt.log 2>&1; then
+    tail -n 15 .deps/apt.log >&2
+    fail "apt-get could not install them; the whole output is in .deps/apt.log"
+  fi
+}
+
+# clang's sanitizer and fuzzer libraries are a package of their own, named after clang's version.
+clang_runtime() {
+  local version
+  version=$(clang -dumpversion 2> /dev/null | cut -d. -f1) || return 0
+  if [ -n "$version" ] && apt-cache show "libclang-rt-${version}-dev" > /dev/null 2>&1; then
+    echo "libclang-rt-${version}-dev"
+  fi
+}
+
+install_packages() {
+  if ! command -v dpkg-query > /dev/null; then
+    say "this is neither Debian nor Ubuntu; make sure that you have what these packages carry:"
+    say "  ${packages[*]}"
+    return
+  fi
+  local missing optional
+  missing=$(missing_of "${packages[@]}")
+  # shellcheck disable=SC2086  # a list of words
+  if [ -n "$missing" ] && ! apt_install $missing; then
+    fail "these packages are missing, and only root may install them. Run:
+  sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
+  fi
+  [ ${#optional_packages[@]} -gt 0 ] || return 0
+  optional=$(missing_of "${optional_packages[@]}")
+  # shellcheck disable=SC2086
+  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed, no fuzzing"
+  # shellcheck disable=SC2046  # none or one word
+  optional=$(missing_of $(clang_runtime))
+  # shellcheck disable=SC2086
+  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed, no fuzzing"
+}
+
+# --- LibTorch --------------------------------------------------------------------------------------------
+torch_folder() {
+  local candidate
+  for candidate in .deps/venv/lib/python3*/site-packages/torch; do
+    [ -e "$candidate/lib/libtorch_cpu.so" ] && echo "$candidate" && return
+  done
+  return 0
+}
+
+find_nvcc() { command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true; }
+
+# Only links against the libraries, so the wheels come without the Python packages that they ask for.
+pip_install() {
+  say "installing into .deps/venv: $*"
+  [ -x .deps/venv/bin/pip ] || python3 -m venv .deps/venv
+  if ! .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps "$@" \
+         > .deps/pip.log 2>&1; then
+    tail -n 15 .deps/pip.log >&2
+    fail "pip could not install them; the whole output is in .deps/pip.log. With a LibTorch of your own:
+  XCOMPOSER_TORCH_DIR=/path/to/libtorch $0"
+  fi
+}
+
+has_distribution() { ls -d .deps/venv/lib/python3*/site-packages/"${1//-/_}"-*.dist-info > /dev/null 2>&1; }
+
+install_wheels() {
+  local wheel wanted=()
+  for wheel in "$@"; do has_distribution "${wheel%%==*}" || wanted+=("$wheel"); done
+  [ ${#wanted[@]} = 0 ] || pip_install "${wanted[@]}"
+}
+
+# The toolkit may carry cuDNN, NCCL and the mathematics libraries, or not. What the linker does not find
+# comes from its own wheel, in the version that torch's metadata names.
+install_missing_cuda_libraries() {
+  local torch=$1 metadata library wheel
+  metadata=$(ls -d "$(dirname "$torch")"/torch-*.dist-info)/METADATA
+  for library in $(ldd "$torch/lib/libtorch_cuda.so" | awk '/not found/ {print $1}' | sort -u); do
+    case $library in
+      libcudnn*) wheel=nvidia-cudnn-cu13 ;;
+      libnccl*) wheel=nvidia-nccl-cu13 ;;
+      libcublas*) wheel=nvidia-cublas ;;
+      libcufft*) wheel=nvidia-cufft ;;
+      libcurand*) wheel=nvidia-curand ;;
+      libcusolver*) wheel=nvidia-cusolver ;;
+      libcusparse.*) wheel=nvidia-cusparse ;;
+      libnvJitLink*) wheel=nvidia-nvjitlink ;;
+      libcuda.so*) continue ;;  # the driver's, absent on machines without a GPU
+      *) say "LibTorch's CUDA part needs $library and it was not found"; continue ;;
+    esac
+    has_distribution "$wheel" && continue
+    pip_install "$(sed -n "s/^Requires-Dist: \(${wheel}==[^;]*\).*/\1/p" "$metadata" | grep . || echo "$wheel")"
+  done
+}
+
+install_torch() {
+  if [ -n "${XCOMPOSER_TORCH_DIR:-}" ]; then
+    [ -e "$XCOMPOSER_TORCH_DIR/lib/libtorch_cpu.so" ] ||
+      fail "XCOMPOSER_TORCH_DIR is '$XCOMPOSER_TORCH_DIR', but there is no lib/libtorch_cpu.so in it"
+    say "LibTorch of your own: $XCOMPOSER_TORCH_DIR"
+    return
+  fi
+  mkdir -p .deps
+  install_wheels "${cpu_wheels[@]}"
+  local torch
+  torch=$(torch_folder)
+  [ -n "$torch" ] || fail "the torch wheel holds no libtorch_cpu.so; remove .deps and run this again"
+  if [ -n "$(find_nvcc)" ]; then
+    install_wheels "${cuda_wheels[@]}"
+    install_missing_cuda_libraries "$torch"
+  fi
+  say "LibTorch ${torch_version} is in $torch"
+}
+
+install_packages
+install_torch
+say "everything is there"

@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# Everything that the project checks about itself, from nothing, with the time of each part.
+#
+#   scripts/test.sh           the default: at most 30 minutes on two cores
+#   scripts/test.sh --full    all sanitizers over all rooms, LibTorch included, and ten minutes of fuzzing
+#                             per target; takes hours
+#
+# XCOMPOSER_SHARED_DIR names the folder with the reference goldens (default: ../shared); tests that need it
+# are skipped by name where it is missing. The last line says how many tests passed and failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+full=false
+case "${1:-}" in
+  "") ;;
+  --full) full=true ;;
+  *) echo "usage: scripts/test.sh [--full]" >&2; exit 2 ;;
+esac
+readonly full
+readonly logs=$PWD/build/test-logs
+readonly shared=${XCOMPOSER_SHARED_DIR:-$PWD/../shared}
+jobs=$(nproc)
+readonly jobs
+rm -rf "$logs"
+mkdir -p "$logs"
+
+# One translation unit is compiled once although several builds hold it.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
+export CTEST_OUTPUT_ON_FAILURE=1
+
+passed=0
+failed=0
+skipped=()
+started=$SECONDS
+
+say() { printf '%s\n' "$*"; }
+
+# part NAME COMMAND...: runs the command with its output in a log; prints time and outcome. A part that
+# fails counts as one failed test, unless its single tests were counted.
+part() {
+  local name=$1 from=$SECONDS log=$logs/${1// /-}.log failed_before=$failed
+  shift
+  printf '%-44s' "$name"
+  if "$@" > "$log" 2>&1; then
+    printf 'ok      %4d s\n' $((SECONDS - from))
+    return 0
+  fi
+  printf 'FAILED  %4d s\n' $((SECONDS - from))
+  if [ "$failed" = "$failed_before" ]; then
+    failed=$((failed + 1))
+  fi
+  tail -n 60 "$log" | sed 's/^/    /'
+  say "    (the whole output: $log)"
+  return 1
+}
+
+build() {
+  local preset=$1
+  shift
+  cmake --preset "$preset" "-DXCOMPOSER_SHARED_DIR=$shared" "$@" && cmake --build --preset "$preset" -j "$jobs"
+}
+
+# ctest's own report in JUnit's form is what is counted.
+run_ctest() {
+  local preset=$1 report=$logs/$1-junit.xml code=0
+  shift
+  ctest --test-dir "build/$preset" -j "$jobs" --output-junit "$report" --no-tests=error "$@" || code=$?
+  count "$report"
+  return $code
+}
+
+attribute() { sed -n "s/.*[[:space:]]$2=\"\([0-9]*\)\".*/\1/p" "$1" | head -n 1; }
+
+count() {
+  local report=$1 tests failures skips name
+  [ -e "$report" ] || return 0
+  tests=$(grep -c '<testcase ' "$report" || true)
+  failures=$(grep -c '<testcase .*status="fail"' "$report" || true)
+  skips=$(grep -c '<testcase .*status="notrun"' "$report" || true)
+  passed=$((passed + tests - failures - skips))
+  failed=$((failed + failures))
+  while read -r name; do skipped+=("$name"); done < <(
+    sed -n 's/.*<testcase name="\([^"]*\)".*status="notrun".*/\1/p' "$report")
+}
+
+# A part that is one test as a whole.
+single() {
+  if part "$@"; then passed=$((passed + 1)); fi
+}
+
+# --- the parts ---------------------------------------------------------------------------------------------
+part_setup() { scripts/setup.sh --tests; }
+
+part_release() {
+  part "release: build" build release || return 0
+  part "release: tests" run_ctest release || true
+}
+
+part_address() {
+  export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+  if part "address, undefined without LibTorch: build" build asan-torch-free; then
+    part "address, undefined without LibTorch: tests" run_ctest asan-torch-free || true
+  fi
+  unset ASAN_OPTIONS UBSAN_OPTIONS
+}
+
+part_thread() {
+  local selection=(-L '^engine$')
+  $full && selection=()
+  export TSAN_OPTIONS=halt_on_error=1
+  if $full; then
+    part "thread sanitizer: build" build tsan || return 0
+  else
+    part "thread sanitizer: build" build_engine_tests || return 0
+  fi
+  part "thread sanitizer: tests" run_ctest tsan "${selection[@]}" || true
+  unset TSAN_OPTIONS
+}
+
+build_engine_tests() {
+  cmake --preset tsan "-DXCOMPOSER_SHARED_DIR=$shared" && cmake --build --preset tsan -j "$jobs" --target test_engine
+}
+
+part_fuzz() {
+  local seconds=20
+  $full && seconds=600
+  if ! command -v clang++ > /dev/null; then
+    skipped+=("fuzzing of every parser (clang is not installed)")
+    return 0
+  fi
+  part "fuzzing: build" build fuzz "-DXCOMPOSER_FUZZ_SECONDS=$seconds" || return 0
+  part "fuzzing: $seconds s per target" run_ctest fuzz -L fuzz || true
+}
+
+part_minimal() {
+  part "no OpenCV, no sentencepiece: build" build minimal || return 0
+  part "no OpenCV, no sentencepiece: tests" run_ctest minimal \
+    -L '^(input|pictures|api|cli|cli_parts)$' || true
+}
+
+part_package() {
+  part "package: install" cmake --install build/release --prefix build/installed || return 0
+  single "package: consumer through CMake" tests/consumer/run.sh cmake build/installed
+  single "package: consumer through pkg-config" tests/consumer/run.sh pkg-config build/installed
+}
+
+# The scripts are read by a linter where there is one.
+part_scripts() {
+  if ! command -v shellcheck > /dev/null; then
+    skipped+=("shell scripts (shellcheck is not installed)")
+    return 0
+  fi
+  single "shell scripts" shellcheck scripts/*.sh .ci/run tests/consumer/run.sh
+}
+
+part_address_with_torch() {
+  # LibTorch keeps what it allocates until the process ends, so leaks cannot be told apart here; the build
+  # without it looks for them.
+  export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+  if part "address, undefined with LibTorch: build" build asan; then
+    part "address, undefined with LibTorch: tests" run_ctest asan || true
+  fi
+  unset ASAN_OPTIONS UBSAN_OPTIONS
+}
+
+note_graphics_processor() {
+  if [ -z "$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)" ]; then
+    skipped+=("the CUDA build (nvcc was not found)")
+  elif ! nvidia-smi -L > /dev/null 2>&1; then
+    skipped+=("tests on a GPU (this machine has none; the CUDA build was linked)")
+  fi
+}
+
+summary() {
+  say
+  if [ ${#skipped[@]} -gt 0 ]; then
+    say "Skipped (${#skipped[@]}):"
+    printf '  %s\n' "${skipped[@]}" | sort | uniq -c | sed 's/^ *1   /  /; s/^ *\([0-9][0-9]*\)   \(.*\)/  \2 (\1 times)/'
+  fi
+  say "time: $((SECONDS - started)) s on $jobs processors, logs in build/test-logs"
+  say "$passed passed, $failed failed"
+  [ "$failed" = 0 ]
+}
+
+if ! part "setup" part_setup; then
+  summary
+  exit 1
+fi
+part_scripts
+part_release
+part_package
+part_minimal
+part_address
+part_thread
+part_fuzz
+if $full; then part_address_with_torch; fi
+note_graphics_processor
+summary
