@@ -16,8 +16,12 @@ RANK = 16
 CONFIG = ModelConfig(
     kind="2-vl-7b", hidden=128, layers=3, heads=2, kv_heads=1, intermediate=384, vocab=1024,
     max_positions=32768, max_length=4096,
-    vision=VisionConfig(width=192, layers=5, mlp=768, grid=6),
+    vision=VisionConfig(width=192, layers=4, mlp=768, grid=6),
     plora_ranks={name: RANK for name in ("wqkv", "wo", "w1", "w2", "w3")})
+
+
+PATCH_COMPONENTS = 40  # of the principal components of a patch that the first weights look at
+LM_SHARE = 4           # one picture in so many also passes through the decoder
 
 
 def initialise(model: XComposer, seed: int) -> None:
@@ -29,14 +33,39 @@ def initialise(model: XComposer, seed: int) -> None:
         if parameter.ndim < 2:
             nn.init.zeros_(parameter)
             continue
-        deviation = parameter[0].numel() ** -0.5
-        if "embedding" in name and "patch" not in name:
-            deviation = 0.02 if "position" in name else 0.5
+        deviation = 0.5 if "tok_embeddings" in name else parameter[0].numel() ** -0.5
         if any(end in name for end in ("out_proj", "fc2", "attention.wo.weight", "w2.weight")):
             deviation *= 0.3
         if "Plora_B" in name or name == "output.weight":
             deviation *= 0.1
         nn.init.normal_(parameter, std=deviation, generator=generator)
+
+
+def waves(grid: int, width: int) -> torch.Tensor:
+    """Sines and cosines of both coordinates of each patch [grid * grid, width]."""
+    frequencies = torch.logspace(0, 1.5, width // 4) / grid
+    angles = torch.arange(grid)[:, None] * frequencies                            # (g, width/4)
+    line = torch.cat((angles.sin(), angles.cos()), dim=1)                         # (g, width/2)
+    down = line[:, None].expand(grid, grid, -1)
+    return torch.cat((down, line.expand(grid, grid, -1)), dim=2).flatten(0, 1)
+
+
+@torch.no_grad()
+def look_at(model: XComposer, pixels: torch.Tensor) -> None:
+    """Fits the first layer to pictures [N, 3, S, S]: each patch filter is a random mixture of
+    whitened principal components, the positions cancel the mean and tell the place."""
+    embeddings = model.vit.vision_tower.vision_model.embeddings
+    width, patch = CONFIG.vision.width, CONFIG.vision.patch
+    columns = functional.unfold(pixels, patch, stride=patch).transpose(1, 2).flatten(0, 1)
+    mean = columns.mean(0)
+    values, vectors = torch.linalg.eigh((columns - mean).T.cov())
+    best = vectors[:, -PATCH_COMPONENTS:] / (values[-PATCH_COMPONENTS:] + 1e-2).sqrt()
+    kernel = embeddings.patch_embedding.weight
+    mixture = torch.randn(width, PATCH_COMPONENTS) / PATCH_COMPONENTS ** 0.5
+    kernel.copy_((mixture @ best.T).view_as(kernel))
+    positions = embeddings.position_embedding.weight
+    positions[0].normal_()
+    positions[1:] = 0.5 * waves(CONFIG.vision.grid, width) - kernel.flatten(1) @ mean
 
 
 class Student(nn.Module):
@@ -87,7 +116,8 @@ class Student(nn.Module):
         features = self.net.vit(self.pixels(batch.images))                        # (B, R, C)
         helper = functional.cross_entropy(self.helper(features.mean(1)).float(), batch.classes,
                                           label_smoothing=self._smoothing)
-        picture = self.net.vision_proj(features)                                  # (B, R, D)
+        batch = batch.every(LM_SHARE)
+        picture = self.net.vision_proj(features[::LM_SHARE])                      # (B, R, D)
         text = self.net.model.tok_embeddings(batch.tokens)                        # (B, SLOT, D)
         prefix = len(batch.prefix)
         start = prefix + self._rows

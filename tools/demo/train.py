@@ -20,12 +20,12 @@ import torch  # noqa: E402
 from demo import pictures  # noqa: E402
 from demo.batches import Batches  # noqa: E402
 from demo.muon import Muon  # noqa: E402
-from demo.student import Student  # noqa: E402
+from demo.student import Student, look_at  # noqa: E402
 from reference.prompt import META  # noqa: E402
 from reference.tokenizer import Tokenizer  # noqa: E402
 
-PEAK = {"muon": 2.5e-3, "adam": 2e-3}
-HELPER_WEIGHT = 0.5
+PEAK = {"muon": 4e-3, "adam": 3e-3}
+HELPER_WEIGHT = 1.0
 MEMORY = 0.998  # of the moving average of the weights
 
 
@@ -59,6 +59,8 @@ class Trainer:
         matrices, others = split_parameters(self._student)
         self._muon = Muon(matrices, weight_decay=0.05)
         self._adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        dataset = pictures.fashion("train", arguments.dataset)
+        look_at(self._student.net, self._student.pixels(torch.tensor(dataset[0][:1000])))
         self._average = copy.deepcopy(self._student.net)
         self.used, self.step = 0.0, 0
         if self._path.exists():
@@ -67,8 +69,7 @@ class Trainer:
             compile_layers(self._student)
         tokenizer = Tokenizer(arguments.tokenizer)
         self._batches = Batches(tokenizer, [META, ""], (arguments.fashion, arguments.drawn),
-                                arguments.seed + self.step,
-                                pictures.fashion("train", arguments.dataset))
+                                arguments.seed + self.step, dataset)
 
     def _load(self) -> None:
         state = torch.load(self._path, weights_only=True)
@@ -141,7 +142,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    Trainer(arguments).run(report_every=50, save_every=60)
+    Trainer(arguments).run(report_every=25, save_every=60)
 
 
 if __name__ == "__main__":
