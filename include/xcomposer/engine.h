@@ -82,7 +82,7 @@ using TraceCallback = std::function<void(TraceTensor&&)>;
 /// A loaded model that answers requests, several at once.
 ///
 /// Thread-safety: every method may be called from any thread at any time; callbacks come from the engine's
-/// own thread and must not call Generate or Await. The model is const after Load; nothing of one request
+/// own thread and must not wait for a request. The model is const after Load; nothing of one request
 /// is left for the next, except cached picture features, which change no result.
 class XCOMPOSER_API Engine {
  public:
@@ -96,21 +96,26 @@ class XCOMPOSER_API Engine {
   const ModelInfo& info() const;
 
   /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
-  /// Throws kRequest, kImage, kPrompt, kTokenizer or kCapacity at once. With a callback, events go there
+  /// Throws kRequest, kImage, kPrompt or kTokenizer at once; what does not fit arrives as an event. With a callback, events go there
   /// and Await must not be used.
   RequestId Submit(const Request& request, EventCallback callback = {});
 
   /// The next event of the request, or nothing when `timeout` passes first. After kDone or kError the id is
-  /// forgotten; an unknown id is a kRequest error.
+  /// forgotten; an unknown id is a kUsage error.
   std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout);
+
+  /// Takes the request's events until it is over; `on_text` receives the answer as it grows. Throws the
+  /// request's error.
+  Result Wait(RequestId id, const TextCallback& on_text = {});
 
   /// Ends the request with FinishReason::kCancelled and what it has so far. Unknown ids are ignored.
   void Cancel(RequestId id);
 
-  /// One request from start to end; `on_text` receives the answer as it grows. Throws its error.
+  /// Submit and Wait: one request from start to end.
   Result Generate(const Request& request, const TextCallback& on_text = {});
 
-  /// One request with its intermediate tensors, named as the command line's `trace` names them.
+  /// One request with its intermediate tensors, named as the command line's `trace` names them. `on_tensor`
+  /// is called on the engine's own thread.
   Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor);
 
  private:

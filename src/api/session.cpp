@@ -7,7 +7,6 @@ namespace xcomposer {
 namespace {
 
 constexpr char kImageMark[] = "<ImageHere>";
-constexpr std::chrono::hours kWait{1};
 
 int64_t CountMarks(const std::string& text) {
   int64_t count = 0;
@@ -84,19 +83,7 @@ class Session::Impl {
       std::atomic<RequestId>& running;
       ~Finished() { running.store(0); }
     } finished{running_};
-    for (;;) {
-      std::optional<Event> event = engine_.Await(id, kWait);
-      if (!event) continue;
-      switch (event->type) {
-        case Event::Type::kText:
-          if (on_text) on_text(event->text);
-          break;
-        case Event::Type::kError:
-          throw *event->error;
-        case Event::Type::kDone:
-          return *std::move(event->result);
-      }
-    }
+    return engine_.Wait(id, on_text);
   }
 
   Engine& engine_;

@@ -1,0 +1,230 @@
+#include "xcomposer/engine.h"
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "api/model_loader.h"
+#include "api/prepare.h"
+#include "base/check.h"
+#include "config/rope.h"
+#include "engine/scheduler.h"
+
+namespace xcomposer {
+namespace {
+
+constexpr std::chrono::hours kPatience{1};  // a wait that has no deadline of its own is made of these
+
+FinishReason ReasonOf(JobFinish finish) {
+  switch (finish) {
+    case JobFinish::kStop:
+      return FinishReason::kStop;
+    case JobFinish::kLength:
+      return FinishReason::kLength;
+    case JobFinish::kCancelled:
+      return FinishReason::kCancelled;
+    case JobFinish::kDeadline:
+      return FinishReason::kDeadline;
+  }
+  return FinishReason::kStop;
+}
+
+RequestId IdOf(JobId job) { return static_cast<RequestId>(job); }
+JobId JobOf(RequestId id) { return static_cast<JobId>(id); }
+
+}  // namespace
+
+const char* ToString(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kDeadline:
+      return "deadline";
+  }
+  return "stop";
+}
+
+class Engine::Impl {
+ public:
+  explicit Impl(api::LoadedModel model)
+      : context_(std::move(model.context)),
+        info_(std::move(model.info)),
+        scheduler_(std::move(model.executor), {.rope_base = [config = context_.config](int64_t length) {
+                     return RopeBase(config, length);
+                   }}) {}
+
+  const ModelInfo& info() const { return info_; }
+
+  RequestId Submit(const Request& request, EventCallback callback) {
+    api::PreparedRequest prepared = api::Prepare(request, context_);
+    const Asked asked{request.id, prepared.prompt_truncated};
+    if (!callback) {
+      // Held while submitting: the job's last event must find its entry.
+      const std::lock_guard lock(mutex_);
+      const RequestId id = IdOf(scheduler_.Submit(std::move(prepared.job)));
+      asked_.emplace(id, asked);
+      return id;
+    }
+    return IdOf(scheduler_.Submit(std::move(prepared.job),
+                                  [this, asked, callback = std::move(callback)](const JobEvent& event) {
+                                    if (auto translated = Translate(event, asked)) callback(*translated);
+                                  }));
+  }
+
+  std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout) {
+    const auto until = std::chrono::steady_clock::now() + timeout;
+    for (;;) {
+      const auto left = std::max(std::chrono::steady_clock::duration::zero(),
+                                 until - std::chrono::steady_clock::now());
+      const std::optional<JobEvent> event = scheduler_.Await(JobOf(id), left);
+      if (!event) return std::nullopt;
+      const Asked asked = AskedOf(id, event->last());
+      if (auto translated = Translate(*event, asked)) return translated;
+    }
+  }
+
+  Result Wait(RequestId id, const TextCallback& on_text) {
+    for (;;) {
+      std::optional<Event> event = Await(id, kPatience);
+      if (!event) continue;
+      if (event->error) throw *event->error;
+      if (event->result) return *std::move(event->result);
+      if (on_text) CallOrForget(id, [&] { on_text(event->text); });
+    }
+  }
+
+  void Cancel(RequestId id) {
+    try {
+      scheduler_.Cancel(JobOf(id));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUsage) throw;  // an id that was never given out
+    }
+  }
+
+  Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor) {
+    api::PreparedRequest prepared = api::Prepare(request, context_);
+    Job& job = prepared.job;
+    if (options.forward_only) job.call = JobCall::kForward;
+    job.taps.wants = [wanted = options.taps](const std::string& name) {
+      return wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
+    };
+    job.taps.put = [&on_tensor](Tap&& tap) {
+      on_tensor({std::move(tap.name), std::move(tap.shape), std::move(tap.values), std::move(tap.bytes)});
+    };
+    const Asked asked{request.id, prepared.prompt_truncated};
+    RequestId id = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      id = IdOf(scheduler_.Submit(std::move(job)));
+      asked_.emplace(id, asked);
+    }
+    return Wait(id, {});
+  }
+
+ private:
+  /// What a result needs that the scheduler does not know.
+  struct Asked {
+    std::string id;
+    int64_t prompt_truncated = 0;
+  };
+
+  Asked AskedOf(RequestId id, bool last) {
+    const std::lock_guard lock(mutex_);
+    const auto found = asked_.find(id);
+    if (found == asked_.end()) return {};
+    Asked asked = found->second;
+    if (last) asked_.erase(found);
+    return asked;
+  }
+
+  template <typename Call>
+  void CallOrForget(RequestId id, const Call& call) {
+    try {
+      call();
+    } catch (...) {
+      scheduler_.Forget(JobOf(id));
+      AskedOf(id, true);
+      throw;
+    }
+  }
+
+  std::optional<Event> Translate(const JobEvent& event, const Asked& asked) const {
+    Event translated;
+    translated.id = IdOf(event.job);
+    switch (event.kind) {
+      case JobEvent::Kind::kProgress:
+        return std::nullopt;
+      case JobEvent::Kind::kOutput:
+        if (event.text.empty()) return std::nullopt;
+        translated.type = Event::Type::kText;
+        translated.text = event.text;
+        return translated;
+      case JobEvent::Kind::kDone:
+        translated.type = Event::Type::kDone;
+        translated.result = ResultOf(*event.result, asked);
+        return translated;
+      case JobEvent::Kind::kError:
+        translated.type = Event::Type::kError;
+        translated.error = event.error;
+        return translated;
+    }
+    return std::nullopt;
+  }
+
+  Result ResultOf(const JobResult& job, const Asked& asked) const {
+    Result result;
+    result.id = asked.id;
+    result.text = job.text;
+    result.output_ids = job.output_ids;
+    result.prompt_tokens = job.prompt_rows;
+    result.image_tokens = job.image_rows;
+    result.prompt_truncated = asked.prompt_truncated;
+    result.finish_reason = ReasonOf(job.finish);
+    result.seed = job.seed;
+    result.timings = {.load_s = info_.load_s,
+                      .image_s = job.timings.image_s,
+                      .prefill_s = job.timings.prefill_s,
+                      .decode_s = job.timings.decode_s,
+                      .tokens_per_s = job.timings.tokens_per_s};
+    result.placement = info_.placement;
+    return result;
+  }
+
+  const api::RequestContext context_;
+  const ModelInfo info_;
+  std::mutex mutex_;
+  std::map<RequestId, Asked> asked_;  // of requests whose events are awaited
+  Scheduler scheduler_;               // last: its thread calls back into the members above
+};
+
+Engine Engine::Load(const EngineOptions& options) {
+  return Engine(std::make_unique<Impl>(api::LoadModel(options)));
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const { return impl_->info(); }
+RequestId Engine::Submit(const Request& request, EventCallback callback) {
+  return impl_->Submit(request, std::move(callback));
+}
+std::optional<Event> Engine::Await(RequestId id, std::chrono::milliseconds timeout) {
+  return impl_->Await(id, timeout);
+}
+Result Engine::Wait(RequestId id, const TextCallback& on_text) { return impl_->Wait(id, on_text); }
+void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
+Result Engine::Generate(const Request& request, const TextCallback& on_text) {
+  return impl_->Wait(impl_->Submit(request, {}), on_text);
+}
+Result Engine::Trace(const Request& request, const TraceOptions& options,
+                     const TraceCallback& on_tensor) {
+  return impl_->Trace(request, options, on_tensor);
+}
+
+}  // namespace xcomposer
