@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "input/picture_reader.h"
 #include "input/picture_formats.h"
+#include "input/picture_reader.h"
 #include "input/pixel_modes.h"
 
 /// BMP as Pillow reads it, its quirks included: a palette that only repeats the index is dropped,

@@ -64,7 +64,7 @@ TextMask RenderText(FT_Face face, const std::string& text) {
       continue;
     const FT_GlyphSlot slot = face->glyph;
     DrawGlyph(slot->bitmap, ToPixels(pen) + slot->bitmap_left, ascender - slot->bitmap_top, mask);
-    pen += slot->advance.x;
+    pen += slot->linearHoriAdvance >> 10;  // 16.16 to 26.6: positions are not hinted, shapes are
     previous = glyph;
   }
   return mask;

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "input/picture_reader.h"
 #include "input/picture_formats.h"
+#include "input/picture_reader.h"
 #include "input/pixel_modes.h"
 
 namespace xcomposer {
@@ -29,6 +29,7 @@ struct GifHeader {
   int64_t width = 0;  // of the canvas, widened to hold the first frame
   int64_t height = 0;
   ColourTable colours;
+  const char* mode = "L";
   int transparent = 0;  // what the canvas is filled with outside the frame
   GifFrame frame;
 };
@@ -82,6 +83,7 @@ void ReadFrameHeader(PictureReader& in, GifHeader& header) {
     // Pillow.
     const ColourTable own = ReadColourTable(in, flags);
     if (own) header.colours = own;
+    header.mode = own ? "P" : "L";
   }
   frame.code_bits = static_cast<int>(in.U8());
   Require(frame.width > 0 && frame.height > 0, ErrorKind::kImage, "broken GIF: the first frame is ",
@@ -101,6 +103,7 @@ GifHeader ReadHeader(PictureReader& in) {
   const int64_t flags = in.U8();
   in.Skip(2);
   if ((flags & 128) != 0) header.colours = ReadColourTable(in, flags);
+  if (header.colours) header.mode = "P";
   while (in.remaining() > 0) {
     const int64_t kind = in.U8();
     if (kind == ';') break;
@@ -269,7 +272,7 @@ DecodedImage DecodeGif(EncodedBytes encoded, const ImageLimits& limits) {
   std::vector<uint8_t> canvas(static_cast<size_t>(header.width * header.height),
                               static_cast<uint8_t>(header.transparent));
   DecodeFrame(in, header.frame, FrameWriter(canvas, header.width, header.frame));
-  DecodedImage image = MakeImage(header.width, header.height, header.colours ? "P" : "L");
+  DecodedImage image = MakeImage(header.width, header.height, header.mode);
   for (size_t i = 0; i < canvas.size(); ++i) {
     const auto index = static_cast<int64_t>(i);
     if (header.colours) {

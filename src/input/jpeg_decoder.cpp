@@ -1,8 +1,11 @@
-#include <jpeglib.h>
-
-#include <csetjmp>
+// jpeglib.h needs the two headers before it.
+// clang-format off
 #include <cstddef>
 #include <cstdio>
+#include <jpeglib.h>
+// clang-format on
+
+#include <csetjmp>
 #include <string>
 #include <vector>
 

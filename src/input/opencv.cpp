@@ -44,7 +44,7 @@ DecodedImage DecodeWebp(EncodedBytes encoded, const ImageLimits& limits) {
   const cv::Mat pixels = DecodeStill(still);
   const int channels = pixels.channels();
   DecodedImage image =
-      MakeImage(still.canvas_width, still.canvas_height, channels == 4 ? "RGBA" : "RGB");
+      MakeImage(still.canvas_width, still.canvas_height, still.has_alpha ? "RGBA" : "RGB");
   for (int64_t y = 0; y < still.height; ++y) {
     const uint8_t* in = pixels.ptr<uint8_t>(static_cast<int>(y));
     const int64_t row = (still.top + y) * still.canvas_width + still.left;

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <string>
+#include <new>
 #include <vector>
 
 #include "base/check.h"
@@ -19,8 +19,9 @@ namespace {
 struct TiffSource {
   EncodedBytes bytes;
   uint64_t position = 0;
-  std::string message = "no reason given";
+  char message[300] = "no reason given";
   bool has_message = false;
+  bool colour_map_lost = false;
 };
 
 tmsize_t ReadProc(thandle_t handle, void* out, tmsize_t count) {
@@ -63,17 +64,27 @@ using TiffHandle = std::unique_ptr<TIFF, CloseTiff>;
 
 int OnError(TIFF*, void* user, const char*, const char* format, va_list arguments) {
   auto* source = static_cast<TiffSource*>(user);
-  char text[300];
-  std::vsnprintf(text, sizeof text, format, arguments);
-  if (!source->has_message) source->message = text;
+  if (!source->has_message) {
+    std::vsnprintf(source->message, sizeof source->message, format, arguments);
+  }
   source->has_message = true;
   return 1;
 }
-int OnWarning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+
+// Warnings are about tags that nobody needs, but for one: a palette picture whose colours cannot be
+// read is turned into a gray one.
+int OnWarning(TIFF*, void* user, const char*, const char* format, va_list arguments) {
+  char text[300];
+  std::vsnprintf(text, sizeof text, format, arguments);
+  if (std::strstr(text, "ColorMap") != nullptr)
+    static_cast<TiffSource*>(user)->colour_map_lost = true;
+  return 1;
+}
 
 TiffHandle OpenTiff(TiffSource& source) {
   const std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)> options(
       TIFFOpenOptionsAlloc(), &TIFFOpenOptionsFree);
+  if (options == nullptr) throw std::bad_alloc();
   // Tables of the file cannot be larger than the file; the codecs' own state is small.
   constexpr size_t kCodecBytes = 64 << 20;
   TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(),
@@ -339,6 +350,7 @@ DecodedImage DecodeTiff(EncodedBytes encoded, const ImageLimits& limits) {
   TiffSource source{encoded};
   const TiffHandle tiff = OpenTiff(source);
   Require(tiff != nullptr, ErrorKind::kImage, "broken TIFF: ", source.message);
+  Require(!source.colour_map_lost, ErrorKind::kImage, "broken TIFF: its colour map cannot be read");
   const TiffHeader header = ReadHeader(tiff.get());
   CheckImageSize(header.width, header.height, limits);
   CheckCompression(header);

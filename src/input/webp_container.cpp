@@ -8,6 +8,8 @@
 namespace xcomposer {
 namespace {
 
+constexpr int64_t kAlphaFlag = 0x10;  // of the VP8X chunk
+
 struct Chunk {
   std::string_view name;
   EncodedBytes data;
@@ -44,6 +46,7 @@ void ReadStreamSize(const Chunk& chunk, WebpStill& still) {
   const int64_t bits = in.U32();
   still.width = (bits & 0x3FFF) + 1;
   still.height = (bits >> 14 & 0x3FFF) + 1;
+  still.has_alpha = (bits >> 28 & 1) != 0;
 }
 
 bool IsStream(const Chunk& chunk) { return chunk.name == "VP8 " || chunk.name == "VP8L"; }
@@ -62,7 +65,6 @@ void AppendNumber(std::vector<std::byte>& out, int64_t value, int bytes) {
 
 /// A file with the frame's alpha and pixel chunks, and nothing else.
 std::vector<std::byte> BuildFile(const WebpStill& still, EncodedBytes alpha, EncodedBytes stream) {
-  constexpr int64_t kAlphaFlag = 0x10;
   std::vector<std::byte> body;
   AppendName(body, "WEBP");
   AppendName(body, "VP8X");
@@ -104,18 +106,26 @@ void ReadFrame(EncodedBytes frame, WebpStill& still) {
 }
 
 void ReadExtended(EncodedBytes header, PictureReader& in, EncodedBytes all, WebpStill& still) {
-  constexpr int64_t kAnimationFlag = 2;
+  constexpr int64_t kAnimationFlag = 0x02;
   PictureReader fields(header);
   const int64_t flags = fields.U8();
   fields.Skip(3);
   still.canvas_width = fields.U24() + 1;
   still.canvas_height = fields.U24() + 1;
-  while (in.remaining() >= 8) {
+  bool found = false;
+  while (!found && in.remaining() >= 8) {
     const Chunk chunk = TakeChunk(in, all);
-    if (chunk.name == "ANMF" && (flags & kAnimationFlag) != 0) return ReadFrame(chunk.data, still);
-    if (IsStream(chunk)) return ReadStreamSize(chunk, still);
+    found = true;
+    if (chunk.name == "ANMF" && (flags & kAnimationFlag) != 0) {
+      ReadFrame(chunk.data, still);
+    } else if (IsStream(chunk)) {
+      ReadStreamSize(chunk, still);
+    } else {
+      found = false;
+    }
   }
-  throw Error(ErrorKind::kImage, "broken WebP: it holds no picture");
+  Require(found, ErrorKind::kImage, "broken WebP: it holds no picture");
+  still.has_alpha = (flags & kAlphaFlag) != 0;
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct WebpStill {
   int64_t canvas_height = 0;
   int64_t left = 0;
   int64_t top = 0;
+  bool has_alpha = false;  ///< as the file's header says
   int64_t width = 0;
   int64_t height = 0;
 };
