@@ -1,0 +1,92 @@
+#include "pipeline/checkpoint_weights.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "config/weight_names.h"
+
+namespace xcomposer {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+at::ScalarType ScalarTypeOf(const TensorEntry& entry) {
+  switch (entry.dtype) {
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kF32:
+      return at::kFloat;
+    default:
+      throw Error(
+          ErrorKind::kCheckpoint,
+          StrCat(entry.name, " has type ", ToString(entry.dtype), ", expected BF16, F16 or F32"),
+          {{"tensor", entry.name}});
+  }
+}
+
+/// Reads a byte of every page; the sum keeps the compiler from leaving the reads out.
+void TouchPages(std::span<const std::byte> bytes) {
+  volatile unsigned sum = 0;
+  for (size_t i = 0; i < bytes.size(); i += kPage) sum = sum + static_cast<unsigned>(bytes[i]);
+}
+
+/// A view into the mapping, which lives as long as the view does.
+at::Tensor MappedView(const Checkpoint& checkpoint, const TensorEntry& entry) {
+  const std::span<const std::byte> bytes = checkpoint.Bytes(entry);
+  auto mapping = checkpoint.Mapping(entry);
+  return at::from_blob(
+      const_cast<std::byte*>(bytes.data()), entry.shape, entry.strides, [mapping](void*) {},
+      at::TensorOptions().dtype(ScalarTypeOf(entry)));
+}
+
+/// A copy for tensors whose address no load instruction of their type may use.
+at::Tensor RealignedCopy(const Checkpoint& checkpoint, const TensorEntry& entry) {
+  const std::span<const std::byte> bytes = checkpoint.Bytes(entry);
+  at::Tensor flat = at::empty({entry.byte_length / SizeOf(entry.dtype)},
+                              at::TensorOptions().dtype(ScalarTypeOf(entry)));
+  std::memcpy(flat.data_ptr(), bytes.data(), bytes.size());
+  return flat.as_strided(entry.shape, entry.strides).contiguous();
+}
+
+}  // namespace
+
+WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
+  WeightHeaders headers;
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    headers[entry.name] = {ToString(entry.dtype), entry.shape};
+  }
+  return headers;
+}
+
+CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, WeightStorage storage,
+                                     std::function<void(const LoadStep&)> progress)
+    : checkpoint_(checkpoint), storage_(storage), progress_(std::move(progress)) {
+  for (const TensorEntry& entry : checkpoint_.entries()) {
+    if (!IsIgnoredWeight(entry.name)) step_.bytes_total += entry.DenseBytes();
+  }
+}
+
+at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shape) {
+  const TensorEntry* entry = checkpoint_.Find(name);
+  if (entry == nullptr) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat("the checkpoint has no tensor ", name, " of shape ", shape),
+                {{"tensor", name}});
+  }
+  TouchPages(checkpoint_.Bytes(*entry));
+  const at::Tensor weight = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
+                                               : RealignedCopy(checkpoint_, *entry);
+  const at::Tensor stored = StoredAs(weight, storage_, name, counts_);
+  step_.bytes_done += entry->DenseBytes();
+  step_.tensor = name;
+  if (progress_) progress_(step_);
+  return stored;
+}
+
+}  // namespace xcomposer

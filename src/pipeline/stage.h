@@ -1,0 +1,66 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "batch/batch.h"
+#include "batch/picture.h"
+#include "config/model_config.h"
+#include "model/decoder_layer.h"
+#include "model/head.h"
+#include "model/kv_cache.h"
+#include "model/tok_embeddings.h"
+#include "model/vision_encoder.h"
+#include "model/weight_scope.h"
+
+namespace xcomposer {
+
+/// What a stage holds of the model.
+struct StageRange {
+  int64_t first_layer = 0;
+  int64_t end_layer = 0;
+  bool first = true;  ///< also vision tower, projector, separators, token embeddings
+  bool last = true;   ///< also the final norm and the output
+};
+
+/// A part of the model on one device with its own KV cache. The weights are const; the cache is
+/// not, so a stage serves one caller at a time.
+class Stage {
+ public:
+  /// Takes the stage's weights from `weights`, and nothing else. Throws what the source throws, and
+  /// kCapacity for the cache.
+  Stage(const ModelConfig& config, StageRange range, WeightSource& weights, KvShape kv,
+        at::Device device);
+
+  /// Picture -> (rows, C). First stage only.
+  at::Tensor Encode(const Picture& picture, const std::string& tap_prefix,
+                    const TapSink& taps) const;
+
+  /// Ids and features -> (T, C). First stage only. Taps: inputs_embeds, im_mask.
+  at::Tensor Embed(const Batch& batch,
+                   const std::function<at::Tensor(FeatureHandle)>& features) const;
+
+  /// Runs the layers over hidden (T, C), in place. Taps: layer<k>.out.
+  void Run(at::Tensor& hidden, const Batch& batch);
+
+  /// Scores of the rows that the batch wants. Last stage only. Tap: final_norm.out (all rows).
+  Logits Score(const at::Tensor& hidden, const Batch& batch) const;
+
+  at::Device device() const { return device_; }
+
+ private:
+  ModelConfig config_;
+  StageRange range_;
+  at::Device device_;
+  std::optional<VisionEncoder> vision_;
+  std::optional<TokEmbeddings> tok_embeddings_;
+  std::vector<DecoderLayer> layers_;
+  std::optional<Head> head_;
+  KvCache cache_;
+};
+
+}  // namespace xcomposer
