@@ -1,0 +1,71 @@
+#include <algorithm>
+#include <optional>
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "kernels/cpu/linear.h"
+#include "ops/arguments.h"
+#include "ops/cpu_context.h"
+
+namespace xcomposer::ops {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  Tensor y = at::empty(CheckLinear(x, weight, bias), x.options());  // (..., N)
+  if (y.numel() == 0) return y;
+  cpu::LinearParams params{.x = x.const_data_ptr<float>(),
+                           .x_stride = weight.size(1),
+                           .rows = y.numel() / weight.size(0),
+                           .weight = StoredMatrixOf(weight),
+                           .y = y.mutable_data_ptr<float>(),
+                           .y_stride = weight.size(0)};
+  if (bias) params.bias = StoredVectorOf(*bias);
+  cpu::Linear(params, CurrentContext());
+  return y;
+}
+
+void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
+                   double scale) {
+  CheckLinearAddRows(y, x, a, b, spans);
+  int64_t longest = 0;
+  for (size_t i = 0; i < spans.size(); i += 2) {
+    longest = std::max(longest, spans[i + 1] - spans[i]);
+  }
+  if (longest == 0) return;
+  const int64_t rank = a.size(0);
+  const Tensor low = at::empty({longest, rank}, x.options());  // (span, R)
+  const cpu::Context context = CurrentContext();
+  for (size_t i = 0; i < spans.size(); i += 2) {
+    const int64_t first = spans[i];
+    const int64_t rows = spans[i + 1] - first;
+    cpu::Linear({.x = x.const_data_ptr<float>() + first * x.stride(0),
+                 .x_stride = x.stride(0),
+                 .rows = rows,
+                 .weight = StoredMatrixOf(a),
+                 .y = low.mutable_data_ptr<float>(),
+                 .y_stride = rank},
+                context);
+    cpu::Linear({.x = low.const_data_ptr<float>(),
+                 .x_stride = rank,
+                 .rows = rows,
+                 .weight = StoredMatrixOf(b),
+                 .y = y.mutable_data_ptr<float>() + first * y.stride(0),
+                 .y_stride = y.stride(0),
+                 .accumulate = true,
+                 .scale = static_cast<float>(scale)},
+                context);
+  }
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(xcomposer, CPU, m) {
+  m.impl("linear", &Linear);
+  m.impl("linear_add_rows_", &LinearAddRows);
+}
+
+}  // namespace xcomposer::ops

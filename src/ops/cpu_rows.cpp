@@ -1,0 +1,102 @@
+#include <algorithm>
+#include <optional>
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/norm.h"
+#include "ops/arguments.h"
+#include "ops/cpu_context.h"
+
+// The ops that treat rows or single numbers: norms, activations, sums, the embedding, block copies.
+namespace xcomposer::ops {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+cpu::NormParams NormParamsOf(const Tensor& x, Tensor& out, double eps) {
+  const int64_t columns = x.size(-1);
+  return {.x = x.const_data_ptr<float>(),
+          .out = out.mutable_data_ptr<float>(),
+          .rows = columns == 0 ? 0 : x.numel() / columns,
+          .columns = columns,
+          .eps = static_cast<float>(eps)};
+}
+
+Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
+  CheckNorm("rms_norm", x, weight, std::nullopt);
+  Tensor out = at::empty(x.sizes(), x.options());
+  cpu::RmsNorm(NormParamsOf(x, out, eps), StoredVectorOf(weight), CurrentContext());
+  return out;
+}
+
+Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  CheckNorm("layer_norm", x, weight, bias);
+  Tensor out = at::empty(x.sizes(), x.options());
+  cpu::LayerNorm(NormParamsOf(x, out, eps), StoredVectorOf(weight), StoredVectorOf(bias),
+                 CurrentContext());
+  return out;
+}
+
+void QuickGelu(Tensor& x) {
+  CheckElementwise("quick_gelu_", x);
+  cpu::QuickGelu(x.mutable_data_ptr<float>(), x.numel(), CurrentContext());
+}
+
+void Gelu(Tensor& x) {
+  CheckElementwise("gelu_", x);
+  cpu::Gelu(x.mutable_data_ptr<float>(), x.numel(), CurrentContext());
+}
+
+void SiluMul(Tensor& gate, const Tensor& up) {
+  CheckSameShape("silu_mul_", gate, up);
+  cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
+               CurrentContext());
+}
+
+void Add(Tensor& y, const Tensor& x) {
+  CheckSameShape("add_", y, x);
+  cpu::Add(y.mutable_data_ptr<float>(), x.const_data_ptr<float>(), y.numel(), CurrentContext());
+}
+
+Tensor Embedding(const Tensor& ids, const Tensor& table) {
+  const auto shape = CheckEmbedding(ids, table);
+  const Tensor rows = ids.to(at::kLong);
+  const int64_t* row = rows.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < rows.numel(); ++i) {
+    Check(row[i] < table.size(0), "embedding: id ", row[i], " at row ", i,
+          " is outside of the table of ", table.size(0), " rows");
+  }
+  Tensor out = at::empty(shape, table.options().dtype(at::kFloat));  // (T, C)
+  cpu::Embedding(row, rows.numel(), StoredMatrixOf(table), out.mutable_data_ptr<float>(),
+                 CurrentContext());
+  return out;
+}
+
+void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
+  CheckCopyBlocks(cache, source, target);
+  if (source.empty() || cache.numel() == 0) return;
+  const int64_t floats = cache.numel() / cache.size(0);
+  auto* data = cache.mutable_data_ptr<float>();
+  for (size_t i = 0; i < source.size(); ++i) {
+    if (source[i] == target[i]) continue;
+    std::copy_n(data + source[i] * floats, floats, data + target[i] * floats);
+  }
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(xcomposer, CPU, m) {
+  m.impl("rms_norm", &RmsNorm);
+  m.impl("layer_norm", &LayerNorm);
+  m.impl("quick_gelu_", &QuickGelu);
+  m.impl("gelu_", &Gelu);
+  m.impl("silu_mul_", &SiluMul);
+  m.impl("add_", &Add);
+  m.impl("embedding", &Embedding);
+  m.impl("copy_blocks_", &CopyBlocks);
+}
+
+}  // namespace xcomposer::ops

@@ -1,0 +1,65 @@
+#include "ops/op_testing.h"
+#include "ops/ops.h"
+
+namespace xcomposer::ops {
+namespace {
+
+using at::Tensor;
+
+class Arguments : public OpTest {};
+
+TEST_F(Arguments, LinearNamesWhatIsWrong) {
+  const Tensor x = Uniform({3, 8});
+  const Tensor weight = Uniform({5, 8});
+  ExpectInternalError([&] { Linear(x.to(at::kDouble), weight); }, "x must be contiguous float32");
+  ExpectInternalError([&] { Linear(x.t(), weight); }, "x must be contiguous float32");
+  ExpectInternalError([&] { Linear(x, weight.to(at::kDouble)); }, "weight must be a bfloat16");
+  ExpectInternalError([&] { Linear(x, Uniform({8, 5}).t()); }, "dense rows");
+  ExpectInternalError([&] { Linear(x, Uniform({5, 7})); }, "does not fit");
+  ExpectInternalError([&] { Linear(x, weight, Uniform({6})); }, "bias must be a dense");
+}
+
+TEST_F(Arguments, SpansMustBeInOrderAndInside) {
+  Tensor y = Uniform({10, 4});
+  const Tensor x = Uniform({10, 6});
+  const Tensor a = Uniform({2, 6});
+  const Tensor b = Uniform({4, 2});
+  const auto run = [&](std::vector<int64_t> spans) {
+    return [&, spans] { LinearAddRows_(y, x, a, b, spans, 1.0); };
+  };
+  ExpectInternalError(run({0}), "pairs");
+  ExpectInternalError(run({0, 11}), "out of order or outside");
+  ExpectInternalError(run({5, 4}), "out of order or outside");
+  ExpectInternalError(run({4, 6, 5, 7}), "out of order or outside");
+  ExpectInternalError(run({-1, 2}), "out of order or outside");
+  ExpectInternalError([&] { LinearAddRows_(y, x, b, a, {}, 1.0); }, "do not fit");
+}
+
+TEST_F(Arguments, RowsAndActivations) {
+  Tensor x = Uniform({3, 8});
+  ExpectInternalError([&] { RmsNorm(x, Uniform({7})); }, "weight must be a dense");
+  ExpectInternalError([&] { LayerNorm(x, Uniform({8}), Uniform({7})); }, "bias must be a dense");
+  ExpectInternalError([&] { SiluMul_(x, Uniform({3, 7})); }, "shapes differ");
+  Tensor wide = x.to(at::kDouble);
+  ExpectInternalError([&] { QuickGelu_(wide); }, "contiguous float32");
+  ExpectInternalError([&] { Embedding(Uniform({3}), x); }, "ids must be");
+}
+
+TEST_F(Arguments, Attention) {
+  const Tensor qkv = Uniform({3, 8 * 4});
+  const Tensor angles = Uniform({3, 2});
+  const Tensor slots = at::arange(3, at::kLong);
+  Tensor k = Uniform({2, 3, 2, 4});
+  Tensor v = Uniform({2, 3, 2, 4});
+  RopeKv(qkv, angles, angles, k, v, slots);
+  ExpectInternalError([&] { RopeKv(qkv.slice(1, 0, 30), angles, angles, k, v, slots); },
+                      "does not divide");
+  ExpectInternalError([&] { RopeKv(qkv, Uniform({3, 3}), angles, k, v, slots); }, "cos and sin");
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots + 4); }, "slot 6 of row 2");
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots.to(at::kInt)); }, "slots");
+  ExpectInternalError([&] { RopeTable(slots.to(at::kDouble), slots, 7); }, "even");
+  ExpectInternalError([&] { VisionAttention(k, v, Uniform({2, 3, 2, 5})); }, "must be equal");
+}
+
+}  // namespace
+}  // namespace xcomposer::ops
