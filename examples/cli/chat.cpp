@@ -32,7 +32,8 @@ constexpr const char* kHelp =
     "  /exit         leave (or the end of the input)\n"
     "  Ctrl-C stops an answer.\n";
 
-// Turns Ctrl-C into Session::Interrupt while an answer is on its way: a handler may not call it itself.
+// Turns Ctrl-C into Session::Interrupt while an answer is on its way: a handler may not call it
+// itself.
 class AnswerGuard {
  public:
   explicit AnswerGuard(Session& session)
@@ -77,8 +78,8 @@ class Chat {
   }
 
  private:
-  // False ends the conversation. An error is told and the conversation goes on; for a program at the other
-  // end of the pipe the exit code keeps the first one.
+  // False ends the conversation. An error is told and the conversation goes on; for a program at
+  // the other end of the pipe the exit code keeps the first one.
   bool Handle(const std::string& line) {
     try {
       if (line.empty()) return true;

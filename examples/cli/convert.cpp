@@ -1,5 +1,3 @@
-#include "xcomposer/checkpoint.h"
-
 #include <iostream>
 #include <memory>
 
@@ -10,6 +8,7 @@
 #include "number_option.h"
 #include "output.h"
 #include "progress_bar.h"
+#include "xcomposer/checkpoint.h"
 
 namespace xcomposer::cli {
 namespace {
@@ -32,7 +31,8 @@ int RunConvert(const ConvertFlags& flags) {
   {
     ProgressBar bar("writing", !flags.quiet);
     options.progress = [&bar](const ConvertProgress& progress) {
-      if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted; the output is incomplete");
+      if (Interrupted())
+        throw Error(ErrorKind::kCancelled, "interrupted; the output is incomplete");
       bar.Update(progress.bytes_done, progress.bytes_total);
     };
     summary = Convert(flags.model, flags.out, options);
@@ -44,7 +44,8 @@ int RunConvert(const ConvertFlags& flags) {
                {"files", summary.files}});
     return kDone;
   }
-  std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out << '\n';
+  std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out
+            << '\n';
   for (const std::string& file : summary.files) std::cout << "  " << file << '\n';
   return kDone;
 }

@@ -18,8 +18,11 @@ using nlohmann::json;
 json ToJson(const MachineInfo& machine) {
   json devices = json::array();
   for (const DeviceInfo& device : machine.devices) {
-    json entry = {{"name", device.name},     {"kind", device.kind},   {"model", device.model},
-                  {"memory", device.memory}, {"free", device.free}};
+    json entry = {{"name", device.name},
+                  {"kind", device.kind},
+                  {"model", device.model},
+                  {"memory", device.memory},
+                  {"free", device.free}};
     if (device.threads > 0) entry["threads"] = device.threads;
     if (!device.instructions.empty()) entry["instructions"] = device.instructions;
     devices.push_back(entry);

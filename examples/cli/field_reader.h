@@ -8,8 +8,8 @@
 
 namespace xcomposer::cli {
 
-/// Reads one value of a request and refuses what has another type or lies outside the range. The errors
-/// are kRequest and name the key, what was expected and what was found.
+/// Reads one value of a request and refuses what has another type or lies outside the range. The
+/// errors are kRequest and name the key, what was expected and what was found.
 class FieldReader {
  public:
   FieldReader(std::string key, const nlohmann::json& value) : key_(std::move(key)), value_(value) {}

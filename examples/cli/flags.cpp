@@ -69,7 +69,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command.add_option("--devices", flags.devices, "Where to run: cpu, or cpu,cpu for two stages")
       ->type_name("LIST")
       ->capture_default_str();
-  command.add_option("--device-map", flags.device_map, "auto, or a Hugging Face device_map JSON file")
+  command
+      .add_option("--device-map", flags.device_map, "auto, or a Hugging Face device_map JSON file")
       ->type_name("FILE");
   command.add_option("--dtype", flags.dtype, "How weights are kept")
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
@@ -78,7 +79,9 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(command, "--max-image-pixels", flags.max_image_pixels, {1, int64_t{1} << 40},
                      "Largest picture that is decoded (default 178956970)");
-  command.add_option("--video-font", flags.video_font, "TrueType font for the frame labels of 2.5's videos")
+  command
+      .add_option("--video-font", flags.video_font,
+                  "TrueType font for the frame labels of 2.5's videos")
       ->type_name("FILE");
   command.add_flag("--quiet", flags.quiet, "No progress and no statistics on stderr");
   command
@@ -96,8 +99,10 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
   AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 1024},
                      "Beam search; needs --greedy");
-  AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9}, "Sampling temperature");
-  AddNumber<double>(command, "--top-p", generation.top_p, {0, 1}, "Sample from this share of the mass");
+  AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9},
+                    "Sampling temperature");
+  AddNumber<double>(command, "--top-p", generation.top_p, {0, 1},
+                    "Sample from this share of the mass");
   AddNumber<int64_t>(command, "--top-k", generation.top_k, {0, kMostTokens},
                      "Sample from the k likeliest");
   AddNumber<double>(command, "--repetition-penalty", generation.repetition_penalty, {1e-9, 1e9},

@@ -49,7 +49,8 @@ RequestFile ReadRequests(const GenerateFlags& flags) {
   }
   if (flags.prompt) return FromPrompt(flags);
   if (!flags.images.empty()) {
-    throw Error(ErrorKind::kUsage, "--image goes with --prompt; a request file names its own pictures");
+    throw Error(ErrorKind::kUsage,
+                "--image goes with --prompt; a request file names its own pictures");
   }
   return ReadRequestFile(flags.request_file, {flags.image_roots.begin(), flags.image_roots.end()});
 }
@@ -57,12 +58,13 @@ RequestFile ReadRequests(const GenerateFlags& flags) {
 void PrintStatistics(const Result& result) {
   const Timings& time = result.timings;
   std::array<char, 256> line{};
-  std::snprintf(line.data(), line.size(),
-                "[%lld prompt tokens, %lld of them from pictures; %zu new; %s; pictures %.2f s, prompt "
-                "%.2f s, answer %.2f s, %.1f tokens/s; seed %llu]\n",
-                static_cast<long long>(result.prompt_tokens), static_cast<long long>(result.image_tokens),
-                result.output_ids.size(), ToString(result.finish_reason), time.image_s, time.prefill_s,
-                time.decode_s, time.tokens_per_s, static_cast<unsigned long long>(result.seed));
+  std::snprintf(
+      line.data(), line.size(),
+      "[%lld prompt tokens, %lld of them from pictures; %zu new; %s; pictures %.2f s, prompt "
+      "%.2f s, answer %.2f s, %.1f tokens/s; seed %llu]\n",
+      static_cast<long long>(result.prompt_tokens), static_cast<long long>(result.image_tokens),
+      result.output_ids.size(), ToString(result.finish_reason), time.image_s, time.prefill_s,
+      time.decode_s, time.tokens_per_s, static_cast<unsigned long long>(result.seed));
   std::cerr << line.data();
   if (result.prompt_truncated > 0) {
     std::cerr << "warning: the prompt was longer than this model takes; its last "
@@ -155,7 +157,8 @@ int Generate(const GenerateFlags& flags) {
 }  // namespace
 
 void AddGenerate(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("generate", "Answer one prompt, or the requests of a file");
+  CLI::App* command =
+      app.add_subcommand("generate", "Answer one prompt, or the requests of a file");
   auto flags = std::make_shared<GenerateFlags>();
   command
       ->add_option_function<std::string>(
@@ -164,7 +167,8 @@ void AddGenerate(CLI::App& app, Chosen& chosen) {
       ->type_name("TEXT");
   command->add_option("--image", flags->images, "Picture for --prompt (may be repeated)")
       ->type_name("FILE");
-  command->add_option("--request", flags->request_file, "JSON file with one request or a list of them")
+  command
+      ->add_option("--request", flags->request_file, "JSON file with one request or a list of them")
       ->type_name("FILE");
   command
       ->add_option("--image-root", flags->image_roots,

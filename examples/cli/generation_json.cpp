@@ -1,7 +1,7 @@
 #include "generation_json.h"
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 #include <map>
@@ -42,42 +42,42 @@ Taker OnlyNeutral(double neutral) {
 
 const std::map<std::string, Taker, std::less<>>& Takers() {
   static const std::map<std::string, Taker, std::less<>> takers = {
-      {"max_new_tokens", [](const FieldReader& field, GenerationOptions& options) {
+      {"max_new_tokens",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.max_new_tokens = field.Integer(1, kMostTokens);
        }},
-      {"do_sample", [](const FieldReader& field, GenerationOptions& options) {
-         options.do_sample = field.Flag();
-       }},
-      {"temperature", [](const FieldReader& field, GenerationOptions& options) {
+      {"do_sample", [](const FieldReader& field,
+                       GenerationOptions& options) { options.do_sample = field.Flag(); }},
+      {"temperature",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.temperature = field.Number(0, kHuge);
        }},
-      {"top_p", [](const FieldReader& field, GenerationOptions& options) {
-         options.top_p = field.Number(0, 1);
-       }},
-      {"top_k", [](const FieldReader& field, GenerationOptions& options) {
-         options.top_k = field.Integer(0, kMostTokens);
-       }},
-      {"num_beams", [](const FieldReader& field, GenerationOptions& options) {
+      {"top_p", [](const FieldReader& field,
+                   GenerationOptions& options) { options.top_p = field.Number(0, 1); }},
+      {"top_k", [](const FieldReader& field,
+                   GenerationOptions& options) { options.top_k = field.Integer(0, kMostTokens); }},
+      {"num_beams",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.num_beams = field.Integer(1, kMostBeams);
        }},
-      {"repetition_penalty", [](const FieldReader& field, GenerationOptions& options) {
+      {"repetition_penalty",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.repetition_penalty = field.Number(kTiny, kHuge);
        }},
-      {"length_penalty", [](const FieldReader& field, GenerationOptions& options) {
+      {"length_penalty",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.length_penalty = field.Number(-kHuge, kHuge);
        }},
-      {"early_stopping", [](const FieldReader& field, GenerationOptions& options) {
+      {"early_stopping",
+       [](const FieldReader& field, GenerationOptions& options) {
          options.early_stopping = ReadEarlyStopping(field);
        }},
-      {"eos_token_id", [](const FieldReader& field, GenerationOptions& options) {
-         options.eos_token_id = field.Ids(0);
-       }},
-      {"use_cache", [](const FieldReader& field, GenerationOptions& options) {
-         options.use_cache = field.Flag();
-       }},
-      {"seed", [](const FieldReader& field, GenerationOptions& options) {
-         options.seed = field.Unsigned();
-       }},
+      {"eos_token_id", [](const FieldReader& field,
+                          GenerationOptions& options) { options.eos_token_id = field.Ids(0); }},
+      {"use_cache", [](const FieldReader& field,
+                       GenerationOptions& options) { options.use_cache = field.Flag(); }},
+      {"seed", [](const FieldReader& field,
+                  GenerationOptions& options) { options.seed = field.Unsigned(); }},
       {"min_length", OnlyNeutral(0)},
       {"no_repeat_ngram_size", OnlyNeutral(0)},
       {"typical_p", OnlyNeutral(1)},
@@ -96,8 +96,8 @@ bool ReadGenerationKey(const std::string& name, const std::string& key, const nl
 }
 
 bool IsIgnoredGenerationKey(const std::string& name) {
-  constexpr std::array<std::string_view, 5> kIgnored = {"bos_token_id", "pad_token_id", "max_length",
-                                                        "infer_mode", "logits_processors"};
+  constexpr std::array<std::string_view, 5> kIgnored = {
+      "bos_token_id", "pad_token_id", "max_length", "infer_mode", "logits_processors"};
   return std::find(kIgnored.begin(), kIgnored.end(), name) != kIgnored.end();
 }
 

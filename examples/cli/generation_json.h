@@ -7,9 +7,9 @@
 
 namespace xcomposer::cli {
 
-/// Takes one of Hugging Face's generation settings into `options` and says whether `name` was one. `key`
-/// is how errors call it. Throws kRequest for a wrong type, a value out of range, or a setting that is
-/// known and not supported at that value.
+/// Takes one of Hugging Face's generation settings into `options` and says whether `name` was one.
+/// `key` is how errors call it. Throws kRequest for a wrong type, a value out of range, or a
+/// setting that is known and not supported at that value.
 bool ReadGenerationKey(const std::string& name, const std::string& key, const nlohmann::json& value,
                        GenerationOptions& options);
 

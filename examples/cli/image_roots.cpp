@@ -15,8 +15,10 @@ bool IsUsable(const fs::path& path, const std::string& name) {
   const fs::file_status status = fs::status(path, failed);
   if (!fs::exists(status)) return false;
   if (fs::is_regular_file(status) || fs::is_directory(status)) return true;
-  throw Error(ErrorKind::kImage, "picture '" + name + "': expected a file or a folder of frames, found "
-                                     "something else (a device, a pipe or a socket)",
+  throw Error(ErrorKind::kImage,
+              "picture '" + name +
+                  "': expected a file or a folder of frames, found "
+                  "something else (a device, a pipe or a socket)",
               {{"file", path.string()}});
 }
 

@@ -83,10 +83,11 @@ void Print(const CheckpointReport& report, bool with_tensors) {
             << "kind        " << (report.kind.empty() ? "unknown" : report.kind) << '\n'
             << "sizes       " << report.layers << " layers, hidden " << report.hidden << ", "
             << report.vocab << " pieces\n"
-            << "parameters  " << report.parameters << " in " << report.tensors.size() << " tensors, "
-            << HumanBytes(report.bytes) << '\n';
+            << "parameters  " << report.parameters << " in " << report.tensors.size()
+            << " tensors, " << HumanBytes(report.bytes) << '\n';
   std::cout << "types      ";
-  for (const auto& [type, count] : TensorsPerType(report)) std::cout << ' ' << type << " (" << count << ")";
+  for (const auto& [type, count] : TensorsPerType(report))
+    std::cout << ' ' << type << " (" << count << ")";
   std::cout << "\nfiles\n";
   for (const CheckpointFile& file : report.files) {
     std::cout << "  " << file.name << "  " << file.format << "  " << HumanBytes(file.bytes) << '\n';
@@ -94,13 +95,15 @@ void Print(const CheckpointReport& report, bool with_tensors) {
   if (with_tensors) {
     std::cout << "tensors\n";
     for (const TensorInfo& tensor : report.tensors) {
-      std::cout << "  " << tensor.name << "  " << tensor.dtype << "  " << ShapeText(tensor.shape) << '\n';
+      std::cout << "  " << tensor.name << "  " << tensor.dtype << "  " << ShapeText(tensor.shape)
+                << '\n';
     }
   }
   PrintNames("missing", report.missing);
   PrintNames("unexpected", report.unexpected);
   PrintNames("of another shape", report.mismatched);
-  std::cout << (report.ok() ? "complete: every tensor is there with its shape" : "NOT usable as it is")
+  std::cout << (report.ok() ? "complete: every tensor is there with its shape"
+                            : "NOT usable as it is")
             << std::endl;
 }
 

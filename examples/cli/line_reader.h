@@ -6,11 +6,13 @@
 
 namespace xcomposer::cli {
 
-/// Lines of standard input, read with the plain system call so that Ctrl-C can be answered at the prompt.
+/// Lines of standard input, read with the plain system call so that Ctrl-C can be answered at the
+/// prompt.
 class LineReader {
  public:
   /// `on_interrupt` runs when a signal arrives while a line is waited for.
-  explicit LineReader(std::function<void()> on_interrupt) : on_interrupt_(std::move(on_interrupt)) {}
+  explicit LineReader(std::function<void()> on_interrupt)
+      : on_interrupt_(std::move(on_interrupt)) {}
 
   /// The next line without its end, or nothing at the end of the input.
   std::optional<std::string> Next();

@@ -14,7 +14,8 @@
 namespace xcomposer::cli {
 namespace {
 
-// Whether errors of the command line itself should be JSON: it could not be parsed, so look for the word.
+// Whether errors of the command line itself should be JSON: it could not be parsed, so look for the
+// word.
 bool AsksForJson(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--json") == 0) return true;
@@ -45,7 +46,8 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Every option can also be set in the environment, as XCOMPOSER_<NAME>.\n"
-      "Exit codes: 0 done, 2 wrong usage, 3 bad input, 4 bad checkpoint, 5 does not fit or no such device,\n"
+      "Exit codes: 0 done, 2 wrong usage, 3 bad input, 4 bad checkpoint, 5 does not fit or no such "
+      "device,\n"
       "6 a rank or the transport failed, 130 interrupted, 1 anything else.");
   Chosen chosen;
   AddGenerate(app, chosen);
@@ -59,8 +61,9 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return Report(Error(ErrorKind::kUsage, std::string(error.what()) + "; --help lists what there is"),
-                  AsksForJson(argc, argv));
+    return Report(
+        Error(ErrorKind::kUsage, std::string(error.what()) + "; --help lists what there is"),
+        AsksForJson(argc, argv));
   } catch (const Error& error) {
     return Report(error, AsksForJson(argc, argv));
   }

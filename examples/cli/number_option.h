@@ -16,7 +16,8 @@ struct Range {
   T high;
 };
 
-/// Reads the whole text as a number within the range; CLI11's own conversion takes octal and wraps around.
+/// Reads the whole text as a number within the range; CLI11's own conversion takes octal and wraps
+/// around.
 template <typename T>
 T ParseNumber(const std::string& option, const std::string& text, Range<T> range) {
   T value{};

@@ -13,7 +13,8 @@ nlohmann::json ToJson(const Error& error);
 nlohmann::json ToJson(const Result& result);
 nlohmann::json ToJson(const std::vector<Placement>& placement);
 
-/// Prints the error where it belongs, as JSON on stdout or for people on stderr, and gives the exit code.
+/// Prints the error where it belongs, as JSON on stdout or for people on stderr, and gives the exit
+/// code.
 int Report(const Error& error, bool json);
 
 /// Writes one line of JSON to stdout.

@@ -26,8 +26,9 @@ void ProgressBar::Update(int64_t bytes_done, int64_t bytes_total) {
   percent_ = percent;
   constexpr size_t kWidth = 30;
   const size_t filled = static_cast<size_t>(share * kWidth);
-  std::cerr << '\r' << label_ << " [" << std::string(filled, '#') << std::string(kWidth - filled, '.')
-            << "] " << percent << "% of " << HumanBytes(bytes_total) << "\033[K" << std::flush;
+  std::cerr << '\r' << label_ << " [" << std::string(filled, '#')
+            << std::string(kWidth - filled, '.') << "] " << percent << "% of "
+            << HumanBytes(bytes_total) << "\033[K" << std::flush;
 }
 
 }  // namespace xcomposer::cli

@@ -5,7 +5,8 @@
 
 namespace xcomposer::cli {
 
-/// One line on stderr that is drawn over and over; silent where stderr is no terminal. Gone when destroyed.
+/// One line on stderr that is drawn over and over; silent where stderr is no terminal. Gone when
+/// destroyed.
 class ProgressBar {
  public:
   ProgressBar(std::string label, bool wanted);

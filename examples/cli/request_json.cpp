@@ -36,10 +36,21 @@ bool IsImageRecord(std::string_view key) {
 
 // Recorded cases of the reference are requests too; these keys hold what it answered.
 bool IsRecord(std::string_view key) {
-  constexpr std::array<std::string_view, 15> kRecords = {
-      "name",          "taps", "text_pieces",          "prompt_text", "input_ids",
-      "penalty_ids",   "rope", "logits_processors",    "rope_state",  "sequences_score",
-      "image_info",    "call", "beam_stable_under_noise", "float64_same_ids", "image_taps_from"};
+  constexpr std::array<std::string_view, 15> kRecords = {"name",
+                                                         "taps",
+                                                         "text_pieces",
+                                                         "prompt_text",
+                                                         "input_ids",
+                                                         "penalty_ids",
+                                                         "rope",
+                                                         "logits_processors",
+                                                         "rope_state",
+                                                         "sequences_score",
+                                                         "image_info",
+                                                         "call",
+                                                         "beam_stable_under_noise",
+                                                         "float64_same_ids",
+                                                         "image_taps_from"};
   return std::find(kRecords.begin(), kRecords.end(), key) != kRecords.end() ||
          StartsWith(key, "output_") || StartsWith(key, "min_margin") || IsImageRecord(key);
 }
@@ -65,7 +76,8 @@ std::string FoundFile(const FieldReader& field, const ImageRoots& roots) {
 ImagePixels ReadPixels(const json& object, const FieldReader& field, const ImageRoots& roots) {
   constexpr int64_t kLongestSide = 1 << 20;
   ImagePixels pixels;
-  pixels.width = FieldReader(field.key() + ".width", object.value("width", json())).Integer(1, kLongestSide);
+  pixels.width =
+      FieldReader(field.key() + ".width", object.value("width", json())).Integer(1, kLongestSide);
   pixels.height =
       FieldReader(field.key() + ".height", object.value("height", json())).Integer(1, kLongestSide);
   const std::string path = FoundFile(FieldReader(field.key() + ".rgb", object.at("rgb")), roots);
@@ -212,9 +224,10 @@ class RequestReader {
   }
 
   [[noreturn]] static void RefuseTopKey(const std::string& key) {
-    RefuseKey(key,
-              "query, history, images, meta_instruction, chat, call, generate, id, deadline_s, stop, "
-              "specials, token_ids");
+    RefuseKey(
+        key,
+        "query, history, images, meta_instruction, chat, call, generate, id, deadline_s, stop, "
+        "specials, token_ids");
   }
 
   void ReadCall(const FieldReader& field) {
@@ -265,9 +278,10 @@ class RequestReader {
       const std::string key = "generate." + item.key();
       if (ReadGenerationKey(item.key(), key, item.value(), parsed_.request.generation)) continue;
       if (!IsIgnoredGenerationKey(item.key())) {
-        RefuseKey(key,
-                  "max_new_tokens, do_sample, temperature, top_p, top_k, num_beams, "
-                  "repetition_penalty, length_penalty, early_stopping, eos_token_id, use_cache, seed");
+        RefuseKey(
+            key,
+            "max_new_tokens, do_sample, temperature, top_p, top_k, num_beams, "
+            "repetition_penalty, length_penalty, early_stopping, eos_token_id, use_cache, seed");
       }
     }
   }
@@ -308,7 +322,8 @@ RequestFile ReadRequestFile(const std::string& path, ImageRoots roots) {
   const int64_t size = in ? static_cast<int64_t>(in.tellg()) : -1;
   if (size < 0 || size > kMostBytes) {
     throw Error(ErrorKind::kRequest,
-                "request file '" + path + "': cannot be read, or is longer than 64 MiB", {{"file", path}});
+                "request file '" + path + "': cannot be read, or is longer than 64 MiB",
+                {{"file", path}});
   }
   std::string text(static_cast<size_t>(size), '\0');
   in.seekg(0);

@@ -23,8 +23,9 @@ struct RequestFile {
   std::vector<RequestOrError> items;  ///< in the file's order; what is wrong with one stays its own
 };
 
-/// Parses a request, or a list of them, written as JSON. The keys are those of README, "Requests"; an
-/// unknown one is an error that names it. Throws kRequest where the text as a whole is not usable.
+/// Parses a request, or a list of them, written as JSON. The keys are those of README, "Requests";
+/// an unknown one is an error that names it. Throws kRequest where the text as a whole is not
+/// usable.
 RequestFile ParseRequests(std::string_view json, const ImageRoots& roots, const std::string& name);
 
 /// The same from a file, whose folder comes after `roots`.

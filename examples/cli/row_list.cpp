@@ -31,10 +31,9 @@ std::vector<int64_t> RowList::Resolve(int64_t length) const {
     const int64_t first = span.first < 0 ? span.first + length : span.first;
     const int64_t last = span.last < 0 ? span.last + length : span.last;
     if (first < 0 || last < first || last >= length) {
-      throw Error(ErrorKind::kRequest, "--rows: " + std::to_string(span.first) + " to " +
-                                           std::to_string(span.last) +
-                                           " is no range of a sequence of " + std::to_string(length) +
-                                           " rows");
+      throw Error(ErrorKind::kRequest,
+                  "--rows: " + std::to_string(span.first) + " to " + std::to_string(span.last) +
+                      " is no range of a sequence of " + std::to_string(length) + " rows");
     }
     for (int64_t row = first; row <= last; ++row) rows.insert(row);
   }

@@ -19,7 +19,8 @@ namespace xcomposer::cli {
 namespace {
 
 [[noreturn]] void Fail(ErrorKind kind, const std::string& what, const std::filesystem::path& path) {
-  throw Error(kind, what + " '" + path.string() + "': " + strerror(errno), {{"file", path.string()}});
+  throw Error(kind, what + " '" + path.string() + "': " + strerror(errno),
+              {{"file", path.string()}});
 }
 
 }  // namespace
@@ -77,7 +78,8 @@ std::string SafetensorsWriter::Header(const std::map<std::string, std::string>& 
 void SafetensorsWriter::CopyData(int64_t offset, int64_t bytes, std::ofstream& out) const {
   std::vector<char> chunk(size_t{1} << 20);
   while (bytes > 0) {
-    const size_t wanted = static_cast<size_t>(std::min<int64_t>(bytes, static_cast<int64_t>(chunk.size())));
+    const size_t wanted =
+        static_cast<size_t>(std::min<int64_t>(bytes, static_cast<int64_t>(chunk.size())));
     const ssize_t got = pread(spool_, chunk.data(), wanted, offset);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) Fail(ErrorKind::kInternal, "cannot read back what was written beside", path_);
@@ -95,7 +97,8 @@ void SafetensorsWriter::Finish(const std::map<std::string, std::string>& metadat
                         [this](size_t index) { return tensors_[index].dtype == "F32"; });
   const std::string header = Header(metadata, order);
   std::array<char, 8> length{};
-  for (size_t i = 0; i < length.size(); ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 255);
+  for (size_t i = 0; i < length.size(); ++i)
+    length[i] = static_cast<char>((header.size() >> (8 * i)) & 255);
 
   const std::filesystem::path partial = path_.string() + ".partial";
   std::ofstream out(partial, std::ios::binary | std::ios::trunc);

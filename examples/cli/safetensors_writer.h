@@ -17,8 +17,9 @@ struct WrittenTensor {
 };
 
 /// Writes a .safetensors file whose tensors come one after the other and need not fit into memory
-/// together: the data waits in a nameless file until the header is known. The file appears only when it is
-/// complete. Errors are kUsage (the path cannot be written) or kInternal (the disk is full).
+/// together: the data waits in a nameless file until the header is known. The file appears only
+/// when it is complete. Errors are kUsage (the path cannot be written) or kInternal (the disk is
+/// full).
 class SafetensorsWriter {
  public:
   explicit SafetensorsWriter(std::filesystem::path path);
@@ -26,8 +27,10 @@ class SafetensorsWriter {
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
 
-  void Add(const std::string& name, const std::vector<int64_t>& shape, const std::vector<float>& values);
-  void Add(const std::string& name, const std::vector<int64_t>& shape, const std::vector<uint8_t>& bytes);
+  void Add(const std::string& name, const std::vector<int64_t>& shape,
+           const std::vector<float>& values);
+  void Add(const std::string& name, const std::vector<int64_t>& shape,
+           const std::vector<uint8_t>& bytes);
 
   /// `metadata` goes into the header's "__metadata__".
   void Finish(const std::map<std::string, std::string>& metadata);

@@ -19,8 +19,8 @@ class Watcher {
     using Parse = nlohmann::json::parse_event_t;
     if (event == Parse::object_start || event == Parse::array_start) {
       if (depth >= kMaxDepth) {
-        throw Error(ErrorKind::kRequest, name_ + ": nested deeper than " +
-                                             std::to_string(kMaxDepth) + " levels");
+        throw Error(ErrorKind::kRequest,
+                    name_ + ": nested deeper than " + std::to_string(kMaxDepth) + " levels");
       }
       keys_.emplace_back();
     } else if (event == Parse::object_end || event == Parse::array_end) {
@@ -28,8 +28,8 @@ class Watcher {
     } else if (event == Parse::key) {
       const std::string key = parsed.get<std::string>();
       if (!keys_.back().insert(key).second) {
-        throw Error(ErrorKind::kRequest, name_ + ": the key '" + key + "' stands twice in one object",
-                    {{"key", key}});
+        throw Error(ErrorKind::kRequest,
+                    name_ + ": the key '" + key + "' stands twice in one object", {{"key", key}});
       }
     }
     return true;

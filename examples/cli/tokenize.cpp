@@ -19,7 +19,8 @@ struct TokenizeFlags {
   bool json = false;
 };
 
-nlohmann::json Convert(const Tokenizer& tokenizer, const TokenizeFlags& flags, const FieldReader& line) {
+nlohmann::json Convert(const Tokenizer& tokenizer, const TokenizeFlags& flags,
+                       const FieldReader& line) {
   if (flags.decode) {
     line.List();  // a single number is not a list of ids
     const std::vector<int32_t> ids = line.Ids(0);

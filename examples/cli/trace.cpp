@@ -54,7 +54,8 @@ bool IsIndexedByRows(const std::string& name) {
 }
 
 template <typename T>
-std::vector<T> TakeRows(const std::vector<T>& values, const std::vector<int64_t>& rows, int64_t length) {
+std::vector<T> TakeRows(const std::vector<T>& values, const std::vector<int64_t>& rows,
+                        int64_t length) {
   const int64_t width = length == 0 ? 0 : static_cast<int64_t>(values.size()) / length;
   std::vector<T> taken;
   taken.reserve(rows.size() * static_cast<size_t>(width));
@@ -64,8 +65,8 @@ std::vector<T> TakeRows(const std::vector<T>& values, const std::vector<int64_t>
   return taken;
 }
 
-// Takes tensors as the engine hands them over. The engine's code lies below these calls on the stack, so
-// an error is kept and thrown after it has returned.
+// Takes tensors as the engine hands them over. The engine's code lies below these calls on the
+// stack, so an error is kept and thrown after it has returned.
 class TraceFile {
  public:
   explicit TraceFile(const TraceFlags& flags) : writer_(flags.out) {
@@ -121,7 +122,8 @@ class TraceFile {
   std::exception_ptr failure_;
 };
 
-void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result, const TraceFlags& flags) {
+void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
+                const TraceFlags& flags) {
   if (flags.json) {
     nlohmann::json object = ToJson(result);
     object["out"] = flags.out;
@@ -135,7 +137,8 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
   std::cout << Describe(result.placement);
   for (const WrittenTensor& tensor : tensors) {
     std::cout << tensor.name << "  " << tensor.dtype << " (";
-    for (size_t i = 0; i < tensor.shape.size(); ++i) std::cout << (i ? ", " : "") << tensor.shape[i];
+    for (size_t i = 0; i < tensor.shape.size(); ++i)
+      std::cout << (i ? ", " : "") << tensor.shape[i];
     std::cout << ")\n";
   }
   if (!result.text.empty()) std::cout << "answer: " << result.text << '\n';
@@ -150,8 +153,8 @@ int RunTrace(const TraceFlags& flags) {
   TraceOptions options;
   options.forward_only = parsed.forward;
   options.taps = flags.taps;
-  const Result result = engine.Trace(parsed.request, options,
-                                     [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
+  const Result result = engine.Trace(
+      parsed.request, options, [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
   PrintTrace(file.Finish(), result, flags);
   return kDone;
 }
@@ -168,10 +171,13 @@ void AddTrace(CLI::App& app, Chosen& chosen) {
   AddNumber<int64_t>(*command, "--index", flags->index, {0, int64_t{1} << 30},
                      "Which request of a list, from 0");
   command
-      ->add_option("--image-root", flags->image_roots,
-                   "Where the request's pictures are, before the file's own folder (may be repeated)")
+      ->add_option(
+          "--image-root", flags->image_roots,
+          "Where the request's pictures are, before the file's own folder (may be repeated)")
       ->type_name("DIR");
-  command->add_option("--out", flags->out, "The .safetensors file to write")->required()->type_name("FILE");
+  command->add_option("--out", flags->out, "The .safetensors file to write")
+      ->required()
+      ->type_name("FILE");
   command->add_option("--taps", flags->taps, "Only these tensors, for example logits,layer0.out")
       ->delimiter(',')
       ->type_name("LIST");

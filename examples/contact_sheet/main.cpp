@@ -1,8 +1,10 @@
-// Asks a model the questions of a labels file, prints question, answer and time, and draws a contact sheet.
+// Asks a model the questions of a labels file, prints question, answer and time, and draws a
+// contact sheet.
 //
 //   xcomposer_contact_sheet CHECKPOINT LABELS.json SHEET.png
 //
-// The labels file is a list of {"picture": file beside it, "questions": [{"question", "answer"}, ...]}.
+// The labels file is a list of {"picture": file beside it, "questions": [{"question", "answer"},
+// ...]}.
 #include <xcomposer/xcomposer.h>
 
 #include <cstdio>
@@ -21,21 +23,24 @@ struct Tally {
   double seconds = 0;
 };
 
-Answer Ask(xcomposer::Engine& engine, const std::string& picture, const nlohmann::json& label, Tally& tally) {
+Answer Ask(xcomposer::Engine& engine, const std::string& picture, const nlohmann::json& label,
+           Tally& tally) {
   xcomposer::Request request;
   request.images = {xcomposer::ImageFile{picture}};
   request.query = "<ImageHere>" + label.at("question").get<std::string>();
   request.generation.do_sample = false;
   request.generation.max_new_tokens = 32;
   const xcomposer::Result result = engine.Generate(request);
-  const double seconds = result.timings.image_s + result.timings.prefill_s + result.timings.decode_s;
+  const double seconds =
+      result.timings.image_s + result.timings.prefill_s + result.timings.decode_s;
   const Answer answer{label.at("question"), result.text, label.at("answer")};
   ++tally.asked;
   tally.right += answer.right() ? 1 : 0;
   tally.seconds += seconds;
   std::printf("%-18s %s  ->  %s%s  (%.0f ms)\n", std::filesystem::path(picture).filename().c_str(),
               answer.question.c_str(), answer.answer.c_str(),
-              answer.right() ? "" : ("  [wrong: expected " + answer.expected + "]").c_str(), seconds * 1000);
+              answer.right() ? "" : ("  [wrong: expected " + answer.expected + "]").c_str(),
+              seconds * 1000);
   std::fflush(stdout);
   return answer;
 }

@@ -46,8 +46,8 @@ std::vector<std::string> Wrap(const std::string& text) {
 // Writes from a given line on and moves on.
 void WriteLines(cv::Mat& cell, const std::string& text, const cv::Scalar& color, int& line) {
   for (const std::string& part : Wrap(text)) {
-    cv::putText(cell, part, {10, kTextTop + line * kLineHeight}, cv::FONT_HERSHEY_SIMPLEX, kFontScale, color,
-                1, cv::LINE_AA);
+    cv::putText(cell, part, {10, kTextTop + line * kLineHeight}, cv::FONT_HERSHEY_SIMPLEX,
+                kFontScale, color, 1, cv::LINE_AA);
     ++line;
   }
 }
@@ -76,8 +76,8 @@ void DrawSheet(const std::vector<Cell>& cells, const std::string& title, const s
   cv::putText(sheet, title, {12, 29}, cv::FONT_HERSHEY_SIMPLEX, 0.6, kBlack, 1, cv::LINE_AA);
   for (size_t i = 0; i < cells.size(); ++i) {
     const int column = static_cast<int>(i) % kColumns, row = static_cast<int>(i) / kColumns;
-    DrawCell(cells[i], sheet(cv::Rect(column * kCellWidth, kTitleHeight + row * kCellHeight, kCellWidth,
-                                      kCellHeight)));
+    DrawCell(cells[i], sheet(cv::Rect(column * kCellWidth, kTitleHeight + row * kCellHeight,
+                                      kCellWidth, kCellHeight)));
   }
   if (!cv::imwrite(file, sheet)) throw std::runtime_error("cannot write " + file);
 }

@@ -16,6 +16,6 @@ struct Cell {
   std::vector<Answer> answers;
 };
 
-/// Draws the pictures, enlarged, with their questions and answers under them, and writes a PNG. The built-in
-/// font knows ASCII only: answers with other letters are left out of the drawing.
+/// Draws the pictures, enlarged, with their questions and answers under them, and writes a PNG. The
+/// built-in font knows ASCII only: answers with other letters are left out of the drawing.
 void DrawSheet(const std::vector<Cell>& cells, const std::string& title, const std::string& file);

@@ -1,4 +1,5 @@
-// The library in thirty lines: load a model once, ask about a picture, print the answer as it grows.
+// The library in thirty lines: load a model once, ask about a picture, print the answer as it
+// grows.
 //
 //   xcomposer_embed CHECKPOINT PICTURE QUESTION
 #include <xcomposer/xcomposer.h>
@@ -23,8 +24,8 @@ int main(int argc, char** argv) {
 
     const xcomposer::Result result =
         engine.Generate(request, [](const std::string& text) { std::cout << text << std::flush; });
-    std::cout << "\n(" << result.output_ids.size() << " tokens, " << xcomposer::ToString(result.finish_reason)
-              << ")\n";
+    std::cout << "\n(" << result.output_ids.size() << " tokens, "
+              << xcomposer::ToString(result.finish_reason) << ")\n";
   } catch (const xcomposer::Error& error) {
     std::cerr << xcomposer::ToString(error.kind()) << ": " << error.what() << '\n';
     return 1;

@@ -56,7 +56,8 @@ bool Finished(xcomposer::Engine& engine, xcomposer::RequestId id, const std::str
   return false;
 }
 
-void CaptionFolder(xcomposer::Engine& engine, const std::string& folder, const std::string& question) {
+void CaptionFolder(xcomposer::Engine& engine, const std::string& folder,
+                   const std::string& question) {
   std::deque<std::string> waiting = FilesOf(folder);
   std::deque<std::pair<xcomposer::RequestId, std::string>> running;
   while (!waiting.empty() || !running.empty()) {

@@ -15,21 +15,36 @@ const std::string kPublic = "public";
 // Header prefixes of each third-party library.
 const std::vector<std::pair<std::string, std::string>>& Prefixes() {
   static const std::vector<std::pair<std::string, std::string>> prefixes = {
-      {"nlohmann/", "nlohmann"}, {"spdlog/", "spdlog"},       {"CLI/", "CLI11"},
-      {"ATen/", "Torch"},        {"torch/", "Torch"},         {"c10/", "Torch"},
-      {"opencv2/", "OpenCV"},    {"sentencepiece", "sentencepiece"},
-      {"gif_lib.h", "giflib"},   {"jpeglib.h", "libjpeg"},    {"jerror.h", "libjpeg"},
-      {"png.h", "libpng"},       {"tiffio.h", "libtiff"},     {"ft2build.h", "FreeType"},
-      {"freetype/", "FreeType"}, {"zmq", "ZeroMQ"},           {"cuda", "CUDA"},
-      {"nccl", "NCCL"},          {"gtest/", "GoogleTest"},    {"gmock/", "GoogleTest"}};
+      {"nlohmann/", "nlohmann"},
+      {"spdlog/", "spdlog"},
+      {"CLI/", "CLI11"},
+      // Macros with the version number only, unlike all else of LibTorch.
+      {"torch/version.h", "Torch's version"},
+      {"ATen/", "Torch"},
+      {"torch/", "Torch"},
+      {"c10/", "Torch"},
+      {"opencv2/", "OpenCV"},
+      {"sentencepiece", "sentencepiece"},
+      {"gif_lib.h", "giflib"},
+      {"jpeglib.h", "libjpeg"},
+      {"jerror.h", "libjpeg"},
+      {"png.h", "libpng"},
+      {"tiffio.h", "libtiff"},
+      {"ft2build.h", "FreeType"},
+      {"freetype/", "FreeType"},
+      {"zmq", "ZeroMQ"},
+      {"cuda", "CUDA"},
+      {"nccl", "NCCL"},
+      {"gtest/", "GoogleTest"},
+      {"gmock/", "GoogleTest"}};
   return prefixes;
 }
 
 bool IsSystemHeader(const std::string& header) {
   static const std::set<std::string> known = {
-      "cpuid.h",  "dlfcn.h",  "errno.h",  "fcntl.h",  "float.h",  "immintrin.h", "limits.h",
-      "math.h",   "pthread.h", "sched.h", "signal.h", "stdint.h", "stdio.h",     "stdlib.h",
-      "string.h", "time.h",   "unistd.h"};
+      "cpuid.h",  "dlfcn.h",  "errno.h",   "fcntl.h", "float.h",  "immintrin.h",
+      "limits.h", "math.h",   "pthread.h", "sched.h", "signal.h", "stdint.h",
+      "stdio.h",  "stdlib.h", "string.h",  "time.h",  "unistd.h"};
   const bool is_standard = header.find_first_of("./") == std::string::npos;
   return is_standard || known.count(header) > 0 || header.rfind("sys/", 0) == 0;
 }
@@ -69,15 +84,19 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"transport", {{"base"}, {"ZeroMQ", "NCCL", "Torch"}}},
       {"input",
        {{"base", "config", "batch"},
-        {"nlohmann", "sentencepiece", "OpenCV", "giflib", "libjpeg", "libpng", "libtiff", "FreeType"}}},
+        {"nlohmann", "sentencepiece", "OpenCV", "giflib", "libjpeg", "libpng", "libtiff",
+         "FreeType"}}},
       {"engine", {{"base", "config", "batch"}, {}}},
       {"ops", {{"base", "kernels"}, {"Torch"}}},
       {"model", {{"base", "config", "batch", "ops"}, {"Torch"}}},
       {"pipeline",
-       {{"base", "config", "batch", "model", "checkpoint", "placement", "transport"}, {"Torch"}}},
+       // The kernels' thread pool is the pipeline's to make and to hand down.
+       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport"},
+        {"Torch"}}},
       {"api",
-       {{"base", "batch", "config", "checkpoint", "placement", "input", "engine", "pipeline", "kernels"},
-        {"nlohmann"}}},
+       {{"base", "batch", "config", "checkpoint", "placement", "input", "engine", "pipeline",
+         "kernels"},
+        {"nlohmann", "Torch's version"}}},
   };
   return rooms;
 }

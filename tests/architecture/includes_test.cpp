@@ -54,8 +54,9 @@ TEST(Architecture, TheTableHasNoCircle) {
     progress = false;
     for (auto it = left.begin(); it != left.end();) {
       const std::set<std::string>& needs = it->second.rooms;
-      const bool free = std::none_of(needs.begin(), needs.end(),
-                                     [&left](const std::string& need) { return left.count(need) > 0; });
+      const bool free = std::none_of(needs.begin(), needs.end(), [&left](const std::string& need) {
+        return left.count(need) > 0;
+      });
       it = free ? left.erase(it) : std::next(it);
       progress = progress || free;
     }
@@ -120,7 +121,8 @@ TEST(Architecture, PlantedFaultsAreFound) {
 
 TEST(Architecture, IncludesAreReadInEverySpelling) {
   const std::string source =
-      "#include <vector>\n  #  include \"input/a.h\"  // why\n// #include <ATen/ATen.h>\n#include<map>\n";
+      "#include <vector>\n  #  include \"input/a.h\"  // why\n// #include "
+      "<ATen/ATen.h>\n#include<map>\n";
   EXPECT_THAT(IncludesOf(source), ElementsAre("vector", "input/a.h", "map"));
 }
 

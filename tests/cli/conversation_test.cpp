@@ -1,4 +1,5 @@
-// generate and chat with a model: the small one of the project, and the reference's where it is there.
+// generate and chat with a model: the small one of the project, and the reference's where it is
+// there.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,7 +19,8 @@ const std::string kDemo = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
 const std::string kGolden = XCOMPOSER_SHARED_DIR "/data/goldens/2-vl-7b/model";
 
 std::string AnyPicture() {
-  for (const auto& entry : std::filesystem::directory_iterator(XCOMPOSER_SOURCE_DIR "/demo/pictures")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(XCOMPOSER_SOURCE_DIR "/demo/pictures")) {
     if (entry.path().extension() == ".png") return entry.path().string();
   }
   return "";
@@ -34,8 +36,9 @@ class DemoModel : public ::testing::Test {
 };
 
 TEST_F(DemoModel, AnswersAboutAPicture) {
-  const std::vector<std::string> arguments = {"generate", "--model",  kDemo,           "--image", AnyPicture(),
-                                              "--prompt", "What is this?", "--greedy", "--max-new-tokens", "16"};
+  const std::vector<std::string> arguments = {
+      "generate", "--model",       kDemo,      "--image",          AnyPicture(),
+      "--prompt", "What is this?", "--greedy", "--max-new-tokens", "16"};
   const ProgramOutput run = RunProgram(arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, Not(IsEmpty()));
@@ -56,8 +59,8 @@ TEST_F(DemoModel, AnswersAboutAPicture) {
 }
 
 TEST_F(DemoModel, QuietSaysNothingButTheAnswer) {
-  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--prompt", "Hello", "--greedy",
-                                        "--max-new-tokens", "4", "--quiet"});
+  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--prompt", "Hello",
+                                        "--greedy", "--max-new-tokens", "4", "--quiet"});
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_THAT(run.err, IsEmpty());
 }
@@ -83,8 +86,8 @@ TEST_F(DemoModel, AFailedRequestOfAListStandsAlone) {
 
 TEST_F(DemoModel, AFlagWinsOverTheRequest) {
   const TemporaryFolder folder;
-  const std::string file =
-      folder.Write("one.json", R"({"query": "Hello", "generate": {"do_sample": false, "max_new_tokens": 9,
+  const std::string file = folder.Write(
+      "one.json", R"({"query": "Hello", "generate": {"do_sample": false, "max_new_tokens": 9,
                                    "eos_token_id": []}})");
   const ProgramOutput run = RunProgram(
       {"generate", "--model", kDemo, "--request", file, "--json", "--max-new-tokens", "2"});
@@ -94,8 +97,9 @@ TEST_F(DemoModel, AFlagWinsOverTheRequest) {
 }
 
 TEST_F(DemoModel, TheSameSeedGivesTheSameAnswer) {
-  const std::vector<std::string> arguments = {"generate", "--model", kDemo, "--prompt", "Hello", "--json",
-                                              "--seed", "7", "--temperature", "3", "--max-new-tokens", "12"};
+  const std::vector<std::string> arguments = {
+      "generate", "--model",       kDemo, "--prompt",         "Hello", "--json", "--seed",
+      "7",        "--temperature", "3",   "--max-new-tokens", "12"};
   EXPECT_EQ(RunProgram(arguments).Json()["output_ids"], RunProgram(arguments).Json()["output_ids"]);
 }
 
@@ -107,7 +111,8 @@ TEST_F(DemoModel, ADeviceThatIsNotThereIsFive) {
 
 TEST_F(DemoModel, ChatTakesItsTurnsFromAPipe) {
   ProgramInput input;
-  input.text = "/help\n/image " + AnyPicture() + "\nWhat is this?\nAnd now?\n/reset\nWhat is this?\n/exit\nnever\n";
+  input.text = "/help\n/image " + AnyPicture() +
+               "\nWhat is this?\nAnd now?\n/reset\nWhat is this?\n/exit\nnever\n";
   const ProgramOutput run =
       RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "8"}, input);
   EXPECT_EQ(run.exit_code, 0) << run.err;
@@ -118,7 +123,8 @@ TEST_F(DemoModel, ChatTakesItsTurnsFromAPipe) {
 TEST_F(DemoModel, ChatGoesOnAfterAnError) {
   ProgramInput input;
   input.text = "/nonsense\n/image gone.png\nHello\n";
-  const ProgramOutput run = RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "4"}, input);
+  const ProgramOutput run =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "4"}, input);
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_THAT(run.err, HasSubstr("/nonsense"));
   EXPECT_THAT(run.err, HasSubstr("gone.png"));
@@ -141,8 +147,9 @@ TEST_F(DemoModel, AConvertedCheckpointAnswersTheSame) {
   EXPECT_GT(converted.Json()["files"].size(), 1u);
   std::vector<json> ids;
   for (const std::string& model : {kDemo, folder / "copy"}) {
-    ids.push_back(RunProgram({"generate", "--model", model, "--prompt", "Hello", "--greedy", "--json",
-                              "--max-new-tokens", "6"}).Json()["output_ids"]);
+    ids.push_back(RunProgram({"generate", "--model", model, "--prompt", "Hello", "--greedy",
+                              "--json", "--max-new-tokens", "6"})
+                      .Json()["output_ids"]);
   }
   EXPECT_EQ(ids[0], ids[1]);
 }
@@ -153,8 +160,10 @@ TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   }
   ProgramInput input;
   input.interrupt_at_first_output = true;
-  const ProgramOutput run = RunProgram({"generate", "--model", kGolden, "--prompt", "Tell me a story.",
-                                        "--max-new-tokens", "100000", "--seed", "1"}, input);
+  const ProgramOutput run =
+      RunProgram({"generate", "--model", kGolden, "--prompt", "Tell me a story.",
+                  "--max-new-tokens", "100000", "--seed", "1"},
+                 input);
   EXPECT_EQ(run.exit_code, 130) << run.err;
   EXPECT_THAT(run.err, HasSubstr("cancelled"));
 }
@@ -162,7 +171,8 @@ TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
 TEST(Minimal, TokenIdsNeedNoTokenizer) {
   const TemporaryFolder folder;
   const std::string file = folder.Write(
-      "ids.json", R"({"token_ids": [1, 5, 6, 7], "generate": {"do_sample": false, "max_new_tokens": 3}})");
+      "ids.json",
+      R"({"token_ids": [1, 5, 6, 7], "generate": {"do_sample": false, "max_new_tokens": 3}})");
   const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--request", file, "--json"});
   ASSERT_EQ(run.exit_code, 0) << run.out << run.err;
   EXPECT_GE(run.Json()["output_ids"].size(), 1u);

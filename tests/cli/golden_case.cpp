@@ -17,7 +17,8 @@ using Tensors = std::map<std::string, Tensor>;
 bool IsTraced(const std::string& name) {
   for (const char* end : {"_rows", "_cols", "_crops", "_tokens", "pixels_stats"}) {
     const std::string text = end;
-    if (name.size() >= text.size() && name.compare(name.size() - text.size(), text.size(), text) == 0) {
+    if (name.size() >= text.size() &&
+        name.compare(name.size() - text.size(), text.size(), text) == 0) {
       return false;
     }
   }
@@ -38,7 +39,8 @@ Tensor TakeCropsAndTokens(Tensor whole, const Tensors& recorded, const std::stri
   Tensor taken{whole.dtype, {whole.shape[0], tokens->rows(), whole.shape[2]}, {}};
   for (int64_t crop = 0; crop < whole.shape[0]; ++crop) {
     const auto first = whole.values.begin() + crop * whole.row_size();
-    const Tensor one{whole.dtype, {whole.shape[1], whole.shape[2]}, {first, first + whole.row_size()}};
+    const Tensor one{
+        whole.dtype, {whole.shape[1], whole.shape[2]}, {first, first + whole.row_size()}};
     const Tensor rows = TakeRows(one, *tokens);
     taken.values.insert(taken.values.end(), rows.values.begin(), rows.values.end());
   }
@@ -134,7 +136,8 @@ std::vector<std::string> GoldenKinds() {
 }
 
 std::vector<std::string> CompareTaps(const GoldenCase& golden, const std::string& traced_file) {
-  const Tensors recorded = ReadTensors(golden.folder + "/" + golden.record.at("taps").get<std::string>());
+  const Tensors recorded =
+      ReadTensors(golden.folder + "/" + golden.record.at("taps").get<std::string>());
   const Tensors traced = ReadTensors(traced_file);
   std::vector<std::string> faults;
   for (const auto& [name, expected] : recorded) {

@@ -16,7 +16,8 @@ struct GoldenCase {
   nlohmann::json record;
 
   std::string name() const { return record.at("name"); }
-  /// The reference's answer here depends on the case that ran before it, which an engine must not do.
+  /// The reference's answer here depends on the case that ran before it, which an engine must not
+  /// do.
   bool depends_on_earlier() const;
 };
 
@@ -26,8 +27,8 @@ std::vector<std::string> GoldenKinds();
 
 std::string SharedData();
 
-/// Compares what `trace` wrote with the recorded rows, each tensor within 1e-4 of its root mean square,
-/// bytes exactly; gives one line for each that differs.
+/// Compares what `trace` wrote with the recorded rows, each tensor within 1e-4 of its root mean
+/// square, bytes exactly; gives one line for each that differs.
 std::vector<std::string> CompareTaps(const GoldenCase& golden, const std::string& traced_file);
 
 }  // namespace xcomposer::testing

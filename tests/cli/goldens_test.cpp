@@ -31,9 +31,9 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenKind);
 TEST_P(GoldenKind, OneRunOverTheWholeFile) {
   if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
   const std::string folder = SharedData() + "/goldens/" + GetParam();
-  const ProgramOutput run = RunProgram({"generate", "--model", folder + "/model", "--request",
-                                        folder + "/cases.json", "--image-root", SharedData(), "--json",
-                                        "--devices", "cpu"});
+  const ProgramOutput run =
+      RunProgram({"generate", "--model", folder + "/model", "--request", folder + "/cases.json",
+                  "--image-root", SharedData(), "--json", "--devices", "cpu"});
   ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
   const json results = run.Json();
   for (const GoldenCase& golden : GoldenCases()) {
@@ -57,9 +57,9 @@ TEST_P(Golden, AnswerAndTaps) {
   const TemporaryFolder folder;
   const std::string traced = folder / "trace.safetensors";
   const ProgramOutput run =
-      RunProgram({"trace", "--model", golden.folder + "/model", "--request", golden.folder + "/cases.json",
-                  "--index", std::to_string(golden.index), "--image-root", SharedData(), "--out", traced,
-                  "--json", "--devices", "cpu"});
+      RunProgram({"trace", "--model", golden.folder + "/model", "--request",
+                  golden.folder + "/cases.json", "--index", std::to_string(golden.index),
+                  "--image-root", SharedData(), "--out", traced, "--json", "--devices", "cpu"});
   ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
   if (golden.record.contains("output_ids")) {
     EXPECT_EQ(run.Json()["output_ids"], golden.record["output_ids"]);
@@ -70,8 +70,9 @@ TEST_P(Golden, AnswerAndTaps) {
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenKind, ::testing::ValuesIn(GoldenKinds()),
                          [](const auto& info) { return TestName(info.param); });
-INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(GoldenCases()),
-                         [](const auto& info) { return TestName(info.param.kind + "_" + info.param.name()); });
+INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(GoldenCases()), [](const auto& info) {
+  return TestName(info.param.kind + "_" + info.param.name());
+});
 
 TEST(Goldens, AreThere) {
   if (GoldenCases().empty()) GTEST_SKIP() << kNoShared;
@@ -85,7 +86,8 @@ const GoldenCase* FindCase(const std::string& kind, const std::string& name) {
   return nullptr;
 }
 
-// A comparison that has never failed is not known to compare: taps of another case must be reported.
+// A comparison that has never failed is not known to compare: taps of another case must be
+// reported.
 TEST(Goldens, TapsOfAnotherCaseAreReported) {
   const GoldenCase* greedy = FindCase("2-vl-7b", "text_greedy");
   if (greedy == nullptr) GTEST_SKIP() << kNoShared;
@@ -105,8 +107,8 @@ TEST(Goldens, TwoStagesGiveTheSameBits) {
     const std::string traced = folder / (devices + ".safetensors");
     const ProgramOutput run =
         RunProgram({"trace", "--model", golden->folder + "/model", "--request",
-                    golden->folder + "/cases.json", "--index", std::to_string(golden->index), "--out",
-                    traced, "--taps", "logits,final_norm.out", "--devices", devices});
+                    golden->folder + "/cases.json", "--index", std::to_string(golden->index),
+                    "--out", traced, "--taps", "logits,final_norm.out", "--devices", devices});
     ASSERT_EQ(run.exit_code, 0) << run.err;
     traces.push_back(ReadTensors(traced));
   }
@@ -121,9 +123,15 @@ TEST(Goldens, RowsAndTapsNarrowWhatIsWritten) {
   if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
   const TemporaryFolder folder;
   const auto trace = [&](const std::string& name, std::vector<std::string> more) {
-    std::vector<std::string> arguments = {
-        "trace", "--model", golden->folder + "/model", "--request", golden->folder + "/cases.json",
-        "--index", std::to_string(golden->index), "--out", folder / name};
+    std::vector<std::string> arguments = {"trace",
+                                          "--model",
+                                          golden->folder + "/model",
+                                          "--request",
+                                          golden->folder + "/cases.json",
+                                          "--index",
+                                          std::to_string(golden->index),
+                                          "--out",
+                                          folder / name};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const ProgramOutput run = RunProgram(arguments);
     EXPECT_EQ(run.exit_code, 0) << run.err;

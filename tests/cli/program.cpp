@@ -40,8 +40,8 @@ struct Pipe {
   }
 };
 
-[[noreturn]] void Become(const std::vector<std::string>& arguments, const ProgramInput& input, int in,
-                         int out, int err) {
+[[noreturn]] void Become(const std::vector<std::string>& arguments, const ProgramInput& input,
+                         int in, int out, int err) {
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);

@@ -85,8 +85,10 @@ const Attack kAttacks[] = {
     {"generate_text", R"({"query": "q", "generate": "fast"})", "'generate'"},
     {"tokens_zero", Setting(R"("max_new_tokens": 0)"), "generate.max_new_tokens"},
     {"tokens_fraction", Setting(R"("max_new_tokens": 1.5)"), "generate.max_new_tokens"},
-    {"tokens_huge", Setting(R"("max_new_tokens": 99999999999999999999)"), "generate.max_new_tokens"},
-    {"tokens_uint64", Setting(R"("max_new_tokens": 18446744073709551615)"), "generate.max_new_tokens"},
+    {"tokens_huge", Setting(R"("max_new_tokens": 99999999999999999999)"),
+     "generate.max_new_tokens"},
+    {"tokens_uint64", Setting(R"("max_new_tokens": 18446744073709551615)"),
+     "generate.max_new_tokens"},
     {"do_sample", Setting(R"("do_sample": 1)"), "generate.do_sample"},
     {"temperature", Setting(R"("temperature": -0.1)"), "generate.temperature"},
     {"top_p", Setting(R"("top_p": 1.01)"), "generate.top_p"},
@@ -118,7 +120,9 @@ TEST(RequestAttackShapes, DeepNestingBelowIgnoredKeysIsBoundedToo) {
 }
 
 TEST(RequestAttackShapes, AMessageDoesNotRepeatAHugeValue) {
-  EXPECT_LT(MessageOf(R"({"query": "q", "deadline_s": ")" + std::string(1'000'000, 'x') + "\"}").size(), 300u);
+  EXPECT_LT(
+      MessageOf(R"({"query": "q", "deadline_s": ")" + std::string(1'000'000, 'x') + "\"}").size(),
+      300u);
 }
 
 TEST(RequestAttackShapes, ALongListIsRead) {

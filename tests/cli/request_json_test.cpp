@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <filesystem>
+#include <fstream>
 
 namespace xcomposer::cli {
 namespace {
@@ -91,9 +91,10 @@ TEST(RequestJson, ToldApartNullEmptyAndAbsentImages) {
 }
 
 TEST(RequestJson, GenerateWinsOverChatInAnyOrder) {
-  for (const char* text :
-       {R"({"query": "q", "chat": {"max_new_tokens": 3, "top_k": 4}, "generate": {"max_new_tokens": 8}})",
-        R"({"generate": {"max_new_tokens": 8}, "query": "q", "chat": {"max_new_tokens": 3, "top_k": 4}})"}) {
+  for (
+      const char* text :
+      {R"({"query": "q", "chat": {"max_new_tokens": 3, "top_k": 4}, "generate": {"max_new_tokens": 8}})",
+       R"({"generate": {"max_new_tokens": 8}, "query": "q", "chat": {"max_new_tokens": 3, "top_k": 4}})"}) {
     const Request request = Parse(text).request;
     EXPECT_EQ(request.generation.max_new_tokens, 8);
     EXPECT_EQ(request.generation.top_k, 4);
@@ -104,8 +105,10 @@ TEST(RequestJson, SystemTextInTwoPlacesMustAgree) {
   EXPECT_EQ(*Parse(R"({"query": "q", "meta_instruction": "a", "chat": {"meta_instruction": "a"}})")
                  .request.meta_instruction,
             "a");
-  EXPECT_EQ(*Parse(R"({"query": "q", "chat": {"meta_instruction": ""}})").request.meta_instruction, "");
-  EXPECT_THROW(Parse(R"({"query": "q", "meta_instruction": "", "chat": {"meta_instruction": "a"}})"), Error);
+  EXPECT_EQ(*Parse(R"({"query": "q", "chat": {"meta_instruction": ""}})").request.meta_instruction,
+            "");
+  EXPECT_THROW(
+      Parse(R"({"query": "q", "meta_instruction": "", "chat": {"meta_instruction": "a"}})"), Error);
 }
 
 TEST(RequestJson, ReadsRecordedCasesAsRequests) {
@@ -122,7 +125,8 @@ TEST(RequestJson, ReadsRecordedCasesAsRequests) {
 }
 
 TEST(RequestJson, AListKeepsItsErrorsApart) {
-  const RequestFile file = ParseRequests(R"([{"query": "a"}, {"quarry": "b"}, {"query": "c"}])", {}, "file");
+  const RequestFile file =
+      ParseRequests(R"([{"query": "a"}, {"quarry": "b"}, {"query": "c"}])", {}, "file");
   ASSERT_TRUE(file.is_list);
   ASSERT_EQ(file.items.size(), 3u);
   EXPECT_EQ(std::get<ParsedRequest>(file.items[2]).request.query, "c");
@@ -133,7 +137,8 @@ TEST(RequestJson, AListKeepsItsErrorsApart) {
 }
 
 TEST(RequestJson, TakesTokenIdsInsteadOfText) {
-  EXPECT_THAT(*Parse(R"({"token_ids": [1, -1, 5]})").request.token_ids, ElementsAre(1, kPictureId, 5));
+  EXPECT_THAT(*Parse(R"({"token_ids": [1, -1, 5]})").request.token_ids,
+              ElementsAre(1, kPictureId, 5));
   EXPECT_THROW(Parse(R"({"token_ids": [-2]})"), Error);
 }
 
@@ -145,7 +150,8 @@ TEST_F(RequestImages, AreLookedUpInTheRootsInOrder) {
 }
 
 TEST_F(RequestImages, TheFolderOfTheFileComesLast) {
-  std::ofstream(folder_ / "second/request.json") << R"({"query": "q", "images": ["a.png", "b.png"]})";
+  std::ofstream(folder_ / "second/request.json")
+      << R"({"query": "q", "images": ["a.png", "b.png"]})";
   const RequestFile file =
       ReadRequestFile((folder_ / "second/request.json").string(), {folder_ / "first"});
   const Request& request = std::get<ParsedRequest>(file.items.at(0)).request;
@@ -154,9 +160,11 @@ TEST_F(RequestImages, TheFolderOfTheFileComesLast) {
 }
 
 TEST_F(RequestImages, VideosAreFramesAFolderOrACanvas) {
-  const Request request = Parse(
-      R"({"query": "q", "images": [{"frames": ["a.png", "b.png"], "fps": 2}, "clip", {"canvas": "b.png"}]})",
-      {folder_ / "second"}).request;
+  const Request request =
+      Parse(
+          R"({"query": "q", "images": [{"frames": ["a.png", "b.png"], "fps": 2}, "clip", {"canvas": "b.png"}]})",
+          {folder_ / "second"})
+          .request;
   const auto& frames = std::get<VideoFrames>(request.images->at(0));
   EXPECT_THAT(frames.frames, ElementsAre((folder_ / "second/a.png").string(),
                                          (folder_ / "second/b.png").string()));
@@ -168,10 +176,13 @@ TEST_F(RequestImages, VideosAreFramesAFolderOrACanvas) {
 TEST_F(RequestImages, ARawPictureHasItsSize) {
   std::ofstream(folder_ / "raw") << "abcdef";
   const Request request =
-      Parse(R"({"query": "q", "images": [{"rgb": "raw", "width": 2, "height": 1}]})", {folder_}).request;
-  EXPECT_THAT(std::get<ImagePixels>(request.images->at(0)).rgb, ElementsAre('a', 'b', 'c', 'd', 'e', 'f'));
-  EXPECT_THROW(Parse(R"({"query": "q", "images": [{"rgb": "raw", "width": 2, "height": 2}]})", {folder_}),
-               Error);
+      Parse(R"({"query": "q", "images": [{"rgb": "raw", "width": 2, "height": 1}]})", {folder_})
+          .request;
+  EXPECT_THAT(std::get<ImagePixels>(request.images->at(0)).rgb,
+              ElementsAre('a', 'b', 'c', 'd', 'e', 'f'));
+  EXPECT_THROW(
+      Parse(R"({"query": "q", "images": [{"rgb": "raw", "width": 2, "height": 2}]})", {folder_}),
+      Error);
 }
 
 TEST_F(RequestImages, AMissingPictureNamesThePlaces) {

@@ -21,7 +21,8 @@ TEST(RowList, IsAscendingWithoutRepeats) {
 }
 
 TEST(RowList, RefusesWhatIsNoList) {
-  for (const char* text : {"", "a", "1-", "1--", "-", "1,,2", "1-2-3", "0x3", " 1", "99999999999999999999"}) {
+  for (const char* text :
+       {"", "a", "1-", "1--", "-", "1,,2", "1-2-3", "0x3", " 1", "99999999999999999999"}) {
     EXPECT_THROW(RowList::Parse(text), Error) << text;
   }
 }

@@ -41,7 +41,8 @@ std::map<std::string, Tensor> ReadTensors(const std::string& path) {
     if (name == "__metadata__") continue;
     const size_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
     const std::string dtype = entry["dtype"];
-    tensors[name] = {dtype, entry["shape"], Values(dtype, file.data() + 8 + length + begin, end - begin)};
+    tensors[name] = {dtype, entry["shape"],
+                     Values(dtype, file.data() + 8 + length + begin, end - begin)};
   }
   return tensors;
 }

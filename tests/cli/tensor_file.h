@@ -13,7 +13,9 @@ struct Tensor {
   std::vector<double> values;  ///< all of these types fit exactly
 
   int64_t rows() const { return shape.empty() ? 1 : shape.front(); }
-  int64_t row_size() const { return rows() == 0 ? 0 : static_cast<int64_t>(values.size()) / rows(); }
+  int64_t row_size() const {
+    return rows() == 0 ? 0 : static_cast<int64_t>(values.size()) / rows();
+  }
 };
 
 /// Reads a .safetensors file that is known to be well-formed.

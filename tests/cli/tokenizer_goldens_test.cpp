@@ -40,7 +40,8 @@ void Compare(const json& records, const std::string& from, const std::string& to
 }
 
 #define SKIP_WITHOUT_MODEL() \
-  if (!CanRun()) GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece"
+  if (!CanRun())             \
+  GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece"
 
 TEST(TokenizeGoldens, TheModelFilesOwnEncoding) {
   SKIP_WITHOUT_MODEL();
@@ -54,7 +55,8 @@ TEST(TokenizeGoldens, ThePythonTokenizersEncoding) {
 
 TEST(TokenizeGoldens, ThePythonTokenizersDecoding) {
   SKIP_WITHOUT_MODEL();
-  Compare(ReadJson(SharedData() + "/goldens/text.json")["decode"], "ids", "text", {"--hf", "--decode"});
+  Compare(ReadJson(SharedData() + "/goldens/text.json")["decode"], "ids", "text",
+          {"--hf", "--decode"});
 }
 
 TEST(TokenizeGoldens, DecodingGivesTheTextBack) {
@@ -62,14 +64,15 @@ TEST(TokenizeGoldens, DecodingGivesTheTextBack) {
   ProgramInput input;
   input.text = "\"Hello world\"\n\"请详细描述这张图片\"\n\"\xf0\x9f\x9a\x80 (normal)\"\n";
   const ProgramOutput ids = RunProgram({"tokenize", "--model", ModelFolder()}, input);
-  const ProgramOutput text = RunProgram({"tokenize", "--model", ModelFolder(), "--decode"}, {ids.out, {}, false});
+  const ProgramOutput text =
+      RunProgram({"tokenize", "--model", ModelFolder(), "--decode"}, {ids.out, {}, false});
   EXPECT_EQ(text.out, input.text);
 }
 
 TEST(TokenizeGoldens, ABrokenLineIsNamed) {
   SKIP_WITHOUT_MODEL();
-  const ProgramOutput run =
-      RunProgram({"tokenize", "--model", ModelFolder(), "--json"}, {"\"fine\"\nnot json\n", {}, false});
+  const ProgramOutput run = RunProgram({"tokenize", "--model", ModelFolder(), "--json"},
+                                       {"\"fine\"\nnot json\n", {}, false});
   EXPECT_EQ(run.exit_code, 3);
   EXPECT_NE(run.out.find("line 2"), std::string::npos) << run.out;
 }

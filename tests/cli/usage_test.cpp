@@ -1,7 +1,6 @@
 // Exit codes, errors and help of the command line.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -18,7 +17,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-const char* const kCommands[] = {"generate", "chat", "trace", "tokenize", "inspect", "convert", "devices"};
+const char* const kCommands[] = {"generate", "chat",    "trace",  "tokenize",
+                                 "inspect",  "convert", "devices"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 
@@ -37,9 +37,10 @@ TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
     EXPECT_THAT(run.out, HasSubstr("--help")) << command;
     EXPECT_LT(std::count(run.out.begin(), run.out.end(), '\n'), 60) << command;
   }
-  for (const char* flag : {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
-                           "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system",
-                           "--quiet", "--log-level", "--devices", "--device-map", "--image-root"}) {
+  for (const char* flag :
+       {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
+        "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system", "--quiet",
+        "--log-level", "--devices", "--device-map", "--image-root"}) {
     EXPECT_THAT(RunProgram({"generate", "--help"}).out, HasSubstr(flag));
   }
 }
@@ -76,10 +77,12 @@ TEST(Usage, WrongUsageIsTwo) {
 }
 
 TEST(Usage, TheEnvironmentSetsOptions) {
-  const ProgramOutput missing = RunProgram({"inspect", "--json"}, {"", {{"XCOMPOSER_MODEL", "/nowhere"}}, false});
+  const ProgramOutput missing =
+      RunProgram({"inspect", "--json"}, {"", {{"XCOMPOSER_MODEL", "/nowhere"}}, false});
   EXPECT_EQ(missing.exit_code, 4);
-  const ProgramOutput wrong = RunProgram({"generate", "--model", "x", "--prompt", "a"},
-                                         {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", "1"}}, false});
+  const ProgramOutput wrong =
+      RunProgram({"generate", "--model", "x", "--prompt", "a"},
+                 {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", "1"}}, false});
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_EQ(KindOf(wrong), "usage");
   EXPECT_THAT(wrong.out, HasSubstr("--top-p"));
@@ -97,7 +100,9 @@ TEST(Usage, BadInputIsThree) {
     EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(), Not(IsEmpty()));
   }
   EXPECT_EQ(RunProgram({"generate", "--model", "x", "--prompt", "caf\xe9"}).exit_code, 3);
-  EXPECT_EQ(RunProgram({"generate", "--model", "x", "--prompt", "a", "--image", "gone.png"}).exit_code, 3);
+  EXPECT_EQ(
+      RunProgram({"generate", "--model", "x", "--prompt", "a", "--image", "gone.png"}).exit_code,
+      3);
 }
 
 TEST(Usage, AListOfBrokenRequestsIsAListOfErrors) {
@@ -121,7 +126,8 @@ TEST(Usage, ABadCheckpointIsFour) {
            {"inspect"},
            {"tokenize"},
            {"convert", "--out", folder / "out"},
-           {"trace", "--request", folder.Write("r.json", R"({"query": "q"})"), "--out", folder / "t"}}) {
+           {"trace", "--request", folder.Write("r.json", R"({"query": "q"})"), "--out",
+            folder / "t"}}) {
     for (const std::string& where : {model, std::string("/nowhere/at/all")}) {
       std::vector<std::string> full = arguments;
       full.insert(full.end(), {"--model", where, "--json"});

@@ -1,5 +1,5 @@
-// Uses the installed library as a stranger's program would, from C++17: errors are caught across the
-// library's border, a model is loaded, and one request is answered.
+// Uses the installed library as a stranger's program would, from C++17: errors are caught across
+// the library's border, a model is loaded, and one request is answered.
 #include <xcomposer/xcomposer.h>
 
 #include <iostream>
@@ -15,7 +15,8 @@ bool FindsNoModel() {
     xcomposer::Engine::Load(options);
   } catch (const xcomposer::Error& error) {
     std::cout << xcomposer::ToString(error.kind()) << ": " << error.what() << '\n';
-    return error.kind() == xcomposer::ErrorKind::kCheckpoint || error.kind() == xcomposer::ErrorKind::kConfig;
+    return error.kind() == xcomposer::ErrorKind::kCheckpoint ||
+           error.kind() == xcomposer::ErrorKind::kConfig;
   }
   return false;
 }
