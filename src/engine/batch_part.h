@@ -15,8 +15,8 @@ struct BatchPart {
   JobRun* run = nullptr;
   int64_t sequence = 0;  ///< which of the run's sequences
   std::vector<int32_t> ids;
-  SequenceSlice slice;                 ///< first_row is set by Merge
-  std::vector<FeatureSpan> features;   ///< first_row counts from the part's first row
+  SequenceSlice slice;                ///< first_row is set by Merge
+  std::vector<FeatureSpan> features;  ///< first_row counts from the part's first row
   std::vector<BlockCopy> copies;
 };
 

@@ -123,7 +123,8 @@ SearchStep BeamSearch::Advance(std::span<const float> scores) {
 
 SearchOutput BeamSearch::Finish(const Hypotheses& hypotheses) const {
   const Hypotheses::Hypothesis& best = hypotheses.best();
-  SearchOutput output{{best.ids.begin() + prompt_length_, best.ids.end()}, best.stopped, best.score};
+  SearchOutput output{
+      {best.ids.begin() + prompt_length_, best.ids.end()}, best.stopped, best.score};
   // Whichever stop id ended it, the reference appends the first one.
   if (best.stopped) output.ids.push_back(options_.eos_token_id.front());
   return output;

@@ -22,8 +22,8 @@ class Hypotheses {
   /// Normalised: sum / length^length_penalty, the length being that of `ids`.
   void Add(std::vector<int32_t> ids, double sum, bool stopped);
 
-  /// True if a continuation whose best sum is `best_sum` at `length` ids cannot win any more; that is
-  /// decided as EarlyStop says, and never before num_beams have finished.
+  /// True if a continuation whose best sum is `best_sum` at `length` ids cannot win any more; that
+  /// is decided as EarlyStop says, and never before num_beams have finished.
   bool Settled(double best_sum, int64_t length, int64_t max_length) const;
 
   /// The last added among equals, as in the reference. There must be one.
@@ -35,9 +35,10 @@ class Hypotheses {
   double worst_ = 1e9;
 };
 
-/// Beam search as transformers 4.33 does it (model specification 8.6): log-softmax, then the processors
-/// on the log-probabilities, then the beam's running score, all in float32. Of equal candidates the
-/// earlier beam, then the smaller id comes first (the reference leaves that open). Not thread-safe.
+/// Beam search as transformers 4.33 does it (model specification 8.6): log-softmax, then the
+/// processors on the log-probabilities, then the beam's running score, all in float32. Of equal
+/// candidates the earlier beam, then the smaller id comes first (the reference leaves that open).
+/// Not thread-safe.
 class BeamSearch : public Search {
  public:
   BeamSearch(const SearchOptions& options, std::vector<int32_t> penalty_ids, int64_t vocab);

@@ -19,9 +19,8 @@ std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, std::array<uint3
 }
 
 double UniformAt(uint64_t seed, uint64_t step) {
-  const auto words =
-      Philox({static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32), 0, 0},
-             {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto words = Philox({static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32), 0, 0},
+                            {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   const uint64_t bits = (uint64_t{words[1]} << 32 | words[0]) >> 11;
   return static_cast<double>(bits) * 0x1p-53;
 }

@@ -37,14 +37,14 @@ bool IsFatal(ErrorKind kind) {
 
 void CheckFits(const BlockPool& pool, const BlockDemand& demand, int64_t needed) {
   if (needed <= pool.total()) return;
-  throw Error(ErrorKind::kCapacity,
-              StrCat("the request needs ", needed, " KV blocks of ", pool.block_size(),
-                     " positions (", demand.prompt_rows, " prompt rows, ",
-                     demand.max_rows - demand.prompt_rows, " new positions, ", demand.beams,
-                     " beams), the cache has ", pool.total(),
-                     ": shorten the prompt, lower max_new_tokens or num_beams, or load the model"
-                     " with a larger context"),
-              {{"needed", std::to_string(needed)}, {"available", std::to_string(pool.total())}});
+  throw Error(
+      ErrorKind::kCapacity,
+      StrCat("the request needs ", needed, " KV blocks of ", pool.block_size(), " positions (",
+             demand.prompt_rows, " prompt rows, ", demand.max_rows - demand.prompt_rows,
+             " new positions, ", demand.beams, " beams), the cache has ", pool.total(),
+             ": shorten the prompt, lower max_new_tokens or num_beams, or load the model"
+             " with a larger context"),
+      {{"needed", std::to_string(needed)}, {"available", std::to_string(pool.total())}});
 }
 
 }  // namespace
@@ -87,7 +87,8 @@ bool Driver::Step() {
 void Driver::Accept(Mailbox::Letter letter) {
   const std::string name = letter.job.id;
   try {
-    auto run = std::make_unique<JobRun>(letter.id, std::move(letter.job), letter.submitted, context_);
+    auto run =
+        std::make_unique<JobRun>(letter.id, std::move(letter.job), letter.submitted, context_);
     const BlockDemand demand = run->demand();
     run->needed_blocks = MaxBlocks(blocks_, demand);
     CheckFits(blocks_, demand, run->needed_blocks);
@@ -167,8 +168,8 @@ std::vector<BatchPart> Driver::PlanBatch() {
   // A job that must be alone takes turns with all others.
   const bool its_turn = alone != nullptr && alone->last_served < batches_;
   if (!its_turn) {
-    // Answers first, those that waited longest before the others; prompts take what is left, in order of
-    // admission, and never nothing.
+    // Answers first, those that waited longest before the others; prompts take what is left, in
+    // order of admission, and never nothing.
     std::stable_sort(answers.begin(), answers.end(), [](const JobRun* a, const JobRun* b) {
       return a->last_served < b->last_served;
     });
@@ -181,7 +182,8 @@ std::vector<BatchPart> Driver::PlanBatch() {
   return parts;
 }
 
-void Driver::TakeRows(const std::vector<JobRun*>& runs, int64_t most, std::vector<BatchPart>* parts) {
+void Driver::TakeRows(const std::vector<JobRun*>& runs, int64_t most,
+                      std::vector<BatchPart>* parts) {
   for (const BatchPart& part : *parts) most -= part.slice.row_count;
   for (JobRun* run : runs) {
     if (most == 0) return;
@@ -247,8 +249,8 @@ void Driver::Recover(const Error& error, const std::vector<BatchPart>& parts) {
     for (const auto& job_parts : by_job) Fail(job_parts.front().run, error);
     return;
   }
-  // One job may have spoilt the batch for all. Its rows are written at the same places again, so each
-  // job's part can be run once more by itself.
+  // One job may have spoilt the batch for all. Its rows are written at the same places again, so
+  // each job's part can be run once more by itself.
   log::Warn("a batch of ", by_job.size(), " requests failed, they run one by one: ", error.what());
   for (const auto& job_parts : by_job) {
     JobRun* run = job_parts.front().run;

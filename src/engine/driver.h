@@ -15,8 +15,8 @@
 
 namespace xcomposer {
 
-/// Runs the jobs of a mailbox on an executor: one batch after the other, each with rows of as many jobs
-/// as fit. Not thread-safe: it belongs to one thread.
+/// Runs the jobs of a mailbox on an executor: one batch after the other, each with rows of as many
+/// jobs as fit. Not thread-safe: it belongs to one thread.
 class Driver {
  public:
   /// `executor`, `options` and `mailbox` must live longer.

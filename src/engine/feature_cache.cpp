@@ -25,7 +25,8 @@ bool Same(const Picture& a, const Picture& b) {
 }
 
 bool Listens(const std::string& prefix, const TapSink& taps) {
-  return taps.Wants(prefix + ".rgb") || taps.Wants(prefix + ".vit") || taps.Wants(prefix + ".embeds");
+  return taps.Wants(prefix + ".rgb") || taps.Wants(prefix + ".vit") ||
+         taps.Wants(prefix + ".embeds");
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 namespace xcomposer {
 
 /// Encoded pictures, kept as long as somebody uses them and then while there is room, so that later
-/// turns of a conversation do not encode them again. Pictures are found by a hash of their pixels and
-/// then compared: a collision cannot give a wrong answer. Not thread-safe.
+/// turns of a conversation do not encode them again. Pictures are found by a hash of their pixels
+/// and then compared: a collision cannot give a wrong answer. Not thread-safe.
 class FeatureCache {
   struct Entry;
 
@@ -22,7 +22,8 @@ class FeatureCache {
   FeatureCache(const FeatureCache&) = delete;
   FeatureCache& operator=(const FeatureCache&) = delete;
 
-  /// Use of one picture's features, which stay valid as long as it lives. Must not outlive the cache.
+  /// Use of one picture's features, which stay valid as long as it lives. Must not outlive the
+  /// cache.
   class Lease {
    public:
     Lease(FeatureCache* cache, Entry* entry) : cache_(cache), entry_(entry) {}
@@ -39,9 +40,9 @@ class FeatureCache {
     Entry* entry_;
   };
 
-  /// Encodes the picture unless its features are here. If somebody listens to one of the picture's taps
-  /// it is encoded in any case. When memory runs out, what nobody uses is released and encoding is tried
-  /// once more; otherwise throws as Executor::Encode.
+  /// Encodes the picture unless its features are here. If somebody listens to one of the picture's
+  /// taps it is encoded in any case. When memory runs out, what nobody uses is released and
+  /// encoding is tried once more; otherwise throws as Executor::Encode.
   Lease Get(std::shared_ptr<const Picture> picture, const std::string& tap_prefix,
             const TapSink& taps);
 

@@ -34,16 +34,17 @@ enum class JobCall {
 struct Job {
   std::string id;  ///< the caller's own name for it, repeated in errors; may be empty
 
-  std::vector<int32_t> ids;           ///< (T) the merged prompt, -1 at picture rows
-  std::vector<PictureSpan> spans;     ///< ascending, no overlap, exactly the -1 rows
+  std::vector<int32_t> ids;        ///< (T) the merged prompt, -1 at picture rows
+  std::vector<PictureSpan> spans;  ///< ascending, no overlap, exactly the -1 rows
   std::vector<std::shared_ptr<const Picture>> pictures;
 
-  /// What the processors and the length rule of beam search see before the first new id: one dummy BOS,
-  /// or the whole prompt on the text path (model specification 8.6).
+  /// What the processors and the length rule of beam search see before the first new id: one dummy
+  /// BOS, or the whole prompt on the text path (model specification 8.6).
   std::vector<int32_t> penalty_ids;
 
-  /// The reference runs this prompt without a cache: where dynamic NTK changes the rotation from step to
-  /// step, all rows are computed anew (model specification 6.3 c). Elsewhere it makes no difference.
+  /// The reference runs this prompt without a cache: where dynamic NTK changes the rotation from
+  /// step to step, all rows are computed anew (model specification 6.3 c). Elsewhere it makes no
+  /// difference.
   bool text_path = false;
 
   Adapter adapter = Adapter::kBase;
@@ -74,8 +75,8 @@ const char* ToString(JobFinish finish);
 struct JobTimings {
   double queue_s = 0;
   double image_s = 0;
-  double prefill_s = 0;  ///< from the end of the pictures to the first new id
-  double decode_s = 0;   ///< from the first new id to the last
+  double prefill_s = 0;     ///< from the end of the pictures to the first new id
+  double decode_s = 0;      ///< from the first new id to the last
   double tokens_per_s = 0;  ///< ids after the first, per decode second; 0 where there are none
 };
 

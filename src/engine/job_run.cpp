@@ -119,8 +119,8 @@ BatchPart JobRun::Slice(int64_t index, int64_t rows) {
     const int64_t first = std::max(begin, span.first_row);
     const int64_t last = std::min(end, span.first_row + span.row_count);
     if (first >= last) continue;
-    part.features.push_back({first - begin, last - first,
-                             features_[span.picture].encoded().feature, first - span.first_row});
+    part.features.push_back({first - begin, last - first, features_[span.picture].encoded().feature,
+                             first - span.first_row});
   }
   return part;
 }
@@ -214,7 +214,8 @@ void JobRun::Settle(const std::vector<int32_t>& ids) {
 }
 
 void JobRun::Continue(const std::vector<Continuation>& next) {
-  // The last continuation of a parent takes its blocks over: a chain without branches copies nothing.
+  // The last continuation of a parent takes its blocks over: a chain without branches copies
+  // nothing.
   std::vector<int64_t> uses(sequences_.size(), 0);
   for (const Continuation& continuation : next) ++uses[continuation.parent];
   std::vector<Sequence> sequences;

@@ -26,8 +26,8 @@ struct RunContext {
   int64_t vocab = 0;
 };
 
-/// One job on its way: pictures, prompt, then id after id. All mutable state of a request is here and
-/// goes with it. Who drives it decides how many rows run at once. Not thread-safe.
+/// One job on its way: pictures, prompt, then id after id. All mutable state of a request is here
+/// and goes with it. Who drives it decides how many rows run at once. Not thread-safe.
 class JobRun {
  public:
   using Clock = std::chrono::steady_clock;
@@ -62,7 +62,8 @@ class JobRun {
   /// Up to `budget` rows that can run now, with blocks to write to.
   std::vector<BatchPart> TakeRows(int64_t budget);
 
-  /// The rows of `part` are in the cache; `logits` are (n, vocab), n = 1 where the part wanted them.
+  /// The rows of `part` are in the cache; `logits` are (n, vocab), n = 1 where the part wanted
+  /// them.
   void Commit(const BatchPart& part, std::span<const float> logits);
 
   /// After the parts of one batch: takes the next step if all its scores are there.

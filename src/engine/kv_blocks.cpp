@@ -8,7 +8,8 @@ namespace xcomposer {
 
 BlockPool::BlockPool(int64_t blocks, int64_t block_size)
     : block_size_(block_size), references_(blocks, 0) {
-  for (int64_t block = blocks - 1; block >= 0; --block) free_.push_back(static_cast<int32_t>(block));
+  for (int64_t block = blocks - 1; block >= 0; --block)
+    free_.push_back(static_cast<int32_t>(block));
 }
 
 int64_t BlockPool::BlocksFor(int64_t rows) const {

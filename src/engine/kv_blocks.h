@@ -5,7 +5,8 @@
 
 #include "batch/batch.h"
 
-/// Who holds which physical block of the KV cache. Only numbers: the cache itself is the executor's.
+/// Who holds which physical block of the KV cache. Only numbers: the cache itself is the
+/// executor's.
 namespace xcomposer {
 
 /// The blocks of the cache and how many sequences refer to each. Not thread-safe.
@@ -32,8 +33,8 @@ class BlockPool {
   std::vector<int32_t> free_;
 };
 
-/// The blocks of one sequence, in order of position; gives them back when it goes. The pool must live
-/// longer. Not thread-safe.
+/// The blocks of one sequence, in order of position; gives them back when it goes. The pool must
+/// live longer. Not thread-safe.
 class BlockTable {
  public:
   explicit BlockTable(BlockPool* pool) : pool_(pool) {}
@@ -44,8 +45,9 @@ class BlockTable {
   /// A table over the same blocks.
   BlockTable Fork() const;
 
-  /// Makes positions begin .. end writable by this sequence alone, where all positions below `begin` are
-  /// there already. Blocks shared with a fork are replaced, and `copies` says what to copy first.
+  /// Makes positions begin .. end writable by this sequence alone, where all positions below
+  /// `begin` are there already. Blocks shared with a fork are replaced, and `copies` says what to
+  /// copy first.
   void Prepare(int64_t begin, int64_t end, std::vector<BlockCopy>* copies);
 
   /// The blocks that hold positions 0 .. rows.
@@ -61,7 +63,8 @@ class BlockTable {
 /// Blocks that a request needs at most, at any moment.
 struct BlockDemand {
   int64_t prompt_rows = 0;
-  int64_t max_rows = 0;      ///< of a sequence in the cache at the end: prompt and all new ids but the last
+  int64_t max_rows =
+      0;  ///< of a sequence in the cache at the end: prompt and all new ids but the last
   int64_t beams = 1;
   bool shares_prompt = true;  ///< false where every beam computes its own rows
 };

@@ -10,7 +10,8 @@ namespace xcomposer {
 
 JobId Mailbox::Post(Job job, Callback callback) {
   const Lock lock(mutex_);
-  Require(!intake_.closed, ErrorKind::kCancelled, "the engine is shutting down and takes no requests");
+  Require(!intake_.closed, ErrorKind::kCancelled,
+          "the engine is shutting down and takes no requests");
   const JobId id = next_id_++;
   Record& record = records_[id];
   if (callback) record.callback = std::make_shared<const Callback>(std::move(callback));
@@ -94,6 +95,7 @@ SchedulerStats Mailbox::stats() const {
   const Lock lock(mutex_);
   SchedulerStats stats = stats_;
   stats.queued += static_cast<int64_t>(intake_.letters.size());
+  stats.waiting = waiting_;
   return stats;
 }
 

@@ -16,9 +16,9 @@
 
 namespace xcomposer {
 
-/// Between the threads that submit and await jobs and the one that runs them: the only state that they
-/// share. Every method may be called from any thread; Collect, Deliver and Publish belong to the one
-/// that runs the jobs.
+/// Between the threads that submit and await jobs and the one that runs them: the only state that
+/// they share. Every method may be called from any thread; Collect, Deliver and Publish belong to
+/// the one that runs the jobs.
 class Mailbox {
  public:
   using Clock = std::chrono::steady_clock;
@@ -30,9 +30,9 @@ class Mailbox {
     Clock::time_point submitted;
   };
   struct Intake {
-    std::vector<Letter> letters;    ///< in order of submission
-    std::vector<JobId> cancelled;   ///< may name jobs that are over
-    bool closed = false;            ///< nothing will come any more
+    std::vector<Letter> letters;   ///< in order of submission
+    std::vector<JobId> cancelled;  ///< may name jobs that are over
+    bool closed = false;           ///< nothing will come any more
   };
 
   /// See Scheduler. `callback` may be empty: then events wait for Await.

@@ -62,11 +62,12 @@ std::vector<Candidate> SamplingDistribution(const SearchOptions& options,
     const float score = options.temperature == 1.0 ? scores[id] : scores[id] / temperature;
     items.push_back({static_cast<int32_t>(id), score});
   }
-  Require(!items.empty(), ErrorKind::kRequest,
-          "every id is forbidden: no_repeat_ngram_size, min_length and min_new_tokens leave nothing");
+  Require(
+      !items.empty(), ErrorKind::kRequest,
+      "every id is forbidden: no_repeat_ngram_size, min_length and min_new_tokens leave nothing");
   items = ApplyTopK(std::move(items), options.top_k);
-  // Among equal scores the reference's ascending sort puts the larger id nearer to the best, and drops
-  // the smaller one first.
+  // Among equal scores the reference's ascending sort puts the larger id nearer to the best, and
+  // drops the smaller one first.
   std::sort(items.begin(), items.end(), [](const Scored& a, const Scored& b) {
     return a.score != b.score ? a.score > b.score : a.id > b.id;
   });

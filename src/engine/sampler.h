@@ -13,10 +13,10 @@ struct Candidate {
   float probability = 0;
 };
 
-/// What sampling draws from, given scores after the processors: temperature, then top-k (ties with the
-/// last one stay), then top-p (drops the ids of lowest score while their sum is <= 1 - top_p; the best
-/// stays), then softmax (model specification 8.6). Most probable first, equal ones by id; ids of
-/// probability 0 are left out.
+/// What sampling draws from, given scores after the processors: temperature, then top-k (ties with
+/// the last one stay), then top-p (drops the ids of lowest score while their sum is <= 1 - top_p;
+/// the best stays), then softmax (model specification 8.6). Most probable first, equal ones by id;
+/// ids of probability 0 are left out.
 std::vector<Candidate> SamplingDistribution(const SearchOptions& options,
                                             std::span<const float> scores);
 

@@ -81,7 +81,8 @@ void Scheduler::Forget(JobId id) { parts_->mailbox.Forget(id); }
 
 void Scheduler::Shutdown() {
   parts_->mailbox.Close();
-  if (std::this_thread::get_id() == parts_->thread_id) return;  // from a callback: nobody to wait for
+  if (std::this_thread::get_id() == parts_->thread_id)
+    return;  // from a callback: nobody to wait for
   std::call_once(parts_->joined, [this] { parts_->thread.join(); });
 }
 

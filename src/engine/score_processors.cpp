@@ -65,8 +65,9 @@ void LogSoftmax(std::span<float> scores) {
 
 void CheckFinite(std::span<const float> scores, int64_t new_ids) {
   for (size_t id = 0; id < scores.size(); ++id) {
-    Check(std::isfinite(scores[id]), "the model's score of id ", id, " for new id ", new_ids, " is ",
-          scores[id], ", expected a finite number: the weights or the arithmetic are broken");
+    Check(std::isfinite(scores[id]), "the model's score of id ", id, " for new id ", new_ids,
+          " is ", scores[id],
+          ", expected a finite number: the weights or the arithmetic are broken");
   }
 }
 

@@ -5,13 +5,13 @@
 
 #include "engine/search_options.h"
 
-/// Rules that change the scores of one sequence before an id is chosen. `scores` are (vocab) logits in
-/// greedy search and sampling, log-probabilities in beam search; `seen` are the ids that count as
-/// present: Job::penalty_ids and the new ids. Arithmetic is float32, as in the reference.
+/// Rules that change the scores of one sequence before an id is chosen. `scores` are (vocab) logits
+/// in greedy search and sampling, log-probabilities in beam search; `seen` are the ids that count
+/// as present: Job::penalty_ids and the new ids. Arithmetic is float32, as in the reference.
 namespace xcomposer {
 
-/// Applies all that `options` ask for, in the reference's order: repetition penalty, repeated n-grams,
-/// minimum length, minimum of new ids (model specification 8.6).
+/// Applies all that `options` ask for, in the reference's order: repetition penalty, repeated
+/// n-grams, minimum length, minimum of new ids (model specification 8.6).
 void ProcessScores(const SearchOptions& options, std::span<const int32_t> seen, int64_t new_ids,
                    std::span<float> scores);
 
@@ -24,7 +24,8 @@ void ForbidRepeatedNgrams(int64_t n, std::span<const int32_t> seen, std::span<fl
 /// log(softmax(scores)), in place.
 void LogSoftmax(std::span<float> scores);
 
-/// Throws kInternal if a score is NaN or infinite: a search over such scores would give arbitrary ids.
+/// Throws kInternal if a score is NaN or infinite: a search over such scores would give arbitrary
+/// ids.
 void CheckFinite(std::span<const float> scores, int64_t new_ids);
 
 }  // namespace xcomposer

@@ -11,8 +11,9 @@ namespace xcomposer {
 std::unique_ptr<Search> MakeSearch(const SearchOptions& options, std::vector<int32_t> penalty_ids,
                                    int64_t vocab) {
   Validate(options, vocab);
-  Require(!penalty_ids.empty(), ErrorKind::kRequest,
-          "penalty_ids: found none, expected the ids that the processors see before the first new id");
+  Require(
+      !penalty_ids.empty(), ErrorKind::kRequest,
+      "penalty_ids: found none, expected the ids that the processors see before the first new id");
   for (const int32_t id : penalty_ids) {
     Require(id >= 0 && id < vocab, ErrorKind::kRequest, "penalty_ids: found ", id,
             ", allowed is 0 to ", vocab - 1);

@@ -17,8 +17,8 @@ struct Continuation {
 };
 
 struct SearchStep {
-  /// Ids of the answer that are final from now on. Greedy search and sampling settle one at each step,
-  /// beam search all of them at the last.
+  /// Ids of the answer that are final from now on. Greedy search and sampling settle one at each
+  /// step, beam search all of them at the last.
   std::vector<int32_t> settled;
 
   /// What to run next, in order; empty when the search is over.
@@ -37,8 +37,8 @@ class Search {
  public:
   virtual ~Search() = default;
 
-  /// Sequences whose scores the next Advance takes: 1 at first (all beams start alike), then as many as
-  /// the last step named.
+  /// Sequences whose scores the next Advance takes: 1 at first (all beams start alike), then as
+  /// many as the last step named.
   virtual int64_t width() const = 0;
 
   /// `scores` (width, vocab) as the model gave them.
@@ -48,8 +48,8 @@ class Search {
   virtual SearchOutput Output() const = 0;
 };
 
-/// The search that `options` ask for; their seed must be set where they sample. Throws as Validate does,
-/// and kRequest for `penalty_ids` that are empty or outside the vocabulary.
+/// The search that `options` ask for; their seed must be set where they sample. Throws as Validate
+/// does, and kRequest for `penalty_ids` that are empty or outside the vocabulary.
 std::unique_ptr<Search> MakeSearch(const SearchOptions& options, std::vector<int32_t> penalty_ids,
                                    int64_t vocab);
 

@@ -9,8 +9,8 @@
 
 namespace xcomposer {
 
-/// Puts together the intermediate tensors of a prompt that ran in chunks, so that the caller gets whole
-/// ones, (T, ...), whatever the chunk. Not thread-safe.
+/// Puts together the intermediate tensors of a prompt that ran in chunks, so that the caller gets
+/// whole ones, (T, ...), whatever the chunk. Not thread-safe.
 class TapCollector {
  public:
   explicit TapCollector(TapSink sink) : sink_(std::move(sink)) {}

@@ -5,12 +5,12 @@
 
 namespace xcomposer {
 
-/// Turns the ids of one answer into text as they come. The engine knows tokenizers only through this
-/// interface. Each job has its own; calls come from one thread at a time.
+/// Turns the ids of one answer into text as they come. The engine knows tokenizers only through
+/// this interface. Each job has its own; calls come from one thread at a time.
 ///
-/// Every new id is pushed, the end id included: which ids are shown, where the text is cut and which
-/// strings end the answer is the implementation's business. Pieces are whole UTF-8 characters, and all
-/// pieces joined with Finish() are the text of the answer.
+/// Every new id is pushed, the end id included: which ids are shown, where the text is cut and
+/// which strings end the answer is the implementation's business. Pieces are whole UTF-8
+/// characters, and all pieces joined with Finish() are the text of the answer.
 class TextStream {
  public:
   struct Piece {

@@ -26,8 +26,9 @@ int32_t TokenSearch::Choose(std::span<const float> processed) const {
                 UniformAt(*options_.seed, static_cast<uint64_t>(new_ids())));
   }
   const auto best = std::max_element(processed.begin(), processed.end());
-  Require(!std::isinf(*best), ErrorKind::kRequest,
-          "every id is forbidden: no_repeat_ngram_size, min_length and min_new_tokens leave nothing");
+  Require(
+      !std::isinf(*best), ErrorKind::kRequest,
+      "every id is forbidden: no_repeat_ngram_size, min_length and min_new_tokens leave nothing");
   return static_cast<int32_t>(best - processed.begin());
 }
 

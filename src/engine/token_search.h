@@ -8,8 +8,8 @@
 
 namespace xcomposer {
 
-/// Greedy search and sampling: one sequence, one id a step. Of equal best scores greedy search takes the
-/// smallest id. Not thread-safe.
+/// Greedy search and sampling: one sequence, one id a step. Of equal best scores greedy search
+/// takes the smallest id. Not thread-safe.
 class TokenSearch : public Search {
  public:
   TokenSearch(const SearchOptions& options, std::vector<int32_t> penalty_ids, int64_t vocab);

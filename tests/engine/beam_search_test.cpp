@@ -25,7 +25,7 @@ TEST(Hypotheses, KeepsTheBestAndNormalisesByLength) {
   hypotheses.Add({2, 2, 2, 2}, -4, true);  // -1
   hypotheses.Add({3, 3}, -6, true);        // -3: worse than both
   EXPECT_EQ(hypotheses.best().ids, (std::vector<int32_t>{2, 2, 2, 2}));
-  EXPECT_TRUE(hypotheses.Settled(-8, 4, 100));    // -2 cannot beat the worst kept
+  EXPECT_TRUE(hypotheses.Settled(-8, 4, 100));  // -2 cannot beat the worst kept
   EXPECT_FALSE(hypotheses.Settled(-7.9, 4, 100));
   hypotheses.Add({4}, -0.5, false);  // replaces the first
   EXPECT_EQ(hypotheses.best().score, -0.5);
@@ -51,8 +51,8 @@ TEST(Hypotheses, EarlyStopDecidesWhenToEnd) {
     return hypotheses.Settled(best_sum, 4, 10);  // worst kept: -1 with length penalty 1
   };
   EXPECT_TRUE(settled(EarlyStop::kYes, 1, -0.1));
-  EXPECT_TRUE(settled(EarlyStop::kNo, 1, -5));       // -5 / 4
-  EXPECT_FALSE(settled(EarlyStop::kNever, 1, -5));   // -5 / 10
+  EXPECT_TRUE(settled(EarlyStop::kNo, 1, -5));      // -5 / 4
+  EXPECT_FALSE(settled(EarlyStop::kNever, 1, -5));  // -5 / 10
   EXPECT_TRUE(settled(EarlyStop::kNever, 1, -10.1));
   EXPECT_TRUE(settled(EarlyStop::kNever, 0, -2.5));  // without a bonus for length: by the sums
   EXPECT_FALSE(settled(EarlyStop::kNever, 0, -1.5));

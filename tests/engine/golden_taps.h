@@ -1,12 +1,11 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -40,7 +39,8 @@ struct FloatTensor {
   int64_t last() const { return shape.back(); }
 };
 
-/// Reads float32 tensors of one trusted safetensors file; no checks, the tests bring their own files.
+/// Reads float32 tensors of one trusted safetensors file; no checks, the tests bring their own
+/// files.
 class GoldenTaps {
  public:
   explicit GoldenTaps(const std::filesystem::path& file) {

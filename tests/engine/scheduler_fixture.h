@@ -57,14 +57,14 @@ inline std::shared_ptr<const Picture> TestPicture(int64_t width, uint8_t shade) 
 
 /// Appends the first `rows` rows of a picture to the prompt.
 inline void AppendPicture(Job* job, std::shared_ptr<const Picture> picture, int64_t rows) {
-  job->spans.push_back({static_cast<int64_t>(job->ids.size()), rows,
-                        static_cast<int64_t>(job->pictures.size())});
+  job->spans.push_back(
+      {static_cast<int64_t>(job->ids.size()), rows, static_cast<int64_t>(job->pictures.size())});
   job->ids.insert(job->ids.end(), rows, -1);
   job->pictures.push_back(std::move(picture));
 }
 
-/// What the job must give: its search over the stand-in's scores, with every history written out in full
-/// and neither blocks nor batches.
+/// What the job must give: its search over the stand-in's scores, with every history written out in
+/// full and neither blocks nor batches.
 inline SearchOutput Expected(const Job& job, const ExecutorLimits& limits,
                              const std::function<double(int64_t)>& rope_base) {
   using History = std::vector<std::pair<uint64_t, double>>;  // input and base of each row

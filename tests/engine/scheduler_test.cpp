@@ -86,8 +86,8 @@ TEST_F(SchedulerTest, ChunkedPromptsAndBeamsGiveTheSameForAnyBlockAndBatchSize) 
   for (const int64_t beams : {1, 2, 3, 5}) {
     for (const int64_t rows : {1, 2, 3, 7, 64}) {
       for (const int64_t block : {1, 3, 4, 16, 64}) {
-        SCOPED_TRACE(::testing::Message() << beams << " beams, batches of " << rows << ", blocks of "
-                                          << block);
+        SCOPED_TRACE(::testing::Message()
+                     << beams << " beams, batches of " << rows << ", blocks of " << block);
         Scheduler& scheduler = Start({40, 700 / block + 5, block, rows});
         Job job = PictureJob(beams);
         const SearchOutput expected = ExpectedOf(job);
@@ -261,7 +261,8 @@ TEST_F(SchedulerTest, JobsThatMakeNoSenseAreRefused) {
   expect_refused("overlap", [](Job* job) { std::swap(job->spans[0], job->spans[1]); });
   expect_refused("empty span", [](Job* job) { job->spans[0].row_count = 0; });
   expect_refused("span overflow", [](Job* job) { job->spans[2].row_count = INT64_MAX; });
-  expect_refused("more rows than features", [](Job* job) { job->pictures[0] = TestPicture(10, 1); });
+  expect_refused("more rows than features",
+                 [](Job* job) { job->pictures[0] = TestPicture(10, 1); });
   expect_refused("no new tokens", [](Job* job) { job->search.max_new_tokens = 0; });
   expect_refused("negative new tokens", [](Job* job) { job->search.max_new_tokens = -1; });
   expect_refused("nothing seen", [](Job* job) { job->penalty_ids.clear(); });

@@ -9,7 +9,8 @@
 #include "engine/score_processors.h"
 #include "engine/search.h"
 
-/// The searches against ids that the reference library produced: no model is run, the scores are given.
+/// The searches against ids that the reference library produced: no model is run, the scores are
+/// given.
 namespace xcomposer {
 namespace {
 
@@ -93,8 +94,7 @@ TEST(SearchGoldens, RecordedScores) {
       const GoldenTaps taps(folder / recorded.value("taps", "taps/" + name + ".safetensors"));
       if (taps.Has("logits_cols")) continue;  // only some columns were kept
       const FloatTensor logits = taps.Float("logits");
-      EXPECT_EQ(Replay(recorded, logits),
-                recorded.at("output_ids").get<std::vector<int32_t>>());
+      EXPECT_EQ(Replay(recorded, logits), recorded.at("output_ids").get<std::vector<int32_t>>());
       ++(logits.shape.size() == 3 ? beams : greedy);
     }
   }

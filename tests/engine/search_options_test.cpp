@@ -35,7 +35,10 @@ TEST(SearchOptions, EachWrongValueIsRefusedByName) {
       {"repetition_penalty", [](auto* o) { o->repetition_penalty = 0; }},
       {"repetition_penalty", [=](auto* o) { o->repetition_penalty = nan; }},
       {"length_penalty", [=](auto* o) { o->length_penalty = nan; }},
-      {"eos_token_id", [](auto* o) { o->eos_token_id = {2, -1}; }},
+      {"eos_token_id",
+       [](auto* o) {
+         o->eos_token_id = {2, -1};
+       }},
       {"eos_token_id", [](auto* o) { o->eos_token_id.assign(10, 1), o->num_beams = 2; }},
       {"temperature", [](auto* o) { o->do_sample = true, o->temperature = 0; }},
       {"temperature", [=](auto* o) { o->do_sample = true, o->temperature = nan; }},

@@ -26,9 +26,11 @@ inline uint64_t MixBits(uint64_t value) {  // SplitMix64
 
 inline uint64_t MixBits(uint64_t a, uint64_t b) { return MixBits(MixBits(a) ^ b); }
 
-/// What one row leaves in the cache of the stand-in: everything that a real row depends on by itself.
+/// What one row leaves in the cache of the stand-in: everything that a real row depends on by
+/// itself.
 inline uint64_t RowContent(uint64_t input, double rope_base, Adapter adapter) {
-  return MixBits(MixBits(input, std::bit_cast<uint64_t>(rope_base)), static_cast<uint64_t>(adapter));
+  return MixBits(MixBits(input, std::bit_cast<uint64_t>(rope_base)),
+                 static_cast<uint64_t>(adapter));
 }
 
 inline uint64_t TextInput(int32_t id) { return static_cast<uint64_t>(id); }
@@ -49,15 +51,16 @@ inline std::vector<float> ToyScores(std::span<const uint64_t> history, int64_t v
   for (const uint64_t row : history) hash = MixBits(hash, row);
   std::vector<float> scores(vocab);
   for (int64_t id = 0; id < vocab; ++id) {
-    scores[id] = static_cast<float>(MixBits(hash, static_cast<uint64_t>(id)) >> 40) * 0x1p-22f - 2.0f;
+    scores[id] =
+        static_cast<float>(MixBits(hash, static_cast<uint64_t>(id)) >> 40) * 0x1p-22f - 2.0f;
   }
   return scores;
 }
 
-/// A model for tests of whatever drives an Executor. Its cache holds one hash per row, in blocks, and its
-/// scores are a function of the whole history read back through the block table: a wrong block, a missed
-/// copy or a row of another request gives other ids. It also refuses (kInternal) every batch that breaks
-/// a rule of batch.h. A picture has as many rows as it is wide.
+/// A model for tests of whatever drives an Executor. Its cache holds one hash per row, in blocks,
+/// and its scores are a function of the whole history read back through the block table: a wrong
+/// block, a missed copy or a row of another request gives other ids. It also refuses (kInternal)
+/// every batch that breaks a rule of batch.h. A picture has as many rows as it is wide.
 ///
 /// Not thread-safe; notices two calls at the same time.
 class StandInExecutor : public Executor {
@@ -163,7 +166,8 @@ class StandInExecutor : public Executor {
       Check(cell.position == position, "the cache has position ", cell.position, " at ", position);
       history.push_back(cell.content);
       const bool is_last = position + 1 == slice.position + slice.row_count;
-      const bool wanted = batch.all_logits ? position >= slice.position : is_last && slice.wants_logits;
+      const bool wanted =
+          batch.all_logits ? position >= slice.position : is_last && slice.wants_logits;
       if (!wanted) continue;
       const std::vector<float> scores = ToyScores(history, limits_.vocab);
       logits->values.insert(logits->values.end(), scores.begin(), scores.end());
