@@ -8,6 +8,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "config/weight_names.h"
+#include "kernels/cpu/core_count.h"
+#include "kernels/cpu/thread_pool.h"
 #include "pipeline/batch_check.h"
 #include "pipeline/stage.h"
 #include "pipeline/torch_errors.h"
@@ -24,6 +26,9 @@ at::Device TorchDevice(const std::string& name) {
 }  // namespace
 
 struct Pipeline::Running {
+  explicit Running(int threads) : pool(threads > 0 ? threads : cpu::UsableCores()) {}
+
+  cpu::ThreadPool pool;  // shared by the CPU stages, which run one after the other
   std::vector<Stage> stages;
   std::map<FeatureHandle, at::Tensor> features;
   FeatureHandle next_feature = 1;
@@ -62,7 +67,7 @@ void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
              .kv_blocks = options.kv.blocks,
              .block_size = options.kv.block_size,
              .max_batch_rows = options.max_batch_rows};
-  running_ = std::make_unique<Running>();
+  running_ = std::make_unique<Running>(options.threads);
   const c10::InferenceMode inference;
   Translated("loading the model", [&] {
     for (size_t i = 0; i < map_.stages.size(); ++i) {
@@ -87,6 +92,7 @@ std::vector<PlacedPart> Pipeline::placement() const {
 EncodedPicture Pipeline::Encode(const Picture& picture, const std::string& tap_prefix,
                                 const TapSink& taps) {
   const c10::InferenceMode inference;
+  const cpu::ThreadPoolScope threads(running_->pool);
   return Translated("encoding a picture", [&] {
     const at::Tensor rows = running_->stages.front().Encode(picture, tap_prefix, taps);  // (S, C)
     const FeatureHandle handle = running_->next_feature++;
@@ -104,6 +110,7 @@ Logits Pipeline::Forward(const Batch& batch) {
     return it->second.size(0);
   });
   const c10::InferenceMode inference;
+  const cpu::ThreadPoolScope threads(running_->pool);
   return Translated("running a batch", [&] {
     std::vector<Stage>& stages = running_->stages;
     at::Tensor hidden = stages.front().Embed(

@@ -1,4 +1,4 @@
-#include <ATen/ops/allclose.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
@@ -91,7 +91,7 @@ TEST(Projector, MergesFourPatchesAndEndsRowsWithSeparators) {
   const Projector projector(config, WeightScope(weights));
   // Large positive values pass the GELU unchanged. features[view][patch][channel] names its place.
   const int64_t n = 1 + 2 * 3;
-  const at::Tensor features = at::arange(n * 16 * 2, at::kFloat).view({n, 16, 2}) + 100.0;
+  const at::Tensor features = at::arange(n * 16 * 2, at::kFloat).view({n, 16, 2}).add(100.0);
   const at::Tensor rows = projector.Forward(features, 2, 3);  // 2 rows of 3 tiles
   ASSERT_EQ(rows.size(0), (2 * 3 + 1) * 4 + 1 + (2 + 1) * 2);
   const auto at_row = [&](int64_t row, int64_t channel) {
