@@ -1,7 +1,6 @@
 #include "pipeline/stage.h"
 
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -109,11 +108,11 @@ Logits Stage::Score(const at::Tensor& hidden, const Batch& batch) const {
   if (!hidden.is_meta()) logits.values.resize(wanted.size() * static_cast<size_t>(logits.vocab));
   for (int64_t first = 0; first < logits.rows; first += kScoreRows) {
     const int64_t count = std::min(kScoreRows, logits.rows - first);
-    const at::Tensor rows =
-        at::tensor(at::ArrayRef<int64_t>(wanted.data() + first, static_cast<size_t>(count)))
-            .to(device_);
-    const at::Tensor scores =
-        head_->Scores(head_->Norm(hidden.index_select(0, rows)));  // (count, V)
+    std::vector<at::Tensor> rows;
+    for (int64_t i = first; i < first + count; ++i) {
+      rows.push_back(hidden.narrow(0, wanted[static_cast<size_t>(i)], 1));
+    }
+    const at::Tensor scores = head_->Scores(head_->Norm(at::cat(rows)));  // (count, V)
     if (scores.is_meta()) continue;
     const at::Tensor host = scores.cpu().contiguous();
     std::copy_n(host.const_data_ptr<float>(), host.numel(),
