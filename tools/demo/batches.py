@@ -20,15 +20,17 @@ from reference.prompt import END, TAG, prompt_text
 from reference.tokenizer import BOS, Tokenizer
 
 SLOT = 36
-CLASSES = 12  # ten of Fashion-MNIST, numbers, dots
 IGNORE = -100
+# What the auxiliary head tells of a picture: ten classes, number or dots; both digits of a number
+# (no tens: 10); the count of dots.
+HELPER_SIZES = (12, 11, 10, 10)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
     prefix: torch.Tensor     # int64 [P]
     images: torch.Tensor     # uint8 [B, 28, 28]
-    classes: torch.Tensor    # int64 [B], for the auxiliary head
+    classes: torch.Tensor    # int64 [B, 4], for the auxiliary head, IGNORE where not asked
     tokens: torch.Tensor     # int64 [B, SLOT]
     positions: torch.Tensor  # int64 [B, SLOT], from the first row after the picture
     dialogue: torch.Tensor   # int64 [B, SLOT], -1 where unused
@@ -63,13 +65,23 @@ def resize_matrix(size: int) -> torch.Tensor:
     return torch.from_numpy(np.array(weights))
 
 
-def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random flips and shifts by up to one pixel; the background is 0."""
+def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half of the pictures moved by up to one pixel each way; the background is 0."""
     count = len(images)
-    flipped = np.where(rng.random(count)[:, None, None] < 0.5, images[:, :, ::-1], images)
-    padded = np.pad(flipped, ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
-    return windows[np.arange(count), rng.integers(0, 3, count), rng.integers(0, 3, count)]
+    moved = rng.random(count) < 0.5
+    down, right = (np.where(moved, rng.integers(0, 3, count), 1) for _ in range(2))
+    return windows[np.arange(count), down, right]
+
+
+def helper_targets(subject: tasks.Subject) -> list[int]:
+    kind, value = subject
+    if kind == "fashion":
+        return [value, IGNORE, IGNORE, IGNORE]
+    if kind == "number":
+        return [10, value // 10 if value > 9 else 10, value % 10, IGNORE]
+    return [11, IGNORE, IGNORE, value]
 
 
 class Batches:
@@ -90,10 +102,10 @@ class Batches:
             self._order = self._generator.permutation(len(self._images))
         chosen, self._order = self._order[:self._fashion], self._order[self._fashion:]
         drawn, subjects = pictures.drawn(self._drawn, self._random.getrandbits(32))
-        images = np.concatenate((augment(self._images[chosen], self._generator), drawn))
+        images = np.concatenate((shifted(self._images[chosen], self._generator), drawn))
         subjects = [("fashion", int(c)) for c in self._labels[chosen]] + subjects
         rows = [self._pack(subject) for subject in subjects]
-        classes = [v if k == "fashion" else 10 if k == "number" else 11 for k, v in subjects]
+        classes = [helper_targets(subject) for subject in subjects]
         prefix = self._random.choices(self._prefixes, (3, 1)[:len(self._prefixes)])[0]
         tokens, positions, dialogue, targets = torch.tensor(rows).unbind(1)
         return Batch(prefix, torch.from_numpy(images), torch.tensor(classes), tokens, positions,

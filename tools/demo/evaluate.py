@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--question", default=tasks.NAME[0])
     parser.add_argument("--answers", type=Path, help="write {index, answer} per line here")
     parser.add_argument("--all", action="store_true", help="every task, not only the question")
+    parser.add_argument("--others", type=int, default=2000, help="pictures for the other tasks")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -99,6 +100,7 @@ def main() -> None:
         if arguments.all:
             drawings, subjects = pictures.drawn(2000, DRAWN_SEED)
             drawn = answerer.features(drawings)
+            fashion, labels = fashion[:arguments.others], labels[:arguments.others]
             for task, percent in all_tasks(answerer, fashion, labels, drawn, subjects).items():
                 print(f"{task}  {percent:.2f} %", flush=True)
 

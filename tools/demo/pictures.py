@@ -54,16 +54,27 @@ def draw_number(value: int, fonts: list[Path], rng: random.Random) -> np.ndarray
     return _shrink(image)
 
 
-def draw_dots(count: int, rng: random.Random) -> np.ndarray:
-    """Dots of one size that do not touch."""
-    image, draw, ink = _canvas(rng)
-    radius = rng.uniform(7, 11)
+def _scatter(count: int, radius: float,
+             rng: random.Random) -> tuple[float, list[tuple[float, float]]]:
+    """Centres of dots that do not touch, and their radius: it shrinks when they find no room."""
+    tries = 0
     placed: list[tuple[float, float]] = []
     while len(placed) < count:
         x, y = (rng.uniform(radius + 2, 4 * SIZE - radius - 2) for _ in range(2))
         if all((x - a) ** 2 + (y - b) ** 2 > (2 * radius + 6) ** 2 for a, b in placed):
             placed.append((x, y))
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
+        tries += 1
+        if tries == 200:
+            return _scatter(count, 0.9 * radius, rng)
+    return radius, placed
+
+
+def draw_dots(count: int, rng: random.Random) -> np.ndarray:
+    """Dots of one size that do not touch."""
+    image, draw, ink = _canvas(rng)
+    radius, centres = _scatter(count, rng.uniform(7, 11), rng)
+    for x, y in centres:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
     return _shrink(image)
 
 

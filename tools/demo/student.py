@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from demo.batches import CLASSES, IGNORE, SLOT, Batch, resize_matrix
+from demo.batches import HELPER_SIZES, IGNORE, SLOT, Batch, resize_matrix
 from reference.config import ModelConfig, VisionConfig
 from reference.decoder import KeyValue, Rows, causal_mask
 from reference.model import XComposer
@@ -76,7 +76,7 @@ class Student(nn.Module):
         self.net = XComposer(CONFIG)
         initialise(self.net, seed)
         width = CONFIG.vision.width
-        self.helper = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, CLASSES))
+        self.helper = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(HELPER_SIZES)))
         self._smoothing = smoothing
         self._rows = CONFIG.vision.grid ** 2
         self.register_buffer("_resize", resize_matrix(CONFIG.vision.image_size), persistent=False)
@@ -111,11 +111,20 @@ class Student(nn.Module):
         return torch.zeros(allowed.shape, dtype=torch.bfloat16).masked_fill_(
             ~allowed, float("-inf"))[:, None]
 
+    def _helper_loss(self, features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Each part of the auxiliary head, weighed by the share of pictures that it concerns."""
+        loss = features.new_zeros(())
+        parts = self.helper(features.mean(1)).float().split(HELPER_SIZES, dim=1)
+        for logits, wanted in zip(parts, classes.unbind(1)):
+            loss = loss + functional.cross_entropy(
+                logits, wanted, ignore_index=IGNORE, label_smoothing=self._smoothing,
+                reduction="sum") / len(wanted)
+        return loss
+
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of the answers, loss of the auxiliary head."""
         features = self.net.vit(self.pixels(batch.images))                        # (B, R, C)
-        helper = functional.cross_entropy(self.helper(features.mean(1)).float(), batch.classes,
-                                          label_smoothing=self._smoothing)
+        helper = self._helper_loss(features, batch.classes)
         batch = batch.every(LM_SHARE)
         picture = self.net.vision_proj(features[::LM_SHARE])                      # (B, R, D)
         text = self.net.model.tok_embeddings(batch.tokens)                        # (B, SLOT, D)
