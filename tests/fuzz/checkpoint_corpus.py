@@ -140,6 +140,10 @@ def torch_zip_inputs():
     yield "repeating", archive(state_dict({"w": tensor("FloatStorage", "1", 6, 0, [1000, 6], [0, 1])}))
     yield "lying", archive(state_dict({"w": tensor("FloatStorage", "1", 7, 0, [7], [1])}))
     yield "missing", archive(state_dict({"w": tensor("FloatStorage", "9", 6, 0, [6], [1])}))
+    # Not archives: the fuzz target wraps them into one.
+    yield "views", state_dict(GOOD_TENSORS)
+    yield "view_outside", state_dict({"w": tensor("CharStorage", "0", 8, 7, [2], [1])})
+    yield "view_empty", state_dict({"w": tensor("HalfStorage", "1", 12, 12, [3, 0], [1, 1])})
     yield "old", b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 
