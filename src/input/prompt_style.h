@@ -22,7 +22,11 @@ struct PromptStyle {
   int64_t max_length = 0;                ///< rows kept on the embeddings path
 };
 
-/// `max_length` is the kind's own; a config.json may say another.
+/// With the kind's own max_length.
 PromptStyle PromptStyleFor(Kind kind, PromptRevision revision = PromptRevision::kMain);
+
+/// With the max_length of a config.json; in 2.5 it is an argument of chat() and config.json has no say.
+PromptStyle PromptStyleFor(const ModelConfig& config,
+                           PromptRevision revision = PromptRevision::kMain);
 
 }  // namespace xcomposer

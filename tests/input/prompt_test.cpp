@@ -216,6 +216,16 @@ TEST_F(PromptRules, TypedMarkersActOrNot) {
   }
 }
 
+TEST_F(PromptRules, TheCutFollowsTheConfigExceptWhereItIsAnArgument) {
+  for (const Kind kind : kAllKinds) {
+    ModelConfig config;
+    config.kind = kind;
+    config.max_length = 77;
+    EXPECT_EQ(PromptStyleFor(config).max_length, kind == Kind::k25_7b ? 16384 : 77);
+    EXPECT_EQ(PromptStyleFor(config).bos_every_piece, PromptStyleFor(kind).bos_every_piece);
+  }
+}
+
 TEST_F(PromptRules, ContradictionsAreErrors) {
   PromptRequest request = Ask("<ImageHere>", {1});
   request.pictures = PictureArgument::kNull;
