@@ -55,9 +55,7 @@ Prompt PromptOf(const Request& request, const RequestContext& context,
   prompt.specials =
       request.specials == Specials::kLiteral ? SpecialsMode::kLiteral : SpecialsMode::kReference;
   prompt.place_missing_marks_first = request.place_missing_marks_first;
-  PromptStyle style = PromptStyleFor(context.config.kind);
-  style.max_length = context.config.max_length;
-  return BuildPrompt(*context.tokenizer, style, prompt);
+  return BuildPrompt(*context.tokenizer, PromptStyleFor(context.config), prompt);
 }
 
 EarlyStop EarlyStopOf(EarlyStopping value) {
