@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "config/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace xcomposer {
@@ -137,9 +138,7 @@ void ReadSizes(Fields& fields, ConfigFile& out) {
 }  // namespace
 
 ConfigFile ParseConfigFile(const std::string& text) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  Require(!json.is_discarded() && json.is_object(), ErrorKind::kConfig,
-          "config.json is not a JSON object");
+  const Json json = ParseJsonObject(text, ErrorKind::kConfig, "config.json");
   Fields fields(json);
   ConfigFile out;
   ReadSizes(fields, out);

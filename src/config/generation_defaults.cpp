@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "config/json_text.h"
 #include "config/model_descriptions.h"
 #include "nlohmann/json.hpp"
 
@@ -79,9 +80,7 @@ void MergeGenerationConfig(const std::string& text, GenerationDefaults& defaults
       "max_new_tokens",     "do_sample",    "temperature",        "top_p",
       "repetition_penalty", "max_length",   "use_cache",          "bos_token_id",
       "eos_token_id",       "pad_token_id", "_from_model_config", "transformers_version"};
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  Require(!json.is_discarded() && json.is_object(), ErrorKind::kConfig,
-          "generation_config.json is not a JSON object");
+  const Json json = ParseJsonObject(text, ErrorKind::kConfig, "generation_config.json");
   for (const auto& [key, value] : json.items()) {
     if (not_taken.count(key) != 0 || value.is_null()) continue;
     if (key == "num_beams") {

@@ -5,12 +5,13 @@
 #include <set>
 
 #include "base/check.h"
+#include "config/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace xcomposer {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 std::string DeviceOf(const std::string& module, const Json& value) {
   std::string device;
@@ -42,9 +43,7 @@ std::vector<std::string> AllModules(const ModelConfig& config) {
 
 std::map<std::string, std::string> DevicesByModule(const std::string& text,
                                                    const ModelConfig& config) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  Require(!json.is_discarded() && json.is_object(), ErrorKind::kPlan,
-          "the device map is not a JSON object of modules and devices");
+  const Json json = ParseJsonObject(text, ErrorKind::kPlan, "the device map");
   std::map<std::string, std::string> given;
   for (const auto& [module, value] : json.items()) given[module] = DeviceOf(module, value);
   std::map<std::string, std::string> devices;
@@ -70,7 +69,7 @@ std::map<std::string, std::string> DevicesByModule(const std::string& text,
 
 std::string ToHuggingFaceJson(const DeviceMap& map, const ModelConfig& config) {
   CheckDeviceMap(map, config);
-  Json json = Json::object();
+  auto json = nlohmann::ordered_json::object();  // in the order of computation
   for (size_t stage = 0; stage < map.stages.size(); ++stage) {
     const std::string& device = map.stages[stage].device;
     for (const std::string& module : ModulesOfStage(map, config, stage)) {

@@ -77,6 +77,8 @@ TEST(ModelConfig, NamesEveryMissingAndWrongFieldAtOnce) {
                                      HasSubstr("vocab_size"), HasSubstr("bias")));
   EXPECT_THROW(ParseConfig("{"), Error);
   EXPECT_THROW(ParseConfig("[]"), Error);
+  const std::string deep(100000, '[');
+  EXPECT_THROW(ParseConfig(R"({"hidden_size": )" + deep + std::string(100000, ']') + "}"), Error);
 }
 
 TEST(ModelConfig, RejectsRopeScalingAsThePublishedClassDoes) {
