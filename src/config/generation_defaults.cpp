@@ -62,16 +62,17 @@ bool IsNeutral(const std::string& key, const Json& value) {
 }  // namespace
 
 GenerationDefaults ChatDefaults(Kind kind) {
+  const ModelDescription description(kind);
   GenerationDefaults defaults;
-  defaults.max_new_tokens = DescribedInt(kind, "chat.max_new_tokens");
-  defaults.do_sample = DescribedBool(kind, "chat.do_sample");
-  defaults.temperature = DescribedNumber(kind, "chat.temperature");
-  defaults.top_p = DescribedNumber(kind, "chat.top_p");
-  defaults.repetition_penalty = DescribedNumber(kind, "chat.repetition_penalty");
-  defaults.num_beams = DescribedInt(kind, "chat.num_beams");
-  defaults.top_k = DescribedInt(kind, "chat.top_k");
-  defaults.length_penalty = DescribedNumber(kind, "chat.length_penalty");
-  defaults.early_stopping = DescribedBool(kind, "chat.early_stopping");
+  defaults.max_new_tokens = description.Int("chat.max_new_tokens");
+  defaults.do_sample = description.Bool("chat.do_sample");
+  defaults.temperature = description.Number("chat.temperature");
+  defaults.top_p = description.Number("chat.top_p");
+  defaults.repetition_penalty = description.Number("chat.repetition_penalty");
+  defaults.num_beams = description.Int("chat.num_beams");
+  defaults.top_k = description.Int("chat.top_k");
+  defaults.length_penalty = description.Number("chat.length_penalty");
+  defaults.early_stopping = description.Bool("chat.early_stopping");
   return defaults;
 }
 

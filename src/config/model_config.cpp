@@ -34,15 +34,15 @@ int64_t VisionLayers(const WeightHeaders& headers) {
   return layers;
 }
 
-VisionConfig DescribedVision(Kind kind) {
+VisionConfig DescribedVision(const ModelDescription& description) {
   VisionConfig vision;
-  vision.hidden_size = DescribedInt(kind, "vision.hidden_size");
-  vision.layers = DescribedInt(kind, "vision.layers");
-  vision.intermediate_size = DescribedInt(kind, "vision.intermediate_size");
-  vision.patch = DescribedInt(kind, "vision.patch");
-  vision.tile = DescribedInt(kind, "vision.tile");
-  vision.layer_norm_eps = DescribedNumber(kind, "vision.layer_norm_eps");
-  vision.tiled = DescribedBool(kind, "vision.tiled");
+  vision.hidden_size = description.Int("vision.hidden_size");
+  vision.layers = description.Int("vision.layers");
+  vision.intermediate_size = description.Int("vision.intermediate_size");
+  vision.patch = description.Int("vision.patch");
+  vision.tile = description.Int("vision.tile");
+  vision.layer_norm_eps = description.Number("vision.layer_norm_eps");
+  vision.tiled = description.Bool("vision.tiled");
   return vision;
 }
 
@@ -87,20 +87,22 @@ void SettleTile(const ConfigFile& file, const WeightHeaders* headers, ModelConfi
           vision.grid(), " is odd and cannot be merged 2x2");
 }
 
-void FillVision(const ConfigFile& file, const WeightHeaders* headers, ModelConfig& config) {
-  config.vision = DescribedVision(config.kind);
+void FillVision(const ConfigFile& file, const WeightHeaders* headers,
+                const ModelDescription& description, ModelConfig& config) {
+  config.vision = DescribedVision(description);
   if (headers) TakeVisionSizes(*headers, config.vision);
   SettleTile(file, headers, config);
-  const int64_t head_dim = DescribedInt(config.kind, "vision.head_dim");
+  const int64_t head_dim = description.Int("vision.head_dim");
   Require(config.vision.hidden_size > 0 && config.vision.hidden_size % head_dim == 0,
           ErrorKind::kConfig, "the width of the vision tower is ", config.vision.hidden_size,
           ", expected a multiple of ", head_dim);
   config.vision.heads = config.vision.hidden_size / head_dim;
 }
 
-void FillAdapters(const WeightHeaders* headers, ModelConfig& config) {
+void FillAdapters(const WeightHeaders* headers, const ModelDescription& description,
+                  ModelConfig& config) {
   const auto rank = [&](const std::string& key, const std::string& tensor, bool may_lack) {
-    const int64_t described = DescribedInt(config.kind, key);
+    const int64_t described = description.Int(key);
     if (!headers || described == 0) return described;
     const auto found = Extent(*headers, "model.layers.0." + tensor, 2, 0);
     return Bounded(found.value_or(may_lack ? 0 : described), 1 << 16, "the rank of " + tensor);
@@ -108,7 +110,7 @@ void FillAdapters(const WeightHeaders* headers, ModelConfig& config) {
   for (size_t i = 0; i < kLinearNames.size(); ++i) {
     const std::string key = StrCat("plora.", kLinearNames[i]);
     config.plora[i].rank = rank(key + ".rank", StrCat(kLinearPaths[i], ".Plora_A.weight"), false);
-    config.plora[i].scale = DescribedNumber(config.kind, key + ".scale");
+    config.plora[i].scale = description.Number(key + ".scale");
   }
   // The sibling checkpoints of 2.5 come without the three extra adapters.
   config.adapters.sft = rank("adapters.sft.rank", "attention.wqkv.lora_sft_A.weight", true);
@@ -144,6 +146,7 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
   const WeightHeaders* tensors = headers ? &*headers : nullptr;
   ModelConfig config;
   config.kind = SettleKind(file, tensors, kind, config.notes);
+  const ModelDescription description(config.kind);
   config.hidden_size = file.hidden_size;
   config.layers = file.layers;
   config.heads = file.heads;
@@ -152,13 +155,13 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
   config.vocab_size = file.vocab_size;
   config.rms_norm_eps = file.rms_norm_eps;
   config.rope = file.rope;
-  config.max_length = file.max_length ? *file.max_length : DescribedInt(config.kind, "max_length");
+  config.max_length = file.max_length ? *file.max_length : description.Int("max_length");
   config.bos_id = file.bos_id;
   config.eos_id = file.eos_id;
   config.pad_id = file.pad_id;
   config.torch_dtype = file.torch_dtype;
-  FillVision(file, tensors, config);
-  FillAdapters(tensors, config);
+  FillVision(file, tensors, description, config);
+  FillAdapters(tensors, description, config);
   return config;
 }
 

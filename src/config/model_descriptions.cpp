@@ -1,37 +1,36 @@
 #include "config/model_descriptions.h"
 
 #include "base/check.h"
+#include "config/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace xcomposer {
-namespace {
 
-nlohmann::json Entry(Kind kind, const std::string& key) {
-  const auto json = nlohmann::json::parse(ModelDescription(kind), nullptr, false);
-  Check(json.is_object() && json.contains("entries") && json["entries"].contains(key) &&
-            json["entries"][key].contains("value"),
-        "configs/models/", ToString(kind), ".json has no entry ", key);
-  return json["entries"][key]["value"];
+ModelDescription::ModelDescription(Kind kind)
+    : file_(StrCat("configs/models/", ToString(kind), ".json")),
+      json_(std::make_shared<nlohmann::json>(
+          ParseJsonObject(std::string(ModelDescriptionText(kind)), ErrorKind::kInternal, file_))) {}
+
+const nlohmann::json& ModelDescription::Value(const std::string& key) const {
+  const auto entries = json_->find("entries");
+  Check(entries != json_->end() && entries->contains(key) && (*entries)[key].contains("value"),
+        file_, " has no entry ", key);
+  return (*entries)[key]["value"];
 }
 
-}  // namespace
-
-int64_t DescribedInt(Kind kind, const std::string& key) {
-  const nlohmann::json value = Entry(kind, key);
-  Check(value.is_number_integer(), ToString(kind), ".json: ", key, " is not an integer");
-  return value.get<int64_t>();
+int64_t ModelDescription::Int(const std::string& key) const {
+  Check(Value(key).is_number_integer(), file_, ": ", key, " is not an integer");
+  return Value(key).get<int64_t>();
 }
 
-double DescribedNumber(Kind kind, const std::string& key) {
-  const nlohmann::json value = Entry(kind, key);
-  Check(value.is_number(), ToString(kind), ".json: ", key, " is not a number");
-  return value.get<double>();
+double ModelDescription::Number(const std::string& key) const {
+  Check(Value(key).is_number(), file_, ": ", key, " is not a number");
+  return Value(key).get<double>();
 }
 
-bool DescribedBool(Kind kind, const std::string& key) {
-  const nlohmann::json value = Entry(kind, key);
-  Check(value.is_boolean(), ToString(kind), ".json: ", key, " is not true or false");
-  return value.get<bool>();
+bool ModelDescription::Bool(const std::string& key) const {
+  Check(Value(key).is_boolean(), file_, ": ", key, " is not true or false");
+  return Value(key).get<bool>();
 }
 
 }  // namespace xcomposer
