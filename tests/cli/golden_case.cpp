@@ -120,6 +120,15 @@ bool GoldenCase::depends_on_earlier() const {
   return record.value("rope_state", std::string("fresh")).rfind("continues after", 0) == 0;
 }
 
+nlohmann::json GoldenCase::Request() const {
+  nlohmann::json request = record;
+  for (size_t i = 0; request["images"].is_array() && i < request["images"].size(); ++i) {
+    const std::string video = "image" + std::to_string(i) + ".video";
+    if (record.contains(video)) request["images"][i] = {{"canvas", record[video].at("canvas")}};
+  }
+  return request;
+}
+
 std::string SharedData() { return std::string(XCOMPOSER_SHARED_DIR) + "/data"; }
 
 const std::vector<GoldenCase>& GoldenCases() {

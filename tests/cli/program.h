@@ -2,8 +2,14 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <string>
 #include <vector>
+
+// GoogleTest takes a JSON value for a container and would print it without end.
+namespace nlohmann {
+inline void PrintTo(const json& value, std::ostream* out) { *out << value.dump(); }
+}  // namespace nlohmann
 
 namespace xcomposer::testing {
 

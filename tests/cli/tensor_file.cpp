@@ -51,6 +51,10 @@ Tensor TakeRows(const Tensor& tensor, const Tensor& rows) {
   Tensor taken{tensor.dtype, tensor.shape, {}};
   taken.shape.front() = static_cast<int64_t>(rows.values.size());
   for (const double row : rows.values) {
+    if (row < 0 || row >= static_cast<double>(tensor.rows())) {
+      throw std::out_of_range("row " + std::to_string(row) + " of " +
+                              std::to_string(tensor.rows()));
+    }
     const auto first = tensor.values.begin() + static_cast<int64_t>(row) * tensor.row_size();
     taken.values.insert(taken.values.end(), first, first + tensor.row_size());
   }
