@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/counter_random.h"
 #include "engine/token_search.h"
 #include "xcomposer/error.h"
 
@@ -82,6 +83,18 @@ TEST(BeamSearch, AnInterruptedSearchGivesTheBestSoFarWithoutAnEndId) {
   EXPECT_FALSE(search->Output().stopped);
 }
 
+// The published searches do not tell a search without this rule from one with it.
+TEST(BeamSearch, AStopIdThatIsNotAmongTheBestIsDropped) {
+  SearchOptions options = Beams(2, EarlyStop::kYes);
+  options.eos_token_id = {0, 3};
+  const auto search = MakeSearch(options, {1}, 5);
+  // By rank: 0 (a stop id, kept), 1, 3 (a stop id of rank 2, dropped), 2.
+  const SearchStep step = search->Advance(std::vector<float>{4, 3, 1, 2, 0});
+  ASSERT_EQ(step.next.size(), 2u) << "two finished answers would have ended the search";
+  EXPECT_EQ(step.next[0].id, 1);
+  EXPECT_EQ(step.next[1].id, 2);
+}
+
 TEST(BeamSearch, EqualCandidatesAreTakenByBeamThenById) {
   const auto search = MakeSearch(Beams(2, EarlyStop::kNo), {1}, 5);
   const SearchStep first = search->Advance(std::vector<float>(5, 0.0f));
@@ -100,6 +113,18 @@ TEST(BeamSearch, WrongNumberOfScoresIsAnInternalError) {
 TEST(TokenSearch, GreedyTakesTheSmallestOfEqualIds) {
   const auto search = MakeSearch(SearchOptions{}, {1}, 4);
   EXPECT_EQ(search->Advance(std::vector<float>{0, 3, 3, 1}).settled, (std::vector<int32_t>{1}));
+}
+
+TEST(TokenSearch, EachStepDrawsItsOwnNumber) {
+  SearchOptions options;
+  options.do_sample = true;
+  options.seed = 5;
+  const auto search = MakeSearch(options, {1}, 50);
+  const std::vector<float> even(50, 0.0f);
+  for (uint64_t step = 0; step < 20; ++step) {
+    const auto expected = static_cast<int32_t>(UniformAt(5, step) * 50);
+    EXPECT_EQ(search->Advance(even).settled, (std::vector<int32_t>{expected})) << "step " << step;
+  }
 }
 
 TEST(TokenSearch, EndsAtAnyStopIdAndAtTheLength) {

@@ -78,6 +78,21 @@ TEST(Trace, OthersRunBesideATracedJobAndNeitherNoticesTheOther) {
   EXPECT_EQ(WaitFor(*scheduler, late).result->output_ids, other.result->output_ids);
 }
 
+TEST(Trace, ATracedJobTakesTurnsWithTheOthers) {
+  auto executor = std::make_unique<StandInExecutor>(SmallLimits());
+  Gate gate;
+  executor->before_forward = [&](const Batch&) { gate.Pass(); };
+  Scheduler scheduler(std::move(executor), OptionsWithBase());
+  const JobId busy = scheduler.Submit(TextJob({1, 2, 3}, Greedy(400)));
+  gate.AwaitArrival();
+  Recorder recorder{{"layer0.out"}, {}};
+  const JobId traced = scheduler.Submit(TracedJob(&recorder));
+  gate.Allow(40);  // far fewer batches than the other job needs
+  EXPECT_TRUE(WaitFor(scheduler, traced).result);
+  EXPECT_TRUE(scheduler.Cancel(busy)) << "it was over before the traced one";
+  gate.Open();
+}
+
 TEST(Trace, BeamsKeepAllTheirScoresAndStartAlike) {
   Recorder recorder{{"logits"}, {}};
   Job job = TracedJob(&recorder);
