@@ -3,10 +3,12 @@
 #include <cstring>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include "commands.h"
 #include "exit_code.h"
+#include "help_formatter.h"
 #include "output.h"
 #include "xcomposer/error.h"
 #include "xcomposer/version.h"
@@ -43,6 +45,7 @@ int Run(const Chosen& chosen) {
 int Main(int argc, char** argv) {
   CLI::App app("Answers questions about pictures with the InternLM-XComposer2 family", "xcomposer");
   app.set_version_flag("--version", std::string("xcomposer ") + Version());
+  app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   app.footer(
       "Every option can also be set in the environment, as XCOMPOSER_<NAME>.\n"

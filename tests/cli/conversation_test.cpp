@@ -162,7 +162,7 @@ TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   input.interrupt_at_first_output = true;
   const ProgramOutput run =
       RunProgram({"generate", "--model", kGolden, "--prompt", "Tell me a story.",
-                  "--max-new-tokens", "100000", "--seed", "1"},
+                  "--max-new-tokens", "15000", "--seed", "1"},
                  input);
   EXPECT_EQ(run.exit_code, 130) << run.err;
   EXPECT_THAT(run.err, HasSubstr("cancelled"));
