@@ -61,5 +61,13 @@ TEST(StreamReplacer, MatchesDoNotOverlap) {
   EXPECT_EQ(out + replacer.Finish(), "xbxab");
 }
 
+TEST(StreamReplacer, AMatchMayBeginInsideAFailedOne) {
+  StreamReplacer replacer("aab", "x");
+  EXPECT_EQ(replacer.Push("aaa"), "a");
+  EXPECT_EQ(replacer.Push("b"), "x");
+  EXPECT_EQ(replacer.Push("aa"), "");
+  EXPECT_EQ(replacer.Finish(), "aa");
+}
+
 }  // namespace
 }  // namespace xcomposer

@@ -60,6 +60,9 @@ TEST_F(Detokenizer, CharactersOfSeveralIdsComeWhole) {
   EXPECT_EQ(stream.Push(3 + 0x9F).text, "");
   EXPECT_EQ(stream.Push(Id("a")).text, "\uFFFD\uFFFDa");
   EXPECT_EQ(stream.Push(3 + 0xE4).text, "");
+  EXPECT_EQ(stream.Push(3 + 0xC3).text, "\uFFFD");
+  EXPECT_EQ(stream.Push(3 + 0xA9).text, "é");
+  EXPECT_EQ(stream.Push(3 + 0xE4).text, "");
   EXPECT_EQ(stream.Finish().text, "\uFFFD");
 }
 

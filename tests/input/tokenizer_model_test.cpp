@@ -56,7 +56,7 @@ TEST(TokenizerModel, RefusesMalformedFields) {
   EXPECT_THAT(Refusal("not a model"), testing::HasSubstr("tokenizer.model"));
   EXPECT_THAT(Refusal(bytes + '\x7B'), testing::HasSubstr("wire type 3"));
   EXPECT_THAT(Refusal(bytes + std::string("\x02\x00", 2)), testing::HasSubstr("field number 0"));
-  EXPECT_THAT(Refusal(bytes + "\x4A\x7F"), testing::HasSubstr("truncated"));
+  EXPECT_THAT(Refusal(bytes + "\x4A\x01"), testing::HasSubstr("truncated"));
   EXPECT_THAT(Refusal(bytes + std::string(11, '\xFF')), testing::HasSubstr("64 bits"));
   EXPECT_THAT(Refusal(bytes + NumberField(1, 5)), testing::HasSubstr("'pieces' has the wrong wire"));
   EXPECT_THAT(Refusal(bytes + BytesField(3, NumberField(2, 1))),
