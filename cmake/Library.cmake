@@ -62,6 +62,8 @@ configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/xcomposerConfig.cmake.in
   PATH_VARS CMAKE_INSTALL_LIBDIR)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/package/xcomposerConfigVersion.cmake
   COMPATIBILITY SameMinorVersion)
+file(RELATIVE_PATH xcomposer_pc_to_prefix
+     ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(${CMAKE_SOURCE_DIR}/cmake/xcomposer.pc.in ${CMAKE_BINARY_DIR}/package/xcomposer.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/package/xcomposerConfig.cmake
               ${CMAKE_BINARY_DIR}/package/xcomposerConfigVersion.cmake DESTINATION ${package_folder})

@@ -52,6 +52,10 @@ void WriteLines(cv::Mat& cell, const std::string& text, const cv::Scalar& color,
   }
 }
 
+bool IsDrawn(const Answer& answer) {
+  return IsAscii(answer.question + answer.answer + answer.expected);
+}
+
 void DrawCell(const Cell& cell, cv::Mat area) {
   const cv::Mat picture = cv::imread(cell.picture, cv::IMREAD_COLOR);
   if (picture.empty()) throw std::runtime_error("cannot read " + cell.picture);
@@ -60,7 +64,7 @@ void DrawCell(const Cell& cell, cv::Mat area) {
   large.copyTo(area(cv::Rect((kCellWidth - kPicture) / 2, 8, kPicture, kPicture)));
   int line = 0;
   for (const Answer& answer : cell.answers) {
-    if (!IsAscii(answer.question + answer.answer + answer.expected)) continue;
+    if (!IsDrawn(answer)) continue;
     WriteLines(area, answer.question, kGray, line);
     WriteLines(area, answer.answer, answer.right() ? kGreen : kRed, line);
     if (!answer.right()) WriteLines(area, "wrong: expected " + answer.expected, kRed, line);
@@ -73,7 +77,14 @@ void DrawSheet(const std::vector<Cell>& cells, const std::string& title, const s
   const int rows = (static_cast<int>(cells.size()) + kColumns - 1) / kColumns;
   cv::Mat sheet(kTitleHeight + rows * kCellHeight, kColumns * kCellWidth, CV_8UC3,
                 cv::Scalar(255, 255, 255));
-  cv::putText(sheet, title, {12, 29}, cv::FONT_HERSHEY_SIMPLEX, 0.6, kBlack, 1, cv::LINE_AA);
+  int64_t left_out = 0;
+  for (const Cell& cell : cells) {
+    left_out += std::count_if(cell.answers.begin(), cell.answers.end(),
+                              [](const Answer& answer) { return !IsDrawn(answer); });
+  }
+  const std::string note =
+      left_out == 0 ? "" : " (" + std::to_string(left_out) + " in Chinese are not drawn)";
+  cv::putText(sheet, title + note, {12, 29}, cv::FONT_HERSHEY_SIMPLEX, 0.6, kBlack, 1, cv::LINE_AA);
   for (size_t i = 0; i < cells.size(); ++i) {
     const int column = static_cast<int>(i) % kColumns, row = static_cast<int>(i) / kColumns;
     DrawCell(cells[i], sheet(cv::Rect(column * kCellWidth, kTitleHeight + row * kCellHeight,
