@@ -1,0 +1,192 @@
+// The engine behind the public headers, over the small checkpoint of the project. Requests are ids and
+// pixels, so that the tests hold for a build without tokenizer and picture decoders too.
+#include "xcomposer/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "api/demo_model.h"
+
+namespace xcomposer {
+namespace {
+
+using namespace std::chrono_literals;
+using testing_support::ExpectError;
+using testing_support::Gradient;
+using testing_support::IdRequest;
+using testing_support::LoadDemo;
+
+TEST(Engine, SaysWhatWasLoaded) {
+  const Engine engine = LoadDemo();
+  EXPECT_EQ(engine.info().kind, "2-vl-7b");
+  EXPECT_GT(engine.info().parameters, 0);
+  EXPECT_EQ(engine.info().placement.size(), 1u);
+  EXPECT_TRUE(engine.info().has_tokenizer);
+}
+
+TEST(Engine, LoadingReportsProgressToTheEnd) {
+  EngineOptions options;
+  options.model = testing_support::kDemo;
+  std::vector<LoadProgress> steps;
+  options.progress = [&steps](const LoadProgress& step) { steps.push_back(step); };
+  Engine::Load(options);
+  ASSERT_FALSE(steps.empty());
+  EXPECT_EQ(steps.back().bytes_done, steps.back().bytes_total);
+  for (size_t i = 1; i < steps.size(); ++i) EXPECT_GE(steps[i].bytes_done, steps[i - 1].bytes_done);
+}
+
+TEST(Engine, RequestsAtOnceAnswerAsAlone) {
+  Engine engine = LoadDemo();
+  std::vector<std::vector<int32_t>> alone;
+  for (uint8_t shift : {0, 50, 100}) {
+    alone.push_back(engine.Generate(IdRequest(12, shift)).output_ids);
+    EXPECT_EQ(alone.back().size(), 12u);
+  }
+  EXPECT_NE(alone[0], alone[1]) << "the picture does not matter";
+  std::vector<RequestId> ids;
+  for (uint8_t shift : {0, 50, 100}) ids.push_back(engine.Submit(IdRequest(12, shift)));
+  for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(engine.Wait(ids[i]).output_ids, alone[i]);
+}
+
+TEST(Engine, StagesOnOneDeviceGiveTheSameIds) {
+  Engine one = LoadDemo();
+  Engine two = LoadDemo({"cpu", "cpu"});
+  EXPECT_EQ(two.info().placement.size(), 2u);
+  EXPECT_EQ(one.Generate(IdRequest(8)).output_ids, two.Generate(IdRequest(8)).output_ids);
+}
+
+TEST(Engine, EventsJoinToTheResultAndThenTheIdIsForgotten) {
+  Engine engine = LoadDemo();
+  const RequestId id = engine.Submit(IdRequest(10));
+  std::string text;
+  for (;;) {
+    const std::optional<Event> event = engine.Await(id, 60s);
+    ASSERT_TRUE(event.has_value());
+    EXPECT_EQ(event->id, id);
+    if (event->type == Event::Type::kText) {
+      EXPECT_FALSE(event->text.empty());
+      text += event->text;
+      continue;
+    }
+    ASSERT_EQ(event->type, Event::Type::kDone);
+    EXPECT_EQ(event->result->text, text);
+    break;
+  }
+  ExpectError(ErrorKind::kUsage, "", [&] { engine.Await(id, 1ms); });
+}
+
+TEST(Engine, ACallbackGetsEveryEvent) {
+  Engine engine = LoadDemo();
+  std::promise<Result> done;
+  std::string text;
+  Request request = IdRequest(6);
+  request.id = "with a callback";
+  engine.Submit(request, [&](const Event& event) {
+    text += event.text;
+    if (event.result) done.set_value(*event.result);
+  });
+  const Result result = done.get_future().get();
+  EXPECT_EQ(result.id, "with a callback");
+  EXPECT_EQ(result.text, text);
+}
+
+TEST(Engine, CancelEndsARequestWithWhatItHas) {
+  Engine engine = LoadDemo();
+  const RequestId id = engine.Submit(IdRequest(4000));
+  while (engine.Await(id, 60s)->type != Event::Type::kText) {
+  }
+  engine.Cancel(id);
+  const Result result = engine.Wait(id);
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_GT(result.output_ids.size(), 0u);
+  EXPECT_LT(result.output_ids.size(), 4000u);
+  engine.Cancel(id);
+  engine.Cancel(987654);
+}
+
+TEST(Engine, ADeadlineEndsARequest) {
+  Engine engine = LoadDemo();
+  Request request = IdRequest(4000);
+  request.deadline_s = 0.05;
+  EXPECT_EQ(engine.Generate(request).finish_reason, FinishReason::kDeadline);
+}
+
+TEST(Engine, AnExceptionOfTheCallersCallbackEndsOnlyThatRequest) {
+  Engine engine = LoadDemo();
+  EXPECT_THROW(engine.Generate(IdRequest(4000), [](const std::string&) { throw 1; }), int);
+  EXPECT_EQ(engine.Generate(IdRequest(3)).output_ids.size(), 3u);
+}
+
+TEST(Engine, TheSeedMakesSamplingReproducibleAndIsReturned) {
+  Engine engine = LoadDemo();
+  Request request = IdRequest(20);
+  request.generation.do_sample = true;
+  request.generation.temperature = 3.0;
+  request.generation.top_p = 1.0;
+  const Result drawn = engine.Generate(request);
+  request.generation.seed = drawn.seed;
+  EXPECT_EQ(engine.Generate(request).output_ids, drawn.output_ids);
+  request.generation.seed = drawn.seed + 1;
+  EXPECT_NE(engine.Generate(request).output_ids, drawn.output_ids);
+}
+
+TEST(Engine, WhatCannotFitIsRefusedWithNumbers) {
+  EngineOptions options;
+  options.model = testing_support::kDemo;
+  options.kv_tokens = 256;
+  Engine engine = Engine::Load(options);
+  ExpectError(ErrorKind::kCapacity, "256", [&] { engine.Generate(IdRequest(4000)); });
+  EXPECT_EQ(engine.Generate(IdRequest(2)).output_ids.size(), 2u);
+}
+
+TEST(Engine, TraceNamesTensorsAndKeepsTheWantedOnes) {
+  Engine engine = LoadDemo();
+  std::map<std::string, TraceTensor> tensors;
+  TraceOptions options;
+  options.taps = {"logits", "image0.embeds", "im_mask"};
+  const Result result = engine.Trace(IdRequest(3), options, [&tensors](TraceTensor&& tensor) {
+    tensors[tensor.name] = std::move(tensor);
+  });
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors["logits"].shape, (std::vector<int64_t>{3, engine.info().vocab}));
+  EXPECT_EQ(tensors["im_mask"].shape, (std::vector<int64_t>{result.prompt_tokens}));
+  EXPECT_EQ(tensors["image0.embeds"].shape,
+            (std::vector<int64_t>{result.image_tokens, engine.info().hidden}));
+  int64_t picture_rows = 0;
+  for (const uint8_t bit : tensors["im_mask"].bytes) picture_rows += bit;
+  EXPECT_EQ(picture_rows, result.image_tokens);
+}
+
+TEST(Engine, LoadingSaysWhatIsWrong) {
+  EngineOptions options;
+  options.model = "/no/such/folder";
+  ExpectError(ErrorKind::kCheckpoint, "/no/such/folder", [&] { Engine::Load(options); });
+  options.model = testing_support::kDemo;
+  options.devices = {"tpu:0"};
+  ExpectError(ErrorKind::kDevice, "tpu:0", [&] { Engine::Load(options); });
+  options.devices = {"cpu"};
+  options.device_map = "/no/such/map.json";
+  ExpectError(ErrorKind::kPlan, "/no/such/map.json", [&] { Engine::Load(options); });
+  options.device_map = "auto";
+  options.threads = -1;
+  ExpectError(ErrorKind::kUsage, "threads", [&] { Engine::Load(options); });
+}
+
+TEST(Engine, BrokenPicturesAndWrongPixelsAreImageErrors) {
+  Engine engine = LoadDemo();
+  Request request = IdRequest(2);
+  ImagePixels pixels = Gradient();
+  pixels.rgb.pop_back();
+  request.images = {pixels};
+  ExpectError(ErrorKind::kImage, "", [&] { engine.Submit(request); });
+  pixels.width = int64_t{1} << 40;
+  pixels.height = int64_t{1} << 40;
+  request.images = {pixels};
+  ExpectError(ErrorKind::kImage, "pixels", [&] { engine.Submit(request); });
+  request.images = {ImageBytes{{1, 2, 3}, "three bytes"}};
+  ExpectError(ErrorKind::kImage, "three bytes", [&] { engine.Submit(request); });
+}
+
+}  // namespace
+}  // namespace xcomposer

@@ -1,0 +1,124 @@
+#include "api/prepare.h"
+
+#include <gtest/gtest.h>
+
+#include "api/demo_model.h"
+
+namespace xcomposer::api {
+namespace {
+
+using testing_support::ExpectError;
+using testing_support::IdRequest;
+
+// Just enough of a model to prepare requests by ids.
+RequestContext Context(Kind kind) {
+  RequestContext context;
+  context.config.kind = kind;
+  context.config.vocab_size = 100;
+  context.config.bos_id = 1;
+  context.config.eos_id = 2;
+  context.config.max_length = 4096;
+  context.config.vision.tile = kind == Kind::k25_7b ? 560 : 28;
+  context.config.vision.patch = 14;
+  context.config.vision.hidden_size = 64;
+  context.defaults = ChatDefaults(kind);
+  return context;
+}
+
+TEST(Prepare, FillsInTheKindsDefaults) {
+  Request request;
+  request.token_ids = {1, 5, 6};
+  const Job job = Prepare(request, Context(Kind::kVl7b)).job;
+  EXPECT_EQ(job.search.max_new_tokens, 1024);
+  EXPECT_TRUE(job.search.do_sample);
+  EXPECT_DOUBLE_EQ(job.search.top_p, 0.8);
+  EXPECT_EQ(job.search.top_k, 50);
+  EXPECT_DOUBLE_EQ(job.search.repetition_penalty, 1.005);
+  EXPECT_EQ(job.search.eos_token_id, std::vector<int32_t>{2});
+  EXPECT_EQ(job.ids, (std::vector<int32_t>{1, 5, 6}));
+}
+
+TEST(Prepare, BeamsAloneMeanBeamSearch) {
+  Request request;
+  request.token_ids = {1, 5};
+  request.generation.num_beams = 3;
+  EXPECT_FALSE(Prepare(request, Context(Kind::kVl7b)).job.search.do_sample);
+  request.generation.do_sample = true;
+  ExpectError(ErrorKind::kRequest, "do_sample", [&] { Prepare(request, Context(Kind::kVl7b)); });
+}
+
+TEST(Prepare, APicturesRowsTakeItsPlace) {
+  const Job job = Prepare(IdRequest(4), Context(Kind::kVl7b)).job;  // 28 px: 2 x 2 patches
+  EXPECT_EQ(job.ids, (std::vector<int32_t>{1, -1, -1, -1, -1, 40, 41, 42}));
+  ASSERT_EQ(job.spans.size(), 1u);
+  EXPECT_EQ(job.spans[0].first_row, 1);
+  EXPECT_EQ(job.spans[0].row_count, 4);
+  ASSERT_EQ(job.pictures.size(), 1u);
+  EXPECT_EQ(job.pictures[0]->width, 28);
+}
+
+TEST(Prepare, TheCacheIsOffOnTheTextPathOnly) {
+  Request text;
+  text.token_ids = {1, 5};
+  EXPECT_TRUE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  text.generation.use_cache = true;
+  EXPECT_FALSE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  Request picture = IdRequest(4);
+  picture.generation.use_cache = false;
+  EXPECT_FALSE(Prepare(picture, Context(Kind::kVl7b)).job.text_path);
+}
+
+TEST(Prepare, OnlyTheKindWithAdaptersTakesThem) {
+  Request request;
+  request.token_ids = {1, 5};
+  request.infer_mode = InferMode::kWrite;
+  EXPECT_EQ(Prepare(request, Context(Kind::k25_7b)).job.adapter, Adapter::kWrite);
+  ExpectError(ErrorKind::kRequest, "2-vl-7b", [&] { Prepare(request, Context(Kind::kVl7b)); });
+}
+
+TEST(Prepare, OnlyTheKindWithVideosTakesThem) {
+  Request request = IdRequest(4);
+  request.images = {VideoFolder{"/no/such/folder"}};
+  ExpectError(ErrorKind::kImage, "2-vl-7b", [&] { Prepare(request, Context(Kind::kVl7b)); });
+  ExpectError(ErrorKind::kImage, "/no/such/folder", [&] { Prepare(request, Context(Kind::k25_7b)); });
+}
+
+TEST(Prepare, SeveralPicturesOf25HaveFewTiles) {
+  Request request = IdRequest(4);
+  ImagePixels large{.width = 1700, .height = 1700, .rgb = {}};
+  large.rgb.assign(static_cast<size_t>(large.width * large.height * 3), 128);
+  request.images = {large};
+  request.hd_num = 9;
+  EXPECT_EQ(Prepare(request, Context(Kind::k25_7b)).job.pictures[0]->width, 3 * 560);
+  request.token_ids = {1, kPictureId, kPictureId};
+  request.images = {large, large};
+  EXPECT_EQ(Prepare(request, Context(Kind::k25_7b)).job.pictures[0]->width, 2 * 560);
+}
+
+TEST(Prepare, ContradictionsAreNamed) {
+  const RequestContext context = Context(Kind::kVl7b);
+  Request request = IdRequest(4);
+  request.text_path = true;
+  ExpectError(ErrorKind::kRequest, "text path", [&] { Prepare(request, context); });
+
+  request = IdRequest(4);
+  request.query = "and text";
+  ExpectError(ErrorKind::kRequest, "token_ids", [&] { Prepare(request, context); });
+
+  request = IdRequest(4);
+  request.token_ids.reset();
+  ExpectError(ErrorKind::kTokenizer, "tokenizer.model", [&] { Prepare(request, context); });
+
+  for (const double seconds : {0.0, -1.0, 1e300}) {
+    request = IdRequest(4);
+    request.deadline_s = seconds;
+    ExpectError(ErrorKind::kRequest, "deadline_s", [&] { Prepare(request, context); });
+  }
+
+  request = IdRequest(4);
+  request.generation.stop = {"."};
+  ExpectError(ErrorKind::kRequest, "stop", [&] { Prepare(request, context); });
+}
+
+}  // namespace
+}  // namespace xcomposer::api
