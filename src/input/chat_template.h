@@ -23,9 +23,10 @@ struct ChatTurn {
 /// The system text that all kinds ship: 506 characters, no line feed at its end.
 std::string_view DefaultMetaInstruction();
 
-/// The prompt string of the model specification, 8.1: system block (left out where `system` is empty),
-/// earlier turns, the query, and the opening of the assistant's turn. With SpecialsMode::kLiteral the texts
-/// of system, history and query are marked literal; the frame around them always acts.
+/// The prompt string of the model specification, 8.1: system block (left out where `system` is
+/// empty), earlier turns, the query, and the opening of the assistant's turn. With
+/// SpecialsMode::kLiteral the texts of system, history and query are marked literal; the frame
+/// around them always acts.
 PromptText ApplyChatTemplate(std::string_view system, std::span<const ChatTurn> history,
                              std::string_view query, SpecialsMode specials);
 

@@ -7,8 +7,8 @@
 
 namespace xcomposer {
 
-/// Replaces every occurrence of one string, from the left and without overlap as Python's str.replace(),
-/// in a text that comes in parts.
+/// Replaces every occurrence of one string, from the left and without overlap as Python's
+/// str.replace(), in a text that comes in parts.
 class StreamReplacer {
  public:
   /// `pattern` is not empty.
@@ -25,8 +25,8 @@ class StreamReplacer {
   size_t matched_ = 0;
 };
 
-/// The English clean-up of decoded text: ten replacements such as " ." by ".", one after the other, each
-/// over the whole text (model specification 9). The published tokenizers always apply it.
+/// The English clean-up of decoded text: ten replacements such as " ." by ".", one after the other,
+/// each over the whole text (model specification 9). The published tokenizers always apply it.
 class CleanUp {
  public:
   CleanUp();

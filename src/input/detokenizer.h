@@ -13,13 +13,14 @@
 
 namespace xcomposer {
 
-/// The text of an answer as the published chat() returns it (model specification 8.6, 9): special ids left
-/// out, decoded, cleaned up, cut at the first [UNUSED_TOKEN_145].
+/// The text of an answer as the published chat() returns it (model specification 8.6, 9): special
+/// ids left out, decoded, cleaned up, cut at the first [UNUSED_TOKEN_145].
 std::string AnswerText(const CheckpointTokenizer& tokenizer, std::span<const int32_t> ids);
 
-/// The same text while the ids come one by one. What Push and Finish return, joined, is AnswerText of all
-/// ids, up to the stop string where one was found. Each part is whole UTF-8 characters; text is held back
-/// only as long as a later id could change it. Keeps a reference to the tokenizer. One thread at a time.
+/// The same text while the ids come one by one. What Push and Finish return, joined, is AnswerText
+/// of all ids, up to the stop string where one was found. Each part is whole UTF-8 characters; text
+/// is held back only as long as a later id could change it. Keeps a reference to the tokenizer. One
+/// thread at a time.
 class IncrementalDetokenizer {
  public:
   struct Part {

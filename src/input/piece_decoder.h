@@ -8,9 +8,9 @@
 namespace xcomposer {
 
 /// Turns ids into text one by one, as SentencePiece does for a whole list (model specification 9):
-/// pieces are joined, U+2581 becomes a space, runs of byte pieces are read as UTF-8 with U+FFFD for each
-/// byte that belongs to no character. Whole characters only are put out, as soon as they are certain.
-/// Keeps a reference to the model.
+/// pieces are joined, U+2581 becomes a space, runs of byte pieces are read as UTF-8 with U+FFFD for
+/// each byte that belongs to no character. Whole characters only are put out, as soon as they are
+/// certain. Keeps a reference to the model.
 class PieceDecoder {
  public:
   explicit PieceDecoder(const TokenizerModel& model) : model_(model) {}
@@ -26,8 +26,8 @@ class PieceDecoder {
   void PushText(const Piece& piece, std::string* out);
 
   const TokenizerModel& model_;
-  std::string bytes_;      // the beginning of a character
-  bool at_start_ = true;   // nothing has been put out
+  std::string bytes_;     // the beginning of a character
+  bool at_start_ = true;  // nothing has been put out
 };
 
 }  // namespace xcomposer

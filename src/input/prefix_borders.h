@@ -5,8 +5,8 @@
 
 namespace xcomposer {
 
-/// For n = 0 .. pattern.size(): the length of the longest proper prefix of the first n bytes that is also
-/// their suffix; the failure table of Knuth, Morris and Pratt.
+/// For n = 0 .. pattern.size(): the length of the longest proper prefix of the first n bytes that
+/// is also their suffix; the failure table of Knuth, Morris and Pratt.
 inline std::vector<size_t> PrefixBorders(std::string_view pattern) {
   std::vector<size_t> border(pattern.size() + 1, 0);
   for (size_t n = 2; n <= pattern.size(); ++n) {

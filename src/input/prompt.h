@@ -23,13 +23,15 @@ struct PromptRequest {
   std::string query;
   std::vector<ChatTurn> history;
   PictureArgument pictures = PictureArgument::kAbsent;
-  /// kList: rows of each picture in the merged sequence, in the order of the marks over history and query.
+  /// kList: rows of each picture in the merged sequence, in the order of the marks over history and
+  /// query.
   std::vector<int64_t> picture_rows;
   std::optional<std::string> meta_instruction;  ///< absent: the kind's own; empty: no system block
-  std::optional<bool> use_meta;  ///< absent: the kind's default, or true where a system text is given
+  /// Absent: the kind's default, or true where a system text is given.
+  std::optional<bool> use_meta;
   SpecialsMode specials = SpecialsMode::kReference;
-  /// Pictures without any mark: all marks go to the beginning of the query (before the whole prompt where
-  /// the kind itself does that) instead of what the kind does.
+  /// Pictures without any mark: all marks go to the beginning of the query (before the whole prompt
+  /// where the kind itself does that) instead of what the kind does.
   bool place_missing_marks_first = false;
 };
 
@@ -44,23 +46,24 @@ struct Prompt {
   std::vector<int32_t> ids;           ///< (T), -1 at picture rows
   std::vector<PictureRows> pictures;  ///< ascending, exactly the -1 rows
   bool text_path = false;
-  int64_t truncated_rows = 0;         ///< rows lost to the cut at max_length
-  std::vector<int32_t> penalty_ids;   ///< what the processors see before the first new id
-  std::string text;                   ///< the prompt string; the text path puts <s> in front
-  std::vector<std::string> pieces;    ///< the strings as given to the tokenizer
+  int64_t truncated_rows = 0;        ///< rows lost to the cut at max_length
+  std::vector<int32_t> penalty_ids;  ///< what the processors see before the first new id
+  std::string text;                  ///< the prompt string; the text path puts <s> in front
+  std::vector<std::string> pieces;   ///< the strings as given to the tokenizer
   /// Pictures that have no rows, for lack of a mark or beyond the cut; the reference ignores them.
   std::vector<int64_t> unused_pictures;
 };
 
-/// Assembles the prompt of a request as the published code of its kind does (model specification 8).
-/// Throws kPrompt where marks and pictures do not match and the kind insists on it, or picture_rows is not
-/// empty without kList or holds a number below 1; kTokenizer as the tokenizer does.
+/// Assembles the prompt of a request as the published code of its kind does (model specification
+/// 8). Throws kPrompt where marks and pictures do not match and the kind insists on it, or
+/// picture_rows is not empty without kList or holds a number below 1; kTokenizer as the tokenizer
+/// does.
 Prompt BuildPrompt(const CheckpointTokenizer& tokenizer, const PromptStyle& style,
                    const PromptRequest& request);
 
-/// The prompt of a request that is given as ids, BOS included, -1 for each picture. Nothing is added and
-/// nothing is cut. Without pictures it is a text path prompt. Throws kPrompt for another number of -1 than
-/// pictures, and for other negative ids.
+/// The prompt of a request that is given as ids, BOS included, -1 for each picture. Nothing is
+/// added and nothing is cut. Without pictures it is a text path prompt. Throws kPrompt for another
+/// number of -1 than pictures, and for other negative ids.
 Prompt PromptFromIds(std::span<const int32_t> ids, std::span<const int64_t> picture_rows,
                      int32_t bos_id);
 

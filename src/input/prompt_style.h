@@ -14,8 +14,8 @@ enum class PromptRevision {
 
 /// How a kind assembles its prompt (model specification 8.2 to 8.5).
 struct PromptStyle {
-  bool bos_every_piece = true;           ///< BOS before each non-empty piece; else before the first only
-  bool empty_list_is_text_path = true;   ///< no pictures: the text path; else embeddings with one BOS
+  bool bos_every_piece = true;  ///< BOS before each non-empty piece; else before the first only
+  bool empty_list_is_text_path = true;   ///< no pictures; else embeddings with one BOS
   bool uses_meta_by_default = true;      ///< the default system text stands in the prompt unasked
   bool errors_on_mark_count = true;      ///< as many <ImageHere> as pictures, or kPrompt
   bool lone_picture_goes_first = false;  ///< one picture and no mark: before the whole prompt
@@ -25,7 +25,8 @@ struct PromptStyle {
 /// With the kind's own max_length.
 PromptStyle PromptStyleFor(Kind kind, PromptRevision revision = PromptRevision::kMain);
 
-/// With the max_length of a config.json; in 2.5 it is an argument of chat() and config.json has no say.
+/// With the max_length of a config.json; in 2.5 it is an argument of chat() and config.json has no
+/// say.
 PromptStyle PromptStyleFor(const ModelConfig& config,
                            PromptRevision revision = PromptRevision::kMain);
 

@@ -32,9 +32,9 @@ struct TokenizerStyle {
 
 TokenizerStyle TokenizerStyleFor(Kind kind);
 
-/// The tokenizer of a checkpoint: its tokenizer.model as it is, and what the checkpoint's Python class
-/// makes of it (model specification 9). Const after construction and thread-safe. In a build without
-/// sentencepiece decoding works and encoding throws kTokenizer.
+/// The tokenizer of a checkpoint: its tokenizer.model as it is, and what the checkpoint's Python
+/// class makes of it (model specification 9). Const after construction and thread-safe. In a build
+/// without sentencepiece decoding works and encoding throws kTokenizer.
 class CheckpointTokenizer {
  public:
   /// From the bytes of a tokenizer.model. Throws kTokenizer.
@@ -42,23 +42,23 @@ class CheckpointTokenizer {
   CheckpointTokenizer(const CheckpointTokenizer&) = delete;
   CheckpointTokenizer& operator=(const CheckpointTokenizer&) = delete;
 
-  /// The model file's own encoding: user-defined pieces act, nothing is added; bytes that are no UTF-8
-  /// count as U+FFFD. Throws kTokenizer for more than kMaxTextBytes.
+  /// The model file's own encoding: user-defined pieces act, nothing is added; bytes that are no
+  /// UTF-8 count as U+FFFD. Throws kTokenizer for more than kMaxTextBytes.
   std::vector<int32_t> Encode(std::string_view text) const;
 
   /// The model file's own decoding: begin and end vanish, all else is shown.
   std::string Decode(std::span<const int32_t> ids) const;
 
-  /// The Python class without the BOS that it adds: its special strings act, then the model file's own
-  /// encoding. In the literal parts of the text nothing acts: such a string is spelled out with ordinary
-  /// pieces, which is done by encoding the text behind its first byte separately.
+  /// The Python class without the BOS that it adds: its special strings act, then the model file's
+  /// own encoding. In the literal parts of the text nothing acts: such a string is spelled out with
+  /// ordinary pieces, which is done by encoding the text behind its first byte separately.
   std::vector<int32_t> EncodePrompt(const PromptText& text) const;
 
   /// tokenizer(text).input_ids of the Python class: BOS, then EncodePrompt with nothing literal.
   std::vector<int32_t> EncodeAsPython(std::string_view text) const;
 
-  /// tokenizer.decode(ids, skip_special_tokens=True) of the Python class: unknown, begin and end are left
-  /// out, then decoding and the English clean-up.
+  /// tokenizer.decode(ids, skip_special_tokens=True) of the Python class: unknown, begin and end
+  /// are left out, then decoding and the English clean-up.
   std::string DecodeAsPython(std::span<const int32_t> ids) const;
 
   int64_t size() const { return static_cast<int64_t>(model_.pieces.size()); }

@@ -29,9 +29,9 @@ struct TokenizerModel {
   int32_t unknown_id = 0;
   int32_t bos_id = 0;
   int32_t eos_id = 0;
-  std::string unknown_text;                ///< what the unknown piece decodes to
-  bool add_dummy_prefix = true;            ///< encoding puts a space in front, decoding takes it away
-  bool remove_extra_whitespaces = true;    ///< decoding drops all spaces in front
+  std::string unknown_text;              ///< what the unknown piece decodes to
+  bool add_dummy_prefix = true;          ///< encoding puts a space in front, decoding takes it away
+  bool remove_extra_whitespaces = true;  ///< decoding drops all spaces in front
 };
 
 /// The byte that a byte piece stands for: 0x1F for "<0x1F>"; nothing for other names.
@@ -43,10 +43,10 @@ inline constexpr int64_t kMaxPieces = 1'000'000;
 inline constexpr int64_t kMaxPieceBytes = 4096;
 
 /// Reads the bytes of a tokenizer.model (a serialised SentencePiece ModelProto, field numbers of
-/// sentencepiece_model.proto). Trusts nothing: throws kTokenizer for anything malformed, for pieces that
-/// are empty, doubled, too long or not UTF-8, for a model without unknown, begin or end piece, for
-/// incomplete byte pieces, and for model types and normalisers that the family does not use (anything
-/// but BPE and identity).
+/// sentencepiece_model.proto). Trusts nothing: throws kTokenizer for anything malformed, for pieces
+/// that are empty, doubled, too long or not UTF-8, for a model without unknown, begin or end piece,
+/// for incomplete byte pieces, and for model types and normalisers that the family does not use
+/// (anything but BPE and identity).
 TokenizerModel ParseTokenizerModel(std::string_view bytes);
 
 }  // namespace xcomposer

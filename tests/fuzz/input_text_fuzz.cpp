@@ -1,4 +1,5 @@
-// Arbitrary bytes as text and as ids of a small tokenizer; the laws that tests state for chosen texts.
+// Arbitrary bytes as text and as ids of a small tokenizer; the laws that tests state for chosen
+// texts.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -19,15 +20,15 @@ void Demand(bool holds) {
 }
 
 void CheckText(const CheckpointTokenizer& tokenizer, std::string_view text) {
-  const bool comes_back =
-      xcomposer::IsValidUtf8(text) && text.find("\xE2\x96\x81") == text.npos;
+  const bool comes_back = xcomposer::IsValidUtf8(text) && text.find("\xE2\x96\x81") == text.npos;
   const std::vector<int32_t> ids = tokenizer.Encode(text);
   if (comes_back) Demand(tokenizer.Decode(ids) == text);
   tokenizer.EncodeAsPython(text);
   xcomposer::PromptText literal;
   literal.AppendLiteral(text);
   const std::vector<int32_t> spelled = tokenizer.EncodePrompt(literal);
-  for (const int32_t id : spelled) Demand(!tokenizer.IsSpecial(id) && id != *tokenizer.turn_end_id());
+  for (const int32_t id : spelled)
+    Demand(!tokenizer.IsSpecial(id) && id != *tokenizer.turn_end_id());
   if (comes_back) Demand(tokenizer.Decode(spelled) == text);
 }
 
@@ -36,7 +37,8 @@ void CheckStream(const CheckpointTokenizer& tokenizer, std::string_view bytes) {
   for (const char byte : bytes) {
     // Both ends of the vocabulary: controls and bytes, and what comes after them.
     const auto value = static_cast<uint8_t>(byte);
-    ids.push_back(value % 2 == 0 ? value / 2 + 130 : static_cast<int32_t>(tokenizer.size()) - 1 - value / 2);
+    ids.push_back(value % 2 == 0 ? value / 2 + 130
+                                 : static_cast<int32_t>(tokenizer.size()) - 1 - value / 2);
   }
   xcomposer::IncrementalDetokenizer stream(tokenizer);
   std::string joined;

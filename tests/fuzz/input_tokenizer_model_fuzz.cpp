@@ -7,7 +7,8 @@
 
 namespace {
 
-constexpr std::string_view kTexts[] = {"", "a", "abab ab[UNUSED_TOKEN_145]<s>\n", "\xE4\xBD\xA0\xFF"};
+constexpr std::string_view kTexts[] = {"", "a", "abab ab[UNUSED_TOKEN_145]<s>\n",
+                                       "\xE4\xBD\xA0\xFF"};
 
 void Exercise(const xcomposer::CheckpointTokenizer& tokenizer) {
   for (const std::string_view text : kTexts) {

@@ -13,13 +13,15 @@ TEST(ChatTemplate, TheDefaultSystemTextIsTheOneOfTheReference) {
   EXPECT_EQ(Sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   const std::string_view text = DefaultMetaInstruction();
   EXPECT_EQ(text.size(), 564u);
-  EXPECT_EQ(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }), 506);
+  EXPECT_EQ(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }),
+            506);
   EXPECT_EQ(Sha256(text), "3327ad83486c9dbcec852b83c0b4110aa5704909edbe00af79ade5a0db432599");
 }
 
 TEST(ChatTemplate, WithoutSystemTextThereIsNoSystemBlock) {
-  EXPECT_EQ(ApplyChatTemplate("", {}, "What is this?", SpecialsMode::kReference).text,
-            "[UNUSED_TOKEN_146]user\nWhat is this?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\n");
+  EXPECT_EQ(
+      ApplyChatTemplate("", {}, "What is this?", SpecialsMode::kReference).text,
+      "[UNUSED_TOKEN_146]user\nWhat is this?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\n");
 }
 
 TEST(ChatTemplate, TurnsStandInTheirOrder) {

@@ -22,13 +22,15 @@ std::string Replaced(const std::string& text, std::string_view from, std::string
 std::string OneShot(std::string text) {
   for (const std::string mark : {".", "?", "!", ","}) text = Replaced(text, " " + mark, mark);
   text = Replaced(text, " ' ", "'");
-  for (const std::string tail : {"n't", "'m", "'s", "'ve", "'re"}) text = Replaced(text, " " + tail, tail);
+  for (const std::string tail : {"n't", "'m", "'s", "'ve", "'re"})
+    text = Replaced(text, " " + tail, tail);
   return text;
 }
 
 TEST(CleanUp, TextInPartsBecomesWhatTheWholeTextBecomes) {
   std::mt19937 random(3);
-  const std::string parts[] = {" ", " ", "'", ".", "?", "!", ",", "n't", "m", "s", "ve", "re", "é", "\n"};
+  const std::string parts[] = {" ",   " ", "'", ".",  "?",  "!", ",",
+                               "n't", "m", "s", "ve", "re", "é", "\n"};
   for (int round = 0; round < 20000; ++round) {
     CleanUp clean_up;
     std::string whole;

@@ -16,7 +16,8 @@ class Detokenizer : public testing::Test {
   int32_t Id(std::string_view piece) const { return tokenizer_.PieceToId(piece).value(); }
 
   std::vector<int32_t> RandomIds() {
-    const char* const frequent[] = {"▁", "'", "▁'", "▁.", ".", "▁s", "s", "n", "t", "m", "[UNUSED_TOKEN_145]"};
+    const char* const frequent[] = {
+        "▁", "'", "▁'", "▁.", ".", "▁s", "s", "n", "t", "m", "[UNUSED_TOKEN_145]"};
     std::vector<int32_t> ids;
     for (auto n = random_() % 24; n > 0; --n) {
       const auto pick = random_() % 4;

@@ -53,7 +53,8 @@ PromptRequest RequestOf(const json& item) {
   request.query = item.at("query");
   for (const json& turn : item.at("history")) request.history.push_back({turn.at(0), turn.at(1)});
   if (item.contains("images")) {
-    request.pictures = item.at("images").is_null() ? PictureArgument::kNull : PictureArgument::kList;
+    request.pictures =
+        item.at("images").is_null() ? PictureArgument::kNull : PictureArgument::kList;
     request.picture_rows = PictureRowsOf(item, item.at("images").size());
   }
   request.meta_instruction = item.at("meta_instruction").get<std::string>();
@@ -95,8 +96,8 @@ TEST(PromptGoldens, EveryCaseOfEveryKind) {
     const Kind kind = KindOfFolder(folder);
     const bool gptq = fs::exists(entry.path() / "model/quantize_config.json");
     const auto tokenizer = LoadTokenizer(entry.path() / "model", TokenizerStyleFor(kind));
-    const PromptStyle style = PromptStyleFor(
-        kind, gptq ? PromptRevision::kBeforeFebruary2024 : PromptRevision::kMain);
+    const PromptStyle style =
+        PromptStyleFor(kind, gptq ? PromptRevision::kBeforeFebruary2024 : PromptRevision::kMain);
     for (const json& item : json::parse(std::ifstream(entry.path() / "cases.json"))) {
       CheckCase(item, *tokenizer, style);
       ++cases[folder];

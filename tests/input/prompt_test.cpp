@@ -31,7 +31,10 @@ class PromptRules : public testing::Test {
       flush();
       const int32_t one[] = {id};
       const std::string& piece = tokenizer_.IdToPiece(id);
-      out += id == 1 ? "^" : piece == kTurnStart ? "B" : piece == kTurnEnd ? "E" : tokenizer_.Decode(one);
+      out += id == 1               ? "^"
+             : piece == kTurnStart ? "B"
+             : piece == kTurnEnd   ? "E"
+                                   : tokenizer_.Decode(one);
     }
     flush();
     return out;
@@ -156,8 +159,8 @@ TEST_F(PromptRules, SystemTextByKind) {
     request.use_meta = use;
     return Build(kind, request).text;
   };
-  const std::string standard = "[UNUSED_TOKEN_146]system\n" + std::string(DefaultMetaInstruction()) +
-                               "[UNUSED_TOKEN_145]\n";
+  const std::string standard =
+      "[UNUSED_TOKEN_146]system\n" + std::string(DefaultMetaInstruction()) + "[UNUSED_TOKEN_145]\n";
   EXPECT_THAT(text(Kind::kVl7b, {}, {}), HasSubstr(standard));
   EXPECT_THAT(text(Kind::kVl7b, "own", {}), HasSubstr("system\nown["));
   EXPECT_THAT(text(Kind::kVl7b, "", {}), testing::Not(HasSubstr("system")));

@@ -14,7 +14,8 @@ std::string OneShot(const std::string& text, const std::vector<std::string>& sto
   for (size_t end = 1; end <= text.size(); ++end) {
     size_t longest = 0;
     for (const std::string& stop : stops) {
-      if (!stop.empty() && text.substr(0, end).ends_with(stop)) longest = std::max(longest, stop.size());
+      if (!stop.empty() && text.substr(0, end).ends_with(stop))
+        longest = std::max(longest, stop.size());
     }
     if (longest > 0) return text.substr(0, end - longest);
   }

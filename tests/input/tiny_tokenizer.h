@@ -34,16 +34,16 @@ inline std::string FloatField(uint64_t number, float value) {
 }
 
 inline std::string PieceField(std::string_view text, float score, PieceType type) {
-  return BytesField(1, BytesField(1, text) + FloatField(2, score) +
-                           NumberField(3, static_cast<uint64_t>(type)));
+  return BytesField(
+      1, BytesField(1, text) + FloatField(2, score) + NumberField(3, static_cast<uint64_t>(type)));
 }
 
 /// The parts of a small model in the layout of the family: BPE, identity normaliser, byte fallback.
 struct TinyTokenizer {
   std::string pieces;
   std::string trainer = NumberField(3, 2) + NumberField(35, 1);
-  std::string normalizer = BytesField(1, "identity") + BytesField(2, "") + NumberField(3, 0) +
-                           NumberField(4, 0);
+  std::string normalizer =
+      BytesField(1, "identity") + BytesField(2, "") + NumberField(3, 0) + NumberField(4, 0);
 
   TinyTokenizer() {
     Add("<unk>", PieceType::kUnknown);

@@ -26,7 +26,9 @@ class RealTokenizer : public testing::Test {
     newer_ = LoadTokenizer(folder, TokenizerStyleFor(Kind::k4khd7b));
   }
 
-  static nlohmann::json Read(const fs::path& file) { return nlohmann::json::parse(std::ifstream(file)); }
+  static nlohmann::json Read(const fs::path& file) {
+    return nlohmann::json::parse(std::ifstream(file));
+  }
 
   std::unique_ptr<const CheckpointTokenizer> vl_;
   std::unique_ptr<const CheckpointTokenizer> newer_;
@@ -53,7 +55,8 @@ TEST_F(RealTokenizer, PythonDecodings) {
   const nlohmann::json cases = Read(kShared / "data/goldens/text.json").at("decode");
   ASSERT_GE(cases.size(), 207u);
   for (const auto& item : cases) {
-    EXPECT_EQ(vl_->DecodeAsPython(item.at("ids").get<Ids>()), item.at("text").get<std::string>()) << item;
+    EXPECT_EQ(vl_->DecodeAsPython(item.at("ids").get<Ids>()), item.at("text").get<std::string>())
+        << item;
   }
 }
 
@@ -101,8 +104,8 @@ TEST_F(RealTokenizer, RandomTextComesBack) {
 TEST_F(RealTokenizer, TheStreamOfRandomIdsIsTheOneShotText) {
   std::mt19937 random(11);
   // Pieces that clean-up, byte runs and the cut hang on, between any others.
-  const Ids frequent = {259, 262, 265, 269, 277, 281, 328, 345, 346, 364, 396, 439, 495,
-                        717, 790, 1082, 1298, 2, 0, 243, 162, 156, 133, 232, 92542};
+  const Ids frequent = {259, 262, 265,  269,  277, 281, 328, 345, 346, 364, 396, 439,  495,
+                        717, 790, 1082, 1298, 2,   0,   243, 162, 156, 133, 232, 92542};
   for (int round = 0; round < 4000; ++round) {
     Ids ids;
     for (auto n = random() % 30; n > 0; --n) {

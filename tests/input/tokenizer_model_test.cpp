@@ -58,13 +58,16 @@ TEST(TokenizerModel, RefusesMalformedFields) {
   EXPECT_THAT(Refusal(bytes + std::string("\x02\x00", 2)), testing::HasSubstr("field number 0"));
   EXPECT_THAT(Refusal(bytes + "\x4A\x01"), testing::HasSubstr("truncated"));
   EXPECT_THAT(Refusal(bytes + std::string(11, '\xFF')), testing::HasSubstr("64 bits"));
-  EXPECT_THAT(Refusal(bytes + NumberField(1, 5)), testing::HasSubstr("'pieces' has the wrong wire"));
+  EXPECT_THAT(Refusal(bytes + NumberField(1, 5)),
+              testing::HasSubstr("'pieces' has the wrong wire"));
   EXPECT_THAT(Refusal(bytes + BytesField(3, NumberField(2, 1))),
               testing::HasSubstr("'precompiled_charsmap' has the wrong wire"));
 }
 
 TEST(TokenizerModel, RefusesBadPieces) {
-  const auto with = [](std::string_view field) { return TinyTokenizer().Bytes() + std::string(field); };
+  const auto with = [](std::string_view field) {
+    return TinyTokenizer().Bytes() + std::string(field);
+  };
   const auto piece = [&](std::string_view text, PieceType type = PieceType::kNormal) {
     return with(PieceField(text, -1, type));
   };
@@ -75,12 +78,13 @@ TEST(TokenizerModel, RefusesBadPieces) {
   EXPECT_THAT(Refusal(piece(std::string("x\0y", 3), PieceType::kUserDefined)),
               testing::HasSubstr("zero byte"));
   EXPECT_EQ(Refusal(piece(std::string("x\0y", 3))), "accepted");
-  EXPECT_THAT(Refusal(piece("zz", static_cast<PieceType>(7))), testing::HasSubstr("unknown type 7"));
+  EXPECT_THAT(Refusal(piece("zz", static_cast<PieceType>(7))),
+              testing::HasSubstr("unknown type 7"));
   EXPECT_THAT(Refusal(piece("zz", PieceType::kUnknown)), testing::HasSubstr("2 unknown pieces"));
   EXPECT_THAT(Refusal(piece("<0xG0>", PieceType::kByte)), testing::HasSubstr("not named"));
-  EXPECT_THAT(Refusal(with(PieceField("zz", std::numeric_limits<float>::quiet_NaN(),
-                                      PieceType::kNormal))),
-              testing::HasSubstr("finite"));
+  EXPECT_THAT(
+      Refusal(with(PieceField("zz", std::numeric_limits<float>::quiet_NaN(), PieceType::kNormal))),
+      testing::HasSubstr("finite"));
 }
 
 TEST(TokenizerModel, RefusesIncompleteModels) {

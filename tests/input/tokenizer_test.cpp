@@ -29,23 +29,28 @@ class TinyModel : public testing::Test {
 };
 
 TEST_F(TinyModel, MergesByScoreAndKeepsSpaces) {
-  EXPECT_THAT(tokenizer_.Encode("abc ab  "), ElementsAre(Id("abc"), Id("▁"), Id("ab"), Id("▁"), Id("▁")));
+  EXPECT_THAT(tokenizer_.Encode("abc ab  "),
+              ElementsAre(Id("abc"), Id("▁"), Id("ab"), Id("▁"), Id("▁")));
   EXPECT_THAT(tokenizer_.Encode(" a"), ElementsAre(Id("▁a")));
   EXPECT_THAT(tokenizer_.Encode(""), ElementsAre());
 }
 
 TEST_F(TinyModel, CharactersWithoutAPieceBecomeBytes) {
-  EXPECT_THAT(tokenizer_.Encode("a🙂"), ElementsAre(Id("a"), Byte(0xF0), Byte(0x9F), Byte(0x99),
-                                                    Byte(0x82)));
+  EXPECT_THAT(tokenizer_.Encode("a🙂"),
+              ElementsAre(Id("a"), Byte(0xF0), Byte(0x9F), Byte(0x99), Byte(0x82)));
 }
 
 TEST_F(TinyModel, ZeroBytesAreCharacters) {
-  EXPECT_THAT(tokenizer_.Encode(std::string_view("a\0b", 3)), ElementsAre(Id("a"), Byte(0), Id("b")));
+  EXPECT_THAT(tokenizer_.Encode(std::string_view("a\0b", 3)),
+              ElementsAre(Id("a"), Byte(0), Id("b")));
 }
 
 TEST_F(TinyModel, BrokenUtf8CountsAsReplacementCharacters) {
   EXPECT_THAT(tokenizer_.Encode("\xFF"), ElementsAre(Byte(0xEF), Byte(0xBF), Byte(0xBD)));
-  EXPECT_EQ(tokenizer_.Decode(tokenizer_.Encode("a\xE4\xBD" "b")), "a\uFFFD\uFFFD" "b");
+  EXPECT_EQ(tokenizer_.Decode(tokenizer_.Encode("a\xE4\xBD"
+                                                "b")),
+            "a\uFFFD\uFFFD"
+            "b");
 }
 
 TEST_F(TinyModel, UserDefinedPiecesActInTheModelFilesOwnEncoding) {
@@ -54,7 +59,8 @@ TEST_F(TinyModel, UserDefinedPiecesActInTheModelFilesOwnEncoding) {
 }
 
 TEST_F(TinyModel, DecodingOwnSpellingAndInvisibleControls) {
-  const int32_t ids[] = {1, Id("▁a"), 0, Id("[UNUSED_TOKEN_145]"), Byte(0xE4), Id("é"), Byte(0xE4), 2};
+  const int32_t ids[] = {1,          Id("▁a"), 0,          Id("[UNUSED_TOKEN_145]"),
+                         Byte(0xE4), Id("é"),  Byte(0xE4), 2};
   EXPECT_EQ(tokenizer_.Decode(ids), " a ⁇ [UNUSED_TOKEN_145]\uFFFDé\uFFFD");
 }
 
@@ -74,7 +80,8 @@ TEST_F(TinyModel, IdsOutsideTheVocabularyAreErrors) {
 TEST_F(TinyModel, PythonSpecialsActAndSwallowWhiteSpaceInOneStyle) {
   EXPECT_THAT(tokenizer_.EncodeAsPython("a <s>\u3000\n b </s><unk>"),
               ElementsAre(1, Id("a"), 1, Id("b"), 2, 0));
-  EXPECT_THAT(named_.EncodeAsPython("a <s>\nb"), ElementsAre(1, Id("a"), Id("▁"), 1, Id("\n"), Id("b")));
+  EXPECT_THAT(named_.EncodeAsPython("a <s>\nb"),
+              ElementsAre(1, Id("a"), Id("▁"), 1, Id("\n"), Id("b")));
   EXPECT_THAT(tokenizer_.EncodeAsPython(" a "), ElementsAre(1, Id("▁a"), Id("▁")));
 }
 
@@ -82,8 +89,8 @@ TEST_F(TinyModel, NamedMarkersAreOtherNamesOfPieces) {
   EXPECT_THAT(named_.EncodeAsPython("a<|im_start|><|im_end|><|action_start|><|action_end|>"
                                     "<|interpreter|><|plugin|>"),
               ElementsAre(1, Id("a"), Id("[UNUSED_TOKEN_146]"), Id("[UNUSED_TOKEN_145]"),
-                          Id("[UNUSED_TOKEN_144]"), Id("[UNUSED_TOKEN_143]"), Id("[UNUSED_TOKEN_142]"),
-                          Id("[UNUSED_TOKEN_141]")));
+                          Id("[UNUSED_TOKEN_144]"), Id("[UNUSED_TOKEN_143]"),
+                          Id("[UNUSED_TOKEN_142]"), Id("[UNUSED_TOKEN_141]")));
   EXPECT_EQ(tokenizer_.EncodeAsPython("<|im_end|>").size(), 11u);
 }
 
@@ -121,8 +128,22 @@ TEST_F(TinyModel, LiteralTextMergesWithItsSurroundingsAsElsewhere) {
 
 TEST_F(TinyModel, EncodingAndDecodingAreInverse) {
   std::mt19937 random(1);
-  const std::vector<std::string> parts = {"a", "b", "c", " ", "\n", "é", "🙂", "你好", "——", "'", "<s>",
-                                          "[UNUSED_TOKEN_145]", std::string(1, '\0'), "\u200B", "ß", "한"};
+  const std::vector<std::string> parts = {"a",
+                                          "b",
+                                          "c",
+                                          " ",
+                                          "\n",
+                                          "é",
+                                          "🙂",
+                                          "你好",
+                                          "——",
+                                          "'",
+                                          "<s>",
+                                          "[UNUSED_TOKEN_145]",
+                                          std::string(1, '\0'),
+                                          "\u200B",
+                                          "ß",
+                                          "한"};
   for (int round = 0; round < 2000; ++round) {
     std::string text;
     for (auto n = random() % 20; n > 0; --n) text += parts[random() % parts.size()];

@@ -48,8 +48,9 @@ TEST(Utf8, OverlongSurrogateAndTooLargeFormsAreInvalid) {
 }
 
 TEST(Utf8, StripRemovesWhatPythonCallsWhiteSpace) {
-  const std::string space = "\t\n\v\f\r\x1C\x1D\x1E\x1F \u0085\u00A0\u1680\u2000\u200A\u2028\u2029"
-                            "\u202F\u205F\u3000";
+  const std::string space =
+      "\t\n\v\f\r\x1C\x1D\x1E\x1F \u0085\u00A0\u1680\u2000\u200A\u2028\u2029"
+      "\u202F\u205F\u3000";
   EXPECT_EQ(StripLeft(space + "你" + space), "你" + space);
   EXPECT_EQ(StripRight(space + "你" + space), space + "你");
   EXPECT_EQ(StripLeft(space), "");
