@@ -178,6 +178,7 @@ TEST(Pickle, RefusesStackErrors) {
   Refused(Begin().Raw("}.}"), {"follow the end"});
   // A mark protects what lies below it.
   Refused(Begin().Raw("}K\1(s."), {"too short"});
+  Refused(Begin().Raw("N(Q."), {"empty stack"});
   Refused(Begin().Raw("N(\x85."), {"too short"});
   Refused(Begin().Raw("N(q").Raw(LittleEndian(0, 1)), {"empty stack"});
 }

@@ -117,6 +117,11 @@ TEST(ShardIndex, ComparesTheTotalSize) {
   EXPECT_NO_THROW(RequireIndexed(index(6), {"s1"}, shared, kFile));
   ExpectRefused([&] { RequireIndexed(index(7), {"s1"}, shared, kFile); }, kFile, "",
                 {"total_size is 7", "6 bytes"});
+  // The second file starts to count anew.
+  const ShardIndex two =
+      Parse(R"({"metadata":{"total_size":10},"weight_map":{"a":"s1","b":"s1","c":"s2"}})");
+  const std::vector<TensorEntry> spread = {Entry("a", 0, 0), Entry("b", 0, 2), Entry("c", 1, 0)};
+  EXPECT_NO_THROW(RequireIndexed(two, kShards, spread, kFile));
 }
 
 }  // namespace

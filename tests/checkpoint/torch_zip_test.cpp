@@ -84,12 +84,18 @@ TEST(TorchZip, ViewsOfOneStorageMayOverlapAndStride) {
            .offset = 6,
            .shape = {0, 5},
            .strides = {5, 1}},
+          {.name = "pairs",
+           .type = "HalfStorage",
+           .elements = 3,
+           .offset = 1,
+           .shape = {2},
+           .strides = {1}},
           {.name = "one", .type = "CharStorage", .elements = 6, .offset = 5},
       }),
       {"012345"}));
   std::vector<std::string> dense;
   for (const TensorEntry& entry : Read(file)) dense.push_back(Dense(entry, file));
-  EXPECT_EQ(dense, (std::vector<std::string>{"012345", "2345", "031425", "135", "", "5"}));
+  EXPECT_EQ(dense, (std::vector<std::string>{"012345", "2345", "031425", "135", "", "2345", "5"}));
 }
 
 TEST(TorchZip, RefusesViewsThatLeaveTheirStorage) {
