@@ -27,12 +27,17 @@ inline ImagePixels Gradient(uint8_t shift = 0) {
   return pixels;
 }
 
-/// A prompt that needs no tokenizer: BOS, a picture, some pieces. Never stops before `steps` ids.
+/// A prompt that needs no tokenizer: BOS, a picture, some pieces. Gives `steps` ids, nearly evenly drawn:
+/// what the model itself would say to such a prompt is the end of the turn, which has no text.
 inline Request IdRequest(int64_t steps, uint8_t shift = 0) {
   Request request;
   request.token_ids = {1, kPictureId, 40, 41, 42};
   request.images = {Gradient(shift)};
-  request.generation.do_sample = false;
+  request.generation.do_sample = true;
+  request.generation.temperature = 100.0;
+  request.generation.top_k = 0;
+  request.generation.top_p = 1.0;
+  request.generation.seed = 7;
   request.generation.max_new_tokens = steps;
   request.generation.eos_token_id = std::vector<int32_t>{};
   return request;
