@@ -93,7 +93,18 @@ TEST(Soak, EveryMixGivesEachJobItsOwnIds) {
     for (unsigned client = 0; client < kClients; ++client) {
       clients.emplace_back(OneClient, &scheduler, client, kJobs, &tally);
     }
+    std::atomic<bool> over{false};
+    std::thread watcher([&] {
+      while (!over) {
+        const SchedulerStats stats = scheduler.stats();
+        ASSERT_GE(stats.free_kv_blocks, 0);
+        ASSERT_LE(stats.free_kv_blocks, stats.kv_blocks);
+        std::this_thread::yield();
+      }
+    });
     for (std::thread& client : clients) client.join();
+    over = true;
+    watcher.join();
     EXPECT_EQ(tally.right + tally.cancelled, kClients * kJobs);
     EXPECT_GT(tally.right, kClients * kJobs / 2);
     scheduler.Shutdown();
