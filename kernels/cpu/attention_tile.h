@@ -144,7 +144,7 @@ class AttentionTile {
                                   .b = at_.queries + lane,
                                   .b_stride = kStride};
         float* out = at_.scores + key * kStride + lane;
-        TileOf<S>(rows, Vectors(lane), factors, [out, scale](int i, int v, F sum) {
+        TileOf<S>(rows, Vectors(lane), factors, [out, scale](int i, int v, F sum) __attribute__((always_inline)) {
           S::Store(out + i * kStride + v * S::kWidth, S::Mul(sum, scale));
         });
       }
@@ -194,7 +194,7 @@ class AttentionTile {
         float* out = at_.sums + d * kStride + lane;
         const float* decay = at_.decay + lane;
         TileOf<S>(left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(lane), factors,
-                  [out, decay, fresh](int i, int v, F sum) {
+                  [out, decay, fresh](int i, int v, F sum) __attribute__((always_inline)) {
                     float* place = out + i * kStride + v * S::kWidth;
                     const F old = fresh ? S::Zero() : S::Load(place);
                     S::Store(place, S::Fma(old, S::Load(decay + v * S::kWidth), sum));

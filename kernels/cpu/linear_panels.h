@@ -63,40 +63,65 @@ inline void PackWeightGroup(const LinearKernelArgs& args, int64_t n, int64_t k, 
   }
   for (; p < depth; ++p) {
     for (int64_t i = 0; i < S::kWidth; ++i) {
-      out[p * kPanelColumns<S> + i] = Widen<S, format>(*rows[i]++);
+      out[p * kPanelColumns<S> + i] = Widen<S, format>(rows[i]++);
     }
   }
 }
 
 /// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns that exist.
-template <typename S>
+/// kWhole: all columns of the tile do.
+template <typename S, bool kWhole>
 struct LinearFinish {
-  const LinearKernelArgs& args;
-  int64_t row;
-  int64_t n;
-  bool first;
+  float* y;  ///< of the tile's first row and column
+  int64_t y_stride;
+  int64_t width;      ///< columns that exist from there on
+  const float* bias;  ///< null: none, or not this time
+  bool add;           ///< to what y holds
+  typename S::F scale;
 
-  void operator()(int i, int v, typename S::F sum) const {
+  XCOMPOSER_INLINE void operator()(int i, int v, typename S::F sum) const {
     using F = typename S::F;
-    const int64_t column = n + v * S::kWidth;
-    float* y = args.y + (row + i) * args.y_stride + column;
-    const int64_t width = args.outputs - column;
-    F value = S::Mul(S::Set(args.scale), sum);
-    const bool whole = width >= S::kWidth;
-    if (first && args.bias != nullptr) {
-      const float* bias = args.bias + column;
-      value = S::Add(value, whole ? S::Load(bias) : S::LoadN(bias, width));
-    }
-    if (!first || args.accumulate) {
-      value = S::Add(whole ? S::Load(y) : S::LoadN(y, width), value);
-    }
-    if (whole) {
-      S::Store(y, value);
+    const int64_t offset = v * S::kWidth;
+    float* place = y + i * y_stride + offset;
+    F value = S::Mul(scale, sum);
+    if (kWhole || width - offset >= S::kWidth) {
+      if (bias != nullptr) value = S::Add(value, S::Load(bias + offset));
+      if (add) value = S::Add(S::Load(place), value);
+      S::Store(place, value);
     } else {
-      S::StoreN(y, value, width);
+      const int64_t left = width - offset;
+      if (bias != nullptr) value = S::Add(value, S::LoadN(bias + offset, left));
+      if (add) value = S::Add(S::LoadN(place, left), value);
+      S::StoreN(place, value, left);
     }
   }
 };
+
+/// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of both.
+template <typename S>
+inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
+                          const TileFactors& weight) {
+  const int64_t n = block.n_begin;
+  const int64_t width = block.n_end - n;
+  const float* bias = k == 0 && args.bias != nullptr ? args.bias + n : nullptr;
+  const bool add = k > 0 || args.accumulate;
+  const int vectors = static_cast<int>((width + S::kWidth - 1) / S::kWidth);
+  for (int64_t row = block.row_begin; row < block.row_end; row += S::kRows) {
+    const int64_t rows = block.row_end - row;
+    TileFactors factors = weight;
+    factors.a = args.packed_x + row * args.depth + k * S::kRows;
+    factors.a_stride = S::kRows;
+    float* y = args.y + row * args.y_stride + n;
+    const auto scale = S::Set(args.scale);
+    if (rows >= S::kRows && width == kPanelColumns<S>) {
+      Tile<S, S::kRows, S::kVectors>(
+          factors, LinearFinish<S, true>{y, args.y_stride, width, bias, add, scale});
+    } else {
+      TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors,
+                LinearFinish<S, false>{y, args.y_stride, width, bias, add, scale});
+    }
+  }
+}
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's rows
 /// [n_begin, n_end) (n_begin a multiple of the panel). `panel`: scratch of kDepth * kPanelColumns floats.
@@ -105,23 +130,16 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
   for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
     const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
     for (int64_t n = block.n_begin; n < block.n_end; n += kPanelColumns<S>) {
-      const int64_t left = args.outputs - n;
-      const int vectors = left >= kPanelColumns<S>
-                              ? S::kVectors
-                              : static_cast<int>((left + S::kWidth - 1) / S::kWidth);
-      for (int v = 0; v < vectors; ++v) {
-        PackWeightGroup<S, format>(args, n + v * S::kWidth, k, depth, panel + v * S::kWidth);
+      const int64_t left = block.n_end - n;
+      const LinearBlock column{.row_begin = block.row_begin,
+                               .row_end = block.row_end,
+                               .n_begin = n,
+                               .n_end = n + (left < kPanelColumns<S> ? left : kPanelColumns<S>)};
+      for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
+        PackWeightGroup<S, format>(args, n + v, k, depth, panel + v);
       }
-      for (int64_t row = block.row_begin; row < block.row_end; row += S::kRows) {
-        const int64_t rows = block.row_end - row;
-        const TileFactors factors{.depth = depth,
-                                  .a = args.packed_x + row * args.depth + k * S::kRows,
-                                  .a_stride = S::kRows,
-                                  .b = panel,
-                                  .b_stride = kPanelColumns<S>};
-        TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors,
-                  LinearFinish<S>{args, row, n, k == 0});
-      }
+      MultiplyPanel<S>(args, column, k,
+                       {.depth = depth, .b = panel, .b_stride = kPanelColumns<S>});
     }
   }
 }

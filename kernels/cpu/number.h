@@ -18,8 +18,7 @@ struct StoredVector {
   int64_t size = 0;
 };
 
-/// A row-major matrix of weights as stored; `row_stride` counts numbers. Rows need no alignment beyond that
-/// of their numbers.
+/// A row-major matrix of weights as stored; `row_stride` counts numbers. No alignment is asked for.
 struct StoredMatrix {
   const void* data = nullptr;
   Format format = Format::kFloat32;

@@ -12,6 +12,9 @@
 #define XCOMPOSER_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// For what must end up inside the loop that calls it: a call would send every vector through memory.
+#define XCOMPOSER_INLINE inline __attribute__((always_inline))
+
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2, Avx512, each in
 // a header of its own (simd_*.h) that exactly one source file includes. Everything that such a file
 // compiles is a template over S, so that no function compiled for a wide set can be picked by the linker
@@ -42,9 +45,12 @@ struct ElementOf<Format::kFloat32> {
   using Type = float;
 };
 
-/// One stored number as float; `S` keeps the instantiations of different instruction sets apart.
+/// One stored number as float; `S` keeps the instantiations of different instruction sets apart. The number
+/// may lie anywhere: a file's header need not leave its tensors aligned.
 template <typename S, Format format>
-inline float Widen(typename ElementOf<format>::Type stored) {
+inline float Widen(const typename ElementOf<format>::Type* place) {
+  typename ElementOf<format>::Type stored;
+  std::memcpy(&stored, place, sizeof(stored));
   if constexpr (format == Format::kFloat32) {
     return stored;
   } else if constexpr (format == Format::kBfloat16) {

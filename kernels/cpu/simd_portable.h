@@ -32,13 +32,13 @@ struct Portable {
   }
   template <Format format>
   static F LoadAs(const typename ElementOf<format>::Type* p) {
-    return F{Widen<Portable, format>(p[0]), Widen<Portable, format>(p[1]),
-             Widen<Portable, format>(p[2]), Widen<Portable, format>(p[3])};
+    return F{Widen<Portable, format>(p), Widen<Portable, format>(p + 1),
+             Widen<Portable, format>(p + 2), Widen<Portable, format>(p + 3)};
   }
   template <Format format>
   static F LoadAsN(const typename ElementOf<format>::Type* p, int64_t n) {
     F f = Zero();
-    for (int64_t i = 0; i < n; ++i) f[i] = Widen<Portable, format>(p[i]);
+    for (int64_t i = 0; i < n; ++i) f[i] = Widen<Portable, format>(p + i);
     return f;
   }
   static F Add(F a, F b) { return a + b; }
@@ -74,7 +74,7 @@ struct Portable {
   static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
                           int64_t stride) {
     for (int64_t c = 0; c < kPackColumns<format>; ++c) {
-      for (int64_t r = 0; r < kWidth; ++r) out[c * stride + r] = Widen<Portable, format>(rows[r][c]);
+      for (int64_t r = 0; r < kWidth; ++r) out[c * stride + r] = Widen<Portable, format>(rows[r] + c);
     }
   }
 

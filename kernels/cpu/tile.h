@@ -17,7 +17,7 @@ struct TileFactors {
 /// The product that everything large is made of: a block of kRows x (kVectors * S::kWidth) sums kept in
 /// registers over the whole depth, in ascending order of p. `finish(i, v, sum)` receives each vector.
 template <typename S, int kRows, int kVectors, typename Finish>
-inline void Tile(const TileFactors& factors, const Finish& finish) {
+XCOMPOSER_INLINE void Tile(const TileFactors& factors, const Finish& finish) {
   using F = typename S::F;
   F sums[kRows][kVectors];
   XCOMPOSER_UNROLL

@@ -1,23 +1,27 @@
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
-#include <memory>
-#include <string>
+#include <cstdlib>
 #include <vector>
 
+#include "bench/limits.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
 
-// Speed of the kernels at the sizes of the 7B decoder and of the vision tower. `bytes_per_second` counts
-// weights or keys and values once; the counter GFLOP/s counts a product and a sum as two. Compare with the
-// limits of the same machine in the same minute: BM_Read and BM_Fma.
+// Speed of the kernels at the sizes of the 7B decoder and of the vision tower. GB/s counts weights, or keys
+// and values, once; GFLOP/s counts a product and a sum as two. Compare with the limits of the same machine
+// in the same minute, BM_Read and BM_Fma. XCOMPOSER_BENCH_THREADS sets the count of threads.
 namespace xcomposer::cpu {
 namespace {
 
-int Threads() { return UsableCores(); }
+int Threads() {
+  const char* wanted = std::getenv("XCOMPOSER_BENCH_THREADS");
+  return wanted != nullptr ? std::max(1, std::atoi(wanted)) : UsableCores();
+}
 
 std::vector<float> Values(int64_t size) {
   std::vector<float> values(static_cast<size_t>(size));
@@ -42,6 +46,35 @@ void Bytes(benchmark::State& state, double per_iteration) {
   state.counters["GB/s"] = benchmark::Counter(
       per_iteration * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
+
+/// The limit of everything that multiplies.
+void BM_Fma(benchmark::State& state) {
+  ThreadPool pool(Threads());
+  constexpr int64_t kRounds = 1 << 20;
+  const int64_t parts = 16 * pool.threads();
+  for (auto _ : state) {
+    pool.ParallelFor(parts, 1, [](int64_t, int64_t, int) {
+      benchmark::DoNotOptimize(RunFmas(kRounds / 16));
+    });
+  }
+  Flops(state, FlopsPerRound() * kRounds * pool.threads());
+}
+BENCHMARK(BM_Fma)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+/// The limit of everything that streams.
+void BM_Read(benchmark::State& state) {
+  ThreadPool pool(Threads());
+  constexpr int64_t kChunk = 1 << 18;
+  const std::vector<char> memory(size_t{1} << 30, 1);
+  const auto chunks = static_cast<int64_t>(memory.size()) / kChunk;
+  for (auto _ : state) {
+    pool.ParallelFor(chunks, 4, [&](int64_t begin, int64_t end, int) {
+      benchmark::DoNotOptimize(ReadAll(memory.data() + begin * kChunk, (end - begin) * kChunk));
+    });
+  }
+  Bytes(state, static_cast<double>(memory.size()));
+}
+BENCHMARK(BM_Read)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 /// Arguments: rows, outputs, depth, format.
 void BM_Linear(benchmark::State& state) {
