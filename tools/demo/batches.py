@@ -104,6 +104,9 @@ class Batches:
         drawn, subjects = pictures.drawn(self._drawn, self._random.getrandbits(32))
         images = np.concatenate((shifted(self._images[chosen], self._generator), drawn))
         subjects = [("fashion", int(c)) for c in self._labels[chosen]] + subjects
+        # Mixed, because the decoder sees only each LM_SHARE-th row of a batch.
+        order = self._generator.permutation(len(images))
+        images, subjects = images[order], [subjects[i] for i in order]
         rows = [self._pack(subject) for subject in subjects]
         classes = [helper_targets(subject) for subject in subjects]
         prefix = self._random.choices(self._prefixes, (3, 1)[:len(self._prefixes)])[0]

@@ -16,7 +16,7 @@ from demo import pictures, tasks  # noqa: E402
 from demo.evaluate import DRAWN_SEED  # noqa: E402
 
 PER_CLASS = 2
-DRAWN = 4
+NUMBERS = 4
 
 
 def questions(subject: tasks.Subject, turn: int) -> list[tuple[str, str]]:
@@ -24,8 +24,6 @@ def questions(subject: tasks.Subject, turn: int) -> list[tuple[str, str]]:
     kind, value = subject
     if kind == "number":
         return [(tasks.READ[turn % 2], str(value))]
-    if kind == "dots":
-        return [(tasks.COUNT[turn % 2], str(value))]
     name = (tasks.NAME[0], tasks.label(subject))
     others = [
         (tasks.NAME_CHINESE[0], tasks.chinese(subject)),
@@ -38,16 +36,16 @@ def questions(subject: tasks.Subject, turn: int) -> list[tuple[str, str]]:
 
 
 def chosen(dataset: Path) -> list[tuple[np.ndarray, tasks.Subject, str]]:
-    """The first test pictures of every class, then the first held-out drawings."""
+    """The first test pictures of every class, then the first held-out numbers."""
     images, labels = pictures.fashion("t10k", dataset)
     found = []
     for turn in range(PER_CLASS):
         for value in range(len(tasks.CLASSES)):
             index = int(np.flatnonzero(labels == value)[turn])
             found.append((images[index], ("fashion", value), f"fashion-{index:05d}.png"))
-    drawings, subjects = pictures.drawn(DRAWN, DRAWN_SEED)
-    for index in range(DRAWN):
-        found.append((drawings[index], subjects[index], f"{subjects[index][0]}-{index}.png"))
+    drawings, subjects = pictures.drawn(2 * NUMBERS, DRAWN_SEED)
+    for index in range(0, 2 * NUMBERS, 2):  # the ones between are dots
+        found.append((drawings[index], subjects[index], f"number-{index}.png"))
     return found
 
 
