@@ -274,7 +274,13 @@ TEST(Pipeline, RefusesBatchesThatTheSchedulerGotWrong) {
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table.pop_back(); }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table[1] = 64; }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].rope_base = 0; }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].position = 4; }));
+  Batch
+      late;  // its table ends before its last position; must be caught before any slot is looked up
+  AddSlice(late, sequence, 0, 6, config);
+  late.sequences[0].position = 4;
+  std::string message;
+  EXPECT_EQ(KindOfError([&] { pipeline->Forward(late); }, &message), ErrorKind::kInternal);
+  EXPECT_THAT(message, HasSubstr("a block table of 2 blocks"));
   EXPECT_TRUE(refused([](Batch& b) { b.features.push_back({0, 2, 99, 0}); }));
   EXPECT_TRUE(refused([](Batch& b) { b.copies.push_back({0, 64}); }));
 }
