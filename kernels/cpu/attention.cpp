@@ -25,8 +25,8 @@ void RunTiles(const std::vector<AttentionTileArgs>& tiles, const Context& contex
 }
 
 /// The tiles of one sequence and one key-value head. Long ones first: they see the most keys.
-void AddTiles(const PagedAttentionParams& params, const AttentionSequence& sequence, int64_t kv_head,
-              int64_t lanes, std::vector<AttentionTileArgs>& tiles) {
+void AddTiles(const PagedAttentionParams& params, const AttentionSequence& sequence,
+              int64_t kv_head, int64_t lanes, std::vector<AttentionTileArgs>& tiles) {
   const int64_t dim = params.head_dim;
   const int64_t group = params.heads / params.kv_heads;
   const int64_t tile_heads = std::min(group, lanes);

@@ -10,8 +10,9 @@ namespace xcomposer::cpu {
 struct AttentionSequence {
   int64_t first_row = 0;
   int64_t row_count = 0;
-  int64_t position = 0;                 ///< of the first row
-  const int32_t* block_table = nullptr; ///< physical blocks of positions 0 .. position + row_count - 1
+  int64_t position = 0;  ///< of the first row
+  const int32_t* block_table =
+      nullptr;  ///< physical blocks of positions 0 .. position + row_count - 1
 };
 
 /// Causal attention of ragged sequences over a paged cache; heads is a multiple of kv_heads.
@@ -28,8 +29,8 @@ struct PagedAttentionParams {
   int64_t sequence_count = 0;
 };
 
-/// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in float32, taken
-/// block by block of keys: scores are never held for more than a tile of rows.
+/// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in
+/// float32, taken block by block of keys: scores are never held for more than a tile of rows.
 void PagedAttention(const PagedAttentionParams& params, const Context& context);
 
 /// Attention within each view, every row to every row.

@@ -17,8 +17,8 @@ inline constexpr int64_t kKeyBlock = 96;
 /// Up to this many lanes (decoding) the keys and values are streamed from the cache as they are.
 inline constexpr int64_t kStreamedLanes = 4;
 
-/// How many keys ahead a streamed key is fetched. The rows of one head lie apart, mostly in different pages,
-/// where the processor does not look ahead by itself.
+/// How many keys ahead a streamed key is fetched. The rows of one head lie apart, mostly in
+/// different pages, where the processor does not look ahead by itself.
 inline constexpr int64_t kKeysAhead = 8;
 
 /// The places of a tile's intermediate results in its scratch memory.
@@ -125,8 +125,7 @@ class AttentionTile {
       const int64_t real = RealLane(lane);
       at_.maximum[lane] = -__builtin_inff();
       at_.total[lane] = 0.0f;
-      at_.limit[lane] =
-          static_cast<float>(args_.keys + args_.keys_per_row * (real / args_.heads));
+      at_.limit[lane] = static_cast<float>(args_.keys + args_.keys_per_row * (real / args_.heads));
     }
   }
 
@@ -178,9 +177,11 @@ class AttentionTile {
                                   .b = at_.queries + lane,
                                   .b_stride = kStride};
         float* out = at_.scores + key * kStride + lane;
-        TileOf<S>(rows, Vectors(lane), factors, [out, scale](int i, int v, F sum) __attribute__((always_inline)) {
-          S::Store(out + i * kStride + v * S::kWidth, S::Mul(sum, scale));
-        });
+        TileOf<S>(
+            rows, Vectors(lane), factors,
+            [ out, scale ](int i, int v, F sum) __attribute__((always_inline)) {
+              S::Store(out + i * kStride + v * S::kWidth, S::Mul(sum, scale));
+            });
       }
     }
   }
@@ -227,12 +228,13 @@ class AttentionTile {
                                   .b_stride = kStride};
         float* out = at_.sums + d * kStride + lane;
         const float* decay = at_.decay + lane;
-        TileOf<S>(left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(lane), factors,
-                  [out, decay, fresh](int i, int v, F sum) __attribute__((always_inline)) {
-                    float* place = out + i * kStride + v * S::kWidth;
-                    const F old = fresh ? S::Zero() : S::Load(place);
-                    S::Store(place, S::Fma(old, S::Load(decay + v * S::kWidth), sum));
-                  });
+        TileOf<S>(
+            left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(lane), factors,
+            [ out, decay, fresh ](int i, int v, F sum) __attribute__((always_inline)) {
+              float* place = out + i * kStride + v * S::kWidth;
+              const F old = fresh ? S::Zero() : S::Load(place);
+              S::Store(place, S::Fma(old, S::Load(decay + v * S::kWidth), sum));
+            });
       }
     }
   }
@@ -245,8 +247,8 @@ class AttentionTile {
     }
   }
 
-  // The streamed way. Queries and sums lie as (lane, d) here, with a lane's numbers side by side, kStreamedLanes
-  // of them whatever lanes_ is.
+  // The streamed way. Queries and sums lie as (lane, d) here, with a lane's numbers side by side,
+  // kStreamedLanes of them whatever lanes_ is.
 
   void CopyQueries() {
     for (int64_t lane = 0; lane < kStreamedLanes; ++lane) {

@@ -5,7 +5,8 @@
 
 namespace xcomposer::cpu {
 
-/// On which threads and with which instructions a kernel runs. The processor must have the instructions.
+/// On which threads and with which instructions a kernel runs. The processor must have the
+/// instructions.
 struct Context {
   ThreadPool& pool;
   Isa isa = BestIsa();

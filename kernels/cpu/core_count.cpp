@@ -26,7 +26,8 @@ int QuotaCores(double quota, double period) {
 
 // Zero where nothing limits us. Inside a container the mount shows the container's own group.
 int GroupCores() {
-  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file) {  // version 2: "max 100000" or "150000 100000"
+  if (std::ifstream file("/sys/fs/cgroup/cpu.max");
+      file) {  // version 2: "max 100000" or "150000 100000"
     std::string quota;
     double period = 0;
     if (file >> quota >> period && quota != "max") {

@@ -1,6 +1,21 @@
 #include "kernels/cpu/cpu_info.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace xcomposer::cpu {
+namespace {
+
+#if defined(__x86_64__)
+// Clang's __builtin_cpu_supports does not know this one by name.
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
+}  // namespace
 
 Isa BestIsa() {
 #if defined(__x86_64__)
@@ -8,8 +23,7 @@ Isa BestIsa() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     return Isa::kAvx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     return Isa::kAvx2;
   }
 #endif

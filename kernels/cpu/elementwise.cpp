@@ -48,8 +48,7 @@ void Embedding(const int64_t* ids, int64_t count, const StoredMatrix& table, flo
   const IsaKernels& kernels = KernelsFor(context.isa);
   const auto* bytes = static_cast<const unsigned char*>(table.data);
   const int64_t row_bytes = table.row_stride * SizeOf(table.format);
-  const int64_t grain =
-      std::max<int64_t>(1, kTaskFloats / std::max<int64_t>(1, table.columns));
+  const int64_t grain = std::max<int64_t>(1, kTaskFloats / std::max<int64_t>(1, table.columns));
   context.pool.ParallelFor(count, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       float* row = out + i * table.columns;

@@ -19,8 +19,8 @@ void SiluMul(float* gate, const float* up, int64_t count, const Context& context
 /// y += x.
 void Add(float* y, const float* x, int64_t count, const Context& context);
 
-/// out (count, table.columns) = the named rows of the table; a negative id gives zeros. The ids must be less
-/// than table.rows.
+/// out (count, table.columns) = the named rows of the table; a negative id gives zeros. The ids
+/// must be less than table.rows.
 void Embedding(const int64_t* ids, int64_t count, const StoredMatrix& table, float* out,
                const Context& context);
 

@@ -44,8 +44,8 @@ void WidenRange(const void* stored, float* out, int64_t count) {
   });
 }
 
-/// out = (x low half * cos - x high half * sin, x high half * cos + x low half * sin); each product and each
-/// sum rounded on its own, as the reference does.
+/// out = (x low half * cos - x high half * sin, x high half * cos + x low half * sin); each product
+/// and each sum rounded on its own, as the reference does.
 template <typename S>
 void RotateHead(const float* x, const float* cos, const float* sin, int64_t half, float* out) {
   using F = typename S::F;

@@ -4,11 +4,11 @@
 
 namespace xcomposer::cpu {
 
-/// e^x to about one unit in the last place: 0 below -87.3 (where float leaves its normal range), infinity
-/// from 88.4 on, NaN for NaN.
+/// e^x to about one unit in the last place: 0 below -87.3 (where float leaves its normal range),
+/// infinity from 88.4 on, NaN for NaN.
 ///
-/// x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), where p is the polynomial of degree 4 that
-/// makes the greatest relative error of e^r least (3e-9).
+/// x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), where p is the polynomial of degree
+/// 4 that makes the greatest relative error of e^r least (3e-9).
 template <typename S>
 inline typename S::F Exp(typename S::F x) {
   using F = typename S::F;

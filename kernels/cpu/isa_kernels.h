@@ -8,13 +8,13 @@
 
 namespace xcomposer::cpu {
 
-/// The inner kernels, compiled once for each instruction set. The functions of linear.h, norm.h, ... divide
-/// the work over threads and call these.
+/// The inner kernels, compiled once for each instruction set. The functions of linear.h, norm.h,
+/// ... divide the work over threads and call these.
 struct IsaKernels {
-  int64_t panel_rows = 0;          ///< rows of x in a packed panel
-  int64_t panel_columns = 0;       ///< rows of the weight in a widened panel
-  int64_t panel_scratch = 0;       ///< floats that linear_panels needs
-  int64_t attention_lanes = 0;     ///< most rows * heads of an attention tile
+  int64_t panel_rows = 0;       ///< rows of x in a packed panel
+  int64_t panel_columns = 0;    ///< rows of the weight in a widened panel
+  int64_t panel_scratch = 0;    ///< floats that linear_panels needs
+  int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
   /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
   int64_t streamed_rows = 0;
 
@@ -34,8 +34,8 @@ struct IsaKernels {
   void (*attention)(const AttentionTileArgs&, float* scratch);
 };
 
-/// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure that the
-/// processor can run them (BestIsa).
+/// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure
+/// that the processor can run them (BestIsa).
 const IsaKernels& KernelsFor(Isa isa);
 
 }  // namespace xcomposer::cpu

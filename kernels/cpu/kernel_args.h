@@ -4,8 +4,8 @@
 
 namespace xcomposer::cpu {
 
-// Arguments of the inner kernels. Plain structures without functions, since the files that read them are
-// compiled for one instruction set each (simd.h).
+// Arguments of the inner kernels. Plain structures without functions, since the files that read
+// them are compiled for one instruction set each (simd.h).
 
 /// What the two ways of computing a linear layer need; see linear.h for the meaning.
 struct LinearKernelArgs {
@@ -41,9 +41,10 @@ struct NormKernelArgs {
   float eps = 0.0f;
 };
 
-/// Some rows of some query heads that share one key-value head, with all their keys. A lane is one query:
-/// lane = row * heads + head. Everything is kept with the lanes side by side (d, lane), (key, lane), so that
-/// the softmax over keys needs no sums across a vector, and keys and values are the broadcast factor.
+/// Some rows of some query heads that share one key-value head, with all their keys. A lane is one
+/// query: lane = row * heads + head. Everything is kept with the lanes side by side (d, lane),
+/// (key, lane), so that the softmax over keys needs no sums across a vector, and keys and values
+/// are the broadcast factor.
 struct AttentionTileArgs {
   const float* q = nullptr;  ///< of the first row and head
   float* out = nullptr;
@@ -60,8 +61,9 @@ struct AttentionTileArgs {
   int64_t block_size = 0;           ///< keys in a block
   int64_t block_stride = 0;
   int64_t key_stride = 0;
-  int64_t keys = 0;           ///< seen by the first row
-  int64_t keys_per_row = 0;   ///< how many more each further row sees: 1 for causal attention, else 0
+  int64_t keys = 0;  ///< seen by the first row
+  int64_t keys_per_row =
+      0;  ///< how many more each further row sees: 1 for causal attention, else 0
 };
 
 }  // namespace xcomposer::cpu

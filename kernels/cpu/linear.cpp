@@ -20,7 +20,8 @@ int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 /// Few rows: stream the weight.
 void Stream(const LinearKernelArgs& args, size_t format, const Context& context) {
   const IsaKernels& kernels = KernelsFor(context.isa);
-  const int64_t grain = RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, args.depth)), 4);
+  const int64_t grain =
+      RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, args.depth)), 4);
   context.pool.ParallelFor(args.outputs, grain, [&](int64_t begin, int64_t end, int) {
     kernels.linear_rows[format](args, begin, end);
   });
@@ -31,9 +32,8 @@ void Multiply(const LinearKernelArgs& args, size_t format, const Context& contex
   const IsaKernels& kernels = KernelsFor(context.isa);
   ThreadPool& pool = context.pool;
   const int64_t panels = DivideUp(args.rows, kernels.panel_rows);
-  pool.ParallelFor(panels, 4, [&](int64_t begin, int64_t end, int) {
-    kernels.linear_pack_x(args, begin, end);
-  });
+  pool.ParallelFor(
+      panels, 4, [&](int64_t begin, int64_t end, int) { kernels.linear_pack_x(args, begin, end); });
 
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), kernels.panel_rows);

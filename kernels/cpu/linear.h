@@ -13,16 +13,16 @@ struct LinearParams {
   const float* x = nullptr;  ///< (rows, K)
   int64_t x_stride = 0;
   int64_t rows = 0;
-  StoredMatrix weight;                ///< (N, K)
+  StoredMatrix weight;                              ///< (N, K)
   std::optional<StoredVector> bias = std::nullopt;  ///< (N)
-  float* y = nullptr;                 ///< (rows, N), apart from x
+  float* y = nullptr;                               ///< (rows, N), apart from x
   int64_t y_stride = 0;
   bool accumulate = false;
   float scale = 1.0f;  ///< of the product, not of the bias
 };
 
-/// A row's result depends on that row, on the weight and on whether there are few or many rows; not on the
-/// count of threads.
+/// A row's result depends on that row, on the weight and on whether there are few or many rows; not
+/// on the count of threads.
 void Linear(const LinearParams& params, const Context& context);
 
 }  // namespace xcomposer::cpu

@@ -6,10 +6,11 @@
 
 namespace xcomposer::cpu {
 
-// Many rows of x (prompts, pictures): x is packed once, by all threads, into panels of S::kRows rows
-// (panel, k, row); then each task takes a block of x and a range of the weight's rows, widens a piece of the
-// weight at a time into a panel (k, n) that stays in the first cache, and multiplies it with all panels of
-// its block of x. A sum is taken over k in pieces of kDepth, ascending, whatever the blocks.
+// Many rows of x (prompts, pictures): x is packed once, by all threads, into panels of S::kRows
+// rows (panel, k, row); then each task takes a block of x and a range of the weight's rows, widens
+// a piece of the weight at a time into a panel (k, n) that stays in the first cache, and multiplies
+// it with all panels of its block of x. A sum is taken over k in pieces of kDepth, ascending,
+// whatever the blocks.
 
 template <typename S>
 inline constexpr int64_t kDepth = S::kWidth == 16 ? 192 : 256;
@@ -68,8 +69,8 @@ inline void PackWeightGroup(const LinearKernelArgs& args, int64_t n, int64_t k, 
   }
 }
 
-/// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns that exist.
-/// kWhole: all columns of the tile do.
+/// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns
+/// that exist. kWhole: all columns of the tile do.
 template <typename S, bool kWhole>
 struct LinearFinish {
   float* y;  ///< of the tile's first row and column
@@ -97,7 +98,8 @@ struct LinearFinish {
   }
 };
 
-/// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of both.
+/// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of
+/// both.
 template <typename S>
 inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
                           const TileFactors& weight) {
@@ -123,8 +125,9 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
   }
 }
 
-/// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's rows
-/// [n_begin, n_end) (n_begin a multiple of the panel). `panel`: scratch of kDepth * kPanelColumns floats.
+/// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's
+/// rows [n_begin, n_end) (n_begin a multiple of the panel). `panel`: scratch of kDepth *
+/// kPanelColumns floats.
 template <typename S, Format format>
 void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* panel) {
   for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
@@ -138,8 +141,7 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
       for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
         PackWeightGroup<S, format>(args, n + v, k, depth, panel + v);
       }
-      MultiplyPanel<S>(args, column, k,
-                       {.depth = depth, .b = panel, .b_stride = kPanelColumns<S>});
+      MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kPanelColumns<S>});
     }
   }
 }

@@ -5,10 +5,10 @@
 
 namespace xcomposer::cpu {
 
-// Few rows of x (decoding): every row of the weight is read from memory once, several rows at a time as
-// independent streams, and multiplied with all rows of x while it is in the cache. A sum is taken over
-// S::kWidth interleaved partial sums in ascending order of k and does not depend on which rows of x or of
-// the weight happen to share the loop.
+// Few rows of x (decoding): every row of the weight is read from memory once, several rows at a
+// time as independent streams, and multiplied with all rows of x while it is in the cache. A sum is
+// taken over S::kWidth interleaved partial sums in ascending order of k and does not depend on
+// which rows of x or of the weight happen to share the loop.
 
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1536;

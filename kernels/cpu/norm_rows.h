@@ -5,7 +5,8 @@
 
 namespace xcomposer::cpu {
 
-/// Sum of value(vector, count) over a row, `count` numbers of which are real. Four interleaved sums.
+/// Sum of value(vector, count) over a row, `count` numbers of which are real. Four interleaved
+/// sums.
 template <typename S, typename Value>
 inline float SumOver(const float* x, int64_t columns, const Value& value) {
   using F = typename S::F;
@@ -73,10 +74,12 @@ void LayerNormRows(const NormKernelArgs& args, int64_t begin, int64_t end) {
     float* out = args.out + row * args.columns;
     const float columns = static_cast<float>(args.columns);
     const F mean = S::Set(SumOver<S>(x, args.columns, [](F f) { return f; }) / columns);
-    const float variance = SumOver<S>(x, args.columns, [mean](F f) {
-                             const F d = S::Sub(f, mean);
-                             return S::Mul(d, d);
-                           }) / columns;
+    const float variance = SumOver<S>(x, args.columns,
+                                      [mean](F f) {
+                                        const F d = S::Sub(f, mean);
+                                        return S::Mul(d, d);
+                                      }) /
+                           columns;
     const F factor = S::Set(1.0f / __builtin_sqrtf(variance + args.eps));
     ForVectors<S>(args.columns, [&](int64_t c, int64_t n) {
       const F normal = S::Mul(S::Sub(LoadUpTo<S>(x + c, n), mean), factor);

@@ -60,7 +60,8 @@ void RopeTable(const double* bases, const int64_t* positions, int64_t count, int
 
 void RopeKv(const RopeKvParams& params, const Context& context) {
   const IsaKernels& kernels = KernelsFor(context.isa);
-  const int64_t floats = std::max<int64_t>(1, (params.heads + 2 * params.kv_heads) * params.head_dim);
+  const int64_t floats =
+      std::max<int64_t>(1, (params.heads + 2 * params.kv_heads) * params.head_dim);
   context.pool.ParallelFor(params.rows, std::max<int64_t>(1, kTaskFloats / floats),
                            [&](int64_t begin, int64_t end, int) {
                              for (int64_t row = begin; row < end; ++row) {

@@ -6,13 +6,14 @@
 
 namespace xcomposer::cpu {
 
-/// Cosines and sines, (count, head_dim / 2) each, of the rotary angles of `positions`, with a base for each
-/// row: inverse frequency = 1 / float(base)^(2 j / head_dim) and angle = position * inverse frequency, both
-/// in float32 (model specification 6.4).
+/// Cosines and sines, (count, head_dim / 2) each, of the rotary angles of `positions`, with a base
+/// for each row: inverse frequency = 1 / float(base)^(2 j / head_dim) and angle = position *
+/// inverse frequency, both in float32 (model specification 6.4).
 void RopeTable(const double* bases, const int64_t* positions, int64_t count, int64_t head_dim,
                float* cos, float* sin);
 
-/// One packed row per token: per key-value head its query heads, the key, the value (specification 2.2).
+/// One packed row per token: per key-value head its query heads, the key, the value
+/// (specification 2.2).
 struct RopeKvParams {
   const float* qkv = nullptr;  ///< (rows, kv_heads, heads / kv_heads + 2, head_dim)
   int64_t qkv_stride = 0;
@@ -28,7 +29,8 @@ struct RopeKvParams {
   float* v_cache = nullptr;        ///< (slots, kv_heads, head_dim)
 };
 
-/// Rotates queries and keys (split halves, specification 6.1), stores keys and values at their slots.
+/// Rotates queries and keys (split halves, specification 6.1), stores keys and values at their
+/// slots.
 void RopeKv(const RopeKvParams& params, const Context& context);
 
 }  // namespace xcomposer::cpu

@@ -12,27 +12,32 @@
 #define XCOMPOSER_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// For what must end up inside the loop that calls it: a call would send every vector through memory.
+// For what must end up inside the loop that calls it: a call would send every vector through
+// memory.
 #define XCOMPOSER_INLINE inline __attribute__((always_inline))
 
-// The kernels' templates are written over a structure S per instruction set: Portable, Avx2, Avx512, each in
-// a header of its own (simd_*.h) that exactly one source file includes. Everything that such a file
-// compiles is a template over S, so that no function compiled for a wide set can be picked by the linker
-// for a processor that lacks it; for the same reason these templates use no std:: functions. Members of S:
+// The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
+// Avx512, each in a header of its own (simd_*.h) that exactly one source file includes. Everything
+// that such a file compiles is a template over S, so that no function compiled for a wide set can
+// be picked by the linker for a processor that lacks it; for the same reason these templates use no
+// std:: functions. Members of S:
 //
-//   kWidth           floats in a vector F
-//   kRows, kVectors  the block of sums that fits into the registers: kRows x (kVectors * kWidth)
-//   Load(p), LoadN(p, n), Store(p, f), StoreN(p, f, n)      n < kWidth: the first n, zeros for the rest
-//   LoadAs<Format>(p), LoadAsN<Format>(p, n)                stored numbers, widened
-//   Fma(a, b, c) = a * b + c                                one rounding where the processor has it
-//   Max, Min                                                the second operand where one is not a number
-//   Less(a, b, x, y) = a < b ? x : y
-//   Round(a)                                                to the nearest whole number, |a| < 2^22
-//   PowerOfTwo(n)                                           2^n for whole n in [-126, 128]; 2^128 = inf
-//   Sum(a)                                                  of all lanes, in a fixed order
-//   PackRows(rows, out, stride)          out[c * stride + r] = rows[r][c], c < 8, r < kRows
-//   kPackColumns<format>, PackWeights<format>(rows, out, stride)
-//                                        out[c * stride + r] = rows[r][c] widened, c < kPackColumns, r < kWidth
+// clang-format off
+//   kWidth                              floats in a vector F
+//   kRows, kVectors                     sums that fit into the registers: kRows x (kVectors * kWidth)
+//   Load(p), Store(p, f)                anywhere in memory
+//   LoadN(p, n), StoreN(p, f, n)        the first n < kWidth; zeros for the rest
+//   LoadAs<Format>(p), LoadAsN<...>     stored numbers, widened
+//   Fma(a, b, c)                        a * b + c, one rounding where the processor has it
+//   Max, Min                            the second operand where one is not a number
+//   Less(a, b, x, y)                    a < b ? x : y
+//   Round(a)                            to the nearest whole number, |a| < 2^22
+//   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
+//   Sum(a)                              of all lanes, in a fixed order
+//   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
+//   kPackColumns<Format>                columns that PackWeights takes at a time
+//   PackWeights<Format>(rows, out, stride)  the same, widened, c < kPackColumns, r < kWidth
+// clang-format on
 namespace xcomposer::cpu {
 
 /// The C++ type in which a number of `format` is read.
@@ -45,8 +50,8 @@ struct ElementOf<Format::kFloat32> {
   using Type = float;
 };
 
-/// One stored number as float; `S` keeps the instantiations of different instruction sets apart. The number
-/// may lie anywhere: a file's header need not leave its tensors aligned.
+/// One stored number as float; `S` keeps the instantiations of different instruction sets apart.
+/// The number may lie anywhere: a file's header need not leave its tensors aligned.
 template <typename S, Format format>
 inline float Widen(const typename ElementOf<format>::Type* place) {
   typename ElementOf<format>::Type stored;

@@ -48,9 +48,7 @@ struct Avx2 {
   static F Less(F a, F b, F x, F y) {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
   }
-  static F Round(F a) {
-    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
+  static F Round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F PowerOfTwo(F n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
@@ -106,7 +104,8 @@ struct Avx2 {
                           int64_t stride) {
     __m256i r[8];
     XCOMPOSER_UNROLL
-    for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i]));
+    for (int i = 0; i < 8; ++i)
+      r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i]));
     Transpose(r);
     XCOMPOSER_UNROLL
     for (int c = 0; c < 8; ++c) {
@@ -139,8 +138,8 @@ struct Avx2 {
       return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
     } else {
       const __m256i low = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
-      return Widen8<format>(_mm_packus_epi32(_mm256_castsi256_si128(low),
-                                             _mm256_extracti128_si256(low, 1)));
+      return Widen8<format>(
+          _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
     }
   }
   /// Those in the high halves.

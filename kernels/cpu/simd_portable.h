@@ -74,7 +74,8 @@ struct Portable {
   static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
                           int64_t stride) {
     for (int64_t c = 0; c < kPackColumns<format>; ++c) {
-      for (int64_t r = 0; r < kWidth; ++r) out[c * stride + r] = Widen<Portable, format>(rows[r] + c);
+      for (int64_t r = 0; r < kWidth; ++r)
+        out[c * stride + r] = Widen<Portable, format>(rows[r] + c);
     }
   }
 

@@ -12,12 +12,12 @@
 
 namespace xcomposer::cpu {
 
-/// A fixed set of threads that work off the chunks of one loop at a time. Waiting threads spin for some
-/// microseconds and then sleep, and chunks are handed out as threads come, so that a thread that has lost
-/// its processor to another program delays a loop by no more than the chunk it holds.
+/// A fixed set of threads that work off the chunks of one loop at a time. Waiting threads spin for
+/// some microseconds and then sleep, and chunks are handed out as threads come, so that a thread
+/// that has lost its processor to another program delays a loop by no more than the chunk it holds.
 ///
-/// A pool serves one caller at a time: it belongs to the thread that drives an engine's stage. Loops do not
-/// nest.
+/// A pool serves one caller at a time: it belongs to the thread that drives an engine's stage.
+/// Loops do not nest.
 class ThreadPool {
  public:
   /// `threads` counts the caller: a pool of one starts none. Less than one is taken as one.
@@ -28,9 +28,9 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls body(begin, end, worker) until [0, count) is covered, each range at most `grain` long, and
-  /// returns when all calls have. 0 <= worker < threads(); the caller is worker 0. The first exception of
-  /// a body ends the loop early and is thrown here.
+  /// Calls body(begin, end, worker) until [0, count) is covered, each range at most `grain` long,
+  /// and returns when all calls have. 0 <= worker < threads(); the caller is worker 0. The first
+  /// exception of a body ends the loop early and is thrown here.
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -41,8 +41,9 @@ class ThreadPool {
              .grain = grain});
   }
 
-  /// Memory for a worker's own use inside a loop, or (SharedScratch) for the caller to hand to all of them.
-  /// 64-byte aligned, uninitialised; valid until the next call for the same place; kept for reuse.
+  /// Memory for a worker's own use inside a loop, or (SharedScratch) for the caller to hand to all
+  /// of them. 64-byte aligned, uninitialised; valid until the next call for the same place; kept
+  /// for reuse.
   float* WorkerScratch(int worker, int64_t floats);
   float* SharedScratch(int64_t floats);
 
@@ -97,7 +98,8 @@ class ThreadPoolScope {
   ThreadPool* previous_;
 };
 
-/// The pool of the innermost scope of this thread, or a pool of one (the thread itself) without a scope.
+/// The pool of the innermost scope of this thread, or a pool of one (the thread itself) without a
+/// scope.
 ThreadPool& CurrentPool();
 
 }  // namespace xcomposer::cpu

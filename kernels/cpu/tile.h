@@ -4,8 +4,9 @@
 
 namespace xcomposer::cpu {
 
-/// The two factors of a block of sums: sum[i][j] = over p < depth of a[p * a_stride + i] * b[p * b_stride + j].
-/// `i` runs over at most S::kRows numbers that lie side by side, `j` over whole vectors of b.
+/// The two factors of a block of sums: sum[i][j] = over p < depth of a[p * a_stride + i] * b[p *
+/// b_stride + j]. `i` runs over at most S::kRows numbers that lie side by side, `j` over whole
+/// vectors of b.
 struct TileFactors {
   int64_t depth = 0;
   const float* a = nullptr;
@@ -14,8 +15,9 @@ struct TileFactors {
   int64_t b_stride = 0;
 };
 
-/// The product that everything large is made of: a block of kRows x (kVectors * S::kWidth) sums kept in
-/// registers over the whole depth, in ascending order of p. `finish(i, v, sum)` receives each vector.
+/// The product that everything large is made of: a block of kRows x (kVectors * S::kWidth) sums
+/// kept in registers over the whole depth, in ascending order of p. `finish(i, v, sum)` receives
+/// each vector.
 template <typename S, int kRows, int kVectors, typename Finish>
 XCOMPOSER_INLINE void Tile(const TileFactors& factors, const Finish& finish) {
   using F = typename S::F;

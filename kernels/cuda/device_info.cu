@@ -5,7 +5,8 @@
 namespace xcomposer::cuda {
 namespace {
 
-// Free memory can be asked of the current device only, so the caller's choice is put back afterwards.
+// Free memory can be asked of the current device only, so the caller's choice is put back
+// afterwards.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int ordinal) {

@@ -16,16 +16,19 @@ struct DeviceInfo {
   int compute_minor = 0;
 };
 
-/// What this build and this machine know of CUDA. Versions are 1000 * major + 10 * minor, 0 where unknown.
+/// What this build and this machine know of CUDA. Versions are 1000 * major + 10 * minor, 0 where
+/// unknown.
 struct RuntimeInfo {
   bool built_with_cuda = false;
   int runtime_version = 0;
   int driver_version = 0;  ///< the newest CUDA that the driver can run; 0 without a driver
   std::vector<DeviceInfo> devices;
-  std::string problem;  ///< why there are no devices, or fewer than the machine has; empty if all is well
+  std::string
+      problem;  ///< why there are no devices, or fewer than the machine has; empty if all is well
 };
 
-/// Asks the CUDA runtime. A machine without GPU or driver is an answer, not an error; never throws for it.
+/// Asks the CUDA runtime. A machine without GPU or driver is an answer, not an error; never throws
+/// for it.
 RuntimeInfo QueryRuntime();
 
 }  // namespace xcomposer::cuda

@@ -42,8 +42,8 @@ void CheckVector(const char* op, const char* name, const Tensor& t, int64_t size
 
 void CheckInts(const char* op, const char* name, const Tensor& t, at::ScalarType type,
                int64_t size) {
-  Check(t.scalar_type() == type && t.dim() == 1 && t.size(0) == size && t.is_contiguous(), op,
-        ": ", name, " must be a dense ", type, " vector of ", size, ", found ", Describe(t));
+  Check(t.scalar_type() == type && t.dim() == 1 && t.size(0) == size && t.is_contiguous(), op, ": ",
+        name, " must be a dense ", type, " vector of ", size, ", found ", Describe(t));
 }
 
 void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache) {
@@ -129,10 +129,8 @@ HeadShape CheckRopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
   const char* op = "rope_kv";
   CheckRows(op, "qkv", qkv);
   CheckCaches(op, k_cache, v_cache);
-  HeadShape shape{.rows = qkv.size(0),
-                  .heads = 0,
-                  .kv_heads = k_cache.size(2),
-                  .head_dim = k_cache.size(3)};
+  HeadShape shape{
+      .rows = qkv.size(0), .heads = 0, .kv_heads = k_cache.size(2), .head_dim = k_cache.size(3)};
   const int64_t blocks = qkv.size(1) / shape.head_dim;
   const int64_t slots_per_group = blocks / shape.kv_heads;
   Check(shape.head_dim % 2 == 0 && slots_per_group >= 3 &&
@@ -188,9 +186,9 @@ void CheckCopyBlocks(const Tensor& cache, IntArrayRef source, IntArrayRef target
   Check(cache.dim() >= 1 && source.size() == target.size(), op, ": ", source.size(),
         " sources for ", target.size(), " targets");
   for (size_t i = 0; i < source.size(); ++i) {
-    Check(source[i] >= 0 && source[i] < cache.size(0) && target[i] >= 0 &&
-              target[i] < cache.size(0),
-          op, ": copy of block ", source[i], " to ", target[i], " in a cache of ", cache.size(0));
+    Check(
+        source[i] >= 0 && source[i] < cache.size(0) && target[i] >= 0 && target[i] < cache.size(0),
+        op, ": copy of block ", source[i], " to ", target[i], " in a cache of ", cache.size(0));
   }
 }
 

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <optional>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
-/// What each op demands of its arguments, and the shape of what it returns: shared by every back end, so
-/// that a dry run over Meta tensors finds what a real run would find. All throw Error(kInternal).
+/// What each op demands of its arguments, and the shape of what it returns: shared by every back
+/// end, so that a dry run over Meta tensors finds what a real run would find. All throw
+/// Error(kInternal).
 namespace xcomposer::ops {
 
 /// Returns the shape of the result.

@@ -1,8 +1,8 @@
-#include <tuple>
-#include <vector>
-
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <tuple>
+#include <vector>
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/rope.h"
@@ -90,8 +90,8 @@ std::vector<cpu::AttentionSequence> Sequences(const Tensor& first_rows, const Te
 Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                       const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
                       const Tensor& block_tables) {
-  const HeadShape shape = CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts,
-                                              positions, block_tables);
+  const HeadShape shape =
+      CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts, positions, block_tables);
   const auto sequences =
       Sequences(first_rows, row_counts, positions, block_tables,
                 {.blocks = k_cache.size(0), .block_size = k_cache.size(1)}, shape.rows);

@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <optional>
-
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
 
 #include "kernels/cpu/linear.h"
 #include "ops/arguments.h"

@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <optional>
-
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
 
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/norm.h"

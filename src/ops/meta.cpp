@@ -1,8 +1,8 @@
-#include <optional>
-#include <tuple>
-
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <optional>
+#include <tuple>
 
 #include "ops/arguments.h"
 

@@ -23,14 +23,14 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
 
 void LinearAddRows_(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
                     double scale) {
-  static const auto op = Find<void(Tensor&, const Tensor&, const Tensor&, const Tensor&, IntArrayRef,
-                                   double)>("xcomposer::linear_add_rows_");
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&, const Tensor&, IntArrayRef, double)>(
+          "xcomposer::linear_add_rows_");
   op.call(y, x, a, b, spans, scale);
 }
 
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
-  static const auto op =
-      Find<Tensor(const Tensor&, const Tensor&, double)>("xcomposer::rms_norm");
+  static const auto op = Find<Tensor(const Tensor&, const Tensor&, double)>("xcomposer::rms_norm");
   return op.call(x, weight, eps);
 }
 
@@ -74,8 +74,9 @@ std::tuple<Tensor, Tensor> RopeTable(const Tensor& bases, const Tensor& position
 
 Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
               Tensor& v_cache, const Tensor& slots) {
-  static const auto op = Find<Tensor(const Tensor&, const Tensor&, const Tensor&, Tensor&, Tensor&,
-                                     const Tensor&)>("xcomposer::rope_kv");
+  static const auto op =
+      Find<Tensor(const Tensor&, const Tensor&, const Tensor&, Tensor&, Tensor&, const Tensor&)>(
+          "xcomposer::rope_kv");
   return op.call(qkv, cos, sin, k_cache, v_cache, slots);
 }
 
@@ -95,8 +96,7 @@ Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
 }
 
 void CopyBlocks_(Tensor& cache, IntArrayRef source, IntArrayRef target) {
-  static const auto op =
-      Find<void(Tensor&, IntArrayRef, IntArrayRef)>("xcomposer::copy_blocks_");
+  static const auto op = Find<void(Tensor&, IntArrayRef, IntArrayRef)>("xcomposer::copy_blocks_");
   op.call(cache, source, target);
 }
 

@@ -1,29 +1,30 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <optional>
 #include <tuple>
 
-#include <ATen/core/Tensor.h>
-
-/// The arithmetic of the family, one function per op, each behind the dispatcher (library "xcomposer",
-/// back ends CPU and Meta). There is no autograd: call under c10::InferenceMode.
+/// The arithmetic of the family, one function per op, each behind the dispatcher (library
+/// "xcomposer", back ends CPU and Meta). There is no autograd: call under c10::InferenceMode.
 ///
-/// Activations are float32; weights are bfloat16, float16 or float32 as stored, row-major, and may be views
-/// (row stride); sums are float32. On the CPU an op works on the threads of the pool that the calling
-/// thread has installed (cpu::ThreadPoolScope), and on the calling thread alone where there is none; the
-/// numbers do not depend on the count of threads.
+/// Activations are float32; weights are bfloat16, float16 or float32 as stored, row-major, and may
+/// be views (row stride); sums are float32. On the CPU an op works on the threads of the pool that
+/// the calling thread has installed (cpu::ThreadPoolScope), and on the calling thread alone where
+/// there is none; the numbers do not depend on the count of threads.
 ///
-/// Every function throws Error(kInternal) when dtype, shape or layout of an argument is not as stated.
-/// Letters: T rows of a batch, C channels, H query heads, G key-value heads, D head dimension.
+/// Every function throws Error(kInternal) when dtype, shape or layout of an argument is not as
+/// stated. Letters: T rows of a batch, C channels, H query heads, G key-value heads, D head
+/// dimension.
 namespace xcomposer::ops {
 
 /// y = x W^T + bias. x (..., K), weight (N, K), bias (N) -> (..., N).
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
 
-/// Partial LoRA (model specification 5): y[rows] += scale * B (A x[rows]) for the rows of each span.
-/// y (T, N), x (T, K), a (R, K), b (N, R); spans = begin0, end0, begin1, end1, ... half-open, ascending,
-/// without overlap; no spans or empty ones leave y as it is.
+/// Partial LoRA (model specification 5): y[rows] += scale * B (A x[rows]) for the rows of each
+/// span. y (T, N), x (T, K), a (R, K), b (N, R); spans = begin0, end0, begin1, end1, ... half-open,
+/// ascending, without overlap; no spans or empty ones leave y as it is.
 void LinearAddRows_(at::Tensor& y, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
                     at::IntArrayRef spans, double scale);
 
@@ -46,35 +47,39 @@ void SiluMul_(at::Tensor& gate, const at::Tensor& up);
 /// y += x; equal shapes.
 void Add_(at::Tensor& y, const at::Tensor& x);
 
-/// Rows of the table as float32. ids (T) int32 or int64, table (V, C) -> (T, C). A negative id gives a row
-/// of zeros: a place that a picture's features will take. An id of V or more is an error.
+/// Rows of the table as float32. ids (T) int32 or int64, table (V, C) -> (T, C). A negative id
+/// gives a row of zeros: a place that a picture's features will take. An id of V or more is an
+/// error.
 at::Tensor Embedding(const at::Tensor& ids, const at::Tensor& table);
 
-/// Cosines and sines of the rotary angles (model specification 6.4): float32 powers, reciprocals and
-/// products. bases (T) float64, one per row (dynamic NTK is per request); positions (T) int64
+/// Cosines and sines of the rotary angles (model specification 6.4): float32 powers, reciprocals
+/// and products. bases (T) float64, one per row (dynamic NTK is per request); positions (T) int64
 /// -> two tensors (T, D/2).
 std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& bases, const at::Tensor& positions,
                                              int64_t head_dim);
 
 /// Rotates queries and keys (split halves, model specification 6.1) and stores keys and values.
 /// qkv (T, G * (H/G + 2) * D): per key-value head its H/G query heads, then the key, then the value
-/// (model specification 2.2). cos, sin (T, D/2). k_cache, v_cache (blocks, block_size, G, D) float32.
-/// slots (T) int64: block * block_size + offset, where the row's key and value go.
+/// (model specification 2.2). cos, sin (T, D/2). k_cache, v_cache (blocks, block_size, G, D)
+/// float32. slots (T) int64: block * block_size + offset, where the row's key and value go.
 /// -> rotated queries (T, H, D).
 at::Tensor RopeKv(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                   at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots);
 
-/// Which rows belong to which sequence, and where its keys lie. All int32, on the device of the queries.
+/// Which rows belong to which sequence, and where its keys lie. All int32, on the device of the
+/// queries.
 struct SequenceTable {
   at::Tensor first_rows;    ///< (S); sequences ascending, together they cover all T rows
   at::Tensor row_counts;    ///< (S); zero is allowed
   at::Tensor positions;     ///< (S); of each sequence's first row = keys stored before this batch
-  at::Tensor block_tables;  ///< (S, max blocks); physical blocks in order; entries past the end are not read
+  at::Tensor block_tables;  ///< (S, max blocks); physical blocks in order; entries past the end are
+                            ///< not read
 };
 
-/// Causal attention over the paged cache, with scores divided by sqrt(D) and a float32 softmax that never
-/// holds a whole row of scores. Row i of a sequence sees its keys 0 .. position + i, which must be in the
-/// cache already (RopeKv). q (T, H, D), caches (blocks, block_size, G, D), H a multiple of G -> (T, H, D).
+/// Causal attention over the paged cache, with scores divided by sqrt(D) and a float32 softmax that
+/// never holds a whole row of scores. Row i of a sequence sees its keys 0 .. position + i, which
+/// must be in the cache already (RopeKv). q (T, H, D), caches (blocks, block_size, G, D), H a
+/// multiple of G -> (T, H, D).
 at::Tensor PagedAttention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
                           const SequenceTable& sequences);
 

@@ -12,9 +12,10 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
 
-// Speed of the kernels at the sizes of the 7B decoder and of the vision tower. GB/s counts weights, or keys
-// and values, once; GFLOP/s counts a product and a sum as two. Compare with the limits of the same machine
-// in the same minute, BM_Read and BM_Fma. XCOMPOSER_BENCH_THREADS sets the count of threads.
+// Speed of the kernels at the sizes of the 7B decoder and of the vision tower. GB/s counts weights,
+// or keys and values, once; GFLOP/s counts a product and a sum as two. Compare with the limits of
+// the same machine in the same minute, BM_Read and BM_Fma. XCOMPOSER_BENCH_THREADS sets the count
+// of threads.
 namespace xcomposer::cpu {
 namespace {
 
@@ -53,9 +54,8 @@ void BM_Fma(benchmark::State& state) {
   constexpr int64_t kRounds = 1 << 20;
   const int64_t parts = 16 * pool.threads();
   for (auto _ : state) {
-    pool.ParallelFor(parts, 1, [](int64_t, int64_t, int) {
-      benchmark::DoNotOptimize(RunFmas(kRounds / 16));
-    });
+    pool.ParallelFor(
+        parts, 1, [](int64_t, int64_t, int) { benchmark::DoNotOptimize(RunFmas(kRounds / 16)); });
   }
   Flops(state, FlopsPerRound() * kRounds * pool.threads());
 }
@@ -96,7 +96,10 @@ void BM_Linear(benchmark::State& state) {
     Linear({.x = x.data(),
             .x_stride = depth,
             .rows = rows,
-            .weight = {.data = data, .format = format, .rows = outputs, .columns = depth,
+            .weight = {.data = data,
+                       .format = format,
+                       .rows = outputs,
+                       .columns = depth,
                        .row_stride = depth},
             .y = y.data(),
             .y_stride = outputs},
@@ -148,14 +151,21 @@ void BM_PagedAttention(benchmark::State& state) {
   const AttentionSequence sequence{
       .first_row = 0, .row_count = rows, .position = position, .block_table = table.data()};
   for (auto _ : state) {
-    PagedAttention({.q = q.data(), .out = out.data(), .heads = kHeads, .kv_heads = kKvHeads,
-                    .head_dim = kDim, .k_cache = k.data(), .v_cache = v.data(),
-                    .block_size = kBlock, .sequences = &sequence, .sequence_count = 1},
+    PagedAttention({.q = q.data(),
+                    .out = out.data(),
+                    .heads = kHeads,
+                    .kv_heads = kKvHeads,
+                    .head_dim = kDim,
+                    .k_cache = k.data(),
+                    .v_cache = v.data(),
+                    .block_size = kBlock,
+                    .sequences = &sequence,
+                    .sequence_count = 1},
                    {.pool = pool});
     benchmark::ClobberMemory();
   }
-  const double pairs =
-      static_cast<double>(rows) * (static_cast<double>(position) + static_cast<double>(rows + 1) / 2);
+  const double pairs = static_cast<double>(rows) *
+                       (static_cast<double>(position) + static_cast<double>(rows + 1) / 2);
   Bytes(state, 8.0 * static_cast<double>((position + rows) * kKvHeads * kDim));
   Flops(state, pairs * kHeads * kDim * 4);
 }
@@ -178,16 +188,26 @@ void BM_VisionAttention(benchmark::State& state) {
   const auto v = Values(rows * kHeads * kDim);
   std::vector<float> out(q.size());
   for (auto _ : state) {
-    VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .views = 1,
-                     .rows = rows, .heads = kHeads, .head_dim = kDim},
+    VisionAttention({.q = q.data(),
+                     .k = k.data(),
+                     .v = v.data(),
+                     .out = out.data(),
+                     .views = 1,
+                     .rows = rows,
+                     .heads = kHeads,
+                     .head_dim = kDim},
                     {.pool = pool});
     benchmark::ClobberMemory();
   }
   Flops(state, static_cast<double>(rows) * static_cast<double>(rows) * kHeads * kDim * 4);
 }
 BENCHMARK(BM_VisionAttention)
-    ->Arg(257)->Arg(577)->Arg(1226)->Arg(1601)
-    ->Unit(benchmark::kMillisecond)->UseRealTime();
+    ->Arg(257)
+    ->Arg(577)
+    ->Arg(1226)
+    ->Arg(1601)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 void BM_RmsNorm(benchmark::State& state) {
   const int64_t rows = state.range(0);

@@ -9,7 +9,8 @@
 namespace xcomposer::cpu {
 namespace {
 
-constexpr int kChains = 12;  // enough to hide the latency of two units, few enough for the registers
+constexpr int kChains =
+    12;  // enough to hide the latency of two units, few enough for the registers
 
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) float FmasAvx512(int64_t rounds) {

@@ -4,8 +4,8 @@
 
 namespace xcomposer::cpu {
 
-/// Fused multiply-adds on registers only, `rounds` times kFmasPerRound of the widest vectors there are;
-/// returns something that depends on all of them.
+/// Fused multiply-adds on registers only, `rounds` times kFmasPerRound of the widest vectors there
+/// are; returns something that depends on all of them.
 float RunFmas(int64_t rounds);
 /// Products and sums (two per fused multiply-add) of one round of RunFmas, on this processor.
 double FlopsPerRound();

@@ -21,9 +21,10 @@ struct Key {
   const float* v;
 };
 
-/// One query against its keys, in double. The budget: a score is a sum of D products, off by Gamma(D + 2)
-/// of its magnitude; that error enters the exponent, beside the exponential's own few units and the units of
-/// its argument; a probability and a weighted sum over n keys add n + (blocks) roundings.
+/// One query against its keys, in double. The budget: a score is a sum of D products, off by
+/// Gamma(D + 2) of its magnitude; that error enters the exponent, beside the exponential's own few
+/// units and the units of its argument; a probability and a weighted sum over n keys add n +
+/// (blocks) roundings.
 void ExpectRow(const float* q, const std::vector<Key>& keys, int64_t dim, const float* out) {
   const double scale = 1 / std::sqrt(static_cast<double>(dim));
   std::vector<double> scores;
@@ -48,8 +49,7 @@ void ExpectRow(const float* q, const std::vector<Key>& keys, int64_t dim, const 
     total += score;
   }
   const auto n = static_cast<int64_t>(keys.size());
-  const double relative =
-      2 * (score_error + 2 * largest * 2 * kUnit) + 2 * Gamma(n + n / 32 + 12);
+  const double relative = 2 * (score_error + 2 * largest * 2 * kUnit) + 2 * Gamma(n + n / 32 + 12);
   for (int64_t d = 0; d < dim; ++d) {
     double expected = 0;
     double magnitude = 0;
@@ -109,7 +109,8 @@ TEST_P(AttentionTest, PagedAgreesWithDouble) {
     random.Fill(q, 5.0f);
     random.Fill(k_cache);
     random.Fill(v_cache);
-    // What must not be looked at is not a number: the foreign block, and keys past a sequence's end.
+    // What must not be looked at is not a number: the foreign block, and keys past a sequence's
+    // end.
     const auto forget = [&](int64_t slot) {
       for (int64_t i = 0; i < key_stride; ++i) {
         k_cache[slot * key_stride + i] = NAN;
@@ -119,23 +120,32 @@ TEST_P(AttentionTest, PagedAgreesWithDouble) {
     for (int64_t slot = 0; slot < c.block_size; ++slot) forget(slot);
     for (size_t s = 0; s < c.slices.size(); ++s) {
       const int64_t length = c.slices[s].position + c.slices[s].rows;
-      for (int64_t key = length; key < static_cast<int64_t>(tables[s].size()) * c.block_size; ++key) {
-        forget(tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size + key % c.block_size);
+      for (int64_t key = length; key < static_cast<int64_t>(tables[s].size()) * c.block_size;
+           ++key) {
+        forget(tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size +
+               key % c.block_size);
       }
     }
-    PagedAttention({.q = q.data(), .out = out.data(), .heads = c.heads, .kv_heads = c.kv_heads,
-                    .head_dim = c.dim, .k_cache = k_cache.data(), .v_cache = v_cache.data(),
-                    .block_size = c.block_size, .sequences = sequences.data(),
+    PagedAttention({.q = q.data(),
+                    .out = out.data(),
+                    .heads = c.heads,
+                    .kv_heads = c.kv_heads,
+                    .head_dim = c.dim,
+                    .k_cache = k_cache.data(),
+                    .v_cache = v_cache.data(),
+                    .block_size = c.block_size,
+                    .sequences = sequences.data(),
                     .sequence_count = static_cast<int64_t>(sequences.size())},
                    context());
     for (size_t s = 0; s < c.slices.size(); ++s) {
       for (int64_t row = 0; row < c.slices[s].rows; ++row) {
         for (int64_t head = 0; head < c.heads; ++head) {
-          SCOPED_TRACE(testing::Message() << "sequence " << s << ", row " << row << ", head " << head);
+          SCOPED_TRACE(testing::Message()
+                       << "sequence " << s << ", row " << row << ", head " << head);
           std::vector<Key> keys;
           for (int64_t key = 0; key <= c.slices[s].position + row; ++key) {
-            const int64_t slot =
-                tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size + key % c.block_size;
+            const int64_t slot = tables[s][static_cast<size_t>(key / c.block_size)] * c.block_size +
+                                 key % c.block_size;
             const int64_t offset = slot * key_stride + head / (c.heads / c.kv_heads) * c.dim;
             keys.push_back({k_cache.data() + offset, v_cache.data() + offset});
           }
@@ -151,7 +161,7 @@ TEST_P(AttentionTest, VisionAgreesWithDouble) {
   struct Views {
     int64_t views, rows, heads, dim;
   };
-  const Views cases[] = {{1, 1, 1, 1},  {2, 3, 2, 8},    {1, 17, 3, 64},
+  const Views cases[] = {{1, 1, 1, 1},   {2, 3, 2, 8},    {1, 17, 3, 64},
                          {2, 99, 1, 20}, {1, 130, 2, 64}, {1, 257, 1, 64}};
   Random random(2);
   for (const auto& [views, rows, heads, dim] : cases) {
@@ -164,8 +174,14 @@ TEST_P(AttentionTest, VisionAgreesWithDouble) {
     random.Fill(q, 4.0f);
     random.Fill(k);
     random.Fill(v);
-    VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(),
-                     .views = views, .rows = rows, .heads = heads, .head_dim = dim},
+    VisionAttention({.q = q.data(),
+                     .k = k.data(),
+                     .v = v.data(),
+                     .out = out.data(),
+                     .views = views,
+                     .rows = rows,
+                     .heads = heads,
+                     .head_dim = dim},
                     context());
     for (int64_t view = 0; view < views; ++view) {
       for (int64_t row = 0; row < rows; ++row) {
@@ -197,8 +213,14 @@ TEST_P(AttentionTest, MovingMaximum) {
       v[row * kDim + d] = static_cast<float>(row + d);
     }
   }
-  VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .views = 1,
-                   .rows = kRows, .heads = 1, .head_dim = kDim},
+  VisionAttention({.q = q.data(),
+                   .k = k.data(),
+                   .v = v.data(),
+                   .out = out.data(),
+                   .views = 1,
+                   .rows = kRows,
+                   .heads = 1,
+                   .head_dim = kDim},
                   context());
   // Weights 1, e^-2, e^-4, ... on the keys from the last one down.
   const double below = 1 / (std::exp(2.0) - 1);  // mean distance from the last key
@@ -220,8 +242,14 @@ TEST_P(AttentionTest, DoesNotDependOnTheThreads) {
     random.Fill(k);
     random.Fill(v);
     ThreadPool pool(threads);
-    VisionAttention({.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .views = 1,
-                     .rows = 200, .heads = 2, .head_dim = 64},
+    VisionAttention({.q = q.data(),
+                     .k = k.data(),
+                     .v = v.data(),
+                     .out = out.data(),
+                     .views = 1,
+                     .rows = 200,
+                     .heads = 2,
+                     .head_dim = 64},
                     {.pool = pool, .isa = GetParam()});
     results[threads == 1 ? 0 : 1].assign(out.data(), out.data() + size);
   }

@@ -11,7 +11,8 @@ namespace xcomposer::cpu {
 namespace {
 
 constexpr int64_t kSizes[] = {0, 1, 3, 15, 17, 65, 257, 40001};
-constexpr double kTiny = 2e-36;  // e^88.4 and more is infinity for us: 100 * e^-88.4 * 3 may become zero
+constexpr double kTiny =
+    2e-36;  // e^88.4 and more is infinity for us: 100 * e^-88.4 * 3 may become zero
 
 class ElementwiseTest : public testing::TestWithParam<Isa> {
  protected:
@@ -19,8 +20,8 @@ class ElementwiseTest : public testing::TestWithParam<Isa> {
   ThreadPool pool_{3};
 };
 
-// e^z: at most 2 units from the polynomial and its reduction, and |z| units for the rounding of z itself;
-// then sum, quotient and products.
+// e^z: at most 2 units from the polynomial and its reduction, and |z| units for the rounding of z
+// itself; then sum, quotient and products.
 double SigmoidBudget(double z) { return Gamma(8 + static_cast<int64_t>(std::abs(z))); }
 
 TEST_P(ElementwiseTest, QuickGelu) {
@@ -82,7 +83,8 @@ TEST_P(ElementwiseTest, Gelu) {
     Gelu(x.data(), size, context());
     for (int64_t i = 0; i < size; ++i) {
       const double expected = 0.5 * in[i] * (1 + std::erf(in[i] / std::sqrt(2.0)));
-      // 1 + erf loses its leading digits where erf is near -1: the error is relative to x, not to the result.
+      // 1 + erf loses its leading digits where erf is near -1: the error is relative to x, not to
+      // the result.
       ASSERT_NEAR(x[i], expected, Gamma(4) * std::abs(in[i])) << in[i];
     }
   }
@@ -110,7 +112,10 @@ TEST_P(ElementwiseTest, EmbeddingTakesRows) {
       const int64_t ids[] = {6, 0, -1, 3, 3};
       Guarded<float> out(5 * columns, 8.0f);
       Embedding(ids, 5,
-                {.data = table.data(), .format = format, .rows = 7, .columns = columns,
+                {.data = table.data(),
+                 .format = format,
+                 .rows = 7,
+                 .columns = columns,
                  .row_stride = stride},
                 out.data(), context());
       for (int64_t i = 0; i < 5; ++i) {

@@ -12,8 +12,9 @@
 
 namespace xcomposer::cpu {
 
-/// An array between two zones of a known pattern. The destructor fails the test if a kernel wrote there.
-/// The memory is new for each array, so that the address sanitizer sees reads outside as well.
+/// An array between two zones of a known pattern. The destructor fails the test if a kernel wrote
+/// there. The memory is new for each array, so that the address sanitizer sees reads outside as
+/// well.
 template <typename T>
 class Guarded {
  public:
@@ -92,11 +93,12 @@ class Stored {
   void Put(int64_t i, Random& random) {
     if (format_ == Format::kFloat16) {
       // Every exponent up to that of numbers below two, subnormals included.
-      const auto bits = static_cast<uint16_t>((random.Bits() & 0x83ff) | (random.Bits() % 16 << 10));
+      const auto bits =
+          static_cast<uint16_t>((random.Bits() & 0x83ff) | (random.Bits() % 16 << 10));
       const int exponent = (bits >> 10) & 31;
       const int fraction = bits & 0x3ff;
-      const double magnitude = exponent == 0 ? std::ldexp(fraction, -24)
-                                             : std::ldexp(1024 + fraction, exponent - 25);
+      const double magnitude =
+          exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
       values_[static_cast<size_t>(i)] = (bits & 0x8000) != 0 ? -magnitude : magnitude;
       std::memcpy(bytes_.data() + 2 * i, &bits, 2);
       return;
@@ -129,7 +131,9 @@ inline std::vector<Isa> RunnableIsas() {
 }
 
 inline const char* ToString(Format format) {
-  return format == Format::kFloat32 ? "float32" : format == Format::kBfloat16 ? "bfloat16" : "float16";
+  return format == Format::kFloat32    ? "float32"
+         : format == Format::kBfloat16 ? "bfloat16"
+                                       : "float16";
 }
 
 inline constexpr double kUnit = 1.0 / (1 << 24);  // half a unit in the last place of 1, in float

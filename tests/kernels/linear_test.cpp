@@ -14,8 +14,8 @@ struct Shape {
   int64_t rows, outputs, depth;
 };
 
-// Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces of 192
-// and 256; streamed and packed; more rows than one block.
+// Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces
+// of 192 and 256; streamed and packed; more rows than one block.
 const Shape kShapes[] = {{1, 1, 1},     {1, 3, 17},   {1, 65, 99},    {2, 19, 257},  {3, 17, 65},
                          {4, 5, 64},    {5, 33, 31},  {7, 99, 130},   {12, 50, 200}, {13, 49, 193},
                          {17, 1, 257},  {19, 65, 19}, {24, 48, 192},  {33, 97, 385}, {65, 17, 3},
@@ -159,14 +159,14 @@ TEST_P(LinearTest, EmptySizes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    , LinearTest,
-    testing::Combine(testing::ValuesIn(RunnableIsas()),
-                     testing::Values(Format::kFloat32, Format::kBfloat16, Format::kFloat16)),
-    [](const auto& info) {
-      return std::string(ToString(std::get<0>(info.param))) + "_" +
-             ToString(std::get<1>(info.param));
-    });
+INSTANTIATE_TEST_SUITE_P(, LinearTest,
+                         testing::Combine(testing::ValuesIn(RunnableIsas()),
+                                          testing::Values(Format::kFloat32, Format::kBfloat16,
+                                                          Format::kFloat16)),
+                         [](const auto& info) {
+                           return std::string(ToString(std::get<0>(info.param))) + "_" +
+                                  ToString(std::get<1>(info.param));
+                         });
 
 }  // namespace
 }  // namespace xcomposer::cpu

@@ -33,10 +33,12 @@ TEST_P(NormTest, RmsNormAgreesWithDouble) {
           const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + kEps);
           for (int64_t c = 0; c < columns; ++c) {
             const double expected = x[row * columns + c] * factor * weight[c];
-            // The sum's error is halved by the root; then division, eps, root, reciprocal, two products.
+            // The sum's error is halved by the root; then division, eps, root, reciprocal, two
+            // products.
             const double budget = Gamma(columns / 2 + 8) * std::abs(expected);
             ASSERT_NEAR(out[row * columns + c], expected, budget)
-                << rows << " x " << columns << ", " << ToString(format) << ", at " << row << ", " << c;
+                << rows << " x " << columns << ", " << ToString(format) << ", at " << row << ", "
+                << c;
           }
         }
       }
@@ -82,7 +84,8 @@ TEST_P(NormTest, LayerNormAgreesWithDouble) {
                     std::abs(weight[c]) +
                 Gamma(2) * (std::abs(normal * weight[c]) + std::abs(bias[c]));
             ASSERT_NEAR(x[row * columns + c], expected, budget)
-                << rows << " x " << columns << ", " << ToString(format) << ", at " << row << ", " << c;
+                << rows << " x " << columns << ", " << ToString(format) << ", at " << row << ", "
+                << c;
           }
         }
       }

@@ -18,7 +18,8 @@ TEST(RopeTable, FollowsTheRecipe) {
     RopeTable(bases, positions, 4, dim, cos.data(), sin.data());
     for (int64_t row = 0; row < 4; ++row) {
       for (int64_t j = 0; j < dim / 2; ++j) {
-        const float exponent = static_cast<float>(2.0 * static_cast<double>(j) / static_cast<double>(dim));
+        const float exponent =
+            static_cast<float>(2.0 * static_cast<double>(j) / static_cast<double>(dim));
         const float inverse = 1.0f / std::pow(static_cast<float>(bases[row]), exponent);
         const float angle = static_cast<float>(positions[row]) * inverse;
         ASSERT_EQ(cos[row * dim / 2 + j], static_cast<float>(std::cos(double{angle})));
@@ -28,7 +29,8 @@ TEST(RopeTable, FollowsTheRecipe) {
   }
 }
 
-// The first and last entries for base 1e6 and 128 dimensions, worked out apart: 1 and 1e6^(-126/128).
+// The first and last entries for base 1e6 and 128 dimensions, worked out apart: 1 and
+// 1e6^(-126/128).
 TEST(RopeTable, KnownValues) {
   const double base = 1e6;
   const int64_t position = 1;
@@ -49,7 +51,8 @@ struct Heads {
 TEST_P(RopeKvTest, RotatesAndStores) {
   Random random(1);
   ThreadPool pool(3);
-  const Heads cases[] = {{1, 1, 1, 2}, {3, 4, 2, 6}, {17, 8, 2, 64}, {19, 6, 3, 34}, {65, 4, 1, 128}};
+  const Heads cases[] = {
+      {1, 1, 1, 2}, {3, 4, 2, 6}, {17, 8, 2, 64}, {19, 6, 3, 34}, {65, 4, 1, 128}};
   for (const auto& [rows, heads, kv_heads, dim] : cases) {
     const int64_t group = heads / kv_heads;
     const int64_t width = (heads + 2 * kv_heads) * dim;
@@ -65,10 +68,19 @@ TEST_P(RopeKvTest, RotatesAndStores) {
     random.Fill(qkv);
     random.Fill(cos);
     random.Fill(sin);
-    for (int64_t row = 0; row < rows; ++row) slots[row] = rows + 4 - row;  // 0 .. 4 stay as they are
-    RopeKv({.qkv = qkv.data(), .qkv_stride = stride, .rows = rows, .heads = heads,
-            .kv_heads = kv_heads, .head_dim = dim, .cos = cos.data(), .sin = sin.data(),
-            .slots = slots.data(), .q = q.data(), .k_cache = k_cache.data(),
+    for (int64_t row = 0; row < rows; ++row)
+      slots[row] = rows + 4 - row;  // 0 .. 4 stay as they are
+    RopeKv({.qkv = qkv.data(),
+            .qkv_stride = stride,
+            .rows = rows,
+            .heads = heads,
+            .kv_heads = kv_heads,
+            .head_dim = dim,
+            .cos = cos.data(),
+            .sin = sin.data(),
+            .slots = slots.data(),
+            .q = q.data(),
+            .k_cache = k_cache.data(),
             .v_cache = v_cache.data()},
            {.pool = pool, .isa = GetParam()});
     for (int64_t i = 0; i < 5 * kv_heads * dim; ++i) ASSERT_EQ(k_cache[i], -9.0f);

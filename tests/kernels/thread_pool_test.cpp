@@ -31,7 +31,8 @@ TEST(ThreadPool, CoversEveryIndexOnce) {
   }
 }
 
-// Many short loops, so that workers come late, sleep and wake; each reads what the one before wrote.
+// Many short loops, so that workers come late, sleep and wake; each reads what the one before
+// wrote.
 TEST(ThreadPool, LoopsSeeEachOthersResults) {
   ThreadPool pool(4);
   std::vector<int64_t> left(64, 0);

@@ -53,8 +53,8 @@ struct Ragged {
   Tensor q, k_cache, v_cache;
 };
 
-/// Scores: D products of magnitudes up to 4 and 1, over sqrt(D); values up to 1. The error of a score enters
-/// the exponent; the sums over keys add a rounding per key.
+/// Scores: D products of magnitudes up to 4 and 1, over sqrt(D); values up to 1. The error of a
+/// score enters the exponent; the sums over keys add a rounding per key.
 double Budget(int64_t dim, int64_t keys) {
   const double magnitude = 4.0 * std::sqrt(static_cast<double>(dim));
   return 2 * (Gamma(dim + 2) + 4 * kUnit) * magnitude + 2 * Gamma(keys + keys / 32 + 12);
@@ -92,8 +92,7 @@ TEST_F(AttentionOp, RaggedBatchEqualsItsSequencesOneByOne) {
 
 TEST_F(AttentionOp, EmptyBatch) {
   const Ragged c({4, 2, 8, 3}, {});
-  EXPECT_EQ(PagedAttention(c.q, c.k_cache, c.v_cache, c.table).sizes(),
-            at::IntArrayRef({0, 4, 8}));
+  EXPECT_EQ(PagedAttention(c.q, c.k_cache, c.v_cache, c.table).sizes(), at::IntArrayRef({0, 4, 8}));
 }
 
 TEST_F(AttentionOp, RefusesTablesThatLeaveTheCache) {
@@ -162,8 +161,8 @@ TEST_F(AttentionOp, RopeKvRotatesAndStores) {
       const Tensor values = v_cache.view({-1, heads.kv_heads, heads.dim});
       ExpectWithin(keys.slice(0, 2, 2 + rows), expected.k, budget.expand_as(expected.k));
       ExpectWithin(values.slice(0, 2, 2 + rows), expected.v, at::zeros_like(expected.v));
-      EXPECT_TRUE(keys.slice(0, 2 + rows).equal(
-          k_before.view({-1, heads.kv_heads, heads.dim}).slice(0, 2 + rows)));
+      EXPECT_TRUE(keys.slice(0, 2 + rows)
+                      .equal(k_before.view({-1, heads.kv_heads, heads.dim}).slice(0, 2 + rows)));
     }
   }
 }

@@ -28,8 +28,11 @@ TEST_F(MetaOps, Linear) {
   Tensor y = Meta(Uniform({5, 4}));
   LinearAddRows_(y, Meta(Uniform({5, 6})), Meta(Uniform({2, 6})), Meta(Uniform({4, 2})), {1, 3},
                  2.0);
-  ExpectInternalError([&] { Linear(Meta(Uniform({3, 5})), Meta(Uniform({3, 6}))); },
-                      "does not fit");
+  ExpectInternalError(
+      [&] {
+        Linear(Meta(Uniform({3, 5})), Meta(Uniform({3, 6})));
+      },
+      "does not fit");
 }
 
 TEST_F(MetaOps, Rows) {

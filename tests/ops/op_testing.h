@@ -1,14 +1,13 @@
 #pragma once
 
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <initializer_list>
 #include <string>
 #include <vector>
-
-#include <ATen/Functions.h>
-#include <ATen/TensorOperators.h>
-#include <c10/core/InferenceMode.h>
 
 #include "kernels/cpu/thread_pool.h"
 #include "support/reference_ops.h"

@@ -8,7 +8,7 @@ using at::Tensor;
 
 class RowsOp : public OpTest {};
 
-const std::vector<std::vector<int64_t>> kShapes = {{0, 17},  {1, 1},     {3, 19},  {17, 65},
+const std::vector<std::vector<int64_t>> kShapes = {{0, 17},   {1, 1},     {3, 19}, {17, 65},
                                                    {99, 257}, {2, 3, 64}, {65, 3}, {5}};
 
 TEST_F(RowsOp, RmsNorm) {
@@ -34,8 +34,7 @@ TEST_F(RowsOp, LayerNorm) {
       // Every difference from the mean is off by the mean's own error, at most this much.
       const double mean_error = (Gamma(columns + 1) + 3 * kUnit) * 2.0;
       const Tensor wide = reference::Wide(x);
-      const Tensor factor =
-          at::rsqrt((wide - wide.mean(-1, true)).square().mean(-1, true) + 1e-5);
+      const Tensor factor = at::rsqrt((wide - wide.mean(-1, true)).square().mean(-1, true) + 1e-5);
       const Tensor normal = ((expected - reference::Wide(bias)) / reference::Wide(weight)).abs();
       const Tensor budget =
           reference::Wide(weight).abs() *

@@ -1,17 +1,18 @@
 #pragma once
 
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+
 #include <cmath>
 #include <optional>
 #include <tuple>
 #include <vector>
 
-#include <ATen/Functions.h>
-#include <ATen/TensorOperators.h>
-
 #include "ops/ops.h"
 
-/// What each op means: composed of LibTorch's own ops in float64, with the arguments of ops/ops.h. Slow and
-/// short; an op is an optimisation of the function of the same name here. All results are float64.
+/// What each op means: composed of LibTorch's own ops in float64, with the arguments of ops/ops.h.
+/// Slow and short; an op is an optimisation of the function of the same name here. All results are
+/// float64.
 namespace xcomposer::reference {
 
 inline at::Tensor Wide(const at::Tensor& t) { return t.to(at::kDouble); }
@@ -46,9 +47,7 @@ inline at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const
   return centred * at::rsqrt(variance + eps) * Wide(weight) + Wide(bias);
 }
 
-inline at::Tensor QuickGelu(const at::Tensor& x) {
-  return Wide(x) * at::sigmoid(1.702 * Wide(x));
-}
+inline at::Tensor QuickGelu(const at::Tensor& x) { return Wide(x) * at::sigmoid(1.702 * Wide(x)); }
 
 inline at::Tensor Gelu(const at::Tensor& x) {
   return 0.5 * Wide(x) * (1.0 + at::erf(Wide(x) / std::sqrt(2.0)));
@@ -65,11 +64,10 @@ inline at::Tensor Embedding(const at::Tensor& ids, const at::Tensor& table) {
 
 /// Angles as the specification has them, in float32; their cosines and sines in float64.
 inline std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& bases,
-                                                    const at::Tensor& positions,
-                                                    int64_t head_dim) {
+                                                    const at::Tensor& positions, int64_t head_dim) {
   const at::Tensor exponents = at::arange(0, head_dim, 2, bases.options()).div(head_dim);
-  const at::Tensor inverse = at::reciprocal(at::pow(
-      bases.to(at::kFloat).unsqueeze(1), exponents.to(at::kFloat).unsqueeze(0)));
+  const at::Tensor inverse = at::reciprocal(
+      at::pow(bases.to(at::kFloat).unsqueeze(1), exponents.to(at::kFloat).unsqueeze(0)));
   const at::Tensor angles = Wide(positions.to(at::kFloat).unsqueeze(1) * inverse);
   return {angles.cos(), angles.sin()};
 }
