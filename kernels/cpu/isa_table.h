@@ -22,7 +22,7 @@ struct IsaTable {
       .panel_columns = kPanelColumns<S>,
       .panel_scratch = kDepth<S> * kPanelColumns<S>,
       .attention_lanes = kAttentionLanes<S>,
-      .streamed_rows = 12,
+      .streamed_rows = 16,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
       .linear_pack_x = &LinearPackX<S>,

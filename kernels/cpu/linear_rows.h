@@ -30,8 +30,12 @@ inline void DotTile(const LinearKernelArgs& args, int64_t n, int64_t row) {
   const int64_t whole = args.depth - args.depth % S::kWidth;
   for (int64_t k = 0; k < whole; k += S::kWidth) {
     if (k % kLine == 0) {
+      // Past the end of a row, what comes next is the same place in the next rows of the loop.
+      const int64_t ahead = k + kAhead < args.depth
+                                ? k + kAhead
+                                : k + kAhead - args.depth + kOutputs * args.weight_stride;
       XCOMPOSER_UNROLL
-      for (int o = 0; o < kOutputs; ++o) S::Prefetch(weight + o * args.weight_stride + k + kAhead);
+      for (int o = 0; o < kOutputs; ++o) S::Prefetch(weight + o * args.weight_stride + ahead);
     }
     F column[kRows];
     XCOMPOSER_UNROLL

@@ -227,9 +227,13 @@ BENCHMARK(BM_RmsNorm)->Arg(1)->Arg(1289)->Unit(benchmark::kMicrosecond)->UseReal
 void BM_SiluMul(benchmark::State& state) {
   const int64_t count = state.range(0);
   ThreadPool pool(Threads());
-  auto gate = Values(count);
+  const auto fresh = Values(count);
   const auto up = Values(count);
+  auto gate = fresh;
   for (auto _ : state) {
+    state.PauseTiming();  // its own result, over and over, would become subnormal and slow
+    gate = fresh;
+    state.ResumeTiming();
     SiluMul(gate.data(), up.data(), count, {.pool = pool});
     benchmark::ClobberMemory();
   }
@@ -239,8 +243,12 @@ BENCHMARK(BM_SiluMul)->Arg(14336)->Arg(14336 * 512)->Unit(benchmark::kMicrosecon
 
 void BM_Gelu(benchmark::State& state) {
   ThreadPool pool(Threads());
-  auto x = Values(state.range(0));
+  const auto fresh = Values(state.range(0));
+  auto x = fresh;
   for (auto _ : state) {
+    state.PauseTiming();
+    x = fresh;
+    state.ResumeTiming();
     Gelu(x.data(), state.range(0), {.pool = pool});
     benchmark::ClobberMemory();
   }
