@@ -36,15 +36,24 @@ TEST(Engine, LoadingReportsProgressToTheEnd) {
   for (size_t i = 1; i < steps.size(); ++i) EXPECT_GE(steps[i].bytes_done, steps[i - 1].bytes_done);
 }
 
+// Cool enough that the pictures decide: a request that saw another's rows would answer otherwise.
+Request RequestAboutItsPicture(uint8_t shift) {
+  Request request = IdRequest(12, shift);
+  request.generation.temperature = 3.0;
+  return request;
+}
+
 TEST(Engine, RequestsAtOnceAnswerAsAlone) {
   Engine engine = LoadDemo();
   std::vector<std::vector<int32_t>> alone;
   for (uint8_t shift : {0, 50, 100}) {
-    alone.push_back(engine.Generate(IdRequest(12, shift)).output_ids);
+    alone.push_back(engine.Generate(RequestAboutItsPicture(shift)).output_ids);
     EXPECT_EQ(alone.back().size(), 12u);
   }
+  EXPECT_NE(alone[0], alone[1]);
+  EXPECT_NE(alone[1], alone[2]);
   std::vector<RequestId> ids;
-  for (uint8_t shift : {0, 50, 100}) ids.push_back(engine.Submit(IdRequest(12, shift)));
+  for (uint8_t shift : {0, 50, 100}) ids.push_back(engine.Submit(RequestAboutItsPicture(shift)));
   for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(engine.Wait(ids[i]).output_ids, alone[i]);
 }
 

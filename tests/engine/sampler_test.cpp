@@ -67,15 +67,21 @@ TEST(SamplingDistribution, ForbiddenIdsAreLeftOut) {
 
 TEST(Draw, FollowsTheProbabilities) {
   const std::vector<Candidate> candidates = {{5, 0.5f}, {9, 0.25f}, {1, 0.25f}};
-  EXPECT_EQ(Draw(candidates, 0.0), 5);
-  EXPECT_EQ(Draw(candidates, 0.4999), 5);
-  EXPECT_EQ(Draw(candidates, 0.5), 9);
-  EXPECT_EQ(Draw(candidates, 0.75), 1);
-  EXPECT_EQ(Draw(candidates, std::nextafter(1.0, 0.0)), 1);
+  EXPECT_EQ(Draw(candidates, 0.0), 1);
+  EXPECT_EQ(Draw(candidates, 0.2499), 1);
+  EXPECT_EQ(Draw(candidates, 0.25), 5);
+  EXPECT_EQ(Draw(candidates, 0.75), 9);
+  EXPECT_EQ(Draw(candidates, std::nextafter(1.0, 0.0)), 9);
   std::map<int32_t, int> counts;
   for (uint64_t step = 0; step < 8000; ++step) ++counts[Draw(candidates, UniformAt(3, step))];
   EXPECT_NEAR(counts[5], 4000, 200);
   EXPECT_NEAR(counts[9], 2000, 200);
+}
+
+TEST(Draw, DoesNotDependOnTheRankOfNearlyEqualCandidates) {
+  const std::vector<Candidate> one = {{7, 0.3334f}, {2, 0.3333f}, {4, 0.3333f}};
+  const std::vector<Candidate> other = {{2, 0.3334f}, {4, 0.3333f}, {7, 0.3333f}};
+  for (const double uniform : {0.1, 0.5, 0.9}) EXPECT_EQ(Draw(one, uniform), Draw(other, uniform));
 }
 
 TEST(ScoreProcessors, AnIdPresentTwiceIsPenalisedOnce) {
