@@ -62,7 +62,7 @@ struct ConvertSummary {
   std::vector<std::string> files;
 };
 
-/// Writes the same checkpoint as sharded safetensors, bit for bit, with its config and tokenizer files.
+/// Writes the same checkpoint as sharded safetensors, bit for bit, beside its config and tokenizer.
 XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                                      const ConvertOptions& options = {});
 

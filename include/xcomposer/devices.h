@@ -9,13 +9,13 @@
 namespace xcomposer {
 
 struct DeviceInfo {
-  std::string name;   ///< "cpu", "cuda:0"
-  std::string kind;   ///< "cpu" or "cuda"
+  std::string name;  ///< "cpu", "cuda:0"
+  std::string kind;  ///< "cpu" or "cuda"
   std::string model;
   int64_t memory = 0;  ///< bytes
   int64_t free = 0;
-  int threads = 0;            ///< cpu: that this process may use
-  std::string instructions;   ///< cpu: the kernels in use; cuda: compute capability
+  int threads = 0;           ///< cpu: that this process may use
+  std::string instructions;  ///< cpu: the kernels in use; cuda: compute capability
 };
 
 struct MachineInfo {

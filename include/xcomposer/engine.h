@@ -26,13 +26,14 @@ struct LoadProgress {
 struct EngineOptions {
   std::string model;  ///< checkpoint folder, or a Hugging Face repository id in the local cache
   std::vector<std::string> devices = {"cpu"};
-  std::string device_map;  ///< "" or "auto": balanced; otherwise a Hugging Face device_map JSON file
+  /// "" or "auto": balanced; otherwise a Hugging Face device_map JSON file.
+  std::string device_map;
   StorageType dtype = StorageType::kAuto;
-  int threads = 0;          ///< 0: as many as this process may use
-  int64_t kv_tokens = 0;    ///< positions in the KV pool; 0: from the free memory
+  int threads = 0;            ///< 0: as many as this process may use
+  int64_t kv_tokens = 0;      ///< positions in the KV pool; 0: from the free memory
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
   int64_t max_image_pixels = 178956970;
-  std::string video_font;   ///< TrueType file for the frame labels of 2.5's videos
+  std::string video_font;  ///< TrueType file for the frame labels of 2.5's videos
   std::function<void(const LoadProgress&)> progress;
 };
 
@@ -71,8 +72,8 @@ struct TraceTensor {
 };
 
 struct TraceOptions {
-  bool forward_only = false;       ///< the prompt once, no generation; adds prefill_logits
-  std::vector<std::string> taps;   ///< names to keep; empty: all
+  bool forward_only = false;      ///< the prompt once, no generation; adds prefill_logits
+  std::vector<std::string> taps;  ///< names to keep; empty: all
 };
 
 using TextCallback = std::function<void(const std::string& text)>;
@@ -81,9 +82,9 @@ using TraceCallback = std::function<void(TraceTensor&&)>;
 
 /// A loaded model that answers requests, several at once.
 ///
-/// Thread-safety: every method may be called from any thread at any time; callbacks come from the engine's
-/// own thread and must not wait for a request. The model is const after Load; nothing of one request
-/// is left for the next, except cached picture features, which change no result.
+/// Thread-safety: every method may be called from any thread at any time; callbacks come from the
+/// engine's own thread and must not wait for a request. The model is const after Load; nothing of
+/// one request is left for the next, except cached picture features, which change no result.
 class XCOMPOSER_API Engine {
  public:
   /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity.
@@ -96,26 +97,26 @@ class XCOMPOSER_API Engine {
   const ModelInfo& info() const;
 
   /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
-  /// Throws kRequest, kImage, kPrompt or kTokenizer at once; what does not fit arrives as an event. With a callback, events go there
-  /// and Await must not be used.
+  /// Throws kRequest, kImage, kPrompt or kTokenizer at once; what does not fit arrives as an event.
+  /// With a callback, events go there and Await must not be used.
   RequestId Submit(const Request& request, EventCallback callback = {});
 
-  /// The next event of the request, or nothing when `timeout` passes first. After kDone or kError the id is
-  /// forgotten; an unknown id is a kUsage error.
+  /// The next event of the request, or nothing when `timeout` passes first. After kDone or kError
+  /// the id is forgotten; an unknown id is a kUsage error.
   std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout);
 
-  /// Takes the request's events until it is over; `on_text` receives the answer as it grows. Throws the
-  /// request's error.
+  /// Takes the request's events until it is over; `on_text` receives the answer as it grows. Throws
+  /// the request's error.
   Result Wait(RequestId id, const TextCallback& on_text = {});
 
-  /// Ends the request with FinishReason::kCancelled and what it has so far. Unknown ids are ignored.
+  /// Ends the request with FinishReason::kCancelled and what it has so far; ignores unknown ids.
   void Cancel(RequestId id);
 
   /// Submit and Wait: one request from start to end.
   Result Generate(const Request& request, const TextCallback& on_text = {});
 
-  /// One request with its intermediate tensors, named as the command line's `trace` names them. `on_tensor`
-  /// is called on the engine's own thread.
+  /// One request with its intermediate tensors, named as the command line's `trace` names them.
+  /// `on_tensor` is called on the engine's own thread.
   Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor);
 
  private:

@@ -9,7 +9,7 @@
 
 namespace xcomposer {
 
-/// What went wrong, as coarse as a program needs to react. The command line maps kinds to exit codes.
+/// What went wrong, as coarse as a program needs to react. The command line has exit codes for it.
 enum class ErrorKind {
   kUsage,       ///< wrong use of the command line or of the API
   kRequest,     ///< a request that contradicts itself or names unknown things
@@ -31,8 +31,8 @@ enum class ErrorKind {
 /// The lower-case word used in JSON output, for example "checkpoint".
 XCOMPOSER_API const char* ToString(ErrorKind kind);
 
-/// The exception of this library. The message says what was found, what was expected and what to do;
-/// `where()` names the place: keys such as "file", "tensor", "offset", "rank", "device".
+/// The exception of this library. The message says what was found, what was expected and what to
+/// do; `where()` names the place: keys such as "file", "tensor", "offset", "rank", "device".
 class XCOMPOSER_API Error : public std::runtime_error {
  public:
   using Where = std::map<std::string, std::string>;

@@ -18,7 +18,7 @@ struct ImageBytes {
   std::string label = "image in memory";  ///< how errors call it
 };
 
-/// Decoded pixels: (height, width, 3) bytes, row-major, RGB. Works in builds without picture decoders.
+/// Decoded pixels: (height, width, 3) bytes, row-major, RGB. Needs no picture decoders.
 struct ImagePixels {
   int64_t width = 0;
   int64_t height = 0;

@@ -6,8 +6,9 @@
 
 namespace xcomposer {
 
-/// Sets what the library writes to stderr: "trace", "debug", "info", "warn" (the default), "error" or "off".
-/// The level belongs to the process; may be called from any thread. Throws kUsage for another name.
+/// Sets what the library writes to stderr: "trace", "debug", "info", "warn" (the default), "error"
+/// or "off". The level belongs to the process; may be called from any thread. Throws kUsage for
+/// another name.
 XCOMPOSER_API void SetLogLevel(const std::string& name);
 
 }  // namespace xcomposer

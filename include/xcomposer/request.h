@@ -39,7 +39,8 @@ struct GenerationOptions {
   std::optional<double> length_penalty;
   std::optional<EarlyStopping> early_stopping;
   std::optional<std::vector<int32_t>> eos_token_id;
-  std::optional<bool> use_cache;  ///< false: recompute the sequence each step, as the text path does
+  /// false: recompute the sequence each step, as the text path does.
+  std::optional<bool> use_cache;
   std::optional<uint64_t> seed;   ///< absent: drawn, and returned in the result
   std::vector<std::string> stop;  ///< texts that end the answer; they are not part of it
 };
@@ -53,8 +54,8 @@ struct Request {
   std::string query;
   std::vector<Turn> history;
 
-  /// The pictures, in the order of the marks <ImageHere> over history and query. Absent: the reference's
-  /// default (2.5: the embeddings path without pictures, all others: the text path).
+  /// The pictures, in the order of the marks <ImageHere> over history and query. Absent: the
+  /// reference's default (2.5: the embeddings path without pictures, all others: the text path).
   std::optional<std::vector<ImageSource>> images;
   /// The reference's `image=None`: the text path for every kind. Excludes `images`.
   bool text_path = false;
@@ -63,16 +64,18 @@ struct Request {
 
   /// System text; absent: the kind's own; empty: none.
   std::optional<std::string> meta_instruction;
-  std::optional<bool> use_meta;    ///< 2.5 only
-  std::optional<int64_t> hd_num;   ///< 4khd and 2.5: limit of tiles
+  std::optional<bool> use_meta;   ///< 2.5 only
+  std::optional<int64_t> hd_num;  ///< 4khd and 2.5: limit of tiles
   InferMode infer_mode = InferMode::kBase;
   Specials specials = Specials::kLiteral;
 
-  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. Needs no tokenizer.
+  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. Needs no
+  /// tokenizer.
   std::optional<std::vector<int32_t>> token_ids;
 
   GenerationOptions generation;
-  std::optional<double> deadline_s;  ///< seconds from submission; then the answer so far is returned
+  /// Seconds from submission; then the answer so far is returned.
+  std::optional<double> deadline_s;
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kDeadline };

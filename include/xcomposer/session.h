@@ -16,7 +16,7 @@ struct SessionOptions {
   Specials specials = Specials::kLiteral;
 };
 
-/// A conversation of several turns. Pictures shown earlier stay part of it and are not encoded again.
+/// A conversation of several turns. Earlier pictures stay part of it and are not encoded again.
 ///
 /// Thread-safety: one thread at a time, except Interrupt; several sessions may share an engine.
 class XCOMPOSER_API Session {
@@ -26,12 +26,12 @@ class XCOMPOSER_API Session {
   Session(Session&&) noexcept;
   ~Session();
 
-  /// Asks the next question, with new pictures placed at its marks <ImageHere> or, without marks, first.
-  /// A turn that fails or is cancelled with no text is not kept.
+  /// Asks the next question, with new pictures placed at its marks <ImageHere> or, without marks,
+  /// first. A turn that fails or is cancelled with no text is not kept.
   Result Ask(const std::string& query, std::vector<ImageSource> images = {},
              const TextCallback& on_text = {});
 
-  /// Ends the running answer, if there is one; may be called from any thread, but not from a signal handler.
+  /// Ends the running answer, if any; callable from any thread, but not from a signal handler.
   void Interrupt();
 
   /// Forgets all turns and pictures.

@@ -25,7 +25,8 @@ class XCOMPOSER_API Tokenizer {
   std::vector<int32_t> Encode(std::string_view text) const;
   std::string Decode(const std::vector<int32_t>& ids) const;
 
-  /// What the checkpoint's Python tokenizer does, with its special strings and its clean-up of decoded text.
+  /// What the checkpoint's Python tokenizer does, with its special strings and its clean-up of
+  /// decoded text.
   std::vector<int32_t> EncodeAsPython(std::string_view text) const;
   std::string DecodeAsPython(const std::vector<int32_t>& ids) const;
 

@@ -19,9 +19,10 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
     report.files.push_back({file.path.filename().string(), ToString(file.format), file.size});
   }
   for (const TensorEntry& entry : checkpoint.entries()) {
-    report.tensors.push_back({entry.name, ToString(entry.dtype), entry.shape,
-                              checkpoint.files()[static_cast<size_t>(entry.file)].path.filename().string(),
-                              entry.DenseBytes()});
+    report.tensors.push_back(
+        {entry.name, ToString(entry.dtype), entry.shape,
+         checkpoint.files()[static_cast<size_t>(entry.file)].path.filename().string(),
+         entry.DenseBytes()});
     report.parameters += entry.NumElements();
     report.bytes += entry.DenseBytes();
   }
@@ -47,9 +48,9 @@ ConvertSummary Convert(const std::string& model, const std::string& out_folder,
       options.progress({progress.bytes_done, progress.bytes_total, progress.tensor});
     }
   };
-  const ConversionReport done =
-      ConvertCheckpoint(checkpoint, out_folder,
-                        {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite}, report);
+  const ConversionReport done = ConvertCheckpoint(
+      checkpoint, out_folder,
+      {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite}, report);
   ConvertSummary summary;
   summary.tensors = done.tensors;
   summary.bytes = done.bytes;

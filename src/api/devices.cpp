@@ -1,8 +1,7 @@
 #include "xcomposer/devices.h"
 
-#include <unistd.h>
-
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <array>
 #include <fstream>
@@ -30,7 +29,8 @@ std::string ProcessorName() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
     const auto colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
+      return line.substr(colon + 2);
   }
   return "unknown processor";
 }
@@ -71,13 +71,14 @@ MachineInfo Machine() {
   machine.devices.push_back(Processor());
   const cuda::RuntimeInfo cuda = cuda::QueryRuntime();
   for (const cuda::DeviceInfo& gpu : cuda.devices) {
-    machine.devices.push_back({.name = StrCat("cuda:", gpu.ordinal),
-                               .kind = "cuda",
-                               .model = gpu.name,
-                               .memory = gpu.total_bytes,
-                               .free = gpu.free_bytes,
-                               .threads = 0,
-                               .instructions = StrCat("sm_", gpu.compute_major, gpu.compute_minor)});
+    machine.devices.push_back(
+        {.name = StrCat("cuda:", gpu.ordinal),
+         .kind = "cuda",
+         .model = gpu.name,
+         .memory = gpu.total_bytes,
+         .free = gpu.free_bytes,
+         .threads = 0,
+         .instructions = StrCat("sm_", gpu.compute_major, gpu.compute_minor)});
   }
   machine.cuda_driver = CudaVersion(cuda.driver_version);
   machine.cuda_runtime = CudaVersion(cuda.runtime_version);

@@ -13,7 +13,8 @@
 namespace xcomposer {
 namespace {
 
-constexpr std::chrono::hours kPatience{1};  // a wait that has no deadline of its own is made of these
+// A wait that has no deadline of its own is made of these.
+constexpr std::chrono::hours kPatience{1};
 
 FinishReason ReasonOf(JobFinish finish) {
   switch (finish) {
@@ -53,7 +54,8 @@ class Engine::Impl {
   explicit Impl(api::LoadedModel model)
       : context_(std::move(model.context)),
         info_(std::move(model.info)),
-        scheduler_(std::move(model.executor), {.rope_base = [config = context_.config](int64_t length) {
+        scheduler_(std::move(model.executor),
+                   {.rope_base = [config = context_.config](int64_t length) {
                      return RopeBase(config, length);
                    }}) {}
 
@@ -69,10 +71,11 @@ class Engine::Impl {
       asked_.emplace(id, asked);
       return id;
     }
-    return IdOf(scheduler_.Submit(std::move(prepared.job),
-                                  [this, asked, callback = std::move(callback)](const JobEvent& event) {
-                                    if (auto translated = Translate(event, asked)) callback(*translated);
-                                  }));
+    return IdOf(
+        scheduler_.Submit(std::move(prepared.job),
+                          [this, asked, callback = std::move(callback)](const JobEvent& event) {
+                            if (auto translated = Translate(event, asked)) callback(*translated);
+                          }));
   }
 
   std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout) {
@@ -105,7 +108,8 @@ class Engine::Impl {
     }
   }
 
-  Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor) {
+  Result Trace(const Request& request, const TraceOptions& options,
+               const TraceCallback& on_tensor) {
     api::PreparedRequest prepared = api::Prepare(request, context_);
     Job& job = prepared.job;
     if (options.forward_only) job.call = JobCall::kForward;
@@ -113,7 +117,8 @@ class Engine::Impl {
       return wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
     };
     job.taps.put = [&on_tensor](Tap&& tap) {
-      on_tensor({std::move(tap.name), std::move(tap.shape), std::move(tap.values), std::move(tap.bytes)});
+      on_tensor(
+          {std::move(tap.name), std::move(tap.shape), std::move(tap.values), std::move(tap.bytes)});
     };
     const Asked asked{request.id, prepared.prompt_truncated};
     RequestId id = 0;

@@ -33,8 +33,7 @@ bool IsRepositoryId(const std::string& model) {
   if (model.find('/', slash + 1) != std::string::npos || model.find("..") != std::string::npos) {
     return false;
   }
-  const std::string allowed =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./";
+  const std::string allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./";
   return model.find_first_not_of(allowed) == std::string::npos;
 }
 
@@ -78,8 +77,9 @@ fs::path FindModelFolder(const std::string& model) {
     }
   }
   throw Error(ErrorKind::kCheckpoint,
-              StrCat(looked, "; expected a checkpoint folder with config.json, or the id of a Hugging Face "
-                             "repository that is in the local cache (nothing is downloaded)"),
+              StrCat(looked,
+                     "; expected a checkpoint folder with config.json, or the id of a Hugging Face "
+                     "repository that is in the local cache (nothing is downloaded)"),
               {{"model", model}});
 }
 

@@ -17,7 +17,7 @@
 namespace xcomposer::api {
 namespace {
 
-constexpr int64_t kBlockSize = 32;          // positions: little waste at a sequence's end, short block tables
+constexpr int64_t kBlockSize = 32;  // positions: little waste at an end, short block tables
 constexpr int64_t kDefaultPrefillRows = 1024;  // widened weights are reused over enough rows
 constexpr int64_t kDefaultAnswerRows = 1024;   // the reference's max_new_tokens
 constexpr int64_t kDefaultSequences = 4;       // of full length, where memory allows
@@ -30,7 +30,8 @@ DeviceMap MapFor(const EngineOptions& options, const ModelConfig& config) {
   std::ifstream file(options.device_map, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map, "' cannot be read");
+  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map,
+          "' cannot be read");
   try {
     return FromHuggingFaceJson(text.str(), config);
   } catch (const Error& error) {
@@ -52,7 +53,8 @@ WeightStorage StorageOf(StorageType type) {
   return WeightStorage::kAsStored;
 }
 
-// Converted weights live in memory of their own, beside the mapped file whose pages the system may drop.
+// Converted weights live in memory of their own, beside the mapped file whose pages the system may
+// drop.
 int64_t WeightBytes(const EngineOptions& options, int64_t parameters, int64_t stored_bytes) {
   switch (options.dtype) {
     case StorageType::kAuto:
@@ -66,8 +68,9 @@ int64_t WeightBytes(const EngineOptions& options, int64_t parameters, int64_t st
   return stored_bytes;
 }
 
-// The KV pool: what was asked for, or enough for some sequences of full length within half of the memory
-// that the weights leave; the other half is for activations. Its pages are taken when first written.
+// The KV pool: what was asked for, or enough for some sequences of full length within half of the
+// memory that the weights leave; the other half is for activations. Its pages are taken when first
+// written.
 int64_t KvPositions(const EngineOptions& options, const ModelConfig& config, int64_t weight_bytes) {
   Require(options.kv_tokens >= 0, ErrorKind::kUsage, "kv_tokens is ", options.kv_tokens,
           "; expected a positive number of positions, or 0 for the default");
@@ -76,9 +79,10 @@ int64_t KvPositions(const EngineOptions& options, const ModelConfig& config, int
   const int64_t wanted = kDefaultSequences * (config.max_length + kDefaultAnswerRows);
   const int64_t free = HostMemory().available - weight_bytes;
   const int64_t affordable = std::max<int64_t>(0, free / 2) / per_position;
-  Require(affordable >= kLeastPositions, ErrorKind::kCapacity, "the weights need ", weight_bytes >> 20,
-          " MiB of ", HostMemory().available >> 20, " MiB of available memory; what is left holds a KV cache of ",
-          affordable, " positions, expected at least ", kLeastPositions,
+  Require(affordable >= kLeastPositions, ErrorKind::kCapacity, "the weights need ",
+          weight_bytes >> 20, " MiB of ", HostMemory().available >> 20,
+          " MiB of available memory; what is left holds a KV cache of ", affordable,
+          " positions, expected at least ", kLeastPositions,
           ". Free memory, or set the number of positions (kv_tokens) yourself");
   return std::min(wanted, affordable);
 }
@@ -101,7 +105,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
   return pipeline;
 }
 
-std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder, Kind kind) {
+std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder,
+                                                       Kind kind) {
   std::error_code error;
   if (!std::filesystem::exists(folder / "tokenizer.model", error)) {
     log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
@@ -143,8 +148,9 @@ LoadedModel LoadModel(const EngineOptions& options) {
 
   const int64_t weight_bytes = WeightBytes(options, info.parameters, info.weight_bytes);
   const int64_t kv_positions = KvPositions(options, context.config, weight_bytes);
-  model.executor = std::make_unique<Pipeline>(checkpoint, context.config, MapFor(options, context.config),
-                                              OptionsFor(options, kv_positions));
+  model.executor =
+      std::make_unique<Pipeline>(checkpoint, context.config, MapFor(options, context.config),
+                                 OptionsFor(options, kv_positions));
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }

@@ -34,7 +34,8 @@ Prepared FromCanvas(const PixelView& canvas, const PictureRule& rule) {
   return {ProcessCanvas(canvas, rule), CanvasPictureLayout(canvas.width, canvas.height, rule).rows};
 }
 
-Prepared FromFrames(const FrameFiles& frames, const PictureRule& rule, const RequestContext& context) {
+Prepared FromFrames(const FrameFiles& frames, const PictureRule& rule,
+                    const RequestContext& context) {
   const DrawnCanvas drawn =
       DrawVideoCanvas(frames, {.limits = context.image_limits, .font_file = context.video_font});
   for (const std::string& warning : drawn.warnings) log::Warn(warning);
@@ -42,9 +43,10 @@ Prepared FromFrames(const FrameFiles& frames, const PictureRule& rule, const Req
 }
 
 void CheckPixels(const ImagePixels& pixels, const ImageLimits& limits) {
-  Require(pixels.width > 0 && pixels.height > 0 && pixels.width <= limits.max_pixels / pixels.height,
-          ErrorKind::kImage, "an image of ", pixels.width, " x ", pixels.height,
-          " pixels; expected positive sizes and at most ", limits.max_pixels, " pixels");
+  Require(
+      pixels.width > 0 && pixels.height > 0 && pixels.width <= limits.max_pixels / pixels.height,
+      ErrorKind::kImage, "an image of ", pixels.width, " x ", pixels.height,
+      " pixels; expected positive sizes and at most ", limits.max_pixels, " pixels");
 }
 
 // One overload per kind of source.
@@ -57,7 +59,8 @@ struct Reader {
   }
   Prepared operator()(const ImageBytes& image) const {
     return FromPixels(
-        DecodeImage(std::as_bytes(std::span(image.bytes)), context.image_limits, image.label), rule);
+        DecodeImage(std::as_bytes(std::span(image.bytes)), context.image_limits, image.label),
+        rule);
   }
   Prepared operator()(const ImagePixels& pixels) const {
     CheckPixels(pixels, context.image_limits);
@@ -75,8 +78,8 @@ struct Reader {
 };
 
 bool IsVideo(const ImageSource& source) {
-  return std::holds_alternative<VideoFrames>(source) || std::holds_alternative<VideoFolder>(source) ||
-         std::holds_alternative<VideoCanvas>(source);
+  return std::holds_alternative<VideoFrames>(source) ||
+         std::holds_alternative<VideoFolder>(source) || std::holds_alternative<VideoCanvas>(source);
 }
 
 }  // namespace

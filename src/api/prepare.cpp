@@ -29,9 +29,10 @@ void CheckRequest(const Request& request, const RequestContext& context) {
   Require(request.generation.stop.empty() || context.tokenizer != nullptr, ErrorKind::kRequest,
           "stop strings need the checkpoint's tokenizer.model, which is missing");
   if (request.deadline_s) {
-    Require(std::isfinite(*request.deadline_s) && *request.deadline_s > 0 && *request.deadline_s < 1e9,
-            ErrorKind::kRequest, "deadline_s is ", *request.deadline_s,
-            "; expected seconds above 0 and below 1e9");
+    Require(
+        std::isfinite(*request.deadline_s) && *request.deadline_s > 0 && *request.deadline_s < 1e9,
+        ErrorKind::kRequest, "deadline_s is ", *request.deadline_s,
+        "; expected seconds above 0 and below 1e9");
   }
 }
 
@@ -80,7 +81,8 @@ std::vector<int32_t> StopIds(const RequestContext& context) {
   return ids;
 }
 
-// Request over the kind's chat defaults over generation_config.json (the last two are merged already).
+// Request over the kind's chat defaults over generation_config.json (the last two are merged
+// already).
 SearchOptions SearchOf(const GenerationOptions& asked, const RequestContext& context) {
   const GenerationDefaults& kind = context.defaults;
   SearchOptions search;
@@ -93,7 +95,7 @@ SearchOptions SearchOf(const GenerationOptions& asked, const RequestContext& con
   search.top_p = asked.top_p.value_or(kind.top_p);
   search.repetition_penalty = asked.repetition_penalty.value_or(kind.repetition_penalty);
   search.length_penalty = asked.length_penalty.value_or(kind.length_penalty);
-  search.early_stopping = asked.early_stopping ? EarlyStopOf(*asked.early_stopping)
+  search.early_stopping = asked.early_stopping  ? EarlyStopOf(*asked.early_stopping)
                           : kind.early_stopping ? EarlyStop::kYes
                                                 : EarlyStop::kNo;
   search.eos_token_id = asked.eos_token_id.value_or(StopIds(context));

@@ -32,7 +32,8 @@ class Session::Impl {
  public:
   Impl(Engine& engine, SessionOptions options) : engine_(engine), options_(std::move(options)) {}
 
-  Result Ask(const std::string& query, std::vector<ImageSource> images, const TextCallback& on_text) {
+  Result Ask(const std::string& query, std::vector<ImageSource> images,
+             const TextCallback& on_text) {
     Turn turn{WithMarks(query, images.size()), ""};
     const size_t known = images_.size();
     images_.insert(images_.end(), std::make_move_iterator(images.begin()),

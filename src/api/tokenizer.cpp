@@ -13,8 +13,8 @@
 namespace xcomposer {
 namespace {
 
-// Which Python class the checkpoint ships follows from its kind. Where that cannot be told (a folder with
-// a tokenizer and no weights, say) it is the class of the first kinds.
+// Which Python class the checkpoint ships follows from its kind. Where that cannot be told (a
+// folder with a tokenizer and no weights, say) it is the class of the first kinds.
 TokenizerStyle StyleOf(const std::filesystem::path& folder) {
   try {
     return TokenizerStyleFor(LoadConfig(folder, HeadersOf(Checkpoint::Open(folder))).kind);
@@ -49,7 +49,9 @@ Tokenizer::~Tokenizer() = default;
 std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
   return impl_->get().Encode(text);
 }
-std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const { return impl_->get().Decode(ids); }
+std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const {
+  return impl_->get().Decode(ids);
+}
 std::vector<int32_t> Tokenizer::EncodeAsPython(std::string_view text) const {
   return impl_->get().EncodeAsPython(text);
 }

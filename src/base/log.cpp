@@ -51,9 +51,8 @@ Level ParseLevel(const std::string& name) {
   if (name == "warn" || name == "warning") return Level::kWarn;
   if (name == "error") return Level::kError;
   if (name == "off") return Level::kOff;
-  throw Error(ErrorKind::kUsage,
-              StrCat("unknown log level '", name,
-                     "'; expected trace, debug, info, warn, error or off"));
+  throw Error(ErrorKind::kUsage, StrCat("unknown log level '", name,
+                                        "'; expected trace, debug, info, warn, error or off"));
 }
 
 void Write(Level level, const std::string& message) { Logger().log(ToSpdlog(level), message); }

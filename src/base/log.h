@@ -4,8 +4,8 @@
 
 #include "base/check.h"
 
-/// Logging to stderr. spdlog stays behind this header: its formatting library and the one that LibTorch
-/// ships cannot meet in one translation unit.
+/// Logging to stderr. spdlog stays behind this header: its formatting library and the one that
+/// LibTorch ships cannot meet in one translation unit.
 namespace xcomposer::log {
 
 enum class Level { kTrace, kDebug, kInfo, kWarn, kError, kOff };

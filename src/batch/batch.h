@@ -6,8 +6,8 @@
 #include <vector>
 
 /// The unit of work below the engine: the rows of several sequences laid end to end, never padded.
-/// Plain data of standard types, so that the engine, the pipeline and a stand-in model in a test speak
-/// of the same thing without LibTorch.
+/// Plain data of standard types, so that the engine, the pipeline and a stand-in model in a test
+/// speak of the same thing without LibTorch.
 namespace xcomposer {
 
 /// Half-open range of rows.
@@ -34,11 +34,12 @@ enum class Adapter { kBase, kWeb, kWrite };
 struct SequenceSlice {
   int64_t first_row = 0;
   int64_t row_count = 0;
-  int64_t position = 0;               ///< of its first row here = rows already in the cache
-  double rope_base = 0.0;             ///< for the rotation of these rows (dynamic NTK), model specification 6.3
+  int64_t position = 0;    ///< of its first row here = rows already in the cache
+  double rope_base = 0.0;  ///< rotation of these rows (dynamic NTK), model specification 6.3
   Adapter adapter = Adapter::kBase;
-  bool wants_logits = true;           ///< false for all but the last chunk of a prompt
-  std::vector<int32_t> block_table;   ///< physical KV blocks that hold positions 0 .. position + row_count
+  bool wants_logits = true;  ///< false for all but the last chunk of a prompt
+  /// Physical KV blocks that hold positions 0 .. position + row_count.
+  std::vector<int32_t> block_table;
 };
 
 /// Copies one KV block before the batch runs (copy on write after a fork).
@@ -66,16 +67,18 @@ struct TapSink {
 struct Batch {
   std::vector<int32_t> ids;  ///< (T); the value at picture rows is not read
   std::vector<SequenceSlice> sequences;
-  std::vector<FeatureSpan> features;  ///< also the rows that PLoRA applies to; ascending, no overlap
+  /// Also the rows that PLoRA applies to; ascending, no overlap.
+  std::vector<FeatureSpan> features;
   std::vector<BlockCopy> copies;
-  bool all_logits = false;  ///< logits of every row instead of the last row of each sequence ("forward")
+  /// Logits of every row instead of the last row of each sequence ("forward").
+  bool all_logits = false;
   TapSink taps;
 
   int64_t rows() const { return static_cast<int64_t>(ids.size()); }
 };
 
-/// float32 scores before any processor, (rows, vocab): one row per sequence with wants_logits, in order
-/// (or one per batch row with all_logits).
+/// float32 scores before any processor, (rows, vocab): one row per sequence with wants_logits, in
+/// order (or one per batch row with all_logits).
 struct Logits {
   int64_t rows = 0;
   int64_t vocab = 0;

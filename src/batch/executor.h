@@ -12,9 +12,9 @@ namespace xcomposer {
 /// What the engine needs to know of a loaded model to schedule it.
 struct ExecutorLimits {
   int64_t vocab = 0;
-  int64_t kv_blocks = 0;      ///< physical blocks in the pool of every stage
-  int64_t block_size = 0;     ///< positions per block
-  int64_t max_batch_rows = 0; ///< rows that one Forward may carry (the prefill chunk)
+  int64_t kv_blocks = 0;       ///< physical blocks in the pool of every stage
+  int64_t block_size = 0;      ///< positions per block
+  int64_t max_batch_rows = 0;  ///< rows that one Forward may carry (the prefill chunk)
 };
 
 struct EncodedPicture {
@@ -28,8 +28,8 @@ struct PlacedPart {
   std::vector<std::string> modules;  ///< checkpoint names: vit, vision_proj, model.layers.0, ...
 };
 
-/// A loaded model as the engine sees it: pictures become features, batches become scores. The pipeline
-/// implements it; tests put a stand-in here.
+/// A loaded model as the engine sees it: pictures become features, batches become scores. The
+/// pipeline implements it; tests put a stand-in here.
 ///
 /// Calls come from one thread at a time. Every method throws xcomposer::Error; after kCapacity the
 /// executor is still usable.
@@ -46,8 +46,8 @@ class Executor {
                                 const TapSink& taps) = 0;
   virtual void Release(FeatureHandle feature) = 0;
 
-  /// Runs one batch. Writes the KV cache of its rows; positions below each slice's `position` must have
-  /// been written by earlier batches.
+  /// Runs one batch. Writes the KV cache of its rows; positions below each slice's `position` must
+  /// have been written by earlier batches.
   virtual Logits Forward(const Batch& batch) = 0;
 };
 

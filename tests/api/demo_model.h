@@ -27,8 +27,9 @@ inline ImagePixels Gradient(uint8_t shift = 0) {
   return pixels;
 }
 
-/// A prompt that needs no tokenizer: BOS, a picture, some pieces. Gives `steps` ids, nearly evenly drawn:
-/// what the model itself would say to such a prompt is the end of the turn, which has no text.
+/// A prompt that needs no tokenizer: BOS, a picture, some pieces. Gives `steps` ids, nearly evenly
+/// drawn: what the model itself would say to such a prompt is the end of the turn, which has no
+/// text.
 inline Request IdRequest(int64_t steps, uint8_t shift = 0) {
   Request request;
   request.token_ids = {1, kPictureId, 40, 41, 42};

@@ -1,5 +1,5 @@
-// The engine behind the public headers, over the small checkpoint of the project. Requests are ids and
-// pixels, so that the tests hold for a build without tokenizer and picture decoders too.
+// The engine behind the public headers, over the small checkpoint of the project. Requests are ids
+// and pixels, so that the tests hold for a build without tokenizer and picture decoders too.
 #include "xcomposer/engine.h"
 
 #include <gtest/gtest.h>

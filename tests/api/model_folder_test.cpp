@@ -50,7 +50,8 @@ TEST_F(HubCache, ARefCannotLeaveTheSnapshots) {
 }
 
 TEST_F(HubCache, WhatIsMissingIsNamedWithThePlace) {
-  ExpectError(ErrorKind::kCheckpoint, "models--org--missing", [] { FindModelFolder("org/missing"); });
+  ExpectError(ErrorKind::kCheckpoint, "models--org--missing",
+              [] { FindModelFolder("org/missing"); });
   ExpectError(ErrorKind::kCheckpoint, "../etc", [] { FindModelFolder("../etc"); });
   ExpectError(ErrorKind::kUsage, "no model", [] { FindModelFolder(""); });
   const auto file = scratch_.Write("file", "");

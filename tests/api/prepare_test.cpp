@@ -80,7 +80,8 @@ TEST(Prepare, OnlyTheKindWithVideosTakesThem) {
   Request request = IdRequest(4);
   request.images = {VideoFolder{"/no/such/folder"}};
   ExpectError(ErrorKind::kImage, "2-vl-7b", [&] { Prepare(request, Context(Kind::kVl7b)); });
-  ExpectError(ErrorKind::kImage, "/no/such/folder", [&] { Prepare(request, Context(Kind::k25_7b)); });
+  ExpectError(ErrorKind::kImage, "/no/such/folder",
+              [&] { Prepare(request, Context(Kind::k25_7b)); });
 }
 
 TEST(Prepare, SeveralPicturesOf25HaveFewTiles) {

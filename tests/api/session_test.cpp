@@ -48,8 +48,9 @@ TEST_F(SessionOverTheDemo, LaterTurnsSeeTheEarlierOnesAndTheirPictures) {
 TEST_F(SessionOverTheDemo, AFailedTurnIsNotKept) {
   Engine engine = LoadDemo();
   Session session(engine, Greedy());
-  ExpectError(ErrorKind::kImage, "nothing",
-              [&] { session.Ask("What is this?", {ImageBytes{{0}, "nothing"}}); });
+  ExpectError(ErrorKind::kImage, "nothing", [&] {
+    session.Ask("What is this?", {ImageBytes{{0}, "nothing"}});
+  });
   EXPECT_TRUE(session.history().empty());
   session.Ask("What is this?", {Gradient()});
   EXPECT_EQ(session.history().size(), 1u);

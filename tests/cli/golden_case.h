@@ -19,8 +19,8 @@ struct GoldenCase {
   /// The reference's answer here depends on the case that ran before it, which an engine must not
   /// do.
   bool depends_on_earlier() const;
-  /// The record as a request. A video starts from its recorded canvas: the reference wrote labels into the
-  /// frames with a font that need not be here.
+  /// The record as a request. A video starts from its recorded canvas: the reference wrote labels
+  /// into the frames with a font that need not be here.
   nlohmann::json Request() const;
 };
 

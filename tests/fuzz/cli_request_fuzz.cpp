@@ -1,4 +1,4 @@
-// The request files of the command line: whatever the bytes are, the answer is requests or a typed error.
+// The request files of the command line: any bytes become requests or a typed error.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
