@@ -16,13 +16,6 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 30;
 
-std::vector<std::string> SplitAtCommas(const std::string& text) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
-  return parts;
-}
-
 StorageType ToStorageType(const std::string& name) {
   static const std::map<std::string, StorageType> types = {{"auto", StorageType::kAuto},
                                                            {"fp32", StorageType::kFloat32},
@@ -55,6 +48,13 @@ void ApplyGeneration(const RequestFlags& flags, GenerationOptions& options) {
 }
 
 }  // namespace
+
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+  return parts;
+}
 
 void AddModelFlag(CLI::App& command, std::string& model) {
   command

@@ -1,43 +1,18 @@
 #include "api/model_loader.h"
 
-#include <algorithm>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
-#include "api/free_memory.h"
+#include "api/load_plan.h"
 #include "api/model_folder.h"
+#include "api/plan_model.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
 #include "pipeline/pipeline.h"
-#include "placement/device_map_json.h"
 
 namespace xcomposer::api {
 namespace {
-
-constexpr int64_t kBlockSize = 32;  // positions: little waste at an end, short block tables
-constexpr int64_t kDefaultPrefillRows = 1024;  // widened weights are reused over enough rows
-constexpr int64_t kDefaultAnswerRows = 1024;   // the reference's max_new_tokens
-constexpr int64_t kDefaultSequences = 4;       // of full length, where memory allows
-constexpr int64_t kLeastPositions = 2048;      // a picture and a short answer; less is of no use
-
-DeviceMap MapFor(const EngineOptions& options, const ModelConfig& config) {
-  if (options.device_map.empty() || options.device_map == "auto") {
-    return EvenDeviceMap(config, options.devices);
-  }
-  std::ifstream file(options.device_map, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map,
-          "' cannot be read");
-  try {
-    return FromHuggingFaceJson(text.str(), config);
-  } catch (const Error& error) {
-    throw error.With("file", options.device_map);
-  }
-}
 
 WeightStorage StorageOf(StorageType type) {
   switch (type) {
@@ -55,36 +30,18 @@ WeightStorage StorageOf(StorageType type) {
 
 // Converted weights live in memory of their own, beside the mapped file whose pages the system may
 // drop.
-int64_t WeightBytes(const EngineOptions& options, int64_t parameters, int64_t stored_bytes) {
+WeightType WeightTypeOf(const EngineOptions& options, const WeightHeaders& headers) {
   switch (options.dtype) {
     case StorageType::kAuto:
-      return stored_bytes;
+      return StoredType(headers);
     case StorageType::kFloat32:
-      return 4 * parameters;
+      return WeightType::kFloat32;
     case StorageType::kFloat16:
+      return WeightType::kFloat16;
     case StorageType::kBFloat16:
-      return 2 * parameters;
+      return WeightType::kBFloat16;
   }
-  return stored_bytes;
-}
-
-// The KV pool: what was asked for, or enough for some sequences of full length within half of the
-// memory that the weights leave; the other half is for activations. Its pages are taken when first
-// written.
-int64_t KvPositions(const EngineOptions& options, const ModelConfig& config, int64_t weight_bytes) {
-  Require(options.kv_tokens >= 0, ErrorKind::kUsage, "kv_tokens is ", options.kv_tokens,
-          "; expected a positive number of positions, or 0 for the default");
-  if (options.kv_tokens > 0) return options.kv_tokens;
-  const int64_t per_position = KvBytesPerPosition(config, config.layers);
-  const int64_t wanted = kDefaultSequences * (config.max_length + kDefaultAnswerRows);
-  const int64_t free = HostMemory().available - weight_bytes;
-  const int64_t affordable = std::max<int64_t>(0, free / 2) / per_position;
-  Require(affordable >= kLeastPositions, ErrorKind::kCapacity, "the weights need ",
-          weight_bytes >> 20, " MiB of ", HostMemory().available >> 20,
-          " MiB of available memory; what is left holds a KV cache of ", affordable,
-          " positions, expected at least ", kLeastPositions,
-          ". Free memory, or set the number of positions (kv_tokens) yourself");
-  return std::min(wanted, affordable);
+  return StoredType(headers);
 }
 
 PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
@@ -94,8 +51,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
           "; expected a positive number of rows, or 0 for the default");
   PipelineOptions pipeline;
   pipeline.threads = options.threads;
-  pipeline.kv = {.blocks = (kv_positions + kBlockSize - 1) / kBlockSize, .block_size = kBlockSize};
-  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillRows;
+  pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
+  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
@@ -146,11 +103,11 @@ LoadedModel LoadModel(const EngineOptions& options) {
   info.vocab = context.config.vocab_size;
   info.has_tokenizer = context.tokenizer != nullptr;
 
-  const int64_t weight_bytes = WeightBytes(options, info.parameters, info.weight_bytes);
-  const int64_t kv_positions = KvPositions(options, context.config, weight_bytes);
-  model.executor =
-      std::make_unique<Pipeline>(checkpoint, context.config, MapFor(options, context.config),
-                                 OptionsFor(options, kv_positions));
+  LoadPlan plan = PlanLoad(options, context.config, WeightTypeOf(options, headers));
+  context.pictures = std::move(plan.pictures);
+  model.feature_rows = plan.feature_rows;
+  model.executor = std::make_unique<Pipeline>(checkpoint, context.config, plan.map,
+                                              OptionsFor(options, plan.kv_positions));
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }

@@ -14,6 +14,7 @@ struct LoadedModel {
   RequestContext context;
   std::unique_ptr<Executor> executor;
   ModelInfo info;
+  int64_t feature_rows = 0;  ///< of pictures that may be kept for later requests
 };
 
 /// Opens, checks, places and loads. Throws as Engine::Load does.
