@@ -209,6 +209,8 @@ XCOMPOSER_DEVICE float Exp2(float x) {
   return y;
 }
 XCOMPOSER_DEVICE float Exp(float x) { return expf(x); }
+XCOMPOSER_DEVICE float Cos(float x) { return cosf(x); }
+XCOMPOSER_DEVICE float Sin(float x) { return sinf(x); }
 XCOMPOSER_DEVICE float Erf(float x) { return erff(x); }
 XCOMPOSER_DEVICE float ReciprocalRoot(float x) { return 1.0f / sqrtf(x); }
 XCOMPOSER_DEVICE uint32_t BitsOf(float x) { return __float_as_uint(x); }

@@ -244,6 +244,8 @@ void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1
 // --- numbers ---------------------------------------------------------------------------------------
 inline float Exp2(float x) { return std::exp2(x); }
 inline float Exp(float x) { return std::exp(x); }
+inline float Cos(float x) { return std::cos(x); }
+inline float Sin(float x) { return std::sin(x); }
 inline float Erf(float x) { return std::erf(x); }
 inline float ReciprocalRoot(float x) { return 1.0f / std::sqrt(x); }
 inline uint32_t BitsOf(float x) {
