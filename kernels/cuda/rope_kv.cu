@@ -6,7 +6,9 @@ namespace xcomposer::cuda {
 
 cudaError_t RopeTable(const RopeTableParams& params, const Context& context) {
   if (params.rows < 0 || params.half <= 0) return cudaErrorInvalidValue;
-  return Launch(RopeTableKernel, {.grid_x = params.rows, .threads = 64}, params, context);
+  constexpr int kThreads = 64;
+  return Launch(RopeTableKernel<kThreads>, {.grid_x = params.rows, .threads = kThreads}, params,
+                context);
 }
 
 cudaError_t RopeKv(const RopeKvParams& params, const Context& context) {

@@ -6,13 +6,14 @@
 namespace xcomposer::cuda {
 
 /// One block per row, a thread for each angle.
-inline __global__ void RopeTableKernel(RopeTableParams p) {
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) RopeTableKernel(RopeTableParams p) {
   GridDependencyLaunch();
   GridDependencyWait();
   const int64_t row = BlockX();
   const auto position = static_cast<float>(Load(p.positions + row));
   const float* frequencies = p.inverse_frequencies + Load(p.tables + row) * p.half;
-  for (int64_t j = ThreadIndex(); j < p.half; j += BlockThreads()) {
+  for (int64_t j = ThreadIndex(); j < p.half; j += kThreads) {
     const float angle = position * Load(frequencies + j);
     Store(p.cos + row * p.half + j, Cos(angle));
     Store(p.sin + row * p.half + j, Sin(angle));
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(256) RopeKvKernel(RopeKvParams p) {
     const int j = i % parts * 8;
     const int kv = head / (group + 2);
     const int place = head % (group + 2);  // < group: a query, then the key, then the value
+    if (place >= group && slot < 0) continue;
     const T* in = static_cast<const T*>(p.qkv) + (row * packed_heads + head) * dim + j;
     float low[8];
     float high[8];

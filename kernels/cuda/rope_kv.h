@@ -34,7 +34,7 @@ struct RopeKvParams {
   HeadShape shape;
   const float* cos = nullptr;      ///< (rows, head_dim / 2)
   const float* sin = nullptr;      ///< (rows, head_dim / 2)
-  const int64_t* slots = nullptr;  ///< (rows): which row of the caches takes key and value
+  const int64_t* slots = nullptr;  ///< (rows): which row of the caches takes key and value; -1: none
   void* q = nullptr;               ///< (rows, heads, head_dim), as stored
   void* k_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored
   void* v_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored

@@ -80,6 +80,7 @@ void CheckRopeKv(const Case& test) {
   for (int64_t i = 0; i < slot_count; ++i) slots.push_back(i);
   random.Shuffle(slots);
   slots.resize(static_cast<size_t>(test.rows));
+  slots.back() = -1;  // a row that is not in use stores nothing
   const size_t q_count = static_cast<size_t>(test.rows * heads * dim);
   const size_t cache_count = static_cast<size_t>(slot_count * kv_heads * dim);
   // Queries, keys and values one after the other; caches begin with ones, which stay in free slots.
@@ -123,6 +124,7 @@ void CheckRopeKv(const Case& test) {
             Rotated(x, c, s, static_cast<size_t>(row), static_cast<size_t>(head),
                     static_cast<size_t>(packed), static_cast<size_t>(dim), static_cast<size_t>(d),
                     place <= group);
+        if (place >= group && slots[static_cast<size_t>(row)] < 0) continue;
         size_t at = static_cast<size_t>(((row * heads) + kv * group + place) * dim + d);
         const int64_t cached = (slots[static_cast<size_t>(row)] * kv_heads + kv) * dim + d;
         if (place == group) at = q_count + static_cast<size_t>(cached);

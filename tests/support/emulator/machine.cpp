@@ -187,7 +187,12 @@ void Machine::Atomic(Site site) {
     throw Fault("atomic operation by " + Describe(Now(site)) +
                 " without a fence after the block's writes: other blocks may not see them");
   }
+  if (last_write_.block_epoch == block_epoch_ && last_write_.thread != current_) {
+    throw Fault("atomic operation by " + Describe(Now(site)) +
+                " without a barrier after writes of the block's other threads");
+  }
   threads_[static_cast<size_t>(current_)].atomic = true;
+  last_atomic_ = {block_epoch_, current_};
 }
 
 Access Machine::Now(Site site) const {
@@ -211,7 +216,14 @@ void Machine::GlobalRead(const void* p, size_t bytes, Site site) {
 
 void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
   global_.CheckWrite(p, bytes, Now(site), atomic);
-  if (!atomic) unfenced_ = true;
+  if (atomic) return;
+  unfenced_ = true;
+  if (last_atomic_.block_epoch == block_epoch_ && last_atomic_.thread != current_) {
+    throw Fault("global write by " + Describe(Now(site)) +
+                " without a barrier before another thread's atomic operation, which may announce it");
+  }
+  const bool alone = last_write_.block_epoch != block_epoch_ || last_write_.thread == current_;
+  last_write_ = {block_epoch_, alone ? current_ : -2};
 }
 
 void Machine::SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site) {
