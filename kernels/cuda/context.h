@@ -1,0 +1,20 @@
+#pragma once
+
+#include "kernels/cuda/runtime.h"
+
+namespace xcomposer::cuda {
+
+/// Where kernels run. Every launcher takes one; none of them allocates or waits, and all may be
+/// captured into a graph. The current device must be the stream's.
+struct Context {
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 1;
+  /// Kernels may be launched while the kernel before still runs, and wait for it themselves
+  /// (compute capability 9.0 and later).
+  bool programmatic_launch = false;
+};
+
+/// Fills in what `device` is capable of.
+cudaError_t DescribeContext(int device, cudaStream_t stream, Context& context);
+
+}  // namespace xcomposer::cuda

@@ -1,0 +1,2 @@
+# The files that hold kernels. They are compiled by nvcc here, and as C++ for the emulator's tests.
+set(XCOMPOSER_CUDA_KERNELS attention_decode.cu attention_prefill.cu decode_linear.cu elementwise.cu norm.cu rope_kv.cu vision.cu)

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/number.h"
+
+namespace xcomposer::cuda {
+
+/// Dense rows. x float32 (rows, columns), the residual stream; columns a multiple of 8; all pointers
+/// on 16 bytes.
+struct NormParams {
+  const float* x = nullptr;
+  const void* weight = nullptr;  ///< (columns), as stored
+  const void* bias = nullptr;    ///< (columns), LayerNorm only
+  void* out = nullptr;           ///< (rows, columns), see the functions
+  int64_t rows = 0;
+  int64_t columns = 0;
+  float eps = 1e-5f;
+  Format format = Format::kFloat16;  ///< of weight and bias, and of out where it is stored
+};
+
+/// out = x / sqrt(mean(x^2) + eps) * weight, stored in `format` (model specification 7).
+cudaError_t RmsNorm(const NormParams& params, const Context& context);
+
+/// out = (x - mean) / sqrt(variance + eps) * weight + bias, stored in `format`.
+cudaError_t LayerNorm(const NormParams& params, const Context& context);
+
+/// The same with float32 results, which may replace x: the vision tower's first norm begins its
+/// residual stream.
+cudaError_t LayerNormToFloat(const NormParams& params, const Context& context);
+
+}  // namespace xcomposer::cuda

@@ -1,0 +1,165 @@
+#include "kernels/cuda/attention_prefill.h"
+
+#include "kernels_cuda/attention_case.h"
+
+namespace xcomposer::cuda {
+namespace {
+
+template <typename T>
+class PrefillAttentionOf : public StoredKernelTest<T> {};
+TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
+
+template <typename T>
+void Check(const PagedCase<T>& test) {
+  std::vector<int32_t> first_rows;
+  std::vector<int32_t> row_counts;
+  std::vector<int32_t> positions;
+  int32_t row = 0;
+  for (const auto& s : test.sequences) {
+    first_rows.push_back(row);
+    row_counts.push_back(static_cast<int32_t>(s.rows));
+    positions.push_back(static_cast<int32_t>(s.position));
+    row += static_cast<int32_t>(s.rows);
+  }
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<T> q(test.q);
+    const Array<T> keys(test.keys);
+    const Array<T> values(test.values);
+    const Array<int32_t> tables(test.tables);
+    const Array<int32_t> first(first_rows);
+    const Array<int32_t> counts(row_counts);
+    const Array<int32_t> at(positions);
+    const Array<T> out(test.q.size());
+    EXPECT_EQ(Finish(PrefillAttention(
+                  {.q = q.data(),
+                   .cache = {keys.data(), values.data(), tables.data(), test.table_stride,
+                             test.block_size},
+                   .first_rows = first.data(),
+                   .row_counts = counts.data(),
+                   .positions = at.data(),
+                   .sequences = static_cast<int64_t>(test.sequences.size()),
+                   .rows = test.rows(),
+                   .shape = test.shape,
+                   .out = out.data(),
+                   .format = FormatOf<T>()},
+                  context)),
+              "");
+    return out.Read();
+  });
+  ExpectWithinBudget(actual, test.Attend(false), test.Attend(true),
+                     "head_dim " + std::to_string(test.shape.head_dim));
+}
+
+// Whole prompts, chunks with keys before them, single rows and an empty sequence; ends within a
+// tile, at its end and one past it.
+TYPED_TEST(PrefillAttentionOf, RaggedChunksAgreeWithDouble) {
+  using T = TypeParam;
+  Check(PagedCase<T>({2, 1, 64}, 16, {{65, 0}, {0, 9}, {1, 130}, {64, 63}}, 1));
+  Check(PagedCase<T>({2, 2, 128}, 32, {{17, 0}, {19, 100}}, 2));
+  Check(PagedCase<T>({4, 2, 128}, 7, {{3, 61}}, 3));
+}
+
+TYPED_TEST(PrefillAttentionOf, LargeScoresDoNotOverflow) {
+  using T = TypeParam;
+  Check(PagedCase<T>({1, 1, 64}, 16, {{30, 70}}, 4, 6.0f));
+}
+
+/// The same problem as a paged case: a view is a sequence of one block whose rows see all keys.
+template <typename T>
+void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_t seed) {
+  const int64_t width = heads * dim;
+  const int64_t stride = 3 * width;
+  const auto packed = Random(seed).Normal<T>(static_cast<size_t>(views * rows * stride), 1.0f);
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<T> in(packed);
+    const Array<T> out(static_cast<size_t>(views * rows * width));
+    EXPECT_EQ(Finish(VisionAttention({.q = in.data(),
+                                      .k = in.data() + width,
+                                      .v = in.data() + 2 * width,
+                                      .stride = stride,
+                                      .out = out.data(),
+                                      .views = views,
+                                      .rows = rows,
+                                      .heads = heads,
+                                      .head_dim = dim,
+                                      .format = FormatOf<T>()},
+                                     context)),
+              "");
+    return out.Read();
+  });
+  const auto at = [&](int64_t view, int64_t row, int64_t part, int64_t head, int64_t d) {
+    return static_cast<double>(Widen(packed[static_cast<size_t>(
+        (view * rows + row) * stride + part * width + head * dim + d)]));
+  };
+  Doubles exact;
+  Doubles naive;
+  for (int64_t view = 0; view < views; ++view) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t head = 0; head < heads; ++head) {
+        Doubles scores;
+        Doubles rounded;
+        for (int64_t key = 0; key < rows; ++key) {
+          double score = 0;
+          for (int64_t d = 0; d < dim; ++d) {
+            score += at(view, row, 0, head, d) * at(view, key, 1, head, d);
+          }
+          scores.push_back(score / std::sqrt(static_cast<double>(dim)));
+          rounded.push_back(Round<T>(scores.back()));
+        }
+        for (Doubles* weights : {&scores, &rounded}) {
+          const double largest = *std::max_element(weights->begin(), weights->end());
+          double sum = 0;
+          for (double& weight : *weights) sum += weight = std::exp(weight - largest);
+          for (double& weight : *weights) weight /= sum;
+        }
+        for (int64_t d = 0; d < dim; ++d) {
+          double mixed = 0;
+          double naive_mixed = 0;
+          for (int64_t key = 0; key < rows; ++key) {
+            const double value = at(view, key, 2, head, d);
+            mixed += scores[static_cast<size_t>(key)] * value;
+            naive_mixed += Round<T>(rounded[static_cast<size_t>(key)]) * value;
+          }
+          exact.push_back(mixed);
+          naive.push_back(Round<T>(naive_mixed));
+        }
+      }
+    }
+  }
+  ExpectWithinBudget(actual, exact, naive, std::to_string(rows) + " rows");
+}
+
+TYPED_TEST(PrefillAttentionOf, ViewsSeeAllOfThemselves) {
+  CheckViews<TypeParam>(2, 67, 2, 64, 1);
+  CheckViews<TypeParam>(1, 64, 1, 64, 2);
+  CheckViews<TypeParam>(3, 5, 1, 64, 3);
+  CheckViews<TypeParam>(1, 130, 1, 128, 4);
+}
+
+TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
+  using T = TypeParam;
+  const Array<T> x(64);
+  VisionAttentionParams params{x.data(), x.data(), x.data(), 64, x.data(), 1, 1, 1, 64,
+                               FormatOf<T>()};
+  params.stride = 56;
+  EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.stride = 68;
+  EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.stride = 96;
+  params.head_dim = 96;
+  EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorNotSupported);
+  params.head_dim = 64;
+  params.k = x.data() + 1;
+  EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorMisalignedAddress);
+  PrefillAttentionParams paged{.q = x.data(),
+                               .cache = {x.data(), x.data(), nullptr, 1, 16},
+                               .shape = {3, 2, 64},
+                               .out = x.data(),
+                               .format = FormatOf<T>()};
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  paged.shape = {2, 2, 80};
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorNotSupported);
+}
+
+}  // namespace
+}  // namespace xcomposer::cuda

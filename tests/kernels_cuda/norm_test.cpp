@@ -1,0 +1,104 @@
+#include "kernels/cuda/norm.h"
+
+#include "kernels_cuda/kernel_test.h"
+
+namespace xcomposer::cuda {
+namespace {
+
+template <typename T>
+class Norm : public StoredKernelTest<T> {};
+TYPED_TEST_SUITE(Norm, StoredTypes);
+
+// Fewer than a block's threads take, a few more, and rows that leave the last pass ragged.
+constexpr int64_t kColumns[] = {8, 24, 1000, 2056, 4104};
+constexpr int64_t kRows = 3;
+constexpr float kEps = 1e-5f;
+
+struct Case {
+  int64_t columns;
+  float scale;  // small enough, eps matters
+};
+
+template <typename Out, typename Number>
+std::vector<Number> Norms(bool layer, const std::vector<Number>& x, const std::vector<double>& w,
+                          const std::vector<double>& b, int64_t columns) {
+  std::vector<Number> out;
+  const auto n = static_cast<size_t>(columns);
+  for (size_t row = 0; row < x.size() / n; ++row) {
+    const Number* r = x.data() + row * n;
+    Number mean = 0;
+    for (size_t c = 0; c < n && layer; ++c) mean += r[c];
+    mean /= static_cast<Number>(columns);
+    Number squares = 0;
+    for (size_t c = 0; c < n; ++c) squares += (r[c] - mean) * (r[c] - mean);
+    const Number factor = 1 / std::sqrt(squares / static_cast<Number>(columns) + Number{kEps});
+    for (size_t c = 0; c < n; ++c) {
+      const Number normal = (r[c] - mean) * factor * static_cast<Number>(w[c]);
+      out.push_back(layer ? normal + static_cast<Number>(b[c]) : normal);
+    }
+  }
+  return out;
+}
+
+template <typename T, typename Out>
+void CheckNorm(bool layer, const Case& c, uint64_t seed,
+               cudaError_t (*function)(const NormParams&, const Context&)) {
+  Random random(seed);
+  std::vector<float> x = random.Normal<float>(static_cast<size_t>(kRows * c.columns), c.scale);
+  for (float& value : x) value += 0.5f * c.scale;  // a mean that is not zero
+  const auto weight = random.Normal<T>(static_cast<size_t>(c.columns), 1.0f);
+  const auto bias = random.Normal<T>(static_cast<size_t>(c.columns), 1.0f);
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<float> in(x);
+    const auto w = Constant(weight);
+    const auto b = Constant(bias);
+    const Array<Out> out(x.size());
+    EXPECT_EQ(Finish(function({.x = in.data(),
+                               .weight = w.data(),
+                               .bias = layer ? b.data() : nullptr,
+                               .out = out.data(),
+                               .rows = kRows,
+                               .columns = c.columns,
+                               .eps = kEps,
+                               .format = FormatOf<T>()},
+                              context)),
+              "");
+    return out.Read();
+  });
+  const Doubles w = ToDoubles(weight);
+  const Doubles b = ToDoubles(bias);
+  const Doubles exact = Norms<Out, double>(layer, Doubles(x.begin(), x.end()), w, b, c.columns);
+  const auto plain = Norms<Out, float>(layer, x, w, b, c.columns);
+  Doubles naive;
+  for (const float value : plain) naive.push_back(Round<Out>(value));
+  ExpectWithinBudget(actual, exact, naive, std::to_string(c.columns) + " columns");
+}
+
+template <typename T, typename Out>
+void CheckAll(bool layer, cudaError_t (*function)(const NormParams&, const Context&)) {
+  for (const int64_t columns : kColumns) {
+    for (const float scale : {3.0f, 2e-3f}) CheckNorm<T, Out>(layer, {columns, scale}, 1, function);
+  }
+}
+
+TYPED_TEST(Norm, RmsNormAgreesWithDouble) { CheckAll<TypeParam, TypeParam>(false, RmsNorm); }
+TYPED_TEST(Norm, LayerNormAgreesWithDouble) { CheckAll<TypeParam, TypeParam>(true, LayerNorm); }
+TYPED_TEST(Norm, LayerNormToFloatAgreesWithDouble) {
+  CheckAll<TypeParam, float>(true, LayerNormToFloat);
+}
+
+TYPED_TEST(Norm, RefusesWhatItCannotLoad) {
+  const Array<float> x(64);
+  const Array<TypeParam> w(64);
+  NormParams params{.x = x.data(), .weight = w.data(), .out = w.data(), .rows = 1, .columns = 12};
+  EXPECT_EQ(RmsNorm(params, Ways()[0]), cudaErrorInvalidValue);
+  params.columns = 8;
+  params.x = x.data() + 1;
+  EXPECT_EQ(RmsNorm(params, Ways()[0]), cudaErrorMisalignedAddress);
+  params.x = x.data();
+  params.rows = 0;
+  EXPECT_EQ(Finish(RmsNorm(params, Ways()[0])), "");
+}
+
+}  // namespace
+}  // namespace xcomposer::cuda

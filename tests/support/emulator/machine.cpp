@@ -1,0 +1,261 @@
+#include "support/emulator/machine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+namespace xcomposer::emulator {
+namespace {
+
+constexpr size_t kStackBytes = 128 * 1024;
+
+std::vector<int> Ordered(int count, const Schedule& schedule, uint64_t salt) {
+  std::vector<int> order(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  if (schedule.order == Schedule::Order::kBackward) std::reverse(order.begin(), order.end());
+  if (schedule.order == Schedule::Order::kShuffled) {
+    std::mt19937_64 random(schedule.seed * 0x9E3779B97F4A7C15 + salt);
+    std::shuffle(order.begin(), order.end(), random);
+  }
+  return order;
+}
+
+}  // namespace
+
+Machine& Machine::Instance() {
+  static Machine machine;
+  return machine;
+}
+
+std::string Machine::Run(const LaunchConfig& config, const Schedule& schedule,
+                         const std::function<void()>& kernel) {
+  config_ = config;
+  thread_count_ = config.threads;
+  fault_.clear();
+  ++launch_;
+  while (static_cast<int>(threads_.size()) < config.threads) {
+    threads_.push_back({});
+    threads_.back().fiber = std::make_unique<Fiber>(kStackBytes);
+  }
+  const unsigned blocks = config.grid.x * config.grid.y * config.grid.z;
+  for (const int block : Ordered(static_cast<int>(blocks), schedule, 0)) {
+    const auto b = static_cast<unsigned>(block);
+    block_ = {b % config.grid.x, b / config.grid.x % config.grid.y,
+              b / (config.grid.x * config.grid.y)};
+    RunBlock(kernel, schedule);
+    if (!fault_.empty()) {
+      return fault_ + " [block " + std::to_string(block_.x) + "," + std::to_string(block_.y) + "," +
+             std::to_string(block_.z) + "]";
+    }
+  }
+  return "";
+}
+
+void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& schedule) {
+  ++block_id_;
+  ++block_epoch_;
+  shared_.Reset(config_.shared_bytes);
+  warp_epochs_.assign(static_cast<size_t>((thread_count_ + kWarp - 1) / kWarp), 0);
+  unfenced_ = false;
+  acquired_ = false;
+  for (int t = 0; t < thread_count_; ++t) {
+    Thread& thread = threads_[static_cast<size_t>(t)];
+    thread.wait = Wait::kNone;
+    thread.waited = !config_.dependent;
+    thread.atomic = false;
+    thread.open_copies.clear();
+    thread.groups.clear();
+    thread.fiber->Reset([this, &kernel, &thread] {
+      try {
+        kernel();
+        if (!thread.waited) {
+          throw Fault("thread " + std::to_string(current_) +
+                      " ended without GridDependencyWait: the kernel after would not wait for the "
+                      "kernel before");
+        }
+      } catch (const Fault& fault) {
+        if (fault_.empty()) fault_ = fault.what();
+      }
+      thread.wait = Wait::kEnded;
+    });
+  }
+  try {
+    for (uint64_t pass = 0; fault_.empty(); ++pass) {
+      const std::vector<int> order = Ordered(thread_count_, schedule, block_id_ * 1000003 + pass);
+      const bool progress = Pass(order);
+      const auto ended = [](const Thread& thread) { return thread.wait == Wait::kEnded; };
+      if (std::all_of(threads_.begin(), threads_.begin() + thread_count_, ended)) break;
+      if (!progress) ReleaseBarrier();
+    }
+  } catch (const Fault& fault) {
+    if (fault_.empty()) fault_ = fault.what();
+  }
+}
+
+bool Machine::Pass(const std::vector<int>& order) {
+  bool progress = false;
+  for (const int t : order) {
+    Thread& thread = threads_[static_cast<size_t>(t)];
+    if (thread.wait != Wait::kNone) continue;
+    current_ = t;
+    thread.fiber->Resume();
+    progress = true;
+    if (!fault_.empty()) break;
+  }
+  return progress;
+}
+
+void Machine::ReleaseBarrier() {
+  // Nothing can run: that is right only if all threads stand at the same barrier.
+  for (int t = 0; t < thread_count_; ++t) {
+    const Thread& thread = threads_[static_cast<size_t>(t)];
+    if (thread.wait != Wait::kBlock || thread.site.line != threads_[0].site.line) Stuck();
+  }
+  ++block_epoch_;
+  for (int t = 0; t < thread_count_; ++t) threads_[static_cast<size_t>(t)].wait = Wait::kNone;
+}
+
+void Machine::Stuck() const {
+  std::string text = "divergent barrier:";
+  std::vector<std::string> seen;
+  for (int t = 0; t < thread_count_; ++t) {
+    const Thread& thread = threads_[static_cast<size_t>(t)];
+    const std::string where =
+        thread.wait == Wait::kEnded
+            ? "has ended"
+            : (thread.wait == Wait::kBlock ? "waits for its block at " : "waits for its warp at ") +
+                  ToString(thread.site);
+    if (std::find(seen.begin(), seen.end(), where) != seen.end()) continue;
+    seen.push_back(where);
+    text += " thread " + std::to_string(t) + " " + where + ";";
+  }
+  throw Fault(text);
+}
+
+void Machine::Block(Wait wait, Site site) {
+  Thread& thread = threads_[static_cast<size_t>(current_)];
+  thread.wait = wait;
+  thread.site = site;
+  thread.fiber->Leave();
+}
+
+void Machine::SyncThreads(Site site) { Block(Wait::kBlock, site); }
+
+void Machine::SyncWarp(Site site) {
+  WarpCollective(
+      nullptr,
+      [this](std::array<void*, kWarp>&) {
+        warp_epochs_[static_cast<size_t>(current_ / kWarp)] = ++warp_epoch_;
+      },
+      site);
+}
+
+void Machine::WarpCollective(void* operands, const WarpWork& work, Site site) {
+  const int first = current_ / kWarp * kWarp;
+  Thread& self = threads_[static_cast<size_t>(current_)];
+  self.operands = operands;
+  self.wait = Wait::kWarp;
+  self.site = site;
+  std::array<void*, kWarp> all{};
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const Thread& other = threads_[static_cast<size_t>(first + lane)];
+    const bool here = first + lane < thread_count_ && other.wait == Wait::kWarp &&
+                      other.site.line == site.line && other.site.file == site.file;
+    if (!here) {
+      self.fiber->Leave();
+      return;
+    }
+    all[static_cast<size_t>(lane)] = other.operands;
+  }
+  work(all);
+  for (int lane = 0; lane < kWarp; ++lane) {
+    threads_[static_cast<size_t>(first + lane)].wait = Wait::kNone;
+  }
+}
+
+void Machine::GridDependencyWait() { threads_[static_cast<size_t>(current_)].waited = true; }
+
+void Machine::ThreadFence() {
+  unfenced_ = false;
+  // One thread's fence counts for the threads that a barrier lets follow it.
+  if (threads_[static_cast<size_t>(current_)].atomic) acquired_ = true;
+}
+
+void Machine::Atomic(Site site) {
+  if (unfenced_) {
+    throw Fault("atomic operation by " + Describe(Now(site)) +
+                " without a fence after the block's writes: other blocks may not see them");
+  }
+  if (last_write_.block_epoch == block_epoch_ && last_write_.thread != current_) {
+    throw Fault("atomic operation by " + Describe(Now(site)) +
+                " without a barrier after writes of the block's other threads");
+  }
+  threads_[static_cast<size_t>(current_)].atomic = true;
+  last_atomic_ = {block_epoch_, current_};
+}
+
+Access Machine::Now(Site site) const {
+  const Thread& thread = threads_[static_cast<size_t>(current_)];
+  Access access;
+  access.launch = launch_;
+  access.block = block_id_;
+  access.thread = static_cast<int16_t>(current_);
+  access.warp = static_cast<int16_t>(current_ / kWarp);
+  access.block_epoch = block_epoch_;
+  access.warp_epoch = warp_epochs_[static_cast<size_t>(access.warp)];
+  access.waited = thread.waited;
+  access.acquired = acquired_;
+  access.site = site;
+  return access;
+}
+
+void Machine::GlobalRead(const void* p, size_t bytes, Site site) {
+  global_.CheckRead(p, bytes, Now(site));
+}
+
+void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
+  global_.CheckWrite(p, bytes, Now(site), atomic);
+  if (atomic) return;
+  unfenced_ = true;
+  if (last_atomic_.block_epoch == block_epoch_ && last_atomic_.thread != current_) {
+    throw Fault("global write by " + Describe(Now(site)) +
+                " without a barrier before another thread's atomic operation, which may announce it");
+  }
+  const bool alone = last_write_.block_epoch != block_epoch_ || last_write_.thread == current_;
+  last_write_ = {block_epoch_, alone ? current_ : -2};
+}
+
+void Machine::SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site) {
+  shared_.Check(p, bytes, Now(site), kind);
+}
+
+void Machine::CopyAsync(void* shared, const void* global, size_t bytes, bool valid, Site site) {
+  if (valid) GlobalRead(global, bytes, site);
+  SharedAccess(shared, bytes, AccessKind::kPending, site);
+  Copy copy;
+  copy.target = shared;
+  copy.bytes.resize(bytes);  // zeros, unless valid
+  if (valid) std::memcpy(copy.bytes.data(), global, bytes);
+  std::memset(shared, 0xFF, bytes);  // NaN until it has arrived
+  threads_[static_cast<size_t>(current_)].open_copies.push_back(std::move(copy));
+}
+
+void Machine::CommitCopies() {
+  Thread& thread = threads_[static_cast<size_t>(current_)];
+  thread.groups.push_back(std::move(thread.open_copies));
+  thread.open_copies.clear();
+}
+
+void Machine::WaitCopies(int pending, Site site) {
+  Thread& thread = threads_[static_cast<size_t>(current_)];
+  while (static_cast<int>(thread.groups.size()) > pending) {
+    for (const Copy& copy : thread.groups.front()) {
+      SharedAccess(copy.target, copy.bytes.size(), AccessKind::kWrite, site);
+      std::memcpy(copy.target, copy.bytes.data(), copy.bytes.size());
+    }
+    thread.groups.pop_front();
+  }
+}
+
+}  // namespace xcomposer::emulator

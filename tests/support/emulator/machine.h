@@ -1,0 +1,130 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "support/emulator/fiber.h"
+#include "support/emulator/memory.h"
+
+namespace xcomposer::emulator {
+
+/// In which order blocks and threads run. A right kernel gives the same bits under all of them.
+struct Schedule {
+  enum class Order { kForward, kBackward, kShuffled };
+  Order order = Order::kForward;
+  uint64_t seed = 0;  ///< of kShuffled
+};
+
+struct Index3 {
+  unsigned x = 0;
+  unsigned y = 0;
+  unsigned z = 0;
+};
+
+struct LaunchConfig {
+  Index3 grid{1, 1, 1};
+  int threads = 32;  ///< of a block
+  size_t shared_bytes = 0;
+  bool dependent = false;  ///< launched while the kernel before may still run
+};
+
+/// Runs a kernel block by block, its threads as fibers on the calling thread. Says nothing about
+/// speed, and about memory ordering only that a barrier or fence is there.
+class Machine {
+ public:
+  static constexpr int kWarp = 32;
+
+  static Machine& Instance();
+
+  GlobalMemory& global() { return global_; }
+
+  /// Empty when the kernel ran to its end without a fault; otherwise the first fault.
+  std::string Run(const LaunchConfig& config, const Schedule& schedule,
+                  const std::function<void()>& kernel);
+
+  // What follows is called by the emulated device functions, on a fiber.
+
+  struct Lane;
+  /// Takes the operands of all lanes of a warp, and fills in their results.
+  using WarpWork = std::function<void(std::array<void*, kWarp>&)>;
+
+  int thread() const { return current_; }
+  Index3 block() const { return block_; }
+  const LaunchConfig& config() const { return config_; }
+  SharedMemory& shared() { return shared_; }
+
+  void SyncThreads(Site site);
+  void SyncWarp(Site site);
+  /// Returns when all 32 lanes have come to the same place; the last one does the work for all.
+  void WarpCollective(void* operands, const WarpWork& work, Site site);
+  void GridDependencyWait();
+  void ThreadFence();
+  void Atomic(Site site);
+
+  /// The current thread touching memory at `site`.
+  Access Now(Site site) const;
+  void GlobalRead(const void* p, size_t bytes, Site site);
+  void GlobalWrite(void* p, size_t bytes, Site site, bool atomic = false);
+  void SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site);
+
+  void CopyAsync(void* shared, const void* global, size_t bytes, bool valid, Site site);
+  void CommitCopies();
+  /// All but the newest `pending` committed groups are complete.
+  void WaitCopies(int pending, Site site);
+
+ private:
+  enum class Wait { kNone, kBlock, kWarp, kEnded };
+
+  struct Copy {
+    void* target = nullptr;
+    std::vector<unsigned char> bytes;
+  };
+
+  struct Thread {
+    std::unique_ptr<Fiber> fiber;
+    Wait wait = Wait::kNone;
+    Site site;
+    void* operands = nullptr;
+    bool waited = true;
+    bool atomic = false;  ///< has made an atomic operation
+    std::vector<Copy> open_copies;
+    std::deque<std::vector<Copy>> groups;
+  };
+
+  void RunBlock(const std::function<void()>& kernel, const Schedule& schedule);
+  bool Pass(const std::vector<int>& order);
+  void ReleaseBarrier();
+  void Block(Wait wait, Site site);
+  [[noreturn]] void Stuck() const;
+
+  GlobalMemory global_;
+  SharedMemory shared_;
+  std::vector<Thread> threads_;
+  int thread_count_ = 0;
+  LaunchConfig config_;
+  Index3 block_;
+  int current_ = 0;
+  uint32_t launch_ = 0;
+  uint32_t block_id_ = 0;
+  uint32_t block_epoch_ = 0;
+  uint32_t warp_epoch_ = 0;
+  std::vector<uint32_t> warp_epochs_;
+  bool acquired_ = false;  ///< a thread of the block made an atomic operation and then a fence
+  // The block's last writes to global memory and its last atomic operation: an atomic operation that
+  // announces writes of several threads needs a barrier between it and them.
+  struct Moment {
+    uint32_t block_epoch = 0;
+    int thread = -1;  ///< -2: several
+  };
+  Moment last_write_;
+  Moment last_atomic_;
+  bool unfenced_ = false;  ///< the block has written global memory since its last fence
+  std::string fault_;
+};
+
+}  // namespace xcomposer::emulator

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "support/emulator/fault.h"
+
+namespace xcomposer::emulator {
+
+/// Who touches memory, and when.
+struct Access {
+  uint32_t launch = 0;
+  uint32_t block = 0;  ///< unique over all launches
+  int16_t thread = 0;
+  int16_t warp = 0;
+  uint32_t block_epoch = 0;  ///< grows at each barrier of the block; unique over all blocks
+  uint32_t warp_epoch = 0;   ///< grows at each SyncWarp of the warp
+  bool waited = true;        ///< GridDependencyWait was called, or need not be
+  bool acquired = false;     ///< an atomic operation and a fence came before
+  Site site;
+};
+
+std::string Describe(const Access& access);
+
+/// The threads that last wrote and read a piece of memory; finds unordered accesses.
+struct Shadow {
+  Access writer;
+  bool written = false;
+  bool atomic = false;   ///< the last write was an atomic operation
+  bool pending = false;  ///< an asynchronous copy into it has not been waited for
+  int16_t reader = -1;       ///< -2: several threads
+  int16_t reader_warp = -1;  ///< -2: several warps
+  uint32_t read_block_epoch = 0;
+  uint32_t read_warp_epoch = 0;
+};
+
+enum class AccessKind { kRead, kWrite, kAtomic, kPending };
+
+/// Throws Fault if the access and an earlier one of another thread are not ordered by a barrier;
+/// otherwise remembers it.
+void CheckOrder(Shadow& shadow, const Access& access, AccessKind kind, const char* what);
+
+/// Global memory: every access must lie inside one allocation, and be aligned to its size.
+class GlobalMemory {
+ public:
+  /// Zero-length allocations are allowed. Memory is filled with ones: NaN in every float format.
+  void* Allocate(size_t bytes, bool constant);
+  void Free(void* data);
+
+  void CheckRead(const void* p, size_t bytes, const Access& access);
+  void CheckWrite(void* p, size_t bytes, const Access& access, bool atomic = false);
+
+ private:
+  struct Allocation {
+    std::unique_ptr<unsigned char[]> owner;
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    bool constant = false;  ///< no kernel writes it: may be read before GridDependencyWait
+    std::vector<Shadow> shadow;  ///< of each 2 bytes; made at the first write by a kernel
+  };
+
+  Allocation& Find(const void* p, size_t bytes, const Access& access, const char* what);
+
+  std::map<uintptr_t, Allocation> allocations_;  // by begin
+  Allocation* last_ = nullptr;
+};
+
+/// Shared memory of one block.
+class SharedMemory {
+ public:
+  /// Forgets everything and fills with NaN.
+  void Reset(size_t bytes);
+
+  unsigned char* data() { return memory_.data() + kGuard; }
+  size_t size() const { return size_; }
+
+  void Check(const void* p, size_t bytes, const Access& access, AccessKind kind);
+
+ private:
+  static constexpr size_t kGuard = 64;
+
+  std::vector<unsigned char> memory_;
+  std::vector<Shadow> shadow_;  // of each 2 bytes
+  size_t size_ = 0;
+};
+
+}  // namespace xcomposer::emulator
