@@ -82,6 +82,7 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
       {"transport", {{"base"}, {"ZeroMQ", "NCCL", "Torch"}}},
+      {"workers", {{"base", "batch", "transport"}, {}}},
       {"input",
        {{"base", "config", "batch"},
         {"nlohmann", "sentencepiece", "OpenCV", "giflib", "libjpeg", "libpng", "libtiff",
@@ -91,11 +92,12 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"model", {{"base", "config", "batch", "ops"}, {"Torch"}}},
       {"pipeline",
        // The kernels' thread pool is the pipeline's to make and to hand down.
-       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport"},
+       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport",
+         "workers"},
         {"Torch"}}},
       {"api",
-       {{"base", "batch", "config", "checkpoint", "placement", "input", "engine", "pipeline",
-         "kernels"},
+       {{"base", "batch", "config", "checkpoint", "placement", "transport", "workers", "input",
+         "engine", "pipeline", "kernels"},
         {"nlohmann", "Torch's version"}}},
   };
   return rooms;

@@ -1,0 +1,144 @@
+#include "workers/leader.h"
+
+#include <iterator>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "workers/control.h"
+#include "workers/step_coding.h"
+
+namespace xcomposer {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kFarewell{5};
+
+}  // namespace
+
+Leader::Leader(std::vector<std::unique_ptr<StageBody>> bodies, Options options)
+    : options_(std::move(options)) {
+  StageLine::Options line = {.layout = options_.layout,
+                             .transport = options_.transport.get(),
+                             .hidden_bytes = options_.hidden_bytes,
+                             .vocab = options_.limits.vocab};
+  line.on_tap = [this](const Step& step, Tap&& tap) {
+    const std::lock_guard lock(mutex_);
+    taps_[step.number].push_back(std::move(tap));
+  };
+  line.on_scored = [this](const Step& step, Scored scored) {
+    scored_.Put({step.number, std::move(scored)});
+  };
+  line_ = std::make_unique<StageLine>(std::move(bodies), std::move(line));
+}
+
+Leader::~Leader() {
+  if (options_.transport != nullptr && !line_->failure()) SayGoodbye();
+}
+
+void Leader::Submit(Batch batch, std::shared_ptr<const void> first_stage_input) {
+  line_->ThrowIfOver();
+  auto step = std::make_shared<Step>();
+  step->number = ++steps_;
+  for (const std::string& name : options_.tap_names) {
+    if (batch.taps.Wants(name)) step->taps.insert(name);
+  }
+  Flight flight;
+  flight.put = std::move(batch.taps.put);
+  batch.taps = {};
+  step->batch = std::move(batch);
+  step->first_stage_input = std::move(first_stage_input);
+  flight.step = step;
+  try {
+    if (options_.transport != nullptr) Announce(*step);
+    line_->Run(step);
+  } catch (const Error& error) {
+    line_->Fail(error);  // some ranks may know of the step and others not
+    line_->ThrowIfOver();
+  }
+  flights_.push_back(std::move(flight));
+}
+
+void Leader::Announce(const Step& step) {
+  const Payload payload = EncodeStep(step);
+  for (int rank = 1; rank < options_.layout.world_size(); ++rank) {
+    options_.transport->Send(rank, ControlHeader(ControlKind::kStep, step.number, payload),
+                             payload);
+  }
+}
+
+Logits Leader::Collect() {
+  Check(!flights_.empty(), "no batch is in flight");
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  const Step& step = *flight.step;
+  std::vector<Tap> taps;
+  Scored scored;
+  try {
+    if (!step.taps.empty() && options_.transport != nullptr) taps = RemoteTaps(step);
+    scored = ReceiveScores(step);
+  } catch (const Error& error) {
+    line_->Fail(error);
+    line_->ThrowIfOver();
+  }
+  std::vector<Tap> own = TakeTaps(step);
+  if (const Error* error = std::get_if<Error>(&scored)) throw Error(*error);
+  std::move(taps.begin(), taps.end(), std::back_inserter(own));
+  if (flight.put) {
+    for (Tap& tap : own) flight.put(std::move(tap));
+  }
+  return std::get<Logits>(std::move(scored));
+}
+
+Scored Leader::ReceiveScores(const Step& step) {
+  const int from = options_.layout.last_rank();
+  if (options_.transport != nullptr && from != 0) {
+    return ScoresOf(line_->Receive(from, Channel::kLogits, step), options_.limits.vocab);
+  }
+  auto [number, scored] = scored_.Take();
+  Check(number == step.number, "scores of step ", number, ", expected ", step.number);
+  return std::move(scored);
+}
+
+std::vector<Tap> Leader::TakeTaps(const Step& step) {
+  const std::lock_guard lock(mutex_);
+  const auto found = taps_.find(step.number);
+  if (found == taps_.end()) return {};
+  std::vector<Tap> taps = std::move(found->second);
+  taps_.erase(found);
+  return taps;
+}
+
+std::vector<Tap> Leader::RemoteTaps(const Step& step) {
+  std::vector<Tap> taps;
+  for (int rank = 1; rank < options_.layout.world_size(); ++rank) {
+    const int stages = options_.layout.end_stage(rank) - options_.layout.first_stage(rank);
+    for (int ended = 0; ended < stages;) {
+      const Frame frame = line_->Receive(rank, Channel::kTaps, step);
+      if (frame.header.kind == static_cast<uint16_t>(FrameKind::kTapsEnd)) {
+        ++ended;
+      } else {
+        taps.push_back(DecodeTap(frame.payload.bytes()));
+      }
+    }
+  }
+  return taps;
+}
+
+void Leader::SayGoodbye() noexcept {
+  const auto until = steady_clock::now() + kFarewell;
+  try {
+    Transport& transport = *options_.transport;
+    for (int rank = 1; rank < options_.layout.world_size(); ++rank) {
+      transport.Send(rank, ControlHeader(ControlKind::kEnd, 0, {}), {});
+    }
+    for (int rank = 1; rank < options_.layout.world_size(); ++rank) {
+      transport.Receive(rank, Channel::kControl, until);  // kBye; nothing else is expected
+    }
+  } catch (const Error& error) {
+    log::Debug("a rank was gone before the end of the run: ", error.what());
+  }
+}
+
+}  // namespace xcomposer
