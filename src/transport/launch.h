@@ -28,6 +28,8 @@ struct Launch {
   uint16_t port = 0;
   /// torchrun's agent keeps a store at the rendezvous: rank 0 must connect to it as all others do.
   bool agent_store = false;
+  /// Tells runs apart that share one store: torchrun's run and restart. Empty elsewhere.
+  std::string run_id;
 
   bool is_distributed() const { return world_size > 1; }
 };

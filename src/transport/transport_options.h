@@ -29,6 +29,9 @@ struct TransportOptions {
   /// The local address to listen on. Empty: rank 0 listens on the rendezvous' own address, every
   /// other rank on the one that leads there.
   std::string bind_address;
+
+  /// The port to listen on is this one plus the rank, for firewalls; 0: any that is free.
+  uint16_t bind_port = 0;
 };
 
 }  // namespace xcomposer
