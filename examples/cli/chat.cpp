@@ -143,6 +143,7 @@ void AddChat(CLI::App& app, Chosen& chosen) {
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {
     chosen.run = [flags] {
+      if (const std::optional<int> code = ServeWhereNotFirst(flags->engine)) return *code;
       WatchInterrupt();
       Engine engine = LoadEngine(flags->engine);
       return Chat(engine, *flags).Run();

@@ -141,6 +141,7 @@ int GenerateList(const RequestFile& file, const GenerateFlags& flags) {
 }
 
 int Generate(const GenerateFlags& flags) {
+  if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   WatchInterrupt();
   RequestFile file = ReadRequests(flags);
   for (RequestOrError& item : file.items) {

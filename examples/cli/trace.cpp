@@ -146,6 +146,7 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
 }
 
 int RunTrace(const TraceFlags& flags) {
+  if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   ExitOnInterrupt();
   const ParsedRequest parsed = ReadRequest(flags);
   TraceFile file(flags);

@@ -10,6 +10,7 @@
 
 #include "xcomposer/error.h"
 #include "xcomposer/export.h"
+#include "xcomposer/ranks.h"
 #include "xcomposer/request.h"
 
 namespace xcomposer {
@@ -25,6 +26,9 @@ struct LoadProgress {
 
 struct EngineOptions {
   std::string model;  ///< checkpoint folder, or a Hugging Face repository id in the local cache
+
+  /// One stage each, in order. In a run over several processes these are the devices of every rank,
+  /// rank 0's first; or each names its rank: "0:cpu", "1:cuda:0".
   std::vector<std::string> devices = {"cpu"};
   std::string device_map;  ///< "" or "auto": balanced; otherwise a Hugging Face device_map JSON file
   StorageType dtype = StorageType::kAuto;
@@ -33,6 +37,7 @@ struct EngineOptions {
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
   int64_t max_image_pixels = 178956970;
   std::string video_font;   ///< TrueType file for the frame labels of 2.5's videos
+  RankOptions ranks;
   std::function<void(const LoadProgress&)> progress;
 };
 
@@ -86,7 +91,8 @@ using TraceCallback = std::function<void(TraceTensor&&)>;
 /// is left for the next, except cached picture features, which change no result.
 class XCOMPOSER_API Engine {
  public:
-  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity.
+  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity, and in a
+  /// run over several processes kRank or kTransport. Rank 0 only: the others call Serve.
   static Engine Load(const EngineOptions& options);
 
   Engine(Engine&&) noexcept;

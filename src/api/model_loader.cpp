@@ -7,12 +7,16 @@
 
 #include "api/free_memory.h"
 #include "api/model_folder.h"
+#include "api/rank_run.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/rank_server.h"
 #include "placement/device_map_json.h"
+#include "workers/control.h"
+#include "workers/layout.h"
 
 namespace xcomposer::api {
 namespace {
@@ -22,20 +26,44 @@ constexpr int64_t kDefaultPrefillRows = 1024;  // widened weights are reused ove
 constexpr int64_t kDefaultAnswerRows = 1024;   // the reference's max_new_tokens
 constexpr int64_t kDefaultSequences = 4;       // of full length, where memory allows
 constexpr int64_t kLeastPositions = 2048;      // a picture and a short answer; less is of no use
+constexpr std::chrono::minutes kLongestOpen{10};  // of another rank; the heartbeat tells who is lost
 
-DeviceMap MapFor(const EngineOptions& options, const ModelConfig& config) {
-  if (options.device_map.empty() || options.device_map == "auto") {
-    return EvenDeviceMap(config, options.devices);
-  }
-  std::ifstream file(options.device_map, std::ios::binary);
+DeviceMap ReadDeviceMap(const std::string& name, const ModelConfig& config) {
+  std::ifstream file(name, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map, "' cannot be read");
+  Require(file.good(), ErrorKind::kPlan, "the device map '", name, "' cannot be read");
   try {
     return FromHuggingFaceJson(text.str(), config);
   } catch (const Error& error) {
-    throw error.With("file", options.device_map);
+    throw error.With("file", name);
   }
+}
+
+RankedMap MapFor(const EngineOptions& options, const ModelConfig& config, int world_size) {
+  RankedMap ranked;
+  std::vector<RankedDevice> devices;
+  if (options.device_map.empty() || options.device_map == "auto") {
+    devices = DevicesOfRun(options.devices, world_size);
+    std::vector<std::string> names;
+    for (const RankedDevice& device : devices) names.push_back(device.device);
+    ranked.map = EvenDeviceMap(config, names);
+  } else {
+    ranked.map = ReadDeviceMap(options.device_map, config);
+    std::vector<std::string> names;
+    for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
+    Require(world_size == 1 || NamesNode(names.front()), ErrorKind::kPlan, "the device map '",
+            options.device_map, "' names no ranks, and this run has ", world_size,
+            " of them; write 0:cpu, 1:cpu, ...");
+    devices = RankDevices(names);
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    ranked.map.stages[i].device = devices[i].device;
+    ranked.rank_of_stage.push_back(devices[i].rank);
+  }
+  // Throws where the ranks of the stages and those of the run do not go together.
+  StageLayout(ranked.rank_of_stage, world_size);
+  return ranked;
 }
 
 WeightStorage StorageOf(StorageType type) {
@@ -112,19 +140,74 @@ std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::pa
 
 }  // namespace
 
-LoadedModel LoadModel(const EngineOptions& options) {
+namespace {
+
+/// What every rank of a run does alike before it loads.
+struct OpenedModel {
+  Checkpoint checkpoint;
+  ModelConfig config;
+  int64_t weight_bytes = 0;
+  RankedMap ranked;
+  PipelineOptions pipeline;
+};
+
+OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transport>& transport) {
+  const int world_size = transport == nullptr ? 1 : transport->world_size();
+  const auto folder = FindModelFolder(options.model);
+  OpenedModel model{Checkpoint::Open(folder), {}, 0, {}, {}};
+  const WeightHeaders headers = HeadersOf(model.checkpoint);
+  model.config = LoadConfig(folder, headers);
+  for (const std::string& note : model.config.notes) log::Info(note);
+  CheckWeights(model.config, headers);
+  for (const TensorEntry& entry : model.checkpoint.entries()) model.weight_bytes += entry.DenseBytes();
+  model.ranked = MapFor(options, model.config, world_size);
+  int64_t positions =
+      KvPositions(options, model.config,
+                  WeightBytes(options, ParameterCount(model.config), model.weight_bytes));
+  if (transport != nullptr) {
+    AgreeOnModel(*transport, model.checkpoint, model.ranked, OptionsFor(options, kBlockSize));
+    positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
+                             std::chrono::steady_clock::now() + kLongestOpen);
+  }
+  model.pipeline = OptionsFor(options, positions);
+  model.pipeline.transport = transport;
+  model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
+  return model;
+}
+
+/// Tells the other ranks where this one cannot even begin.
+OpenedModel OpenOnEveryRank(const EngineOptions& options,
+                            const std::shared_ptr<Transport>& transport) {
+  try {
+    return OpenModel(options, transport);
+  } catch (const Error& error) {
+    if (transport == nullptr) throw;
+    const Error here = error.With("rank", StrCat(transport->rank()));
+    transport->Abort(here);
+    throw Error(here);
+  }
+}
+
+void CheckOptions(const EngineOptions& options) {
   Require(options.max_image_pixels > 0, ErrorKind::kUsage, "max_image_pixels is ",
           options.max_image_pixels, "; expected a positive number");
+}
+
+}  // namespace
+
+LoadedModel LoadModel(const EngineOptions& options) {
+  CheckOptions(options);
   const auto start = std::chrono::steady_clock::now();
-  const auto folder = FindModelFolder(options.model);
-  const Checkpoint checkpoint = Checkpoint::Open(folder);
-  const WeightHeaders headers = HeadersOf(checkpoint);
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  Require(transport == nullptr || transport->rank() == 0, ErrorKind::kUsage,
+          "this process is rank ", transport == nullptr ? 0 : transport->rank(),
+          ", and only rank 0 takes requests; call Serve");
+  OpenedModel opened = OpenOnEveryRank(options, transport);
+  const auto folder = opened.checkpoint.directory();
 
   LoadedModel model;
   RequestContext& context = model.context;
-  context.config = LoadConfig(folder, headers);
-  for (const std::string& note : context.config.notes) log::Info(note);
-  CheckWeights(context.config, headers);
+  context.config = opened.config;
   context.defaults = LoadGenerationDefaults(folder, context.config.kind);
   for (const std::string& note : context.defaults.notes) log::Info(note);
   context.tokenizer = TokenizerOf(folder, context.config.kind);
@@ -135,16 +218,14 @@ LoadedModel LoadModel(const EngineOptions& options) {
   info.path = folder.string();
   info.kind = ToString(context.config.kind);
   info.parameters = ParameterCount(context.config);
-  for (const TensorEntry& entry : checkpoint.entries()) info.weight_bytes += entry.DenseBytes();
+  info.weight_bytes = opened.weight_bytes;
   info.layers = context.config.layers;
   info.hidden = context.config.hidden_size;
   info.vocab = context.config.vocab_size;
   info.has_tokenizer = context.tokenizer != nullptr;
 
-  const int64_t weight_bytes = WeightBytes(options, info.parameters, info.weight_bytes);
-  const int64_t kv_positions = KvPositions(options, context.config, weight_bytes);
-  model.executor = std::make_unique<Pipeline>(checkpoint, context.config, MapFor(options, context.config),
-                                              OptionsFor(options, kv_positions));
+  model.executor = std::make_unique<Pipeline>(opened.checkpoint, context.config, opened.ranked.map,
+                                              opened.pipeline);
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }
@@ -152,4 +233,21 @@ LoadedModel LoadModel(const EngineOptions& options) {
   return model;
 }
 
+void ServeModel(const EngineOptions& options, const std::function<bool()>& stop) {
+  CheckOptions(options);
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  Require(transport != nullptr && transport->rank() > 0, ErrorKind::kUsage,
+          "this process is rank 0, which takes the requests; load an Engine");
+  const OpenedModel opened = OpenOnEveryRank(options, transport);
+  ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, stop);
+}
+
 }  // namespace xcomposer::api
+
+namespace xcomposer {
+
+void Serve(const EngineOptions& options, const std::function<bool()>& stop) {
+  api::ServeModel(options, stop);
+}
+
+}  // namespace xcomposer

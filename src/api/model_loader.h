@@ -19,4 +19,8 @@ struct LoadedModel {
 /// Opens, checks, places and loads. Throws as Engine::Load does.
 LoadedModel LoadModel(const EngineOptions& options);
 
+/// A rank other than 0: opens, checks, loads its stages and serves them until the run ends. Throws as
+/// Serve does.
+void ServeModel(const EngineOptions& options, const std::function<bool()>& stop);
+
 }  // namespace xcomposer::api

@@ -37,7 +37,7 @@ Pipeline::Pipeline(const Checkpoint& checkpoint, const ModelConfig& config, cons
     : config_(config), map_(map) {
   const auto check = [&] { CheckWeights(config, HeadersOf(checkpoint)); };
   if (options.transport != nullptr) {
-    StartTogether(*options.transport, check);
+    StartTogether(*options.transport, options.rank_of_stage, check);
   } else {
     check();
   }
@@ -73,7 +73,7 @@ void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
   };
   if (options.transport != nullptr) {
     rank_of_stage_ = options.rank_of_stage;
-    StartTogether(*options.transport, load);
+    StartTogether(*options.transport, options.rank_of_stage, load);
   } else {
     load();
   }

@@ -13,9 +13,8 @@ namespace xcomposer {
 
 void ServeStages(const Checkpoint& checkpoint, const ModelConfig& config, const DeviceMap& map,
                  const PipelineOptions& options, const std::function<bool()>& stop) {
-  StartTogether(*options.transport, [&] {
-    CheckWeights(config, HeadersOf(checkpoint));
-  });
+  StartTogether(*options.transport, options.rank_of_stage,
+                [&] { CheckWeights(config, HeadersOf(checkpoint)); });
   CheckpointWeights weights(checkpoint, options.storage, options.progress);
   ServeStages(weights, config, map, options, stop);
 }
@@ -25,7 +24,7 @@ void ServeStages(WeightSource& weights, const ModelConfig& config, const DeviceM
   Transport& transport = *options.transport;
   std::vector<std::unique_ptr<StageBody>> bodies;
   Follower::Options follower;
-  StartTogether(transport, [&] {
+  StartTogether(transport, options.rank_of_stage, [&] {
     CheckDeviceMap(map, config);
     follower.layout = StageLayout(options.rank_of_stage, transport.world_size());
     const int rank = transport.rank();

@@ -1,5 +1,6 @@
 #include "pipeline/rank_start.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/check.h"
@@ -13,7 +14,8 @@ constexpr std::chrono::hours kLongestLoad{24};
 
 }  // namespace
 
-void StartTogether(Transport& transport, const std::function<void()>& work) {
+void StartTogether(Transport& transport, const std::vector<int>& rank_of_stage,
+                   const std::function<void()>& work) {
   try {
     work();
   } catch (const Error& error) {
@@ -21,7 +23,10 @@ void StartTogether(Transport& transport, const std::function<void()>& work) {
     transport.Abort(here);
     throw Error(here);
   }
-  AgreeOnLeast(transport, 1, std::chrono::steady_clock::now() + kLongestLoad);
+  const auto own = std::find(rank_of_stage.begin(), rank_of_stage.end(), transport.rank());
+  const auto stage = own == rank_of_stage.end() ? 0 : own - rank_of_stage.begin();
+  AgreeOnLeast(transport, {.value = 1, .stage = static_cast<int>(stage)},
+               std::chrono::steady_clock::now() + kLongestLoad);
 }
 
 ExecutorLimits LimitsOf(const ModelConfig& config, const DeviceMap& map,

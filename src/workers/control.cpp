@@ -8,10 +8,11 @@
 namespace xcomposer {
 namespace {
 
-void SendValue(Transport& transport, int to, int64_t value) {
+void SendValue(Transport& transport, int to, int64_t value, int stage) {
   Payload payload = Payload::Allocate(sizeof(value));
   std::memcpy(payload.data, &value, sizeof(value));
-  const FrameHeader header = ControlHeader(ControlKind::kValue, 0, payload);
+  FrameHeader header = ControlHeader(ControlKind::kValue, 0, payload);
+  header.stage = static_cast<uint32_t>(stage);
   transport.Send(to, header, std::move(payload));
 }
 
@@ -38,16 +39,16 @@ FrameHeader ControlHeader(ControlKind kind, uint64_t step, const Payload& payloa
   return header;
 }
 
-int64_t AgreeOnLeast(Transport& transport, int64_t own, TimePoint until) {
+int64_t AgreeOnLeast(Transport& transport, OwnValue own, TimePoint until) {
   if (transport.rank() != 0) {
-    SendValue(transport, 0, own);
+    SendValue(transport, 0, own.value, own.stage);
     return ReceiveValue(transport, 0, until);
   }
-  int64_t least = own;
+  int64_t least = own.value;
   for (int rank = 1; rank < transport.world_size(); ++rank) {
     least = std::min(least, ReceiveValue(transport, rank, until));
   }
-  for (int rank = 1; rank < transport.world_size(); ++rank) SendValue(transport, rank, least);
+  for (int rank = 1; rank < transport.world_size(); ++rank) SendValue(transport, rank, least, 0);
   return least;
 }
 

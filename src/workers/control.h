@@ -17,8 +17,14 @@ enum class ControlKind : uint16_t {
 
 FrameHeader ControlHeader(ControlKind kind, uint64_t step, const Payload& payload);
 
+/// What a rank brings to AgreeOnLeast.
+struct OwnValue {
+  int64_t value = 0;
+  int stage = 0;  ///< the first one that it drives, so that others can say what was lost with it
+};
+
 /// The smallest of all ranks' values, on every rank; returns when all have called it. Throws the
 /// error that ended the transport, kDeadline at `until`.
-int64_t AgreeOnLeast(Transport& transport, int64_t own, TimePoint until);
+int64_t AgreeOnLeast(Transport& transport, OwnValue own, TimePoint until);
 
 }  // namespace xcomposer

@@ -169,8 +169,7 @@ void StageLine::ThrowIfOver() const {
 
 Error StageLine::Described(const Error& reason) const {
   const auto found = reason.where().find("rank");
-  if (options_.transport == nullptr || reason.where().count("stage") > 0 ||
-      found == reason.where().end()) {
+  if (options_.transport == nullptr || found == reason.where().end()) {
     return reason.With("step", StrCat(step_.load()));
   }
   const std::string& rank = found->second;

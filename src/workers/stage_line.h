@@ -29,8 +29,8 @@ class StageLine {
     int64_t vocab = 0;
     /// Receives tensors and scores of the stages here, on their threads; may be empty on ranks that
     /// have a transport: then they go to rank 0.
-    std::function<void(const Step&, Tap&&)> on_tap;
-    std::function<void(const Step&, Scored)> on_scored;
+    std::function<void(const Step&, Tap&&)> on_tap = nullptr;
+    std::function<void(const Step&, Scored)> on_scored = nullptr;
   };
 
   /// `bodies` are the stages of this rank, in order.
