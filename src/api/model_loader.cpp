@@ -198,10 +198,9 @@ void CheckOptions(const EngineOptions& options) {
 LoadedModel LoadModel(const EngineOptions& options) {
   CheckOptions(options);
   const auto start = std::chrono::steady_clock::now();
+  Require(RankOf(options.ranks) == 0, ErrorKind::kUsage, "this process is rank ",
+          RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");
   const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
-  Require(transport == nullptr || transport->rank() == 0, ErrorKind::kUsage,
-          "this process is rank ", transport == nullptr ? 0 : transport->rank(),
-          ", and only rank 0 takes requests; call Serve");
   OpenedModel opened = OpenOnEveryRank(options, transport);
   const auto folder = opened.checkpoint.directory();
 
@@ -235,9 +234,9 @@ LoadedModel LoadModel(const EngineOptions& options) {
 
 void ServeModel(const EngineOptions& options, const std::function<bool()>& stop) {
   CheckOptions(options);
-  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
-  Require(transport != nullptr && transport->rank() > 0, ErrorKind::kUsage,
+  Require(RankOf(options.ranks) > 0, ErrorKind::kUsage,
           "this process is rank 0, which takes the requests; load an Engine");
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
   const OpenedModel opened = OpenOnEveryRank(options, transport);
   ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, stop);
 }

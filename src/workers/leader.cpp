@@ -27,9 +27,10 @@ Leader::Leader(std::vector<std::unique_ptr<StageBody>> bodies, Options options)
     const std::lock_guard lock(mutex_);
     taps_[step.number].push_back(std::move(tap));
   };
-  line.on_scored = [this](const Step& step, Scored scored) {
+  line.on_scored = [this](const Step& step, Scored&& scored) {
     scored_.Put({step.number, std::move(scored)});
   };
+  line.on_over = [this](const Error& reason) { scored_.Fail(reason); };
   line_ = std::make_unique<StageLine>(std::move(bodies), std::move(line));
 }
 
@@ -53,8 +54,10 @@ void Leader::Submit(Batch batch, std::shared_ptr<const void> first_stage_input) 
   try {
     if (options_.transport != nullptr) Announce(*step);
     line_->Run(step);
-  } catch (const Error& error) {
-    line_->Fail(error);  // some ranks may know of the step and others not
+  } catch (const std::exception& exception) {
+    // Some ranks may know of the step and others not.
+    const auto* error = dynamic_cast<const Error*>(&exception);
+    line_->Fail(error == nullptr ? Error(ErrorKind::kInternal, exception.what()) : *error);
     line_->ThrowIfOver();
   }
   flights_.push_back(std::move(flight));
@@ -83,12 +86,12 @@ Logits Leader::Collect() {
     line_->ThrowIfOver();
   }
   std::vector<Tap> own = TakeTaps(step);
-  if (const Error* error = std::get_if<Error>(&scored)) throw Error(*error);
+  if (scored.error) throw Error(*scored.error);
   std::move(taps.begin(), taps.end(), std::back_inserter(own));
   if (flight.put) {
     for (Tap& tap : own) flight.put(std::move(tap));
   }
-  return std::get<Logits>(std::move(scored));
+  return std::move(scored.logits);
 }
 
 Scored Leader::ReceiveScores(const Step& step) {

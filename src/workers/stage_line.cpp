@@ -75,7 +75,7 @@ StagePorts StageLine::PortsOf(int stage) {
     ports.receive = [this, from](const Step& step) { return ReceiveHidden(from, step); };
   }
   if (stage + 1 == layout.stages()) {
-    ports.finish = [this](const StepPtr& step, Scored scored) {
+    ports.finish = [this](const StepPtr& step, Scored&& scored) {
       if (options_.on_scored) {
         options_.on_scored(*step, std::move(scored));
       } else {
@@ -84,10 +84,10 @@ StagePorts StageLine::PortsOf(int stage) {
     };
   } else if (layout.rank_of(stage + 1) == rank_) {
     HandOver<Passed>* link = links_[static_cast<size_t>(local)].get();
-    ports.send = [link](const StepPtr&, Passed hidden) { link->Put(std::move(hidden)); };
+    ports.send = [link](const StepPtr&, Passed&& hidden) { link->Put(std::move(hidden)); };
   } else {
     const int to = layout.rank_of(stage + 1);
-    ports.send = [this, stage, to](const StepPtr& step, Passed hidden) {
+    ports.send = [this, stage, to](const StepPtr& step, Passed&& hidden) {
       SendHidden(stage, to, *step, std::move(hidden));
     };
   }
@@ -151,6 +151,7 @@ void StageLine::Fail(const Error& reason) {
   if (options_.transport != nullptr) options_.transport->Abort(reason);
   for (auto& link : links_) link->Fail(described);
   for (auto& thread : threads_) thread->Fail(described);
+  if (options_.on_over) options_.on_over(described);
 }
 
 std::optional<Error> StageLine::failure() const {
@@ -206,41 +207,40 @@ Frame StageLine::Receive(int from, Channel channel, const Step& step) {
 Passed StageLine::ReceiveHidden(int from, const Step& step) {
   Frame frame = Receive(from, Channel::kHidden, step);
   if (frame.header.kind == static_cast<uint16_t>(FrameKind::kStepFailed)) {
-    return DecodeReason(frame.payload.bytes());
+    return {.error = DecodeReason(frame.payload.bytes())};
   }
   const int64_t rows = step.batch.rows();
   Require(frame.header.kind == static_cast<uint16_t>(FrameKind::kRows) &&
               frame.header.rows == rows && frame.payload.size == rows * options_.hidden_bytes,
           ErrorKind::kTransport, "rank ", from, " sent ", frame.payload.size, " bytes for ",
           frame.header.rows, " rows, expected ", rows, " rows of ", options_.hidden_bytes);
-  return std::move(frame.payload);
+  return {.rows = std::move(frame.payload)};
 }
 
-void StageLine::SendHidden(int stage, int to, const Step& step, Passed hidden) {
+void StageLine::SendHidden(int stage, int to, const Step& step, Passed&& hidden) {
   FrameHeader header = HeaderOf(Channel::kHidden, FrameKind::kRows, stage, step);
   Payload payload;
-  if (const Error* error = std::get_if<Error>(&hidden)) {
+  if (hidden.error) {
     header.kind = static_cast<uint16_t>(FrameKind::kStepFailed);
-    payload = EncodeReason(*error);
+    payload = EncodeReason(*hidden.error);
   } else {
     header.rows = step.batch.rows();
-    payload = std::get<Payload>(std::move(hidden));
+    payload = std::move(hidden.rows);
   }
   header.payload_bytes = payload.size;
   options_.transport->Send(to, header, std::move(payload));
 }
 
-void StageLine::SendScores(const Step& step, Scored scored) {
+void StageLine::SendScores(const Step& step, Scored&& scored) {
   const int stage = options_.layout.stages() - 1;
   FrameHeader header = HeaderOf(Channel::kLogits, FrameKind::kRows, stage, step);
   Payload payload;
-  if (const Error* error = std::get_if<Error>(&scored)) {
+  if (scored.error) {
     header.kind = static_cast<uint16_t>(FrameKind::kStepFailed);
-    payload = EncodeReason(*error);
+    payload = EncodeReason(*scored.error);
   } else {
-    Logits& logits = std::get<Logits>(scored);
-    header.rows = logits.rows;
-    payload = PayloadOf(std::move(logits));
+    header.rows = scored.logits.rows;
+    payload = PayloadOf(std::move(scored.logits));
   }
   header.payload_bytes = payload.size;
   options_.transport->Send(0, header, std::move(payload));
@@ -255,7 +255,7 @@ void StageLine::SendTap(int stage, const Step& step, Tap&& tap) {
 
 Scored ScoresOf(const Frame& frame, int64_t vocab) {
   if (frame.header.kind == static_cast<uint16_t>(FrameKind::kStepFailed)) {
-    return DecodeReason(frame.payload.bytes());
+    return {.error = DecodeReason(frame.payload.bytes())};
   }
   Logits logits;
   logits.rows = frame.header.rows;
@@ -268,7 +268,7 @@ Scored ScoresOf(const Frame& frame, int64_t vocab) {
           " bytes, expected ", vocab, " float32 a row");
   logits.values.resize(static_cast<size_t>(*values));
   if (*bytes > 0) std::memcpy(logits.values.data(), frame.payload.data, frame.payload.bytes().size());
-  return logits;
+  return {.logits = std::move(logits)};
 }
 
 }  // namespace xcomposer

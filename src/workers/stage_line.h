@@ -30,7 +30,8 @@ class StageLine {
     /// Receives tensors and scores of the stages here, on their threads; may be empty on ranks that
     /// have a transport: then they go to rank 0.
     std::function<void(const Step&, Tap&&)> on_tap = nullptr;
-    std::function<void(const Step&, Scored)> on_scored = nullptr;
+    std::function<void(const Step&, Scored&&)> on_scored = nullptr;
+    std::function<void(const Error&)> on_over = nullptr;  ///< the line has failed; must not throw
   };
 
   /// `bodies` are the stages of this rank, in order.
@@ -63,8 +64,8 @@ class StageLine {
  private:
   StagePorts PortsOf(int stage);
   Passed ReceiveHidden(int from, const Step& step);
-  void SendHidden(int stage, int to, const Step& step, Passed hidden);
-  void SendScores(const Step& step, Scored scored);
+  void SendHidden(int stage, int to, const Step& step, Passed&& hidden);
+  void SendScores(const Step& step, Scored&& scored);
   void SendTap(int stage, const Step& step, Tap&& tap);
   /// `reason`, with what this process knows about where and when.
   Error Described(const Error& reason) const;

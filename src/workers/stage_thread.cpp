@@ -52,7 +52,7 @@ void StageThread::Main() {
 }
 
 void StageThread::RunStep(const StepPtr& step) {
-  Passed hidden = Compute(*step, ports_.receive ? ports_.receive(*step) : Passed(Payload()));
+  Passed hidden = Compute(*step, ports_.receive ? ports_.receive(*step) : Passed());
   if (!ports_.finish) {
     if (!step->taps.empty()) ports_.taps_end(*step);
     ports_.send(step, std::move(hidden));
@@ -63,21 +63,21 @@ void StageThread::RunStep(const StepPtr& step) {
   ports_.finish(step, std::move(scored));
 }
 
-Passed StageThread::Compute(const Step& step, Passed hidden) {
-  if (std::holds_alternative<Error>(hidden)) return hidden;
+Passed StageThread::Compute(const Step& step, Passed&& hidden) {
+  if (hidden.error) return std::move(hidden);
   try {
-    return body_->Run(step, std::get<Payload>(std::move(hidden)), Taps(step));
+    return {.rows = body_->Run(step, std::move(hidden.rows), Taps(step))};
   } catch (...) {
-    return Placed(CurrentError(), step);
+    return {.error = Placed(CurrentError(), step)};
   }
 }
 
 Scored StageThread::Score(const Step& step, const Passed& hidden) {
-  if (const Error* error = std::get_if<Error>(&hidden)) return *error;
+  if (hidden.error) return {.error = hidden.error};
   try {
-    return body_->Score(step, std::get<Payload>(hidden), Taps(step));
+    return {.logits = body_->Score(step, hidden.rows, Taps(step))};
   } catch (...) {
-    return Placed(CurrentError(), step);
+    return {.error = Placed(CurrentError(), step)};
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -16,14 +17,20 @@ namespace xcomposer {
 
 /// What a stage hands on for a step: its rows, or what went wrong with this step here or before. A
 /// step that failed still passes every stage, so that all ranks agree on what is in flight.
-using Passed = std::variant<Payload, Error>;
-using Scored = std::variant<Logits, Error>;
+struct Passed {
+  Payload rows = {};
+  std::optional<Error> error = std::nullopt;
+};
+struct Scored {
+  Logits logits = {};
+  std::optional<Error> error = std::nullopt;
+};
 
 /// Where a stage's work comes from and goes to. What these throw ends the line of stages.
 struct StagePorts {
   std::function<Passed(const Step&)> receive;     ///< empty on the first stage
-  std::function<void(const StepPtr&, Passed)> send;  ///< empty on the last stage
-  std::function<void(const StepPtr&, Scored)> finish;  ///< set on the last stage only
+  std::function<void(const StepPtr&, Passed&&)> send;  ///< empty on the last stage
+  std::function<void(const StepPtr&, Scored&&)> finish;  ///< set on the last stage only
   std::function<void(const Step&, Tap&&)> tap;
   std::function<void(const Step&)> taps_end;  ///< after the last tap of a step that wants any
   std::function<void(const Error&)> lost;  ///< called once when a port has thrown; must not throw
@@ -51,7 +58,7 @@ class StageThread {
 
   void Main();
   void RunStep(const StepPtr& step);
-  Passed Compute(const Step& step, Passed hidden);
+  Passed Compute(const Step& step, Passed&& hidden);
   Scored Score(const Step& step, const Passed& hidden);
   TapSink Taps(const Step& step);
   Error Placed(const Error& error, const Step& step) const;

@@ -165,10 +165,10 @@ Step DecodeStep(uint64_t number, std::span<const std::byte> bytes, const StepLim
 
 Payload EncodeTap(const Tap& tap) {
   WireWriter writer;
-  writer.PutText(tap.name, kTapName);
   writer.Put(tap.bytes.empty() ? uint8_t{0} : kFlag);
   writer.Put(U32(static_cast<int64_t>(tap.shape.size())));
   for (const int64_t extent : tap.shape) writer.Put(static_cast<uint64_t>(extent));
+  writer.PutText(tap.name, kTapName);
   const auto values = tap.bytes.empty() ? std::as_bytes(std::span(tap.values))
                                         : std::as_bytes(std::span(tap.bytes));
   Payload payload =
@@ -186,7 +186,6 @@ Tap DecodeTap(std::span<const std::byte> bytes) {
   };
   WireReader reader(bytes);
   Tap tap;
-  tap.name = reader.Text(kTapName);
   const auto type = reader.Get<uint8_t>();
   const auto dims = reader.Get<uint32_t>();
   expect(reader.good() && type <= kFlag && dims <= kMostDims);
@@ -197,6 +196,7 @@ Tap DecodeTap(std::span<const std::byte> bytes) {
     size = CheckedMul(*size, tap.shape.back());
     expect(size.has_value());
   }
+  tap.name = reader.Text(kTapName);
   const std::span<const std::byte> values = reader.Bytes(static_cast<size_t>(*size));
   expect(reader.finished());
   if (type == kFlag) {

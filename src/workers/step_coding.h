@@ -33,7 +33,8 @@ struct StepLimits {
 /// memory. Throws kTransport naming what is wrong; nothing larger than the limits is ever allocated.
 Step DecodeStep(uint64_t number, std::span<const std::byte> bytes, const StepLimits& limits);
 
-/// An intermediate tensor of a step.
+/// An intermediate tensor of a step: type u8 (0: float32, 1: bytes), dimensions u32, each u64, name
+/// (length u32, text), values.
 Payload EncodeTap(const Tap& tap);
 Tap DecodeTap(std::span<const std::byte> bytes);
 

@@ -119,7 +119,9 @@ TEST_P(SplitOfEveryKind, RaggedBatchesInFlightOverStagesAndRanksGiveTheSameBits)
         const auto scores = RunRagged(ranks.pipeline(), config, static_cast<size_t>(stages));
         if (expected.empty()) expected = scores;
         EXPECT_EQ(scores, expected) << Name(splits[i]) << "over " << layout.back() + 1 << " ranks";
-        for (const std::string& failure : ranks.Join()) EXPECT_EQ(failure, "");
+        for (const std::string& failure : ranks.Join()) {
+          EXPECT_EQ(failure, "");
+        }
         ++runs;
       }
     }
@@ -185,7 +187,9 @@ TEST_P(SplitGolden, GivesTheSameBits) {
         for (const auto& [name, tensor] : expected->taps) {
           EXPECT_EQ(run.taps.at(name).values, tensor.values) << name << ", " << Name(splits[i]);
         }
-        for (const std::string& failure : ranks.Join()) EXPECT_EQ(failure, "");
+        for (const std::string& failure : ranks.Join()) {
+          EXPECT_EQ(failure, "");
+        }
       }
     }
   }
