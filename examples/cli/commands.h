@@ -19,5 +19,6 @@ void AddTokenize(CLI::App& app, Chosen& chosen);
 void AddInspect(CLI::App& app, Chosen& chosen);
 void AddConvert(CLI::App& app, Chosen& chosen);
 void AddDevices(CLI::App& app, Chosen& chosen);
+void AddPlan(CLI::App& app, Chosen& chosen);
 
 }  // namespace xcomposer::cli

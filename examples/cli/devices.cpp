@@ -22,12 +22,17 @@ json ToJson(const MachineInfo& machine) {
                   {"kind", device.kind},
                   {"model", device.model},
                   {"memory", device.memory},
-                  {"free", device.free}};
+                  {"free", device.free},
+                  {"bandwidth", device.bandwidth},
+                  {"flops", device.flops}};
     if (device.threads > 0) entry["threads"] = device.threads;
     if (!device.instructions.empty()) entry["instructions"] = device.instructions;
     devices.push_back(entry);
   }
-  return {{"nodes", {{{"name", machine.host}, {"devices", devices}}}},
+  return {{"nodes", {{{"name", machine.host},
+             {"devices", devices},
+             {"link",
+              {{"bandwidth", machine.link_bandwidth}, {"latency", machine.link_latency}}}}}},
           {"versions",
            {{"xcomposer", Version()},
             {"torch", machine.torch_version},

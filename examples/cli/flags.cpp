@@ -17,13 +17,6 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 30;
 
-std::vector<std::string> SplitAtCommas(const std::string& text) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
-  return parts;
-}
-
 StorageType ToStorageType(const std::string& name) {
   static const std::map<std::string, StorageType> types = {{"auto", StorageType::kAuto},
                                                            {"fp32", StorageType::kFloat32},
@@ -98,6 +91,13 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
 }
 
 }  // namespace
+
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+  return parts;
+}
 
 void AddModelFlag(CLI::App& command, std::string& model) {
   command

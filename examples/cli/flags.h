@@ -49,6 +49,9 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags);
 void AddRequestFlags(CLI::App& command, RequestFlags& flags);
 void AddJsonFlag(CLI::App& command, bool& json);
 
+/// "a,b" -> a and b.
+std::vector<std::string> SplitAtCommas(const std::string& text);
+
 /// Every option gets its environment variable, XCOMPOSER_<NAME>; call it when all are there.
 void NameEnvironmentVariables(CLI::App& command);
 

@@ -60,6 +60,7 @@ int Main(int argc, char** argv) {
   AddInspect(app, chosen);
   AddConvert(app, chosen);
   AddDevices(app, chosen);
+  AddPlan(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

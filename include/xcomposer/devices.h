@@ -14,6 +14,8 @@ struct DeviceInfo {
   std::string model;
   int64_t memory = 0;  ///< bytes
   int64_t free = 0;
+  double bandwidth = 0;  ///< of the memory, bytes per second: by the model's name, else assumed
+  double flops = 0;      ///< operations per second, likewise
   int threads = 0;            ///< cpu: that this process may use
   std::string instructions;   ///< cpu: the kernels in use; cuda: compute capability
 };
@@ -21,6 +23,8 @@ struct DeviceInfo {
 struct MachineInfo {
   std::string host;
   std::vector<DeviceInfo> devices;
+  double link_bandwidth = 0;  ///< between its devices, assumed: bytes per second
+  double link_latency = 0;    ///< seconds
   std::string cuda_driver;   ///< empty without one
   std::string cuda_runtime;  ///< empty in a build without CUDA
   std::string torch_version;

@@ -8,6 +8,7 @@
 #include "xcomposer/error.h"
 #include "xcomposer/image.h"
 #include "xcomposer/log.h"
+#include "xcomposer/plan.h"
 #include "xcomposer/ranks.h"
 #include "xcomposer/request.h"
 #include "xcomposer/session.h"

@@ -15,6 +15,7 @@
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cuda/device_info.h"
+#include "placement/cluster.h"
 
 namespace xcomposer {
 namespace {
@@ -79,6 +80,13 @@ MachineInfo Machine() {
                                .threads = 0,
                                .instructions = StrCat("sm_", gpu.compute_major, gpu.compute_minor)});
   }
+  for (DeviceInfo& device : machine.devices) {
+    const DeviceSpeed speed = SpeedOf(device.kind, device.model);
+    device.bandwidth = speed.bandwidth;
+    device.flops = speed.flops;
+  }
+  machine.link_bandwidth = kAssumedNodeLink.bandwidth;
+  machine.link_latency = kAssumedNodeLink.latency;
   machine.cuda_driver = CudaVersion(cuda.driver_version);
   machine.cuda_runtime = CudaVersion(cuda.runtime_version);
   machine.torch_version = TORCH_VERSION;

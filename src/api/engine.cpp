@@ -55,7 +55,8 @@ class Engine::Impl {
         info_(std::move(model.info)),
         scheduler_(std::move(model.executor), {.rope_base = [config = context_.config](int64_t length) {
                      return RopeBase(config, length);
-                   }}) {}
+                   },
+                    .feature_cache_rows = model.feature_rows}) {}
 
   const ModelInfo& info() const { return info_; }
 

@@ -1,12 +1,11 @@
 #include "api/model_loader.h"
 
-#include <algorithm>
-#include <fstream>
-#include <sstream>
+#include <chrono>
 #include <utility>
 
-#include "api/free_memory.h"
+#include "api/load_plan.h"
 #include "api/model_folder.h"
+#include "api/plan_model.h"
 #include "api/rank_run.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -14,57 +13,13 @@
 #include "config/weight_names.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/rank_server.h"
-#include "placement/device_map_json.h"
 #include "workers/control.h"
-#include "workers/layout.h"
 
 namespace xcomposer::api {
 namespace {
 
-constexpr int64_t kBlockSize = 32;          // positions: little waste at a sequence's end, short block tables
-constexpr int64_t kDefaultPrefillRows = 1024;  // widened weights are reused over enough rows
-constexpr int64_t kDefaultAnswerRows = 1024;   // the reference's max_new_tokens
-constexpr int64_t kDefaultSequences = 4;       // of full length, where memory allows
-constexpr int64_t kLeastPositions = 2048;      // a picture and a short answer; less is of no use
-constexpr std::chrono::minutes kLongestOpen{10};  // of another rank; the heartbeat tells who is lost
-
-DeviceMap ReadDeviceMap(const std::string& name, const ModelConfig& config) {
-  std::ifstream file(name, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", name, "' cannot be read");
-  try {
-    return FromHuggingFaceJson(text.str(), config);
-  } catch (const Error& error) {
-    throw error.With("file", name);
-  }
-}
-
-RankedMap MapFor(const EngineOptions& options, const ModelConfig& config, int world_size) {
-  RankedMap ranked;
-  std::vector<RankedDevice> devices;
-  if (options.device_map.empty() || options.device_map == "auto") {
-    devices = DevicesOfRun(options.devices, world_size);
-    std::vector<std::string> names;
-    for (const RankedDevice& device : devices) names.push_back(device.device);
-    ranked.map = EvenDeviceMap(config, names);
-  } else {
-    ranked.map = ReadDeviceMap(options.device_map, config);
-    std::vector<std::string> names;
-    for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
-    Require(world_size == 1 || NamesNode(names.front()), ErrorKind::kPlan, "the device map '",
-            options.device_map, "' names no ranks, and this run has ", world_size,
-            " of them; write 0:cpu, 1:cpu, ...");
-    devices = RankDevices(names);
-  }
-  for (size_t i = 0; i < devices.size(); ++i) {
-    ranked.map.stages[i].device = devices[i].device;
-    ranked.rank_of_stage.push_back(devices[i].rank);
-  }
-  // Throws where the ranks of the stages and those of the run do not go together.
-  StageLayout(ranked.rank_of_stage, world_size);
-  return ranked;
-}
+constexpr std::chrono::minutes kLongestOpen{
+    10};  // of another rank; the heartbeat tells who is lost
 
 WeightStorage StorageOf(StorageType type) {
   switch (type) {
@@ -80,35 +35,20 @@ WeightStorage StorageOf(StorageType type) {
   return WeightStorage::kAsStored;
 }
 
-// Converted weights live in memory of their own, beside the mapped file whose pages the system may drop.
-int64_t WeightBytes(const EngineOptions& options, int64_t parameters, int64_t stored_bytes) {
+// Converted weights live in memory of their own, beside the mapped file whose pages the system may
+// drop.
+WeightType WeightTypeOf(const EngineOptions& options, const WeightHeaders& headers) {
   switch (options.dtype) {
     case StorageType::kAuto:
-      return stored_bytes;
+      return StoredType(headers);
     case StorageType::kFloat32:
-      return 4 * parameters;
+      return WeightType::kFloat32;
     case StorageType::kFloat16:
+      return WeightType::kFloat16;
     case StorageType::kBFloat16:
-      return 2 * parameters;
+      return WeightType::kBFloat16;
   }
-  return stored_bytes;
-}
-
-// The KV pool: what was asked for, or enough for some sequences of full length within half of the memory
-// that the weights leave; the other half is for activations. Its pages are taken when first written.
-int64_t KvPositions(const EngineOptions& options, const ModelConfig& config, int64_t weight_bytes) {
-  Require(options.kv_tokens >= 0, ErrorKind::kUsage, "kv_tokens is ", options.kv_tokens,
-          "; expected a positive number of positions, or 0 for the default");
-  if (options.kv_tokens > 0) return options.kv_tokens;
-  const int64_t per_position = KvBytesPerPosition(config, config.layers);
-  const int64_t wanted = kDefaultSequences * (config.max_length + kDefaultAnswerRows);
-  const int64_t free = HostMemory().available - weight_bytes;
-  const int64_t affordable = std::max<int64_t>(0, free / 2) / per_position;
-  Require(affordable >= kLeastPositions, ErrorKind::kCapacity, "the weights need ", weight_bytes >> 20,
-          " MiB of ", HostMemory().available >> 20, " MiB of available memory; what is left holds a KV cache of ",
-          affordable, " positions, expected at least ", kLeastPositions,
-          ". Free memory, or set the number of positions (kv_tokens) yourself");
-  return std::min(wanted, affordable);
+  return StoredType(headers);
 }
 
 PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
@@ -118,8 +58,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
           "; expected a positive number of rows, or 0 for the default");
   PipelineOptions pipeline;
   pipeline.threads = options.threads;
-  pipeline.kv = {.blocks = (kv_positions + kBlockSize - 1) / kBlockSize, .block_size = kBlockSize};
-  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillRows;
+  pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
+  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
@@ -129,7 +69,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
   return pipeline;
 }
 
-std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder, Kind kind) {
+std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder,
+                                                       Kind kind) {
   std::error_code error;
   if (!std::filesystem::exists(folder / "tokenizer.model", error)) {
     log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
@@ -138,34 +79,55 @@ std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::pa
   return LoadTokenizer(folder, TokenizerStyleFor(kind));
 }
 
-}  // namespace
-
-namespace {
-
 /// What every rank of a run does alike before it loads.
 struct OpenedModel {
   Checkpoint checkpoint;
   ModelConfig config;
   int64_t weight_bytes = 0;
   RankedMap ranked;
+  LoadPlan plan;
   PipelineOptions pipeline;
 };
 
+/// Where the stages of this process go, and how much the KV pool holds.
+LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers,
+                  const Transport* transport, OpenedModel* model) {
+  const WeightType weights = WeightTypeOf(options, headers);
+  if (transport != nullptr) {
+    model->ranked = MapOfRun(options, model->config, transport->world_size());
+    const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
+    const int rank = transport->rank();
+    return PlanLoad(
+        options, model->config, weights,
+        StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank)});
+  }
+  EngineOptions here = options;
+  here.devices.clear();
+  for (const RankedDevice& device : RankDevices(options.devices)) {
+    Require(device.rank == 0, ErrorKind::kPlan, "a device of rank ", device.rank,
+            " was named, and this run has rank 0 only");
+    here.devices.push_back(device.device);
+  }
+  LoadPlan plan = PlanLoad(here, model->config, weights);
+  model->ranked.map = plan.map;
+  model->ranked.rank_of_stage.assign(plan.map.stages.size(), 0);
+  return plan;
+}
+
 OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transport>& transport) {
-  const int world_size = transport == nullptr ? 1 : transport->world_size();
   const auto folder = FindModelFolder(options.model);
-  OpenedModel model{Checkpoint::Open(folder), {}, 0, {}, {}};
+  OpenedModel model{Checkpoint::Open(folder), {}, 0, {}, {}, {}};
   const WeightHeaders headers = HeadersOf(model.checkpoint);
   model.config = LoadConfig(folder, headers);
   for (const std::string& note : model.config.notes) log::Info(note);
   CheckWeights(model.config, headers);
-  for (const TensorEntry& entry : model.checkpoint.entries()) model.weight_bytes += entry.DenseBytes();
-  model.ranked = MapFor(options, model.config, world_size);
-  int64_t positions =
-      KvPositions(options, model.config,
-                  WeightBytes(options, ParameterCount(model.config), model.weight_bytes));
+  for (const TensorEntry& entry : model.checkpoint.entries()) {
+    model.weight_bytes += entry.DenseBytes();
+  }
+  model.plan = PlanHere(options, headers, transport.get(), &model);
+  int64_t positions = model.plan.kv_positions;
   if (transport != nullptr) {
-    AgreeOnModel(*transport, model.checkpoint, model.ranked, OptionsFor(options, kBlockSize));
+    AgreeOnModel(*transport, model.checkpoint, model.ranked, OptionsFor(options, kKvBlock));
     positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
                              std::chrono::steady_clock::now() + kLongestOpen);
   }
@@ -223,6 +185,8 @@ LoadedModel LoadModel(const EngineOptions& options) {
   info.vocab = context.config.vocab_size;
   info.has_tokenizer = context.tokenizer != nullptr;
 
+  context.pictures = std::move(opened.plan.pictures);
+  model.feature_rows = opened.plan.feature_rows;
   model.executor = std::make_unique<Pipeline>(opened.checkpoint, context.config, opened.ranked.map,
                                               opened.pipeline);
   for (const PlacedPart& part : model.executor->placement()) {

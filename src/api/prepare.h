@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "api/picture_budget.h"
 #include "config/generation_defaults.h"
 #include "config/model_config.h"
 #include "engine/job.h"
@@ -21,6 +23,7 @@ struct RequestContext {
   std::shared_ptr<const CheckpointTokenizer> tokenizer;  ///< null: ids in, ids out
   ImageLimits image_limits;
   std::string video_font;
+  std::optional<PictureBudget> pictures;  ///< absent: not limited
 };
 
 struct PreparedRequest {
@@ -29,7 +32,8 @@ struct PreparedRequest {
 };
 
 /// Reads and resizes the pictures, assembles the prompt and fills in what the request leaves open.
-/// Throws kRequest, kImage, kPrompt or kTokenizer.
+/// Throws kRequest, kImage, kPrompt, kTokenizer, or
+/// kCapacity where the pictures need more memory than was planned for them.
 PreparedRequest Prepare(const Request& request, const RequestContext& context);
 
 }  // namespace xcomposer::api

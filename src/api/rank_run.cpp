@@ -4,14 +4,17 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <utility>
 
 #include "base/check.h"
 #include "base/sha256.h"
 #include "checkpoint/fingerprint.h"
+#include "placement/device_map_json.h"
 #include "transport/connect.h"
 #include "transport/launch.h"
 #include "transport/run_identity.h"
+#include "workers/layout.h"
 #include "xcomposer/version.h"
 
 namespace xcomposer::api {
@@ -33,8 +36,8 @@ std::optional<Secret> SecretOf(const RankOptions& options) {
   if (!options.secret.empty()) return Secret(options.secret);
   const std::optional<std::string> file =
       options.secret_file.empty() ? std::nullopt : std::optional(options.secret_file);
-  return ReadSecret(file, options.from_environment ? ProcessEnvironment()
-                                                   : std::map<std::string, std::string>());
+  return ReadSecret(
+      file, options.from_environment ? ProcessEnvironment() : std::map<std::string, std::string>());
 }
 
 std::chrono::milliseconds Milliseconds(double seconds, const char* name) {
@@ -55,6 +58,18 @@ std::pair<std::string, std::string> SplitNode(const std::string& device) {
 bool IsNumber(const std::string& text) {
   return !text.empty() && text.size() <= 6 &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+DeviceMap ReadDeviceMap(const std::string& name, const ModelConfig& config) {
+  std::ifstream file(name, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  Require(file.good(), ErrorKind::kPlan, "the device map '", name, "' cannot be read");
+  try {
+    return FromHuggingFaceJson(text.str(), config);
+  } catch (const Error& error) {
+    throw error.With("file", name);
+  }
 }
 
 std::string ConfigHash(const std::filesystem::path& folder) {
@@ -114,6 +129,31 @@ std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, 
     for (const RankedDevice& device : ranked) all.push_back({rank, device.device});
   }
   return all;
+}
+
+RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size) {
+  RankedMap ranked;
+  std::vector<RankedDevice> devices;
+  if (options.device_map.empty() || options.device_map == "auto") {
+    devices = DevicesOfRun(options.devices, world_size);
+    std::vector<std::string> names;
+    for (const RankedDevice& device : devices) names.push_back(device.device);
+    ranked.map = EvenDeviceMap(config, names);
+  } else {
+    ranked.map = ReadDeviceMap(options.device_map, config);
+    std::vector<std::string> names;
+    for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
+    Require(NamesNode(names.front()), ErrorKind::kPlan, "the device map '", options.device_map,
+            "' names no ranks, and this run has ", world_size, " of them; write 0:cpu, 1:cpu, ...");
+    devices = RankDevices(names);
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    ranked.map.stages[i].device = devices[i].device;
+    ranked.rank_of_stage.push_back(devices[i].rank);
+  }
+  // Throws where the ranks of the stages and those of the run do not go together.
+  StageLayout(ranked.rank_of_stage, world_size);
+  return ranked;
 }
 
 std::shared_ptr<Transport> JoinRun(const RankOptions& options) {

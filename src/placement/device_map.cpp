@@ -6,20 +6,24 @@
 
 namespace xcomposer {
 
-void CheckDeviceName(const std::string& name) {
+bool IsDeviceName(const std::string& name) {
   const size_t colon = name.find(':');
   const std::string kind = name.substr(0, colon);
   const std::string number = colon == std::string::npos ? "" : name.substr(colon + 1);
   const bool digits =
       !number.empty() && number.size() <= 4 &&
       std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
-  const bool known =
-      (kind == "cpu" && (colon == std::string::npos || digits)) || (kind == "cuda" && digits);
-  if (!known) {
-    throw Error(ErrorKind::kDevice,
-                StrCat("'", name, "' is no device, expected cpu, cpu:N or cuda:N"),
-                {{"device", name}});
-  }
+  return (kind == "cpu" && (colon == std::string::npos || digits)) || (kind == "cuda" && digits);
+}
+
+void CheckDeviceName(const std::string& name) {
+  const size_t slash = name.find('/');
+  const bool on_node = slash != std::string::npos && slash > 0;
+  if (IsDeviceName(on_node ? name.substr(slash + 1) : name)) return;
+  throw Error(
+      ErrorKind::kDevice,
+      StrCat("'", name, "' is no device, expected cpu, cpu:N or cuda:N, or node/cuda:N"),
+      {{"device", name}});
 }
 
 std::vector<std::string> FirstModules(const ModelConfig& config) {
@@ -46,10 +50,14 @@ DeviceMap EvenDeviceMap(const ModelConfig& config, const std::vector<std::string
 }
 
 void CheckDeviceMap(const DeviceMap& map, const ModelConfig& config) {
+  for (const StagePlace& stage : map.stages) CheckDeviceName(stage.device);
+  CheckStages(map, config);
+}
+
+void CheckStages(const DeviceMap& map, const ModelConfig& config) {
   Require(!map.stages.empty(), ErrorKind::kPlan, "the device map has no stage");
   int64_t layer = 0;
   for (const StagePlace& stage : map.stages) {
-    CheckDeviceName(stage.device);
     Require(stage.first_layer == layer && stage.end_layer >= layer, ErrorKind::kPlan,
             "the stage on ", stage.device, " holds layers ", stage.first_layer, " to ",
             stage.end_layer - 1, ", expected to start at ", layer,

@@ -12,7 +12,7 @@ namespace xcomposer {
 /// stage without layers is allowed. Vision tower, projector, separators and token embeddings always
 /// belong to the first stage, the final norm and the output to the last.
 struct StagePlace {
-  std::string device;  ///< "cpu", "cpu:1", "cuda:0"
+  std::string device;  ///< "cpu", "cpu:1", "cuda:0"; in a cluster "node/cuda:0"
   int64_t first_layer = 0;
   int64_t end_layer = 0;
 
@@ -35,7 +35,13 @@ DeviceMap EvenDeviceMap(const ModelConfig& config, const std::vector<std::string
 /// none.
 void CheckDeviceMap(const DeviceMap& map, const ModelConfig& config);
 
-/// Throws kDevice unless `name` is cpu, cpu:N or cuda:N.
+/// The same without looking at the devices' names, for clusters that name theirs as they like.
+void CheckStages(const DeviceMap& map, const ModelConfig& config);
+
+/// Whether `name` is cpu, cpu:N or cuda:N.
+bool IsDeviceName(const std::string& name);
+
+/// Throws kDevice unless `name` is one, alone or behind "node/".
 void CheckDeviceName(const std::string& name);
 
 /// The modules of a stage by their checkpoint names, in the order of computation.

@@ -1,0 +1,209 @@
+#include "api/load_plan.h"
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "api/machine_cluster.h"
+#include "api/picture_plan.h"
+#include "base/check.h"
+#include "placement/device_map_json.h"
+#include "placement/planner.h"
+
+namespace xcomposer::api {
+namespace {
+
+constexpr int64_t kDefaultAnswerRows = 1024;      // the reference's max_new_tokens
+constexpr int64_t kDefaultSequences = 4;          // of full length, where memory allows
+constexpr int64_t kLeastPositions = 2048;         // a picture and a short answer; less is of no use
+constexpr int64_t kAnyMemory = int64_t{1} << 60;  // of devices that are not ours to judge
+constexpr int64_t kMostCachedRows = 16384;        // of pictures that nobody uses at the moment
+
+bool HasMapFile(const EngineOptions& options) {
+  return !options.device_map.empty() && options.device_map != "auto";
+}
+
+DeviceMap ReadMap(const EngineOptions& options, const ModelConfig& config) {
+  std::ifstream file(options.device_map, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map,
+          "' cannot be read");
+  try {
+    return FromHuggingFaceJson(text.str(), config);
+  } catch (const Error& error) {
+    throw error.With("file", options.device_map);
+  }
+}
+
+/// Plans on this machine, either freely over all named devices or for a fixed map.
+class Loader {
+ public:
+  Loader(const EngineOptions& options, const ModelConfig& config)
+      : footprint_(config, HostTraits(options.threads)), names_(options.devices) {
+    Require(HasMapFile(options) || !names_.empty(), ErrorKind::kPlan, "no device was named");
+    if (HasMapFile(options)) {
+      map_ = ReadMap(options, config);
+      names_.clear();
+      for (const StagePlace& stage : map_->stages) names_.push_back(stage.device);
+    }
+    cluster_ = MachineCluster(names_);
+    std::vector<std::string> unique;
+    for (const ClusterDevice& device : cluster_.devices) unique.push_back(device.name);
+    if (map_) {
+      for (size_t i = 0; i < unique.size(); ++i) map_->stages[i].device = unique[i];
+    } else if (static_cast<int64_t>(unique.size()) > config.layers) {
+      map_ = EvenDeviceMap(config, unique);  // some stages stay without layers
+    }
+  }
+
+  Loader(const EngineOptions& options, const ModelConfig& config, const StagesHere& here)
+      : footprint_(config, HostTraits(options.threads)), map_(here.map) {
+    std::vector<std::string> own;
+    for (const StagePlace& stage : here.map.stages) names_.push_back(stage.device);
+    for (int i = here.first; i < here.end; ++i) own.push_back(names_[static_cast<size_t>(i)]);
+    cluster_ = MachineCluster(own);
+    const std::vector<ClusterDevice> devices = std::move(cluster_.devices);
+    cluster_.devices.clear();
+    for (int i = 0; i < static_cast<int>(names_.size()); ++i) {
+      const bool is_here = i >= here.first && i < here.end;
+      ClusterDevice device = devices[static_cast<size_t>(is_here ? i - here.first : 0)];
+      if (!is_here) {
+        device.name = StrCat("elsewhere:", i);
+        device.memory = device.budget = kAnyMemory;
+      }
+      map_->stages[static_cast<size_t>(i)].device = device.name;
+      cluster_.devices.push_back(std::move(device));
+    }
+  }
+
+  Plan For(const Workload& workload) const {
+    if (map_) return DeviceMapPlanner::Measure(footprint_, cluster_, workload, *map_);
+    return DeviceMapPlanner::Plan(footprint_, cluster_, workload, {.use_all = true});
+  }
+
+  /// The stages with the devices called as the caller called them.
+  DeviceMap MapOf(const Plan& plan) const {
+    DeviceMap map = DeviceMapOf(plan, cluster_);
+    for (StagePlace& stage : map.stages) {
+      stage.device = names_[DeviceNamed(cluster_, stage.device)];
+    }
+    return map;
+  }
+
+  const ModelFootprint& footprint() const { return footprint_; }
+
+ private:
+  ModelFootprint footprint_;
+  std::vector<std::string> names_;
+  Cluster cluster_;
+  std::optional<DeviceMap> map_;
+};
+
+std::string Megabytes(int64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; }
+
+[[noreturn]] void Refuse(const Plan& plan) {
+  const PlanShortage& shortage = plan.shortages.front();
+  const PlanBytes& bytes = shortage.by_cause;
+  throw Error(
+      ErrorKind::kCapacity,
+      StrCat("the model does not fit: ", shortage.device, " needs ", Megabytes(shortage.needed),
+             " for one sequence of ", kLeastPositions, " positions (weights ",
+             Megabytes(bytes.weights), ", KV cache ", Megabytes(bytes.kv), ", vision ",
+             Megabytes(bytes.vision), ", all else ",
+             Megabytes(bytes.activations + bytes.workspace + bytes.overhead), ") and has ",
+             Megabytes(shortage.available), ": ", Megabytes(shortage.missing()),
+             " short. Free memory, add a device, or set the number of positions (kv_tokens) "
+             "yourself; `xcomposer plan` shows what would fit"),
+      {{"device", shortage.device},
+       {"needed", std::to_string(shortage.needed)},
+       {"available", std::to_string(shortage.available)}});
+}
+
+/// The workload that fits: full length for several, full length for one, as long as there is room.
+std::pair<Workload, Plan> LargestThatFits(const Loader& loader, Workload workload) {
+  Plan plan = loader.For(workload);
+  if (plan.fits) return {workload, std::move(plan)};
+  workload.sequences = 1;
+  const int64_t full = workload.context;
+  int64_t good = std::min(kLeastPositions, full);
+  int64_t bad = full + 1;
+  workload.context = good;
+  plan = loader.For(workload);
+  if (!plan.fits) Refuse(plan);
+  while (bad - good > kKvBlock) {
+    workload.context = good + (bad - good) / 2;
+    Plan longer = loader.For(workload);
+    if (longer.fits) {
+      good = workload.context;
+      plan = std::move(longer);
+    } else {
+      bad = workload.context;
+    }
+  }
+  workload.context = good;
+  return {workload, std::move(plan)};
+}
+
+void CheckKvTokens(const EngineOptions& options) {
+  Require(options.kv_tokens >= 0, ErrorKind::kUsage, "kv_tokens is ", options.kv_tokens,
+          "; expected a positive number of positions, or 0 for the default");
+}
+
+LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
+                  WeightType weights) {
+  Workload workload;
+  workload.context = config.max_length + kDefaultAnswerRows;
+  workload.sequences = kDefaultSequences;
+  workload.hd_num = DefaultHdNum(config);
+  workload.picture = ShapeOf(config, {.hd_num = workload.hd_num});
+  if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
+  workload.weights = weights;
+
+  LoadPlan load;
+  Plan plan;
+  if (options.kv_tokens > 0) {
+    workload.context = options.kv_tokens;
+    workload.sequences = 1;
+    workload.objective = Objective::kThroughput;
+    plan = loader.For(workload);
+  } else {
+    std::tie(workload, plan) = LargestThatFits(loader, workload);
+  }
+  load.map = loader.MapOf(plan);
+  load.kv_positions = workload.sequences * workload.context;
+  const int64_t planned_rows = workload.sequences * workload.picture.rows;
+  load.feature_rows = std::max(planned_rows, kMostCachedRows);
+  if (!plan.fits) return load;
+
+  const PlannedDevice& first = plan.devices.front();
+  PictureBudget budget;
+  budget.config = config;
+  budget.traits = loader.footprint().TraitsOf(first.kind);
+  budget.room = first.headroom() + first.bytes.vision;
+  budget.layer_activations = LayerActivations(config, workload, budget.traits);
+  // Features that are kept for later must leave room for encoding the next picture.
+  const int64_t encoding = PictureActivations(config, workload.picture, budget.traits) -
+                           FeatureBytes(config, workload.picture) - budget.layer_activations;
+  const int64_t rows = (budget.room - std::max<int64_t>(0, encoding)) / (config.hidden_size * 4);
+  load.feature_rows = std::clamp(rows, planned_rows, std::max(planned_rows, kMostCachedRows));
+  load.pictures = std::move(budget);
+  return load;
+}
+
+}  // namespace
+
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights) {
+  CheckKvTokens(options);
+  return PlanWith(Loader(options, config), options, config, weights);
+}
+
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+                  const StagesHere& here) {
+  CheckKvTokens(options);
+  return PlanWith(Loader(options, config, here), options, config, weights);
+}
+
+}  // namespace xcomposer::api

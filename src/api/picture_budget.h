@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "batch/picture.h"
+#include "config/model_config.h"
+#include "placement/memory_formula.h"
+
+namespace xcomposer::api {
+
+/// What the first stage can spend on pictures, beside everything else that was planned.
+struct PictureBudget {
+  ModelConfig config;
+  ComputeTraits traits;
+  int64_t room = 0;               ///< bytes for features and the peak of encoding
+  int64_t layer_activations = 0;  ///< part of the plan, free while pictures are encoded
+};
+
+/// Throws kCapacity with numbers where a request's pictures, which give so many rows each, cannot
+/// be encoded within the budget; nothing has been computed then.
+void RequirePicturesFit(const PictureBudget& budget,
+                        const std::vector<std::shared_ptr<const Picture>>& pictures,
+                        const std::vector<int64_t>& rows);
+
+}  // namespace xcomposer::api

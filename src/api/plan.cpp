@@ -1,0 +1,161 @@
+#include "xcomposer/plan.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "api/machine_cluster.h"
+#include "api/picture_plan.h"
+#include "api/plan_model.h"
+#include "base/check.h"
+#include "placement/alternatives.h"
+#include "placement/cluster_json.h"
+#include "placement/device_map_json.h"
+#include "placement/planner.h"
+
+namespace xcomposer {
+namespace {
+
+// Together they keep every product of the formula inside of 64 bits, for any model.
+constexpr int64_t kMostPositions = int64_t{1} << 27;
+constexpr int64_t kMostPictures = int64_t{1} << 16;
+constexpr int64_t kMostPixels = int64_t{1} << 20;
+constexpr int64_t kMostChunk = int64_t{1} << 20;
+constexpr int64_t kMostExtraDevices = 512;
+constexpr int64_t kAnswer = 1024;  // new tokens of the published chat
+constexpr uintmax_t kMostFileBytes = 64 << 20;
+
+std::string ReadFile(const std::string& path, const char* what) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  std::ifstream file(path, std::ios::binary);
+  Require(!error && size <= kMostFileBytes && file.good(), ErrorKind::kPlan, what, " '", path,
+          "' cannot be read", error ? "" : size > kMostFileBytes ? ": it is too large" : "");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+template <typename Parse>
+auto FromFile(const std::string& path, const char* what, const Parse& parse) {
+  try {
+    return parse(ReadFile(path, what));
+  } catch (const Error& error) {
+    throw error.With("file", path);
+  }
+}
+
+void InRange(int64_t value, int64_t low, int64_t high, const char* what) {
+  Require(value >= low && value <= high, ErrorKind::kUsage, what, " is ", value, ", expected ",
+          low, " to ", high);
+}
+
+Cluster ClusterFor(const PlanOptions& options) {
+  Require(options.cluster.empty() || options.devices.empty(), ErrorKind::kUsage,
+          "a cluster file and a list of devices exclude each other");
+  Cluster cluster = options.cluster.empty()
+                        ? api::MachineCluster(options.devices)
+                        : FromFile(options.cluster, "the cluster file", ParseCluster);
+  if (!options.max_memory.empty()) {
+    if (options.max_memory.find('{') != std::string::npos) {
+      ApplyMaxMemory(options.max_memory, cluster);
+    } else {
+      ApplyMaxMemory(ReadFile(options.max_memory, "the max_memory file"), cluster);
+    }
+  }
+  InRange(options.extra_devices, 0, kMostExtraDevices, "the number of extra devices");
+  return WithExtraDevices(cluster, options.extra_devices);
+}
+
+Workload WorkloadFor(const PlanOptions& options, const ModelConfig& config) {
+  Workload workload;
+  workload.sequences = options.sequences;
+  workload.context = options.context.value_or(config.max_length + kAnswer);
+  workload.images = options.images;
+  InRange(workload.sequences, 1, kMostPictures, "the number of sequences");
+  InRange(workload.context, 1, kMostPositions / workload.sequences,
+          "the context (of that many sequences)");
+  InRange(workload.images, 0, kMostPictures / workload.sequences,
+          "the number of images (of that many sequences)");
+  InRange(options.prefill_chunk, 0, kMostChunk, "the prefill chunk");
+  if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
+  if (config.vision.tiled) workload.hd_num = options.hd_num.value_or(api::DefaultHdNum(config));
+  const bool no_size = options.image_width == 0 && options.image_height == 0;
+  if (!no_size) {
+    InRange(options.image_width, 1, kMostPixels, "the image width");
+    InRange(options.image_height, 1, kMostPixels, "the image height");
+  }
+  if (options.objective == "throughput") workload.objective = Objective::kThroughput;
+  if (options.objective == "latency") workload.objective = Objective::kLatency;
+  Require(options.objective.empty() || workload.objective, ErrorKind::kUsage, "the objective is '",
+          options.objective, "', expected throughput or latency");
+  return workload;
+}
+
+PlacementRules RulesFor(const PlanOptions& options) {
+  Require(options.order == "any" || options.order == "given", ErrorKind::kUsage, "the order is '",
+          options.order, "', expected any or given");
+  // Who names devices of this machine means all of them, as for the engine.
+  return {.given_order = options.order == "given", .use_all = !options.devices.empty()};
+}
+
+DeviceMap ReadMap(const PlanOptions& options, const ModelConfig& config, const Cluster& cluster) {
+  std::vector<std::string> known;
+  for (size_t i = 0; i < cluster.devices.size(); ++i) {
+    known.push_back(cluster.nodes.size() == 1 ? cluster.devices[i].name : cluster.IdOf(i));
+  }
+  return FromFile(options.device_map, "the device map", [&](const std::string& text) {
+    return FromHuggingFaceJson(text, config, known);
+  });
+}
+
+bool HasMap(const PlanOptions& options) {
+  return !options.device_map.empty() && options.device_map != "auto";
+}
+
+/// The same for one format of the weights.
+Plan PlanFormat(const PlanOptions& options, const PlanQuestion& question) {
+  if (HasMap(options)) {
+    const DeviceMap map =
+        ReadMap(options, question.footprint->config(), question.cluster);
+    return DeviceMapPlanner::Measure(*question.footprint, question.cluster, question.workload,
+                                     map);
+  }
+  return DeviceMapPlanner::Plan(*question.footprint, question.cluster, question.workload,
+                                question.rules);
+}
+
+}  // namespace
+
+Plan MakePlan(const PlanOptions& options) {
+  const api::PlanSubject subject = api::ReadPlanSubject(options.model, options.kind);
+  const ModelConfig& config = subject.config;
+  const ModelFootprint footprint(config,
+                                 options.cluster.empty() ? api::HostTraits(0) : CpuTraits());
+  PlanQuestion question;
+  question.footprint = &footprint;
+  question.cluster = ClusterFor(options);
+  question.workload = WorkloadFor(options, config);
+  question.rules = RulesFor(options);
+  question.extra_devices = options.extra_devices;
+  question.hand_made_map = HasMap(options);
+  question.picture = [&](int64_t images, int64_t hd_num) {
+    return api::ShapeOf(config, {options.image_width, options.image_height, images, hd_num});
+  };
+  question.workload.picture =
+      question.picture(question.workload.images, question.workload.hd_num);
+
+  Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
+  Plan plan;
+  for (const std::string& name : options.weights) {
+    question.workload.weights = name == "auto" ? subject.stored : ParseWeightType(name);
+    plan = PlanFormat(options, question);
+    if (plan.fits) break;
+  }
+  if (!plan.fits) plan.alternatives = FindAlternatives(question);
+  plan.notes.insert(plan.notes.begin(), config.notes.begin(), config.notes.end());
+  return plan;
+}
+
+}  // namespace xcomposer

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "placement/planner.h"
+
+namespace xcomposer {
+
+/// A planning question with what may be changed about it.
+struct PlanQuestion {
+  const ModelFootprint* footprint = nullptr;  ///< must live longer
+  Cluster cluster;
+  Workload workload;
+  PlacementRules rules;
+
+  /// The picture of a request with so many, under a limit of tiles. Must be set.
+  std::function<PictureShape(int64_t images, int64_t hd_num)> picture;
+  /// Extra devices that were asked for already.
+  int64_t extra_devices = 0;
+  bool hand_made_map = false;  ///< what does not fit is a given map
+};
+
+/// The cluster with its largest device `count` times more, on the same node.
+Cluster WithExtraDevices(const Cluster& cluster, int64_t count);
+
+/// Changes that make it fit, each of them planned: shorter context, fewer sequences, fewer tiles,
+/// fewer pictures, smaller prefill steps, smaller weights, one more device, another order; two or
+/// more at once where no single one is enough. Empty only where nothing helps.
+std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question);
+
+}  // namespace xcomposer

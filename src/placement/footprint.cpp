@@ -1,0 +1,139 @@
+#include "placement/footprint.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "config/weight_names.h"
+#include "placement/device_map.h"
+
+namespace xcomposer {
+namespace {
+
+std::string ModuleOf(const WeightSpec& spec) {
+  switch (spec.part) {
+    case Part::kVit:
+      return "vit";
+    case Part::kVisionProj:
+      return "vision_proj";
+    case Part::kSeparators:
+      return spec.name;
+    case Part::kTokEmbeddings:
+      return "model.tok_embeddings";
+    case Part::kLayer:
+      return "model.layers." + std::to_string(spec.layer);
+    case Part::kNorm:
+      return "model.norm";
+    case Part::kOutput:
+      return "output";
+  }
+  return spec.name;
+}
+
+/// Beyond what the layers of any stage need, on one kind of device.
+struct Extra {
+  int64_t vision = 0;
+  int64_t vision_workspace = 0;
+  int64_t head = 0;
+};
+
+Extra ExtraOn(const ModelConfig& config, const Workload& workload, const ComputeTraits& traits) {
+  Extra extra;
+  const int64_t layers = LayerActivations(config, workload, traits);
+  extra.vision = VisionCopies(config, workload.weights);
+  if (workload.images > 0) {
+    const int64_t feature = FeatureBytes(config, workload.picture);
+    const int64_t all = workload.sequences * workload.images * feature;
+    // The last picture is encoded beside the features of all others; then layers run beside all.
+    const int64_t encoding =
+        all - feature + PictureActivations(config, workload.picture, traits) - layers;
+    extra.vision += std::max(all, encoding);
+    extra.vision_workspace =
+        std::max<int64_t>(0, VisionWorkspace(config, workload.picture, traits) -
+                                 LayerWorkspace(config, workload, traits));
+  }
+  extra.head = std::max<int64_t>(0, HeadActivations(config, workload, traits) - layers);
+  return extra;
+}
+
+StageOverhead OverheadOf(const ModelConfig& config, const Workload& workload,
+                         const ComputeTraits& traits) {
+  return {traits.runtime, LayerActivations(config, workload, traits),
+          LayerWorkspace(config, workload, traits)};
+}
+
+}  // namespace
+
+int64_t StepSequences(const Workload& workload, const Cluster& cluster) {
+  if (workload.Goal() == Objective::kLatency) return workload.sequences;
+  return std::max<int64_t>(
+      1, workload.sequences / std::max<int64_t>(1, static_cast<int64_t>(cluster.devices.size())));
+}
+
+ModelFootprint::ModelFootprint(ModelConfig config, ComputeTraits cpu, ComputeTraits cuda)
+    : config_(std::move(config)), cpu_(cpu), cuda_(cuda) {}
+
+CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster) const {
+  std::map<std::string, int64_t> weights;
+  for (const WeightSpec& spec : WeightTable(config_)) {
+    weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights);
+  }
+  CostTable costs;
+  costs.first_modules = static_cast<int64_t>(FirstModules(config_).size());
+  costs.last_modules = static_cast<int64_t>(LastModules().size());
+  costs.cpu = OverheadOf(config_, workload, cpu_);
+  costs.cuda = OverheadOf(config_, workload, cuda_);
+  costs.step_sequences = StepSequences(workload, cluster);
+  costs.hop_bytes = costs.step_sequences * config_.hidden_size * 4;
+
+  const auto has = [&](const char* kind) {
+    return std::any_of(cluster.devices.begin(), cluster.devices.end(),
+                       [&](const ClusterDevice& device) { return device.kind == kind; });
+  };
+  Extra extra;
+  int64_t kv = 0;
+  for (const char* kind : {"cpu", "cuda"}) {
+    if (!has(kind)) continue;
+    const ComputeTraits& traits = TraitsOf(kind);
+    const Extra here = ExtraOn(config_, workload, traits);
+    extra.vision = std::max(extra.vision, here.vision);
+    extra.vision_workspace = std::max(extra.vision_workspace, here.vision_workspace);
+    extra.head = std::max(extra.head, here.head);
+    kv = std::max(kv, KvBytesOfLayer(config_, workload, traits));
+  }
+  const int64_t together = costs.step_sequences;
+  const Work cpu_layer = DecodeWorkOfLayer(config_, workload, together, cpu_.kv);
+  const Work cuda_layer = DecodeWorkOfLayer(config_, workload, together, cuda_.kv);
+  for (const std::string& name :
+       ModulesOfStage({{{"cpu", 0, config_.layers}}}, config_, 0)) {
+    ModuleFootprint module;
+    module.name = name;
+    module.weight_bytes = weights.at(name);
+    if (name.rfind("model.layers.", 0) == 0) {
+      module.kv_bytes = kv;
+      module.cpu_step = cpu_layer;
+      module.cuda_step = cuda_layer;
+    } else if (name == "vit") {
+      module.activation_bytes = extra.vision;
+      module.workspace_bytes = extra.vision_workspace;
+    } else if (name == "model.tok_embeddings") {
+      module.cpu_step = module.cuda_step = DecodeWorkOfEmbeddings(config_, workload, together);
+    } else if (name == "output") {
+      module.activation_bytes = extra.head;
+      module.cpu_step = module.cuda_step = DecodeWorkOfHead(config_, workload, together);
+    }
+    costs.modules.push_back(std::move(module));
+  }
+  return costs;
+}
+
+int64_t ModelFootprint::WorkingBytes(const Workload& workload, const std::string& kind,
+                                     bool first) const {
+  const ComputeTraits& traits = TraitsOf(kind);
+  const Extra extra = ExtraOn(config_, workload, traits);
+  int64_t bytes = OverheadOf(config_, workload, traits).bytes() + extra.head;
+  if (first) bytes += extra.vision + extra.vision_workspace;
+  return bytes;
+}
+
+}  // namespace xcomposer

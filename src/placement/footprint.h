@@ -1,0 +1,88 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "placement/cluster.h"
+#include "placement/memory_formula.h"
+#include "placement/time_formula.h"
+#include "placement/workload.h"
+#include "xcomposer/plan.h"
+
+namespace xcomposer {
+
+/// A part of the model: what it needs on any device of the cluster, beside the overhead that every
+/// stage has.
+struct ModuleFootprint {
+  std::string name;
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t activation_bytes = 0;
+  int64_t workspace_bytes = 0;
+  Work cpu_step;  ///< one step of the workload
+  Work cuda_step;
+
+  int64_t bytes() const { return weight_bytes + kv_bytes + activation_bytes + workspace_bytes; }
+  const Work& StepOn(const std::string& kind) const {
+    return kind == "cuda" ? cuda_step : cpu_step;
+  }
+};
+
+/// What every stage on a device of one kind needs: its runtime, and what one decoder layer needs
+/// for one step, which is the same however many layers the stage has.
+struct StageOverhead {
+  int64_t runtime = 0;
+  int64_t activations = 0;
+  int64_t workspace = 0;
+
+  int64_t bytes() const { return runtime + activations + workspace; }
+};
+
+/// The model under a workload on a cluster. Where a cluster has devices of both kinds a part's
+/// bytes are the larger of the two, so that it has one size wherever it is put.
+struct CostTable {
+  std::vector<ModuleFootprint> modules;  ///< in the order of computation
+  int64_t first_modules = 0;             ///< of them, those that belong to the first stage
+  int64_t last_modules = 0;              ///< and to the last
+  StageOverhead cpu;
+  StageOverhead cuda;
+  int64_t step_sequences = 1;
+  int64_t hop_bytes = 0;  ///< handed from stage to stage in one step
+
+  const StageOverhead& OverheadOn(const std::string& kind) const {
+    return kind == "cuda" ? cuda : cpu;
+  }
+};
+
+/// The model's sizes. Const after construction.
+class ModelFootprint {
+ public:
+  /// `cpu` describes the kernels of the machine that will run it.
+  explicit ModelFootprint(ModelConfig config, ComputeTraits cpu = CpuTraits(),
+                          ComputeTraits cuda = CudaTraits());
+
+  CostTable Costs(const Workload& workload, const Cluster& cluster) const;
+
+  const ModelConfig& config() const { return config_; }
+  const ComputeTraits& TraitsOf(const std::string& kind) const {
+    return kind == "cuda" ? cuda_ : cpu_;
+  }
+
+  /// What a stage on such a device needs beside weights and KV cache, the vision part included
+  /// where `first`.
+  int64_t WorkingBytes(const Workload& workload, const std::string& kind, bool first) const;
+
+ private:
+  ModelConfig config_;
+  ComputeTraits cpu_;
+  ComputeTraits cuda_;
+};
+
+/// Sequences that share a step: all of them for latency; for throughput one micro-batch, which is
+/// their share when as many are in flight as there are devices, at least one.
+int64_t StepSequences(const Workload& workload, const Cluster& cluster);
+
+}  // namespace xcomposer

@@ -1,0 +1,196 @@
+#include "placement/memory_formula.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+namespace xcomposer {
+namespace {
+
+// Constants of the engine: src/model/vision_encoder, projector; src/pipeline/stage; kernels/cpu.
+constexpr int64_t kTowerRows = 4096;
+constexpr int64_t kProjectRows = 2048;
+constexpr int64_t kScoreRows = 64;
+constexpr int64_t kPackedFloats = int64_t{8} << 20;
+constexpr int64_t kPackedBlockRows = 384;
+constexpr int64_t kFloat = 4;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
+
+int64_t BlocksPerSequence(const Workload& workload) {
+  return DivideUp(workload.context, kKvBlock);
+}
+
+/// Rows of the longest run of picture rows in a batch; pictures may stand side by side.
+int64_t PictureSpan(const Workload& workload) {
+  return std::min(BatchRows(workload), workload.images * workload.picture.rows);
+}
+
+int64_t LowRankNumbers(const ModelConfig& config, const Workload& workload, DecoderLinear linear) {
+  const AdapterRanks& adapters = config.adapters;
+  const int64_t adapter = std::max({adapters.sft, adapters.dpo, adapters.web});
+  return std::max(PictureSpan(workload) * config.plora_of(linear).rank,
+                  BatchRows(workload) * adapter);
+}
+
+/// Floats that a linear with K inputs packs for so many rows (kernels/cpu/linear.cpp).
+int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
+  if (rows <= traits.streamed_rows) return 0;
+  const int64_t most = std::max(kPackedBlockRows, kPackedFloats / std::max<int64_t>(1, depth));
+  return RoundUp(std::min(rows, most), traits.panel_rows) * depth;
+}
+
+/// One thread's scratch for panels and for attention with heads of this size.
+int64_t ThreadScratch(int64_t rows, int64_t head_dim, const ComputeTraits& traits) {
+  const int64_t panel = rows > traits.streamed_rows ? traits.panel_scratch : 0;
+  return std::max(panel, traits.attention_scratch * head_dim + traits.attention_fixed);
+}
+
+int64_t ViewsOf(const PictureShape& picture, const VisionConfig& vision) {
+  return vision.tiled ? 1 + picture.tile_rows * picture.tile_columns : 1;
+}
+
+/// Views that go through the tower together.
+int64_t TowerViews(const PictureShape& picture, const VisionConfig& vision) {
+  const int64_t most = std::max<int64_t>(1, kTowerRows / (vision.patches() + 1));
+  return std::min(most, ViewsOf(picture, vision));
+}
+
+/// Numbers that are alive at the peak of one run of the tower.
+int64_t TowerNumbers(const PictureShape& picture, const VisionConfig& vision) {
+  const int64_t count = TowerViews(picture, vision);
+  const int64_t rows = count * (vision.patches() + 1);
+  const int64_t pixels = count * 3 * vision.tile * vision.tile;
+  const int64_t embedding = pixels + (rows + count * vision.patches()) * vision.hidden_size;
+  const int64_t attention = 7 * rows * vision.hidden_size;  // hidden, x, q, k, v, mixed, out
+  const int64_t mlp = rows * (3 * vision.hidden_size + vision.intermediate_size);
+  return pixels + std::max({embedding, attention, mlp});
+}
+
+/// Numbers that are alive at the peak of joining the views' features (2x2 merge, separators).
+int64_t MergeNumbers(const PictureShape& picture, const VisionConfig& vision) {
+  if (!vision.tiled) return 0;
+  const int64_t m = vision.grid() / 2;
+  const int64_t view = vision.patches() * vision.hidden_size;
+  const int64_t width = vision.merged_width();
+  const int64_t tiles = ViewsOf(picture, vision) - 1;
+  const int64_t turned = picture.tile_columns > 1 ? tiles * view : 0;
+  const int64_t with_ends =
+      m * (m + 1) + picture.tile_rows * m * (picture.tile_columns * m + 1);
+  return (tiles + 1) * view + turned + (with_ends + picture.rows) * width;
+}
+
+}  // namespace
+
+ComputeTraits CpuTraits() {
+  ComputeTraits traits;
+  traits.runtime = int64_t{400} << 20;
+  traits.packs_rows = true;
+  traits.threads = 2;
+  traits.panel_rows = 8;
+  traits.panel_scratch = kFloat * 192 * 48;
+  traits.attention_scratch = kFloat * (2 * 96 + 96 + 96);
+  traits.attention_fixed = kFloat * (96 + 4) * 96;
+  return traits;
+}
+
+ComputeTraits CudaTraits() {
+  ComputeTraits traits;
+  traits.activation = 2;
+  traits.kv = 2;
+  traits.runtime = int64_t{640} << 20;
+  return traits;
+}
+
+int64_t BatchRows(const Workload& workload) {
+  return std::min(workload.prefill_chunk, workload.sequences * workload.context);
+}
+
+int64_t KvBytesOfLayer(const ModelConfig& config, const Workload& workload,
+                       const ComputeTraits& traits) {
+  const int64_t positions = workload.sequences * BlocksPerSequence(workload) * kKvBlock;
+  return positions * 2 * config.kv_heads * config.head_dim() * traits.kv;
+}
+
+int64_t LayerActivations(const ModelConfig& config, const Workload& workload,
+                         const ComputeTraits& traits) {
+  const int64_t rows = BatchRows(workload);
+  const int64_t hidden = rows * config.hidden_size;
+  const int64_t inner = rows * config.intermediate_size;
+  const auto low = [&](DecoderLinear linear) { return LowRankNumbers(config, workload, linear); };
+  // x, qkv, q, mixed, out beside the hidden rows; then x, gate, up; then x, gate, out.
+  const int64_t attention =
+      4 * hidden + rows * config.wqkv_rows() + low(DecoderLinear::kWo);
+  const int64_t gate_up = hidden + 2 * inner + low(DecoderLinear::kW3);
+  const int64_t down = 2 * hidden + inner + low(DecoderLinear::kW2);
+  const int64_t tables = rows * (config.head_dim() * kFloat + 8) +
+                         workload.sequences * (3 + BlocksPerSequence(workload)) * 4;
+  return hidden * traits.residual + std::max({attention, gate_up, down}) * traits.activation +
+         tables;
+}
+
+int64_t HeadActivations(const ModelConfig& config, const Workload& workload,
+                        const ComputeTraits& traits) {
+  const int64_t scored = std::min(kScoreRows, workload.sequences);
+  return BatchRows(workload) * config.hidden_size * traits.residual +
+         scored * 2 * config.hidden_size * traits.activation +
+         (scored + workload.sequences) * config.vocab_size * kFloat;
+}
+
+int64_t FeatureBytes(const ModelConfig& config, const PictureShape& picture) {
+  return picture.rows * config.hidden_size * kFloat;
+}
+
+int64_t PictureActivations(const ModelConfig& config, const PictureShape& picture,
+                           const ComputeTraits& traits) {
+  const VisionConfig& vision = config.vision;
+  const int64_t view = 3 * vision.tile * vision.tile;
+  const int64_t pixels = 3 * picture.width * picture.height + (vision.tiled ? view : 0);
+  const int64_t features = ViewsOf(picture, vision) * vision.patches() * vision.hidden_size;
+  const int64_t merged = vision.tiled ? picture.rows * vision.merged_width() : 0;
+  const int64_t inner = 2 * std::min(kProjectRows, picture.rows) * config.hidden_size;
+  const int64_t views = features + std::max(TowerNumbers(picture, vision),
+                                            MergeNumbers(picture, vision));
+  const int64_t projection = (features + merged + inner) * traits.activation +
+                             FeatureBytes(config, picture);
+  return pixels * kFloat + std::max(views * traits.activation, projection);
+}
+
+int64_t VisionCopies(const ModelConfig& config, WeightType format) {
+  if (format == WeightType::kFloat32) return 0;
+  const VisionConfig& vision = config.vision;
+  const int64_t separators = vision.tiled ? 2 * vision.merged_width() : 0;
+  return kFloat * ((vision.patches() + 2) * vision.hidden_size + separators);
+}
+
+int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
+                       const ComputeTraits& traits) {
+  if (!traits.packs_rows) return 0;
+  const int64_t rows = BatchRows(workload);
+  int64_t shared = 2 * config.hidden_size;  // a norm's widened weights
+  for (const int64_t depth : {config.hidden_size, config.intermediate_size}) {
+    shared = std::max(shared, PackedFloats(rows, depth, traits) + 1);
+  }
+  return shared * kFloat + traits.threads * ThreadScratch(rows, config.head_dim(), traits);
+}
+
+int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,
+                        const ComputeTraits& traits) {
+  if (!traits.packs_rows) return 0;
+  const VisionConfig& vision = config.vision;
+  const int64_t rows = TowerViews(picture, vision) * (vision.patches() + 1);
+  const auto packed = [&](int64_t count, int64_t depth, int64_t outputs) {
+    return RoundUp(outputs, 16) + PackedFloats(count, depth, traits) + 1;
+  };
+  const int64_t projected = std::min(kProjectRows, picture.rows);
+  const int64_t shared =
+      std::max({packed(rows - TowerViews(picture, vision), 3 * vision.patch * vision.patch, 0),
+                packed(rows, vision.hidden_size, vision.intermediate_size),
+                packed(rows, vision.intermediate_size, vision.hidden_size),
+                packed(projected, vision.merged_width(), config.hidden_size),
+                packed(projected, config.hidden_size, config.hidden_size)});
+  const int64_t head_dim = vision.hidden_size / std::max<int64_t>(1, vision.heads);
+  return shared * kFloat + traits.threads * ThreadScratch(rows, head_dim, traits);
+}
+
+}  // namespace xcomposer

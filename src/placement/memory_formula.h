@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+
+#include "config/model_config.h"
+#include "placement/workload.h"
+
+/// What the engine allocates beside weights, derived from its own code (docs/placement.md). All
+/// sizes in bytes.
+namespace xcomposer {
+
+/// How a kind of device computes.
+struct ComputeTraits {
+  int64_t activation = 4;  ///< bytes of an intermediate number
+  int64_t residual = 4;    ///< bytes of a number of the hidden rows between layers
+  int64_t kv = 4;          ///< bytes of a number in the KV cache
+  int64_t runtime = 0;     ///< bytes of libraries, context and threads
+  bool packs_rows = false;  ///< kernels copy their input into panels (CPU)
+  // Of packing kernels:
+  int64_t threads = 1;
+  int64_t panel_rows = 8;      ///< rows of a panel are a multiple of it
+  int64_t streamed_rows = 16;  ///< up to so many rows nothing is packed
+  int64_t panel_scratch = 0;   ///< bytes of one thread
+  int64_t attention_scratch = 0;  ///< bytes of one thread per number of a head
+  int64_t attention_fixed = 0;    ///< bytes of one thread besides
+};
+
+/// CPU: the engine's AVX-512 kernels on two threads, unless the caller knows better.
+ComputeTraits CpuTraits();
+ComputeTraits CudaTraits();
+
+/// Rows of the largest batch.
+int64_t BatchRows(const Workload& workload);
+
+/// Keys and values of one layer for all sequences, whole blocks.
+int64_t KvBytesOfLayer(const ModelConfig& config, const Workload& workload,
+                       const ComputeTraits& traits);
+
+/// Peak while the layers of a stage run one batch: hidden rows, tables and a layer's intermediate
+/// results. The same for every stage.
+int64_t LayerActivations(const ModelConfig& config, const Workload& workload,
+                         const ComputeTraits& traits);
+
+/// Peak while the scores of a batch are formed.
+int64_t HeadActivations(const ModelConfig& config, const Workload& workload,
+                        const ComputeTraits& traits);
+
+/// Peak while one picture is encoded, its own features included.
+int64_t PictureActivations(const ModelConfig& config, const PictureShape& picture,
+                           const ComputeTraits& traits);
+
+/// The features of one picture, which stay until its prompt is done.
+int64_t FeatureBytes(const ModelConfig& config, const PictureShape& picture);
+
+/// Tensors of the vision part that are kept in float32 beside the weights.
+int64_t VisionCopies(const ModelConfig& config, WeightType format);
+
+/// Scratch of the kernels of decoder layers and head, and of the vision part.
+int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
+                       const ComputeTraits& traits);
+int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,
+                        const ComputeTraits& traits);
+
+}  // namespace xcomposer

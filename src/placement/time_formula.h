@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "config/model_config.h"
+#include "placement/workload.h"
+
+/// Bytes read and operations done, from which times follow: a part takes as long as its bytes need
+/// over the memory's bandwidth or its operations over the arithmetic rate, whichever is longer.
+namespace xcomposer {
+
+struct Work {
+  double bytes = 0;
+  double operations = 0;
+
+  Work& operator+=(const Work& other) {
+    bytes += other.bytes;
+    operations += other.operations;
+    return *this;
+  }
+  double Seconds(double bandwidth, double flops) const {
+    const double by_memory = bytes / bandwidth;
+    const double by_arithmetic = operations / flops;
+    return by_memory > by_arithmetic ? by_memory : by_arithmetic;
+  }
+};
+
+/// One new token for each of `sequences` sequences that are `context` long. PLoRA and the adapters
+/// are not read for text rows. `kv_number`: bytes of a number in the KV cache.
+Work DecodeWorkOfLayer(const ModelConfig& config, const Workload& workload, int64_t sequences,
+                       int64_t kv_number);
+Work DecodeWorkOfEmbeddings(const ModelConfig& config, const Workload& workload,
+                            int64_t sequences);
+Work DecodeWorkOfHead(const ModelConfig& config, const Workload& workload, int64_t sequences);
+
+/// Rows of the prompt that predictions are about: the pictures and 64 rows of text.
+int64_t PromptRows(const Workload& workload);
+
+/// The whole prompt of one sequence through one layer. Weights are read once per chunk.
+Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload);
+
+/// One picture through tower and projector.
+Work PictureWork(const ModelConfig& config, const Workload& workload);
+
+}  // namespace xcomposer

@@ -1,0 +1,67 @@
+#include "placement/weight_type.h"
+
+#include <array>
+
+#include "base/check.h"
+
+namespace xcomposer {
+namespace {
+
+constexpr int64_t kGroup = 128;  // inputs that share a scale
+
+constexpr std::array<WeightType, 5> kAll = {WeightType::kFloat32, WeightType::kFloat16,
+                                              WeightType::kBFloat16, WeightType::kInt8,
+                                              WeightType::kInt4};
+
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+bool IsQuantised(const WeightSpec& spec) {
+  if (spec.part != Part::kLayer || spec.shape.size() != 2) return false;
+  for (const char* linear : {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight",
+                             ".w3.weight"}) {
+    if (EndsWith(spec.name, linear)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+const char* ToString(WeightType format) {
+  switch (format) {
+    case WeightType::kFloat32:
+      return "fp32";
+    case WeightType::kFloat16:
+      return "fp16";
+    case WeightType::kBFloat16:
+      return "bf16";
+    case WeightType::kInt8:
+      return "int8";
+    case WeightType::kInt4:
+      return "int4";
+  }
+  return "fp16";
+}
+
+WeightType ParseWeightType(const std::string& name) {
+  for (const WeightType format : kAll) {
+    if (name == ToString(format)) return format;
+  }
+  throw Error(ErrorKind::kUsage, StrCat("'", name,
+                                        "' is no format of weights; expected auto, fp32, fp16, "
+                                        "bf16, int8 or int4"));
+}
+
+int64_t WeightBytes(const WeightSpec& spec, WeightType format) {
+  int64_t count = 1;
+  for (const int64_t extent : spec.shape) count *= extent;
+  if (format == WeightType::kFloat32) return 4 * count;
+  const bool quantises = format == WeightType::kInt8 || format == WeightType::kInt4;
+  if (!quantises || !IsQuantised(spec)) return 2 * count;
+  const int64_t bits = format == WeightType::kInt8 ? 8 : 4;
+  const int64_t scales = spec.shape[0] * ((spec.shape[1] + kGroup - 1) / kGroup);
+  return (count * bits + scales * (16 + bits) + 7) / 8;
+}
+
+}  // namespace xcomposer

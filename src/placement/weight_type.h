@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "config/weight_names.h"
+
+namespace xcomposer {
+
+/// How weights lie in memory.
+enum class WeightType { kFloat32, kFloat16, kBFloat16, kInt8, kInt4 };
+
+/// "fp32", "fp16", "bf16", "int8", "int4".
+const char* ToString(WeightType format);
+
+/// The inverse. Throws kUsage with the list of names.
+WeightType ParseWeightType(const std::string& name);
+
+/// Bytes of one tensor. int8 and int4 quantise the five base linears of the decoder layers: codes,
+/// and for each output and group of 128 inputs a float16 scale and a zero of the width of a code
+/// (the layout of GPTQ and AWQ checkpoints); everything else stays in 16 bit.
+int64_t WeightBytes(const WeightSpec& spec, WeightType format);
+
+}  // namespace xcomposer

@@ -1,0 +1,108 @@
+#include "placement/footprint.h"
+
+#include "config/weight_names.h"
+#include "gmock/gmock.h"
+#include "worlds.h"
+
+namespace xcomposer {
+namespace {
+
+CostTable CostsOf(Kind kind, const Workload& workload, const Cluster& cluster) {
+  return ModelFootprint(Shipped(kind)).Costs(workload, cluster);
+}
+
+const ModuleFootprint& Module(const CostTable& costs, const std::string& name) {
+  for (const ModuleFootprint& module : costs.modules) {
+    if (module.name == name) return module;
+  }
+  throw std::runtime_error("no module " + name);
+}
+
+/// Model arithmetic that everybody uses: gigabytes of fp16, to the digits that are given.
+TEST(Footprint, HasTheKnownSizesOfTheModel) {
+  const Cluster cluster = Alike(1, int64_t{80} << 30);
+  Workload workload = TextWorkload(1024, 1);
+  const CostTable costs = CostsOf(Kind::kVl7b, workload, cluster);
+  int64_t all = 0;
+  for (const ModuleFootprint& module : costs.modules) all += module.weight_bytes;
+  EXPECT_EQ(all, 17333676032);
+  const ModuleFootprint& layer = Module(costs, "model.layers.17");
+  EXPECT_NEAR(static_cast<double>(layer.weight_bytes) / 1e9, 0.4362 + 1.208 / 32, 1e-4);
+  EXPECT_NEAR(static_cast<double>(Module(costs, "output").weight_bytes) / 1e9, 0.758, 5e-4);
+  EXPECT_NEAR(static_cast<double>(Module(costs, "vit").weight_bytes) / 1e9, 0.608, 2e-3);
+  EXPECT_EQ(layer.kv_bytes * 32, 1024 * (128 << 10));  // 128 KiB a token in 16 bit
+  EXPECT_EQ(CostsOf(Kind::k4khd7b, workload, cluster).modules.size(), 5u + 32 + 2);
+}
+
+TEST(Footprint, HasTheKnownWorkOfAToken) {
+  Workload workload = TextWorkload(1024, 1);
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  const Work layer = DecodeWorkOfLayer(config, workload, 1, 2);
+  const Work head = DecodeWorkOfHead(config, workload, 1);
+  EXPECT_NEAR((32 * layer.bytes + head.bytes) / 1e9, 14.717 + 0.134, 1e-3);
+  workload.images = 1;
+  workload.prefill_chunk = 4096;
+  EXPECT_EQ(PromptRows(workload), 1024);
+  workload.context = 4096;
+  EXPECT_EQ(PromptRows(workload), 1289);
+  // Body 17.99, PLoRA 1.48, causal attention 0.44.
+  EXPECT_NEAR(32 * PrefillWorkOfLayer(config, workload).operations / 1e12, 19.91, 0.01);
+  EXPECT_NEAR(PictureWork(config, workload).operations / 1e12, 0.89 + 0.05, 0.01);
+}
+
+TEST(Footprint, QuantisedWeightsAreTheDecodersLinears) {
+  const Cluster cluster = Alike(1, int64_t{80} << 30);
+  Workload workload = TextWorkload(1024, 1);
+  const auto layer = [&](WeightType type) {
+    workload.weights = type;
+    return Module(CostsOf(Kind::kVl7b, workload, cluster), "model.layers.0").weight_bytes;
+  };
+  const int64_t half = layer(WeightType::kFloat16);
+  EXPECT_EQ(layer(WeightType::kFloat32), 2 * half);
+  EXPECT_EQ(layer(WeightType::kBFloat16), half);
+  // 218,103,808 numbers of the five linears; norms and low-rank factors stay.
+  const int64_t linears = 218103808;
+  EXPECT_EQ(half - layer(WeightType::kInt8), linears - linears / 128 * 3);
+  EXPECT_EQ(half - layer(WeightType::kInt4), linears * 3 / 2 - linears / 128 * 5 / 2);
+  workload.weights = WeightType::kInt4;
+  EXPECT_EQ(Module(CostsOf(Kind::kVl7b, workload, cluster), "output").weight_bytes,
+            int64_t{2} * 92544 * 4096);
+}
+
+/// The example that docs/placement.md works out by hand.
+TEST(Footprint, AgreesWithTheExampleOfTheDocument) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  const ComputeTraits cpu = CpuTraits();
+  Workload workload = TextWorkload(2048, 1);
+  workload.images = 1;
+  EXPECT_EQ(KvBytesOfLayer(config, workload, cpu), 16777216);
+  EXPECT_EQ(LayerActivations(config, workload, cpu), 152576268);
+  EXPECT_EQ(FeatureBytes(config, workload.picture), 20070400);
+  EXPECT_EQ(LayerWorkspace(config, workload, cpu), 34417668);
+}
+
+TEST(Footprint, MixedClustersTakeTheLargerSize) {
+  Cluster cluster = Alike(1, int64_t{80} << 30);
+  Workload workload = TextWorkload(1024, 1);
+  const CostTable cuda = CostsOf(Kind::kVl7b, workload, cluster);
+  ClusterDevice cpu = cluster.devices[0];
+  cpu.kind = cpu.name = "cpu";
+  cluster.devices.push_back(cpu);
+  const CostTable mixed = CostsOf(Kind::kVl7b, workload, cluster);
+  EXPECT_EQ(Module(mixed, "model.layers.0").kv_bytes,
+            2 * Module(cuda, "model.layers.0").kv_bytes);
+}
+
+TEST(Footprint, SequencesShareAStepByObjective) {
+  Workload workload = TextWorkload(1024, 8);
+  const Cluster cluster = Alike(4, int64_t{80} << 30);
+  EXPECT_EQ(StepSequences(workload, cluster), 2);
+  workload.objective = Objective::kLatency;
+  EXPECT_EQ(StepSequences(workload, cluster), 8);
+  workload.objective = Objective::kThroughput;
+  workload.sequences = 3;
+  EXPECT_EQ(StepSequences(workload, cluster), 1);
+}
+
+}  // namespace
+}  // namespace xcomposer
