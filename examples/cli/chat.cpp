@@ -146,6 +146,7 @@ void AddChat(CLI::App& app, Chosen& chosen) {
       if (const std::optional<int> code = ServeWhereNotFirst(flags->engine)) return *code;
       WatchInterrupt();
       Engine engine = LoadEngine(flags->engine);
+      if (flags->engine.show_placement) std::cout << Describe(engine.placement()) << std::flush;
       return Chat(engine, *flags).Run();
     };
   });

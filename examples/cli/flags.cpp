@@ -56,8 +56,8 @@ void AddRankFlags(CLI::App& command, RankFlags& flags) {
       ->type_name("HOST:PORT");
   command
       .add_option("--secret-file", flags.secret_file,
-                   "What all ranks know and nobody else; or XCOMPOSER_SECRET. Without one only "
-                   "loopback addresses are accepted")
+                  "What all ranks know and nobody else; or XCOMPOSER_SECRET. Without one only "
+                  "loopback addresses are accepted")
       ->type_name("FILE");
   AddNumber<double>(command, "--rank-timeout", flags.timeout_s, {0.1, 86400},
                     "Seconds after which a silent rank is lost (default 10)");
@@ -109,7 +109,9 @@ void AddModelFlag(CLI::App& command, std::string& model) {
 
 void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   AddModelFlag(command, flags.model);
-  command.add_option("--devices", flags.devices, "Where to run: cpu, cpu,cpu for two stages, or 0:cpu,1:cpu by rank")
+  command
+      .add_option("--devices", flags.devices,
+                  "Where to run: cpu, cpu,cpu for two stages, or 0:cpu,1:cpu by rank")
       ->type_name("LIST")
       ->capture_default_str();
   command
@@ -127,6 +129,9 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
                   "TrueType font for the frame labels of 2.5's videos")
       ->type_name("FILE");
   AddRankFlags(command, flags.ranks);
+  command.add_flag(
+      "--show-placement", flags.show_placement,
+      "Where each part is, its memory against the plan, and the checks made on the way");
   command.add_flag("--quiet", flags.quiet, "No progress and no statistics on stderr");
   command
       .add_option_function<std::string>(

@@ -31,6 +31,7 @@ struct EngineFlags {
   std::optional<int64_t> max_image_pixels;
   std::string video_font;
   RankFlags ranks;
+  bool show_placement = false;
   bool quiet = false;
 };
 

@@ -173,6 +173,7 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
     std::tie(workload, plan) = LargestThatFits(loader, workload);
   }
   load.map = loader.MapOf(plan);
+  for (const PlannedDevice& device : plan.devices) load.planned.push_back(device.bytes);
   load.kv_positions = workload.sequences * workload.context;
   const int64_t planned_rows = workload.sequences * workload.picture.rows;
   load.feature_rows = std::max(planned_rows, kMostCachedRows);

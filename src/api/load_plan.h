@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "api/picture_budget.h"
 #include "placement/device_map.h"
@@ -13,6 +14,7 @@ namespace xcomposer::api {
 /// How a checkpoint is loaded: the same formula that `xcomposer plan` shows, on this machine.
 struct LoadPlan {
   DeviceMap map;
+  std::vector<PlanBytes> planned;  ///< by stage
   int64_t kv_positions = 0;
   int64_t feature_rows = 0;               ///< that the engine may keep of pictures
   std::optional<PictureBudget> pictures;  ///< absent where the caller overrode what fits

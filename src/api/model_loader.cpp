@@ -134,6 +134,7 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   model.pipeline = OptionsFor(options, positions);
   model.pipeline.transport = transport;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
+  model.pipeline.memory = std::make_shared<StageMemoryBook>();
   return model;
 }
 
@@ -189,6 +190,8 @@ LoadedModel LoadModel(const EngineOptions& options) {
   model.feature_rows = opened.plan.feature_rows;
   model.executor = std::make_unique<Pipeline>(opened.checkpoint, context.config, opened.ranked.map,
                                               opened.pipeline);
+  model.placement = std::make_shared<PlacementBook>(opened.config, opened.ranked, opened.plan, 0,
+                                                    opened.pipeline.memory);
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 
+#include "api/placement_report.h"
 #include "api/prepare.h"
 #include "batch/executor.h"
 #include "xcomposer/engine.h"
@@ -14,6 +15,7 @@ struct LoadedModel {
   RequestContext context;
   std::unique_ptr<Executor> executor;
   ModelInfo info;
+  std::shared_ptr<const PlacementBook> placement;
   int64_t feature_rows = 0;  ///< of pictures that may be kept for later requests
 };
 

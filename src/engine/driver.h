@@ -18,8 +18,8 @@ namespace xcomposer {
 /// Runs the jobs of a mailbox on an executor: batch after batch, each with rows of as many jobs as
 /// fit. Where the executor has several stages, the answers are spread over as many batches, and one
 /// more is kept waiting, so that no stage runs dry: the chunks of one prompt follow each other into
-/// the pipeline, but a sequence whose next id is not known yet is in one batch only. Not thread-safe:
-/// it belongs to one thread.
+/// the pipeline, but a sequence whose next id is not known yet is in one batch only. Not
+/// thread-safe: it belongs to one thread.
 class Driver {
  public:
   /// `executor`, `options` and `mailbox` must live longer.
@@ -82,9 +82,9 @@ class Driver {
   BlockPool blocks_;
   FeatureCache features_;
   RunContext context_;
-  std::deque<RunPtr> queue_;     // waiting for blocks, in order of submission
-  std::vector<RunPtr> running_;  // in order of admission
-  std::deque<Flight> flights_;   // in order of submission
+  std::deque<RunPtr> queue_;                  // waiting for blocks, in order of submission
+  std::vector<RunPtr> running_;               // in order of admission
+  std::deque<Flight> flights_;                // in order of submission
   std::deque<std::vector<BatchPart>> again_;  // of failed batches, of one job each
   int64_t reserved_blocks_ = 0;
   int64_t batches_ = 0;

@@ -8,9 +8,8 @@ namespace {
 std::string Device(const at::Tensor& tensor) { return tensor.device().str(); }
 
 Error::Where Where(const char* check, const at::Tensor& tokens, const at::Tensor& picture) {
-  return {{"check", check},
-          {"model.tok_embeddings", Device(tokens)},
-          {"vision_proj", Device(picture)}};
+  return {
+      {"check", check}, {"model.tok_embeddings", Device(tokens)}, {"vision_proj", Device(picture)}};
 }
 
 std::string Sides(const at::Tensor& tokens, const at::Tensor& picture) {

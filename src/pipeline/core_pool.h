@@ -8,8 +8,8 @@
 namespace xcomposer {
 
 /// The cores that the CPU stages of this process share. A stage that computes has all of them: two
-/// stages side by side would only take each other's cores and caches, and one request at a time would
-/// run on a part of the machine.
+/// stages side by side would only take each other's cores and caches, and one request at a time
+/// would run on a part of the machine.
 class CorePool {
  public:
   /// 0: as many threads as this process may use.

@@ -100,8 +100,7 @@ EncodedPicture Pipeline::Encode(const Picture& picture, const std::string& tap_p
   at::Tensor rows;        // (S, C)
   std::vector<Tap> kept;  // the listener is called on this thread
   const TapSink keep = {taps.wants, [&kept](Tap&& tap) { kept.push_back(std::move(tap)); }};
-  running_->leader->CallOnFirst(
-      [&] { rows = running_->first->Encode(picture, tap_prefix, keep); });
+  running_->leader->CallOnFirst([&] { rows = running_->first->Encode(picture, tap_prefix, keep); });
   for (Tap& tap : kept) taps.put(std::move(tap));
   const FeatureHandle handle = running_->next_feature++;
   running_->features.emplace(handle, rows);

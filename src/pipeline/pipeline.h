@@ -15,8 +15,8 @@ namespace xcomposer {
 
 /// The model over the stages of a device map: all in this process, or this process is rank 0 of
 /// several that serve theirs (rank_server.h). Every stage has a thread of its own, and several
-/// batches may be in flight. The result of a batch depends neither on how the layers are split nor on
-/// what else is in flight.
+/// batches may be in flight. The result of a batch depends neither on how the layers are split nor
+/// on what else is in flight.
 ///
 /// Calls come from one thread at a time. Errors of a batch leave the pipeline usable; a lost rank
 /// ends it.

@@ -7,6 +7,7 @@
 
 #include "model/kv_cache.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/stage_memory.h"
 #include "pipeline/storage_cast.h"
 #include "transport/transport.h"
 
@@ -22,6 +23,9 @@ struct PipelineOptions {
   /// To the other ranks of the run; none: all stages are in this process.
   std::shared_ptr<Transport> transport;
   std::vector<int> rank_of_stage;  ///< by stage; used with a transport
+
+  /// Receives one entry per stage of this process; none: nobody wants to know.
+  std::shared_ptr<StageMemoryBook> memory;
 };
 
 }  // namespace xcomposer

@@ -10,9 +10,9 @@
 
 namespace xcomposer {
 
-/// A rank other than 0 of a pipeline over several processes: loads its stages, waits until all ranks
-/// have theirs, and runs them until rank 0 ends the run. `stop` as Follower::Serve has it. Throws as
-/// Pipeline's constructor, and the reason why the run ended otherwise.
+/// A rank other than 0 of a pipeline over several processes: loads its stages, waits until all
+/// ranks have theirs, and runs them until rank 0 ends the run. `stop` as Follower::Serve has it.
+/// Throws as Pipeline's constructor, and the reason why the run ended otherwise.
 void ServeStages(const Checkpoint& checkpoint, const ModelConfig& config, const DeviceMap& map,
                  const PipelineOptions& options, const std::function<bool()>& stop);
 

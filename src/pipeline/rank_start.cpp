@@ -9,7 +9,8 @@
 namespace xcomposer {
 namespace {
 
-// Loading may take long and the heartbeat tells who is lost, so that this only ends what cannot end.
+// Loading may take long and the heartbeat tells who is lost, so that this only ends what cannot
+// end.
 constexpr std::chrono::hours kLongestLoad{24};
 
 }  // namespace

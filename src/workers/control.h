@@ -6,8 +6,8 @@
 
 namespace xcomposer {
 
-/// What frames of Channel::kControl are, in FrameHeader::kind. A set-up value (8 bytes) travels both
-/// ways before the first step; then rank 0 speaks and the others answer only the end.
+/// What frames of Channel::kControl are, in FrameHeader::kind. A set-up value (8 bytes) travels
+/// both ways before the first step; then rank 0 speaks and the others answer only the end.
 enum class ControlKind : uint16_t {
   kValue = 1,  ///< of AgreeOnLeast
   kStep = 2,   ///< EncodeStep

@@ -17,15 +17,15 @@ class Follower {
     StageLayout layout = LocalLayout(1);
     std::shared_ptr<Transport> transport;
     ExecutorLimits limits;
-    int64_t hidden_bytes = 0;                   ///< of one row
-    std::function<void(const Batch&)> check;    ///< what the model demands beyond the limits; throws
+    int64_t hidden_bytes = 0;                 ///< of one row
+    std::function<void(const Batch&)> check;  ///< what the model demands beyond the limits; throws
   };
 
   Follower(std::vector<std::unique_ptr<StageBody>> bodies, Options options);
 
-  /// Until rank 0 ends the run. Throws the reason where it ends otherwise. When `stop` says so (it is
-  /// asked a few times a second; may be empty) and rank 0 does not end the run within two seconds
-  /// either, the run is ended for all ranks with kCancelled.
+  /// Until rank 0 ends the run. Throws the reason where it ends otherwise. When `stop` says so (it
+  /// is asked a few times a second; may be empty) and rank 0 does not end the run within two
+  /// seconds either, the run is ended for all ranks with kCancelled.
   void Serve(const std::function<bool()>& stop);
 
  private:

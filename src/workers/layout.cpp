@@ -22,7 +22,8 @@ StageLayout::StageLayout(std::vector<int> rank_of_stage, int world_size)
     int& first = first_stage_[static_cast<size_t>(rank)];
     int& end = end_stage_[static_cast<size_t>(rank)];
     Require(first < 0 || end == stage, ErrorKind::kPlan, "rank ", rank, " was given the stages ",
-            first, " and ", stage, " but not those between; the stages of a rank must follow each"
+            first, " and ", stage,
+            " but not those between; the stages of a rank must follow each"
             " other");
     if (first < 0) first = stage;
     end = stage + 1;

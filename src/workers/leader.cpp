@@ -79,7 +79,7 @@ Logits Leader::Collect() {
   std::vector<Tap> taps;
   Scored scored;
   try {
-    if (!step.taps.empty() && options_.transport != nullptr) taps = RemoteTaps(step);
+    if (!step.taps.empty() && options_.transport != nullptr) taps = ReceiveTaps(step);
     scored = ReceiveScores(step);
   } catch (const Error& error) {
     line_->Fail(error);
@@ -113,20 +113,29 @@ std::vector<Tap> Leader::TakeTaps(const Step& step) {
   return taps;
 }
 
-std::vector<Tap> Leader::RemoteTaps(const Step& step) {
-  std::vector<Tap> taps;
+std::vector<Tap> Leader::ReceiveTaps(const Step& step) {
+  std::vector<Tap> all;
   for (int rank = 1; rank < options_.layout.world_size(); ++rank) {
     const int stages = options_.layout.end_stage(rank) - options_.layout.first_stage(rank);
-    for (int ended = 0; ended < stages;) {
-      const Frame frame = line_->Receive(rank, Channel::kTaps, step);
+    const std::pair key(step.number, rank);
+    // The stages of a rank are at different steps: what comes for a later one is kept.
+    while (remote_taps_[key].stages_ended < stages) {
+      const Frame frame = line_->Receive(rank, Channel::kTaps);
+      const uint64_t number = frame.header.step;
+      Require(number >= step.number && number <= steps_, ErrorKind::kTransport, "rank ", rank,
+              " sent a tensor of step ", number, ", in flight are ", step.number, " to ", steps_);
+      RemoteTaps& taps = remote_taps_[{number, rank}];
       if (frame.header.kind == static_cast<uint16_t>(FrameKind::kTapsEnd)) {
-        ++ended;
+        ++taps.stages_ended;
       } else {
-        taps.push_back(DecodeTap(frame.payload.bytes()));
+        taps.taps.push_back(DecodeTap(frame.payload.bytes()));
       }
     }
+    RemoteTaps taps = std::move(remote_taps_[key]);
+    remote_taps_.erase(key);
+    std::move(taps.taps.begin(), taps.taps.end(), std::back_inserter(all));
   }
-  return taps;
+  return all;
 }
 
 void Leader::SayGoodbye() noexcept {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "batch/executor.h"
@@ -16,8 +17,8 @@
 
 namespace xcomposer {
 
-/// Rank 0 of the stages, or all of them: takes batches, gives scores. Calls come from one thread at a
-/// time, as those of an Executor.
+/// Rank 0 of the stages, or all of them: takes batches, gives scores. Calls come from one thread at
+/// a time, as those of an Executor.
 class Leader {
  public:
   struct Options {
@@ -46,8 +47,14 @@ class Leader {
     std::function<void(Tap&&)> put;
   };
 
+  /// Tensors of a step that came from one rank so far.
+  struct RemoteTaps {
+    std::vector<Tap> taps;
+    int stages_ended = 0;
+  };
+
   void Announce(const Step& step);
-  std::vector<Tap> RemoteTaps(const Step& step);
+  std::vector<Tap> ReceiveTaps(const Step& step);
   Scored ReceiveScores(const Step& step);
   std::vector<Tap> TakeTaps(const Step& step);
   void SayGoodbye() noexcept;
@@ -56,7 +63,8 @@ class Leader {
   uint64_t steps_ = 0;
   std::deque<Flight> flights_;
   std::mutex mutex_;
-  std::map<uint64_t, std::vector<Tap>> taps_;  // of the stages here, by step
+  std::map<uint64_t, std::vector<Tap>> taps_;                   // of the stages here, by step
+  std::map<std::pair<uint64_t, int>, RemoteTaps> remote_taps_;  // by step and rank
   HandOver<std::pair<uint64_t, Scored>> scored_;
   std::unique_ptr<StageLine> line_;  // last: its threads use the members above
 };

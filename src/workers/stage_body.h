@@ -13,8 +13,8 @@ class StageBody {
  public:
   virtual ~StageBody() = default;
 
-  /// Runs the stage's layers. `hidden` comes from the stage before; the first stage is given none and
-  /// makes it from the batch. The result may be the same memory.
+  /// Runs the stage's layers. `hidden` comes from the stage before; the first stage is given none
+  /// and makes it from the batch. The result may be the same memory.
   virtual Payload Run(const Step& step, Payload hidden, const TapSink& taps) = 0;
 
   /// Last stage only: the scores that the batch asks for.

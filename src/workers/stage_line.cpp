@@ -14,8 +14,8 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// How long a wait for a frame goes on before it looks whether the line is still alive. The transport
-// itself wakes the wait when a rank is lost.
+// How long a wait for a frame goes on before it looks whether the line is still alive. The
+// transport itself wakes the wait when a rank is lost.
 constexpr std::chrono::milliseconds kLook{100};
 
 FrameHeader HeaderOf(Channel channel, FrameKind kind, int stage, const Step& step) {
@@ -131,7 +131,8 @@ void StageLine::CallOnFirst(const std::function<void()>& call) {
   });
   while (result.wait_for(kLook) != std::future_status::ready) {
     // A call that has begun is waited for: it uses what the caller holds.
-    if (const auto reason = failure(); reason && !shared->taken.test_and_set()) throw Error(*reason);
+    if (const auto reason = failure(); reason && !shared->taken.test_and_set())
+      throw Error(*reason);
   }
   try {
     result.get();
@@ -189,7 +190,7 @@ Error StageLine::Described(const Error& reason) const {
   return reason.With("step", StrCat(step_.load()));
 }
 
-Frame StageLine::Receive(int from, Channel channel, const Step& step) {
+Frame StageLine::Receive(int from, Channel channel) {
   for (;;) {
     {
       const std::lock_guard lock(mutex_);
@@ -197,11 +198,15 @@ Frame StageLine::Receive(int from, Channel channel, const Step& step) {
     }
     std::optional<Frame> frame =
         options_.transport->Receive(from, channel, steady_clock::now() + kLook);
-    if (!frame) continue;
-    Require(frame->header.step == step.number, ErrorKind::kTransport, "rank ", from,
-            " sent a frame of step ", frame->header.step, ", expected step ", step.number);
-    return *std::move(frame);
+    if (frame) return *std::move(frame);
   }
+}
+
+Frame StageLine::Receive(int from, Channel channel, const Step& step) {
+  Frame frame = Receive(from, channel);
+  Require(frame.header.step == step.number, ErrorKind::kTransport, "rank ", from,
+          " sent a frame of step ", frame.header.step, ", expected step ", step.number);
+  return frame;
 }
 
 Passed StageLine::ReceiveHidden(int from, const Step& step) {
@@ -267,7 +272,8 @@ Scored ScoresOf(const Frame& frame, int64_t vocab) {
           ErrorKind::kTransport, "scores of ", logits.rows, " rows in ", frame.payload.size,
           " bytes, expected ", vocab, " float32 a row");
   logits.values.resize(static_cast<size_t>(*values));
-  if (*bytes > 0) std::memcpy(logits.values.data(), frame.payload.data, frame.payload.bytes().size());
+  if (*bytes > 0)
+    std::memcpy(logits.values.data(), frame.payload.data, frame.payload.bytes().size());
   return {.logits = std::move(logits)};
 }
 

@@ -43,8 +43,8 @@ class StageLine {
   /// Gives the step to every stage here. Throws the reason of the end.
   void Run(const StepPtr& step);
 
-  /// Runs `call` on the thread of the first stage here, behind the steps that it was given, and waits
-  /// for it. Throws what it throws, or the reason of the end.
+  /// Runs `call` on the thread of the first stage here, behind the steps that it was given, and
+  /// waits for it. Throws what it throws, or the reason of the end.
   void CallOnFirst(const std::function<void()>& call);
 
   /// Ends the line. `reason` goes to the other ranks too, unless they gave it.
@@ -57,8 +57,10 @@ class StageLine {
   int rank() const { return rank_; }
   const Options& options() const { return options_; }
 
-  /// The next frame for the step, waited for as long as the line lives. Throws kTransport where it is
-  /// not what was expected.
+  /// The next frame, waited for as long as the line lives.
+  Frame Receive(int from, Channel channel);
+
+  /// The same. Throws kTransport where it belongs to another step.
   Frame Receive(int from, Channel channel, const Step& step);
 
  private:

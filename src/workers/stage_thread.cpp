@@ -26,7 +26,10 @@ Error CurrentError() {
 }  // namespace
 
 StageThread::StageThread(StageBody* body, StagePorts ports, Error::Where place)
-    : body_(body), ports_(std::move(ports)), place_(std::move(place)), thread_([this] { Main(); }) {}
+    : body_(body),
+      ports_(std::move(ports)),
+      place_(std::move(place)),
+      thread_([this] { Main(); }) {}
 
 StageThread::~StageThread() { thread_.join(); }
 

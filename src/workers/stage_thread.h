@@ -28,8 +28,8 @@ struct Scored {
 
 /// Where a stage's work comes from and goes to. What these throw ends the line of stages.
 struct StagePorts {
-  std::function<Passed(const Step&)> receive;     ///< empty on the first stage
-  std::function<void(const StepPtr&, Passed&&)> send;  ///< empty on the last stage
+  std::function<Passed(const Step&)> receive;            ///< empty on the first stage
+  std::function<void(const StepPtr&, Passed&&)> send;    ///< empty on the last stage
   std::function<void(const StepPtr&, Scored&&)> finish;  ///< set on the last stage only
   std::function<void(const Step&, Tap&&)> tap;
   std::function<void(const Step&)> taps_end;  ///< after the last tap of a step that wants any

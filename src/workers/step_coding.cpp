@@ -171,8 +171,7 @@ Payload EncodeTap(const Tap& tap) {
   writer.PutText(tap.name, kTapName);
   const auto values = tap.bytes.empty() ? std::as_bytes(std::span(tap.values))
                                         : std::as_bytes(std::span(tap.bytes));
-  Payload payload =
-      Payload::Allocate(static_cast<int64_t>(writer.bytes().size() + values.size()));
+  Payload payload = Payload::Allocate(static_cast<int64_t>(writer.bytes().size() + values.size()));
   std::memcpy(payload.data, writer.bytes().data(), writer.bytes().size());
   if (!values.empty()) {
     std::memcpy(payload.data + writer.bytes().size(), values.data(), values.size());

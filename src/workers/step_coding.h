@@ -30,7 +30,8 @@ struct StepLimits {
 };
 
 /// Reads and checks such a description from outside: all that a stage relies on when it indexes its
-/// memory. Throws kTransport naming what is wrong; nothing larger than the limits is ever allocated.
+/// memory. Throws kTransport naming what is wrong; nothing larger than the limits is ever
+/// allocated.
 Step DecodeStep(uint64_t number, std::span<const std::byte> bytes, const StepLimits& limits);
 
 /// An intermediate tensor of a step: type u8 (0: float32, 1: bytes), dimensions u32, each u64, name

@@ -30,7 +30,9 @@ TEST(RankRun, DevicesMayNameTheirRankOrNode) {
   // Names of machines are ranks in the order in which they come.
   EXPECT_EQ(Text(RankDevices({"b/cuda:0", "b/cuda:1", "a/cuda:0", "c:cpu"})),
             "0=cuda:0 0=cuda:1 1=cuda:0 2=cpu ");
-  ExpectError(ErrorKind::kPlan, "some devices name their rank", [] { RankDevices({"0:cpu", "cpu"}); });
+  ExpectError(ErrorKind::kPlan, "some devices name their rank", [] {
+    RankDevices({"0:cpu", "cpu"});
+  });
 }
 
 TEST(RankRun, DevicesWithoutRanksAreThoseOfEveryRank) {

@@ -18,8 +18,8 @@ struct DrawnRun {
   std::vector<Span> spans;
 };
 
-/// Writes a picture of what each stage worked on over time: a row per stage, a box per step, grey where
-/// the stage had nothing to do between its first and last chance.
+/// Writes a picture of what each stage worked on over time: a row per stage, a box per step, grey
+/// where the stage had nothing to do between its first and last chance.
 inline void WriteTimelines(const std::string& file, const std::vector<DrawnRun>& runs) {
   constexpr double kWidth = 880, kLeft = 78, kRow = 30, kGap = 6, kHead = 46, kFoot = 30;
   // Hues far enough apart for neighbours, readable with black digits.
@@ -66,8 +66,10 @@ inline void WriteTimelines(const std::string& file, const std::vector<DrawnRun>&
       std::array<char, 32> label{};
       std::snprintf(label.data(), label.size(), "%.0f ms", 1e3 * (t - first));
       out << "<text x=\"" << x(t) << "\" y=\"" << top + 14 << "\" text-anchor=\""
-          << (tick == 0 ? "start" : tick == 4 ? "end" : "middle") << "\" fill=\"#666666\">"
-          << label.data() << "</text>\n";
+          << (tick == 0   ? "start"
+              : tick == 4 ? "end"
+                          : "middle")
+          << "\" fill=\"#666666\">" << label.data() << "</text>\n";
     }
     top += kFoot + 14;
   }

@@ -1,5 +1,5 @@
-// What rank 0 tells the other ranks to run, and what they send back: whatever is accepted must be such
-// that a stage can index its memory with it.
+// What rank 0 tells the other ranks to run, and what they send back: whatever is accepted must be
+// such that a stage can index its memory with it.
 #include <cstdint>
 #include <span>
 

@@ -15,14 +15,14 @@ namespace xcomposer {
 namespace {
 
 using namespace testing;  // processes
+using std::chrono::milliseconds;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using std::chrono::milliseconds;
 
 constexpr int kRanks = 3;
-constexpr double kTimeout = 3;           // seconds of silence that make a rank lost
-constexpr milliseconds kBound{20'000};   // for a survivor's error; beyond it something hangs
+constexpr double kTimeout = 3;          // seconds of silence that make a rank lost
+constexpr milliseconds kBound{20'000};  // for a survivor's error; beyond it something hangs
 constexpr milliseconds kPatience{60'000};
 
 const std::string kModel = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
@@ -30,9 +30,9 @@ const std::string kModel = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
 bool Full() { return std::getenv("XCOMPOSER_FULL_TESTS") != nullptr; }
 
 std::unique_ptr<Process> StartRank(int rank) {
-  return std::make_unique<Process>(std::vector<std::string>{
-      XCOMPOSER_RANK_PROGRAM, std::to_string(rank), std::to_string(kRanks), kModel,
-      std::to_string(kTimeout)});
+  return std::make_unique<Process>(
+      std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), std::to_string(kRanks),
+                               kModel, std::to_string(kTimeout)});
 }
 
 class FailureMatrix : public ::testing::Test {
@@ -146,7 +146,8 @@ TEST_F(FailureMatrix, ARankWithAnotherModelOrPlanIsNamedWithTheField) {
 
 TEST_F(FailureMatrix, ARankWithAnotherSecretGetsNothing) {
   const std::map<std::string, std::string> right = {{"XCOMPOSER_SECRET", "a secret of all ranks"}};
-  const std::map<std::string, std::string> wrong = {{"XCOMPOSER_SECRET", "a secret of nobody else"}};
+  const std::map<std::string, std::string> wrong = {
+      {"XCOMPOSER_SECRET", "a secret of nobody else"}};
   for (int rank = 0; rank < kRanks; ++rank) {
     ranks_[static_cast<size_t>(rank)] = std::make_unique<Process>(
         std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), "3", kModel, "3"},

@@ -15,10 +15,10 @@ namespace xcomposer {
 namespace {
 
 using namespace testing;  // processes
-using ::testing::AnyOf;
-using ::testing::HasSubstr;
 using nlohmann::json;
 using std::chrono::milliseconds;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 constexpr milliseconds kPatience{60'000};
@@ -54,9 +54,9 @@ class Launch : public ::testing::Test {
   }
 
   std::vector<std::string> Generate(const std::vector<std::string>& more, int tokens = 24) const {
-    std::vector<std::string> arguments = {XCOMPOSER_PROGRAM, "generate",  "--model", kModel,
-                                          "--request",       RequestFile(tokens), "--json",
-                                          "--quiet",         "--threads", "1"};
+    std::vector<std::string> arguments = {
+        XCOMPOSER_PROGRAM,   "generate", "--model", kModel,      "--request",
+        RequestFile(tokens), "--json",   "--quiet", "--threads", "1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -71,10 +71,11 @@ class Launch : public ::testing::Test {
       std::vector<std::string> all = arguments;
       all.insert(all.end(), {"--rendezvous", place});
       if (!variables) {
-        all.insert(all.end(), {"--rank", std::to_string(rank), "--world-size",
-                               std::to_string(ranks)});
+        all.insert(all.end(),
+                   {"--rank", std::to_string(rank), "--world-size", std::to_string(ranks)});
       }
-      processes.emplace_back(all, variables ? variables(rank) : std::map<std::string, std::string>());
+      processes.emplace_back(all,
+                             variables ? variables(rank) : std::map<std::string, std::string>());
     }
     return processes;
   }
@@ -114,9 +115,14 @@ TEST_F(Launch, ByHandOverTwoAndThreeProcessesTheAnswerIsTheSame) {
 }
 
 TEST_F(Launch, ADeviceMapMayNameTheRanks) {
-  json map = {{"vit", "0:cpu"},          {"vision_proj", "0:cpu"},  {"plora_glb_GN", "0:cpu"},
-              {"plora_sub_GN", "0:cpu"}, {"model.tok_embeddings", "0:cpu"},
-              {"model.layers", "1:cpu"}, {"model.norm", "1:cpu"},   {"output", "1:cpu"}};
+  json map = {{"vit", "0:cpu"},
+              {"vision_proj", "0:cpu"},
+              {"plora_glb_GN", "0:cpu"},
+              {"plora_sub_GN", "0:cpu"},
+              {"model.tok_embeddings", "0:cpu"},
+              {"model.layers", "1:cpu"},
+              {"model.norm", "1:cpu"},
+              {"output", "1:cpu"}};
   std::ifstream config(kModel + "/config.json");
   const std::string map_file = folder_ / "map.json";
   const json parsed = json::parse(config);
@@ -133,9 +139,8 @@ TEST_F(Launch, ADeviceMapMayNameTheRanks) {
 TEST_F(Launch, TheVariablesOfTorchrunAndSrunAreRead) {
   const json expected = AnswerOfOne()["output_ids"];
   const auto torchrun = [](int rank) {
-    return std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
-                                              {"WORLD_SIZE", "2"},
-                                              {"LOCAL_RANK", std::to_string(rank)}};
+    return std::map<std::string, std::string>{
+        {"RANK", std::to_string(rank)}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", std::to_string(rank)}};
   };
   EXPECT_EQ(AnswerOf(StartAll(2, Generate({}), torchrun))["output_ids"], expected);
   const auto srun = [](int rank) {
@@ -159,7 +164,8 @@ json LineOf(const std::string& text) {
 
 TEST_F(Launch, Mpirun) {
   if (!Found("mpirun --version")) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
-  std::vector<std::string> arguments = {"mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3"};
+  std::vector<std::string> arguments = {"mpirun", "--allow-run-as-root", "--oversubscribe", "-n",
+                                        "3"};
   const std::vector<std::string> command =
       Generate({"--rendezvous", "127.0.0.1:" + std::to_string(FreePort())});
   arguments.insert(arguments.end(), command.begin(), command.end());
@@ -252,17 +258,28 @@ TEST_F(Launch, TracesOfTheGoldensOverProcessesAreTheSameBytes) {
     if (!full && traced == 2) break;
     for (size_t i = 0; i < (full ? cases : 1); ++i) {
       const auto arguments = [&](const std::string& out) {
-        return std::vector<std::string>{
-            XCOMPOSER_PROGRAM, "trace",           "--model",      kind.path() / "model",
-            "--request",       kind.path() / "cases.json", "--index", std::to_string(i),
-            "--image-root",    XCOMPOSER_SHARED_DIR, "--out",    folder_ / out,
-            "--quiet",         "--threads",       "1"};
+        return std::vector<std::string>{XCOMPOSER_PROGRAM,
+                                        "trace",
+                                        "--model",
+                                        kind.path() / "model",
+                                        "--request",
+                                        kind.path() / "cases.json",
+                                        "--index",
+                                        std::to_string(i),
+                                        "--image-root",
+                                        XCOMPOSER_SHARED_DIR,
+                                        "--out",
+                                        folder_ / out,
+                                        "--quiet",
+                                        "--threads",
+                                        "1"};
       };
       Process alone(arguments("alone"));
       ASSERT_EQ(alone.Wait(kPatience), 0) << name << " " << i << alone.transcript();
       std::vector<Process> ranks = StartAll(3, arguments("ranks"));
       for (Process& rank : ranks) ASSERT_EQ(rank.Wait(kPatience), 0) << name << rank.transcript();
-      EXPECT_TRUE(Content(folder_ / "alone") == Content(folder_ / "ranks")) << name << ", case " << i;
+      EXPECT_TRUE(Content(folder_ / "alone") == Content(folder_ / "ranks"))
+          << name << ", case " << i;
       ++traced;
     }
   }

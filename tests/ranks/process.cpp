@@ -142,9 +142,9 @@ int FreePort() {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof(address);
-  const bool bound =
-      handle >= 0 && bind(handle, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-      getsockname(handle, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  const bool bound = handle >= 0 &&
+                     bind(handle, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     getsockname(handle, reinterpret_cast<sockaddr*>(&address), &size) == 0;
   if (handle >= 0) close(handle);
   if (!bound) throw std::runtime_error("no free port");
   return ntohs(address.sin_port);

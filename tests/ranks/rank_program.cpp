@@ -1,5 +1,5 @@
-// One rank of a run, for tests that kill it: makes an engine (or serves), says what it is at, survives
-// every error, and makes another one when told to.
+// One rank of a run, for tests that kill it: makes an engine (or serves), says what it is at,
+// survives every error, and makes another one when told to.
 //
 //   rank_program RANK WORLD_SIZE MODEL TIMEOUT_S
 //

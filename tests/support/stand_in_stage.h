@@ -45,10 +45,10 @@ class Timeline {
   std::vector<Span> spans_;
 };
 
-/// A stage of one float a row, without a model: the first stage starts from the row's id, each stage
-/// makes 3 x + its number of x and keeps the running total of the last row of every block in a cache
-/// of its own, so that a batch that ran out of order, twice or not at all changes what comes out. The
-/// score of token v is the row plus v.
+/// A stage of one float a row, without a model: the first stage starts from the row's id, each
+/// stage makes 3 x + its number of x and keeps the running total of the last row of every block in
+/// a cache of its own, so that a batch that ran out of order, twice or not at all changes what
+/// comes out. The score of token v is the row plus v.
 class StandInStage final : public StageBody {
  public:
   StandInStage(int stage, int64_t vocab) : stage_(stage), vocab_(vocab) {}

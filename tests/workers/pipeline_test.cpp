@@ -5,6 +5,7 @@
 #include <latch>
 #include <map>
 
+#include "workers/control.h"
 #include "workers/rank_group.h"
 
 /// Batches through stages that are threads here, alone or on several ranks.
@@ -187,6 +188,7 @@ TEST(Workers, AFrameOfAnotherStepOrSizeEndsTheRun) {
     spoil(&header, &payload);
     header.payload_bytes = payload.size;
     other->Send(0, header, payload);
+    other->Send(0, ControlHeader(ControlKind::kBye, 0, {}), {});  // nobody is there to answer later
     leader.Collect();
   };
   EXPECT_NO_THROW(spoilt([](FrameHeader*, Payload*) {}));

@@ -24,7 +24,8 @@ class RankGroup {
     const int stages = static_cast<int>(rank_of_stage.size());
     const int world = rank_of_stage.back() + 1;
     const StageLayout layout(std::move(rank_of_stage), world);
-    for (auto& transport : MakeInProcessTransports(world)) transports.push_back(std::move(transport));
+    for (auto& transport : MakeInProcessTransports(world))
+      transports.push_back(std::move(transport));
     ends.resize(static_cast<size_t>(world));
     const auto bodies = [&](int rank) {
       std::vector<std::unique_ptr<StageBody>> made;

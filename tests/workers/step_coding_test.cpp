@@ -107,9 +107,8 @@ TEST(StepCoding, RefusesWhatAStageCouldNotIndex) {
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table[1] = 16; }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table[1] = -1; }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].rope_base = 0; }));
-  EXPECT_TRUE(refused([](Batch& b) {
-    b.sequences[0].rope_base = std::numeric_limits<double>::quiet_NaN();
-  }));
+  EXPECT_TRUE(refused(
+      [](Batch& b) { b.sequences[0].rope_base = std::numeric_limits<double>::quiet_NaN(); }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].adapter = static_cast<Adapter>(3); }));
   EXPECT_TRUE(refused([](Batch& b) { b.features[0].row_count = 0; }));
   EXPECT_TRUE(refused([](Batch& b) { b.features[0].row_count = 6; }));
@@ -148,7 +147,8 @@ TEST(TapCoding, GivesBackFloatsAndBytesAndRefusesTheRest) {
       EXPECT_THROW(DecodeTap(payload.bytes().first(static_cast<size_t>(size))), Error) << size;
     }
   }
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{2, 4}, {-2, -3}, {1LL << 40, 1LL << 40}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{2, 4}, {-2, -3}, {1LL << 40, 1LL << 40}}) {
     Tap wrong = floats;
     wrong.shape = shape;
     Payload payload = EncodeTap(wrong);
