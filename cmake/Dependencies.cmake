@@ -70,6 +70,25 @@ set(XCOMPOSER_WITH_FREETYPE AUTO CACHE STRING "Label video frames with FreeType:
 find_package(Freetype QUIET)
 xcomposer_feature(FREETYPE ${FREETYPE_FOUND})
 
+# --- ZeroMQ and libsodium: several processes ---------------------------------------------------------
+set(XCOMPOSER_WITH_ZEROMQ AUTO CACHE STRING "Ranks in several processes, with ZeroMQ: ON, OFF or AUTO")
+find_path(ZEROMQ_INCLUDE zmq.h)
+find_path(CPPZMQ_INCLUDE zmq.hpp)
+find_library(ZEROMQ_LIBRARY zmq)
+find_path(SODIUM_INCLUDE sodium.h)
+find_library(SODIUM_LIBRARY sodium)
+set(found FALSE)
+if(ZEROMQ_INCLUDE AND CPPZMQ_INCLUDE AND ZEROMQ_LIBRARY AND SODIUM_INCLUDE AND SODIUM_LIBRARY)
+  set(found TRUE)
+endif()
+xcomposer_feature(ZEROMQ ${found})
+if(XCOMPOSER_HAVE_ZEROMQ AND NOT TARGET xcomposer_zeromq)
+  add_library(xcomposer_zeromq INTERFACE IMPORTED)
+  target_include_directories(xcomposer_zeromq SYSTEM INTERFACE
+    ${ZEROMQ_INCLUDE} ${CPPZMQ_INCLUDE} ${SODIUM_INCLUDE})
+  target_link_libraries(xcomposer_zeromq INTERFACE ${ZEROMQ_LIBRARY} ${SODIUM_LIBRARY})
+endif()
+
 # --- CUDA and LibTorch -----------------------------------------------------------------------------
 include(CheckLanguage)
 set(XCOMPOSER_HAVE_CUDA OFF)

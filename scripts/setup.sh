@@ -16,7 +16,7 @@ readonly cuda_wheels=(nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5 n
 packages=(build-essential cmake ninja-build ccache pkg-config python3-venv ca-certificates
           nlohmann-json3-dev libspdlog-dev libcli11-dev libgtest-dev libgmock-dev libsentencepiece-dev
           libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
-          libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev)
+          libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev libzmq3-dev cppzmq-dev libsodium-dev)
 optional_packages=()
 if [ "${1:-}" = "--tests" ]; then
   optional_packages=(clang)

@@ -27,6 +27,8 @@ mkdir -p "$logs"
 # One translation unit is compiled once although several builds hold it.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 export CTEST_OUTPUT_ON_FAILURE=1
+# Every split of every golden, 200 lost ranks instead of 20.
+if $full; then export XCOMPOSER_FULL_TESTS=1; fi
 
 passed=0
 failed=0

@@ -143,8 +143,10 @@ void AddChat(CLI::App& app, Chosen& chosen) {
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {
     chosen.run = [flags] {
+      if (const std::optional<int> code = ServeWhereNotFirst(flags->engine)) return *code;
       WatchInterrupt();
       Engine engine = LoadEngine(flags->engine);
+      if (flags->engine.show_placement) std::cout << Describe(engine.placement()) << std::flush;
       return Chat(engine, *flags).Run();
     };
   });

@@ -6,6 +6,7 @@
 #include <map>
 #include <sstream>
 
+#include "exit_code.h"
 #include "interrupt.h"
 #include "number_option.h"
 #include "progress_bar.h"
@@ -47,6 +48,48 @@ void ApplyGeneration(const RequestFlags& flags, GenerationOptions& options) {
   if (!given.stop.empty()) options.stop = given.stop;
 }
 
+void AddRankFlags(CLI::App& command, RankFlags& flags) {
+  AddNumber<int64_t>(command, "--rank", flags.rank, {0, 65535},
+                     "Which process of a run over several this is; 0 takes the requests");
+  AddNumber<int64_t>(command, "--world-size", flags.world_size, {1, 65536}, "Processes of the run");
+  command.add_option("--rendezvous", flags.rendezvous, "Where rank 0 listens")
+      ->type_name("HOST:PORT");
+  command
+      .add_option("--secret-file", flags.secret_file,
+                  "What all ranks know and nobody else; or XCOMPOSER_SECRET. Without one only "
+                  "loopback addresses are accepted")
+      ->type_name("FILE");
+  AddNumber<double>(command, "--rank-timeout", flags.timeout_s, {0.1, 86400},
+                    "Seconds after which a silent rank is lost (default 10)");
+  AddNumber<double>(command, "--connect-timeout", flags.connect_timeout_s, {0.1, 86400},
+                    "Seconds to wait for all ranks to come (default: --rank-timeout)");
+}
+
+RankOptions ToRankOptions(const RankFlags& flags) {
+  RankOptions options;
+  if (flags.rank) options.rank = static_cast<int>(*flags.rank);
+  if (flags.world_size) options.world_size = static_cast<int>(*flags.world_size);
+  options.rendezvous = flags.rendezvous;
+  options.secret_file = flags.secret_file;
+  options.timeout_s = flags.timeout_s.value_or(options.timeout_s);
+  options.connect_timeout_s = flags.connect_timeout_s.value_or(options.connect_timeout_s);
+  options.from_environment = true;
+  return options;
+}
+
+EngineOptions ToEngineOptions(const EngineFlags& flags) {
+  EngineOptions options;
+  options.model = flags.model;
+  options.devices = SplitAtCommas(flags.devices);
+  options.device_map = flags.device_map;
+  options.dtype = ToStorageType(flags.dtype);
+  options.threads = static_cast<int>(flags.threads.value_or(0));
+  if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
+  options.video_font = flags.video_font;
+  options.ranks = ToRankOptions(flags.ranks);
+  return options;
+}
+
 }  // namespace
 
 std::vector<std::string> SplitAtCommas(const std::string& text) {
@@ -66,7 +109,9 @@ void AddModelFlag(CLI::App& command, std::string& model) {
 
 void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   AddModelFlag(command, flags.model);
-  command.add_option("--devices", flags.devices, "Where to run: cpu, or cpu,cpu for two stages")
+  command
+      .add_option("--devices", flags.devices,
+                  "Where to run: cpu, cpu,cpu for two stages, or 0:cpu,1:cpu by rank")
       ->type_name("LIST")
       ->capture_default_str();
   command
@@ -83,6 +128,10 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       .add_option("--video-font", flags.video_font,
                   "TrueType font for the frame labels of 2.5's videos")
       ->type_name("FILE");
+  AddRankFlags(command, flags.ranks);
+  command.add_flag(
+      "--show-placement", flags.show_placement,
+      "Where each part is, its memory against the plan, and the checks made on the way");
   command.add_flag("--quiet", flags.quiet, "No progress and no statistics on stderr");
   command
       .add_option_function<std::string>(
@@ -146,20 +195,24 @@ void NameEnvironmentVariables(CLI::App& command) {
 }
 
 Engine LoadEngine(const EngineFlags& flags) {
-  EngineOptions options;
-  options.model = flags.model;
-  options.devices = SplitAtCommas(flags.devices);
-  options.device_map = flags.device_map;
-  options.dtype = ToStorageType(flags.dtype);
-  options.threads = static_cast<int>(flags.threads.value_or(0));
-  if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
-  options.video_font = flags.video_font;
+  EngineOptions options = ToEngineOptions(flags);
   ProgressBar bar("loading", !flags.quiet);
   options.progress = [&bar](const LoadProgress& progress) {
     if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted while loading");
     bar.Update(progress.bytes_done, progress.bytes_total);
   };
   return Engine::Load(options);
+}
+
+std::optional<int> ServeWhereNotFirst(const EngineFlags& flags) {
+  EngineOptions options = ToEngineOptions(flags);
+  if (RankOf(options.ranks) == 0) return std::nullopt;
+  WatchInterrupt();
+  options.progress = [](const LoadProgress&) {
+    if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted while loading");
+  };
+  Serve(options, [] { return Interrupted(); });
+  return Interrupted() ? kInterrupted : kDone;
 }
 
 void ApplyFlags(const RequestFlags& flags, Request& request) {

@@ -11,6 +11,16 @@
 
 namespace xcomposer::cli {
 
+/// Which process of a run over several this one is.
+struct RankFlags {
+  std::optional<int64_t> rank;
+  std::optional<int64_t> world_size;
+  std::string rendezvous;
+  std::string secret_file;
+  std::optional<double> timeout_s;
+  std::optional<double> connect_timeout_s;
+};
+
 /// Flags of every command that loads a model.
 struct EngineFlags {
   std::string model;
@@ -20,6 +30,8 @@ struct EngineFlags {
   std::optional<int64_t> threads;
   std::optional<int64_t> max_image_pixels;
   std::string video_font;
+  RankFlags ranks;
+  bool show_placement = false;
   bool quiet = false;
 };
 
@@ -46,6 +58,10 @@ void NameEnvironmentVariables(CLI::App& command);
 
 /// Loads the model with a progress bar where stderr is a terminal.
 Engine LoadEngine(const EngineFlags& flags);
+
+/// In a run over several processes, a rank other than 0 serves and ends with rank 0: the exit code.
+/// Nothing where this process takes the requests.
+std::optional<int> ServeWhereNotFirst(const EngineFlags& flags);
 
 void ApplyFlags(const RequestFlags& flags, Request& request);
 SessionOptions ToSessionOptions(const RequestFlags& flags);

@@ -81,9 +81,12 @@ int GenerateOne(Engine& engine, const ParsedRequest& parsed, const GenerateFlags
     if (!flags.json) std::cout << text << std::flush;
   });
   if (flags.json) {
-    PrintLine(ToJson(result));
+    nlohmann::json object = ToJson(result);
+    if (flags.engine.show_placement) object["placement_report"] = ToJson(engine.placement());
+    PrintLine(object);
   } else {
     std::cout << std::endl;
+    if (flags.engine.show_placement) std::cout << Describe(engine.placement()) << std::flush;
     if (!flags.engine.quiet) PrintStatistics(result);
   }
   return ExitCodeOf(result);
@@ -137,10 +140,13 @@ int GenerateList(const RequestFile& file, const GenerateFlags& flags) {
   Engine engine = LoadEngine(flags.engine);
   RunList(engine, file.items, static_cast<size_t>(flags.parallel.value_or(4)),
           [&printer](size_t index, const Outcome& outcome) { printer.Print(index, outcome); });
+  // On stderr: with --json standard output is the array and nothing else.
+  if (flags.engine.show_placement) std::cerr << Describe(engine.placement());
   return printer.Finish();
 }
 
 int Generate(const GenerateFlags& flags) {
+  if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   WatchInterrupt();
   RequestFile file = ReadRequests(flags);
   for (RequestOrError& item : file.items) {

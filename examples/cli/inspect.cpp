@@ -5,7 +5,9 @@
 #include "commands.h"
 #include "exit_code.h"
 #include "flags.h"
+#include "interrupt.h"
 #include "output.h"
+#include "progress_bar.h"
 #include "xcomposer/checkpoint.h"
 
 namespace xcomposer::cli {
@@ -17,6 +19,7 @@ struct InspectFlags {
   std::string model;
   std::string kind;
   bool tensors = false;
+  bool verify = false;
   bool json = false;
 };
 
@@ -107,12 +110,36 @@ void Print(const CheckpointReport& report, bool with_tensors) {
             << std::endl;
 }
 
+CheckpointDigest ReadAll(const InspectFlags& flags) {
+  ProgressBar bar("reading", !flags.json);
+  return Digest(flags.model, [&bar](const DigestProgress& progress) {
+    bar.Update(progress.bytes_done, progress.bytes_total);
+  });
+}
+
+json ToJson(const CheckpointDigest& digest) {
+  json files = json::object();
+  for (const FileDigest& file : digest.files) files[file.name] = file.sha256;
+  return {{"sha256", files}, {"fingerprint", digest.fingerprint}};
+}
+
+void Print(const CheckpointDigest& digest) {
+  for (const FileDigest& file : digest.files) {
+    std::cout << file.sha256 << "  " << file.name << '\n';
+  }
+  std::cout << "fingerprint " << digest.fingerprint << std::endl;
+}
+
 int RunInspect(const InspectFlags& flags) {
+  ExitOnInterrupt();
   const CheckpointReport report = Inspect(flags.model, flags.kind);
   if (flags.json) {
-    PrintLine(ToJson(report));
+    json object = ToJson(report);
+    if (flags.verify) object.update(ToJson(ReadAll(flags)));
+    PrintLine(object);
   } else {
     Print(report, flags.tensors);
+    if (flags.verify) Print(ReadAll(flags));
   }
   return report.ok() ? kDone : kBadCheckpoint;
 }
@@ -127,6 +154,8 @@ void AddInspect(CLI::App& app, Chosen& chosen) {
   command->add_option("--kind", flags->kind, "Compare with this kind instead of the detected one")
       ->type_name("KIND");
   command->add_flag("--tensors", flags->tensors, "List every tensor (--json always does)");
+  command->add_flag("--verify", flags->verify,
+                    "Read every byte of the weights and print their SHA-256");
   AddJsonFlag(*command, flags->json);
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {

@@ -21,6 +21,7 @@ void Install(void (*handler)(int)) {
   // No SA_RESTART: a read from the terminal returns, so that chat can say how to leave.
   action.sa_flags = 0;
   sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);  // what job schedulers and mpirun send
 }
 
 }  // namespace

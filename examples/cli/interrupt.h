@@ -2,7 +2,7 @@
 
 namespace xcomposer::cli {
 
-/// From now on Ctrl-C (SIGINT) is noted instead of ending the program. A second one that nobody has
+/// From now on Ctrl-C (SIGINT) and SIGTERM are noted instead of ending the program. A second one that nobody has
 /// taken ends it with status 130.
 void WatchInterrupt();
 

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 #include <iostream>
+#include <tuple>
 
 #include "exit_code.h"
 #include "strict_json.h"
@@ -96,6 +97,68 @@ std::string Describe(const std::vector<Placement>& placement) {
     text += part.device + ": " + JoinModules(part.modules) + "\n";
   }
   return text;
+}
+
+std::string Describe(const PlacementReport& report) {
+  std::string text;
+  for (const StagePlacement& stage : report.stages) {
+    const std::vector<std::tuple<const char*, int64_t, int64_t>> causes = {
+        {"weights", stage.weights, stage.planned.weights},
+        {"KV cache", stage.kv, stage.planned.kv},
+        {"activations", stage.activations, stage.planned.activations},
+        {"vision", stage.vision, stage.planned.vision}};
+    text += "stage " + std::to_string(stage.stage) + " on rank " + std::to_string(stage.rank) +
+            ", " + stage.device + ": " + JoinModules(stage.modules) + "\n";
+    for (const auto& [cause, measured, planned] : causes) {
+      if (!stage.measured_here && planned == 0) continue;
+      if (measured == 0 && planned == 0) continue;
+      text += std::string("  ") + cause + ": ";
+      if (stage.measured_here) text += HumanBytes(measured) + " measured, ";
+      text += HumanBytes(planned) + " planned\n";
+    }
+    if (!stage.measured_here) text += "  in another process: not measured here\n";
+  }
+  const JoinReport& join = report.join;
+  text += "join of picture and text rows: device " + join.picture_device + " = " +
+          join.text_device + ", type " + join.type + ", width " + std::to_string(join.width) +
+          ", " + std::to_string(join.rows) + " rows in " + std::to_string(join.joins) +
+          (join.joins == 1 ? " place: checked\n" : " places: checked\n");
+  return text;
+}
+
+json ToJson(const PlacementReport& report) {
+  json stages = json::array();
+  for (const StagePlacement& stage : report.stages) {
+    const PlanBytes& planned = stage.planned;
+    json object = {{"stage", stage.stage},
+                   {"rank", stage.rank},
+                   {"device", stage.device},
+                   {"modules", stage.modules},
+                   {"planned",
+                    {{"weights", planned.weights},
+                     {"kv", planned.kv},
+                     {"activations", planned.activations},
+                     {"vision", planned.vision},
+                     {"workspace", planned.workspace},
+                     {"overhead", planned.overhead},
+                     {"total", planned.total()}}}};
+    if (stage.measured_here) {
+      object["measured"] = {{"weights", stage.weights},
+                            {"kv", stage.kv},
+                            {"activations", stage.activations},
+                            {"vision", stage.vision}};
+    }
+    stages.push_back(std::move(object));
+  }
+  const JoinReport& join = report.join;
+  return {{"stages", stages},
+          {"join",
+           {{"picture_device", join.picture_device},
+            {"text_device", join.text_device},
+            {"type", join.type},
+            {"width", join.width},
+            {"joins", join.joins},
+            {"rows", join.rows}}}};
 }
 
 std::string HumanBytes(int64_t bytes) {

@@ -23,6 +23,11 @@ void PrintLine(const nlohmann::json& value);
 /// "vit, vision_proj, model.layers.0-31" per device, one line each.
 std::string Describe(const std::vector<Placement>& placement);
 
+/// Each stage with its parts and its bytes against the plan, and what was checked before pictures
+/// and text were joined.
+std::string Describe(const PlacementReport& report);
+nlohmann::json ToJson(const PlacementReport& report);
+
 /// "1.5 GB"
 std::string HumanBytes(int64_t bytes);
 

@@ -123,9 +123,10 @@ class TraceFile {
 };
 
 void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
-                const TraceFlags& flags) {
+                const PlacementReport& placement, const TraceFlags& flags) {
   if (flags.json) {
     nlohmann::json object = ToJson(result);
+    if (flags.engine.show_placement) object["placement_report"] = ToJson(placement);
     object["out"] = flags.out;
     for (const WrittenTensor& tensor : tensors) {
       object["tensors"].push_back(
@@ -134,7 +135,7 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
     PrintLine(object);
     return;
   }
-  std::cout << Describe(result.placement);
+  std::cout << (flags.engine.show_placement ? Describe(placement) : Describe(result.placement));
   for (const WrittenTensor& tensor : tensors) {
     std::cout << tensor.name << "  " << tensor.dtype << " (";
     for (size_t i = 0; i < tensor.shape.size(); ++i)
@@ -146,6 +147,7 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
 }
 
 int RunTrace(const TraceFlags& flags) {
+  if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   ExitOnInterrupt();
   const ParsedRequest parsed = ReadRequest(flags);
   TraceFile file(flags);
@@ -155,7 +157,7 @@ int RunTrace(const TraceFlags& flags) {
   options.taps = flags.taps;
   const Result result = engine.Trace(
       parsed.request, options, [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
-  PrintTrace(file.Finish(), result, flags);
+  PrintTrace(file.Finish(), result, engine.placement(), flags);
   return kDone;
 }
 

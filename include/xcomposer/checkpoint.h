@@ -44,6 +44,28 @@ struct CheckpointReport {
 /// Throws kConfig or kCheckpoint where a file cannot be parsed at all.
 XCOMPOSER_API CheckpointReport Inspect(const std::string& model, const std::string& kind = "");
 
+struct FileDigest {
+  std::string name;
+  int64_t bytes = 0;
+  std::string sha256;  ///< as sha256sum prints it
+};
+
+struct CheckpointDigest {
+  std::vector<FileDigest> files;
+  /// What ranks compare before they start: SHA-256 over headers, sizes and samples of the weights.
+  std::string fingerprint;
+};
+
+struct DigestProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string file;
+};
+
+/// Reads every byte of the weight files and hashes it.
+XCOMPOSER_API CheckpointDigest Digest(
+    const std::string& model, const std::function<void(const DigestProgress&)>& progress = {});
+
 struct ConvertProgress {
   int64_t bytes_done = 0;
   int64_t bytes_total = 0;

@@ -10,6 +10,8 @@
 
 #include "xcomposer/error.h"
 #include "xcomposer/export.h"
+#include "xcomposer/plan.h"
+#include "xcomposer/ranks.h"
 #include "xcomposer/request.h"
 
 namespace xcomposer {
@@ -25,6 +27,9 @@ struct LoadProgress {
 
 struct EngineOptions {
   std::string model;  ///< checkpoint folder, or a Hugging Face repository id in the local cache
+
+  /// One stage each, in order. In a run over several processes these are the devices of every rank,
+  /// rank 0's first; or each names its rank: "0:cpu", "1:cuda:0".
   std::vector<std::string> devices = {"cpu"};
   /// "" or "auto": balanced; otherwise a Hugging Face device_map JSON file.
   std::string device_map;
@@ -34,6 +39,7 @@ struct EngineOptions {
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
   int64_t max_image_pixels = 178956970;
   std::string video_font;  ///< TrueType file for the frame labels of 2.5's videos
+  RankOptions ranks;
   std::function<void(const LoadProgress&)> progress;
 };
 
@@ -49,6 +55,35 @@ struct ModelInfo {
   double load_s = 0;
   std::vector<Placement> placement;
   bool has_tokenizer = false;
+};
+
+/// A stage as it is: where, what the plan gave it, and what it has really needed so far.
+struct StagePlacement {
+  int stage = 0;
+  int rank = 0;
+  std::string device;
+  std::vector<std::string> modules;
+  PlanBytes planned;           ///< all zero where nothing was planned
+  bool measured_here = false;  ///< a stage of this process: the figures below are counted
+  int64_t weights = 0;         ///< bytes
+  int64_t kv = 0;              ///< of the pool; the system takes its pages when first used
+  int64_t activations = 0;     ///< most at any moment of a step
+  int64_t vision = 0;          ///< most while a picture was encoded
+};
+
+/// What was looked at before rows of pictures were put between rows of text.
+struct JoinReport {
+  std::string picture_device;  ///< of vit and vision_proj
+  std::string text_device;     ///< of model.tok_embeddings
+  std::string type;            ///< of both
+  int64_t width = 0;           ///< of both
+  int64_t joins = 0;           ///< so far
+  int64_t rows = 0;            ///< that were put there
+};
+
+struct PlacementReport {
+  std::vector<StagePlacement> stages;
+  JoinReport join;
 };
 
 using RequestId = uint64_t;
@@ -87,7 +122,8 @@ using TraceCallback = std::function<void(TraceTensor&&)>;
 /// one request is left for the next, except cached picture features, which change no result.
 class XCOMPOSER_API Engine {
  public:
-  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity.
+  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity, and
+  /// in a run over several processes kRank or kTransport. Rank 0 only: the others call Serve.
   static Engine Load(const EngineOptions& options);
 
   Engine(Engine&&) noexcept;
@@ -95,6 +131,9 @@ class XCOMPOSER_API Engine {
   ~Engine();  ///< cancels what is still running
 
   const ModelInfo& info() const;
+
+  /// Where every part is, with the plan's figures and what has been measured so far.
+  PlacementReport placement() const;
 
   /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
   /// Throws kRequest, kImage, kPrompt or kTokenizer at once; what does not fit arrives as an event.

@@ -9,6 +9,7 @@
 #include "xcomposer/image.h"
 #include "xcomposer/log.h"
 #include "xcomposer/plan.h"
+#include "xcomposer/ranks.h"
 #include "xcomposer/request.h"
 #include "xcomposer/session.h"
 #include "xcomposer/tokenizer.h"

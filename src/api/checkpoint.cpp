@@ -5,6 +5,7 @@
 #include "api/model_folder.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/convert.h"
+#include "checkpoint/fingerprint.h"
 #include "config/model_config.h"
 #include "config/weight_names.h"
 #include "pipeline/checkpoint_weights.h"
@@ -38,6 +39,25 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.unexpected = std::move(differences.unexpected);
   report.mismatched = std::move(differences.mismatched);
   return report;
+}
+
+CheckpointDigest Digest(const std::string& model,
+                        const std::function<void(const DigestProgress&)>& progress) {
+  const Checkpoint checkpoint = Checkpoint::Open(api::FindModelFolder(model));
+  DigestProgress state;
+  for (const WeightFile& file : checkpoint.files()) state.bytes_total += file.size;
+  CheckpointDigest digest;
+  digest.fingerprint = WeightFingerprint(checkpoint);
+  for (const WeightFile& file : checkpoint.files()) {
+    state.file = file.path.filename().string();
+    const int64_t before = state.bytes_done;
+    const std::string hash = FileHash(file.path, [&](int64_t bytes) {
+      state.bytes_done = before + bytes;
+      if (progress) progress(state);
+    });
+    digest.files.push_back({state.file, file.size, hash});
+  }
+  return digest;
 }
 
 ConvertSummary Convert(const std::string& model, const std::string& out_folder,

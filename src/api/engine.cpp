@@ -54,13 +54,14 @@ class Engine::Impl {
   explicit Impl(api::LoadedModel model)
       : context_(std::move(model.context)),
         info_(std::move(model.info)),
+        placement_(std::move(model.placement)),
         scheduler_(std::move(model.executor),
-                   {.rope_base = [config = context_.config](int64_t length) {
-                     return RopeBase(config, length);
-                   },
+                   {.rope_base = [config = context_.config](
+                                     int64_t length) { return RopeBase(config, length); },
                     .feature_cache_rows = model.feature_rows}) {}
 
   const ModelInfo& info() const { return info_; }
+  PlacementReport placement() const { return placement_->Report(); }
 
   RequestId Submit(const Request& request, EventCallback callback) {
     api::PreparedRequest prepared = api::Prepare(request, context_);
@@ -202,6 +203,7 @@ class Engine::Impl {
 
   const api::RequestContext context_;
   const ModelInfo info_;
+  const std::shared_ptr<const api::PlacementBook> placement_;
   std::mutex mutex_;
   std::map<RequestId, Asked> asked_;  // of requests whose events are awaited
   Scheduler scheduler_;               // last: its thread calls back into the members above
@@ -217,6 +219,7 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 const ModelInfo& Engine::info() const { return impl_->info(); }
+PlacementReport Engine::placement() const { return impl_->placement(); }
 RequestId Engine::Submit(const Request& request, EventCallback callback) {
   return impl_->Submit(request, std::move(callback));
 }

@@ -15,10 +15,11 @@
 namespace xcomposer::api {
 namespace {
 
-constexpr int64_t kDefaultAnswerRows = 1024;  // the reference's max_new_tokens
-constexpr int64_t kDefaultSequences = 4;      // of full length, where memory allows
-constexpr int64_t kLeastPositions = 2048;     // a picture and a short answer; less is of no use
-constexpr int64_t kMostCachedRows = 16384;    // of pictures that nobody uses at the moment
+constexpr int64_t kDefaultAnswerRows = 1024;      // the reference's max_new_tokens
+constexpr int64_t kDefaultSequences = 4;          // of full length, where memory allows
+constexpr int64_t kLeastPositions = 2048;         // a picture and a short answer; less is of no use
+constexpr int64_t kAnyMemory = int64_t{1} << 60;  // of devices that are not ours to judge
+constexpr int64_t kMostCachedRows = 16384;        // of pictures that nobody uses at the moment
 
 bool HasMapFile(const EngineOptions& options) {
   return !options.device_map.empty() && options.device_map != "auto";
@@ -55,6 +56,26 @@ class Loader {
       for (size_t i = 0; i < unique.size(); ++i) map_->stages[i].device = unique[i];
     } else if (static_cast<int64_t>(unique.size()) > config.layers) {
       map_ = EvenDeviceMap(config, unique);  // some stages stay without layers
+    }
+  }
+
+  Loader(const EngineOptions& options, const ModelConfig& config, const StagesHere& here)
+      : footprint_(config, HostTraits(options.threads)), map_(here.map) {
+    std::vector<std::string> own;
+    for (const StagePlace& stage : here.map.stages) names_.push_back(stage.device);
+    for (int i = here.first; i < here.end; ++i) own.push_back(names_[static_cast<size_t>(i)]);
+    cluster_ = MachineCluster(own);
+    const std::vector<ClusterDevice> devices = std::move(cluster_.devices);
+    cluster_.devices.clear();
+    for (int i = 0; i < static_cast<int>(names_.size()); ++i) {
+      const bool is_here = i >= here.first && i < here.end;
+      ClusterDevice device = devices[static_cast<size_t>(is_here ? i - here.first : 0)];
+      if (!is_here) {
+        device.name = StrCat("elsewhere:", i);
+        device.memory = device.budget = kAnyMemory;
+      }
+      map_->stages[static_cast<size_t>(i)].device = device.name;
+      cluster_.devices.push_back(std::move(device));
     }
   }
 
@@ -126,12 +147,13 @@ std::pair<Workload, Plan> LargestThatFits(const Loader& loader, Workload workloa
   return {workload, std::move(plan)};
 }
 
-}  // namespace
-
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights) {
+void CheckKvTokens(const EngineOptions& options) {
   Require(options.kv_tokens >= 0, ErrorKind::kUsage, "kv_tokens is ", options.kv_tokens,
           "; expected a positive number of positions, or 0 for the default");
-  const Loader loader(options, config);
+}
+
+LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
+                  WeightType weights) {
   Workload workload;
   workload.context = config.max_length + kDefaultAnswerRows;
   workload.sequences = kDefaultSequences;
@@ -151,6 +173,7 @@ LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, Weigh
     std::tie(workload, plan) = LargestThatFits(loader, workload);
   }
   load.map = loader.MapOf(plan);
+  for (const PlannedDevice& device : plan.devices) load.planned.push_back(device.bytes);
   load.kv_positions = workload.sequences * workload.context;
   const int64_t planned_rows = workload.sequences * workload.picture.rows;
   load.feature_rows = std::max(planned_rows, kMostCachedRows);
@@ -165,11 +188,23 @@ LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, Weigh
   // Features that are kept for later must leave room for encoding the next picture.
   const int64_t encoding = PictureActivations(config, workload.picture, budget.traits) -
                            FeatureBytes(config, workload.picture) - budget.layer_activations;
-  const int64_t rows =
-      (budget.room - std::max<int64_t>(0, encoding)) / (config.hidden_size * 4);
+  const int64_t rows = (budget.room - std::max<int64_t>(0, encoding)) / (config.hidden_size * 4);
   load.feature_rows = std::clamp(rows, planned_rows, std::max(planned_rows, kMostCachedRows));
   load.pictures = std::move(budget);
   return load;
+}
+
+}  // namespace
+
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights) {
+  CheckKvTokens(options);
+  return PlanWith(Loader(options, config), options, config, weights);
+}
+
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+                  const StagesHere& here) {
+  CheckKvTokens(options);
+  return PlanWith(Loader(options, config, here), options, config, weights);
 }
 
 }  // namespace xcomposer::api

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "api/picture_budget.h"
 #include "placement/device_map.h"
@@ -13,14 +14,26 @@ namespace xcomposer::api {
 /// How a checkpoint is loaded: the same formula that `xcomposer plan` shows, on this machine.
 struct LoadPlan {
   DeviceMap map;
+  std::vector<PlanBytes> planned;  ///< by stage
   int64_t kv_positions = 0;
   int64_t feature_rows = 0;               ///< that the engine may keep of pictures
   std::optional<PictureBudget> pictures;  ///< absent where the caller overrode what fits
+};
+
+/// In a run over several processes: the whole map, and which of its stages are in this one.
+struct StagesHere {
+  DeviceMap map;
+  int first = 0;
+  int end = 0;
 };
 
 /// Places the model on the devices of `options` (every one gets a stage) or takes the map given
 /// there. The KV pool holds several sequences of full length where memory allows, one of less
 /// where it does not. Throws kCapacity with numbers where not even that fits, kPlan, kDevice.
 LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights);
+
+/// The same for the stages here of a map that is given; the other processes answer for theirs.
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+                  const StagesHere& here);
 
 }  // namespace xcomposer::api

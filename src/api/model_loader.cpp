@@ -1,18 +1,25 @@
 #include "api/model_loader.h"
 
+#include <chrono>
 #include <utility>
 
 #include "api/load_plan.h"
 #include "api/model_folder.h"
 #include "api/plan_model.h"
+#include "api/rank_run.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/rank_server.h"
+#include "workers/control.h"
 
 namespace xcomposer::api {
 namespace {
+
+constexpr std::chrono::minutes kLongestOpen{
+    10};  // of another rank; the heartbeat tells who is lost
 
 WeightStorage StorageOf(StorageType type) {
   switch (type) {
@@ -72,21 +79,97 @@ std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::pa
   return LoadTokenizer(folder, TokenizerStyleFor(kind));
 }
 
+/// What every rank of a run does alike before it loads.
+struct OpenedModel {
+  Checkpoint checkpoint;
+  ModelConfig config;
+  int64_t weight_bytes = 0;
+  RankedMap ranked;
+  LoadPlan plan;
+  PipelineOptions pipeline;
+};
+
+/// Where the stages of this process go, and how much the KV pool holds.
+LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers,
+                  const Transport* transport, OpenedModel* model) {
+  const WeightType weights = WeightTypeOf(options, headers);
+  if (transport != nullptr) {
+    model->ranked = MapOfRun(options, model->config, transport->world_size());
+    const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
+    const int rank = transport->rank();
+    return PlanLoad(
+        options, model->config, weights,
+        StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank)});
+  }
+  EngineOptions here = options;
+  here.devices.clear();
+  for (const RankedDevice& device : RankDevices(options.devices)) {
+    Require(device.rank == 0, ErrorKind::kPlan, "a device of rank ", device.rank,
+            " was named, and this run has rank 0 only");
+    here.devices.push_back(device.device);
+  }
+  LoadPlan plan = PlanLoad(here, model->config, weights);
+  model->ranked.map = plan.map;
+  model->ranked.rank_of_stage.assign(plan.map.stages.size(), 0);
+  return plan;
+}
+
+OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transport>& transport) {
+  const auto folder = FindModelFolder(options.model);
+  OpenedModel model{Checkpoint::Open(folder), {}, 0, {}, {}, {}};
+  const WeightHeaders headers = HeadersOf(model.checkpoint);
+  model.config = LoadConfig(folder, headers);
+  for (const std::string& note : model.config.notes) log::Info(note);
+  CheckWeights(model.config, headers);
+  for (const TensorEntry& entry : model.checkpoint.entries()) {
+    model.weight_bytes += entry.DenseBytes();
+  }
+  model.plan = PlanHere(options, headers, transport.get(), &model);
+  int64_t positions = model.plan.kv_positions;
+  if (transport != nullptr) {
+    AgreeOnModel(*transport, model.checkpoint, model.ranked, OptionsFor(options, kKvBlock));
+    positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
+                             std::chrono::steady_clock::now() + kLongestOpen);
+  }
+  model.pipeline = OptionsFor(options, positions);
+  model.pipeline.transport = transport;
+  model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
+  model.pipeline.memory = std::make_shared<StageMemoryBook>();
+  return model;
+}
+
+/// Tells the other ranks where this one cannot even begin.
+OpenedModel OpenOnEveryRank(const EngineOptions& options,
+                            const std::shared_ptr<Transport>& transport) {
+  try {
+    return OpenModel(options, transport);
+  } catch (const Error& error) {
+    if (transport == nullptr) throw;
+    const Error here = error.With("rank", StrCat(transport->rank()));
+    transport->Abort(here);
+    throw Error(here);
+  }
+}
+
+void CheckOptions(const EngineOptions& options) {
+  Require(options.max_image_pixels > 0, ErrorKind::kUsage, "max_image_pixels is ",
+          options.max_image_pixels, "; expected a positive number");
+}
+
 }  // namespace
 
 LoadedModel LoadModel(const EngineOptions& options) {
-  Require(options.max_image_pixels > 0, ErrorKind::kUsage, "max_image_pixels is ",
-          options.max_image_pixels, "; expected a positive number");
+  CheckOptions(options);
   const auto start = std::chrono::steady_clock::now();
-  const auto folder = FindModelFolder(options.model);
-  const Checkpoint checkpoint = Checkpoint::Open(folder);
-  const WeightHeaders headers = HeadersOf(checkpoint);
+  Require(RankOf(options.ranks) == 0, ErrorKind::kUsage, "this process is rank ",
+          RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  OpenedModel opened = OpenOnEveryRank(options, transport);
+  const auto folder = opened.checkpoint.directory();
 
   LoadedModel model;
   RequestContext& context = model.context;
-  context.config = LoadConfig(folder, headers);
-  for (const std::string& note : context.config.notes) log::Info(note);
-  CheckWeights(context.config, headers);
+  context.config = opened.config;
   context.defaults = LoadGenerationDefaults(folder, context.config.kind);
   for (const std::string& note : context.defaults.notes) log::Info(note);
   context.tokenizer = TokenizerOf(folder, context.config.kind);
@@ -97,17 +180,18 @@ LoadedModel LoadModel(const EngineOptions& options) {
   info.path = folder.string();
   info.kind = ToString(context.config.kind);
   info.parameters = ParameterCount(context.config);
-  for (const TensorEntry& entry : checkpoint.entries()) info.weight_bytes += entry.DenseBytes();
+  info.weight_bytes = opened.weight_bytes;
   info.layers = context.config.layers;
   info.hidden = context.config.hidden_size;
   info.vocab = context.config.vocab_size;
   info.has_tokenizer = context.tokenizer != nullptr;
 
-  LoadPlan plan = PlanLoad(options, context.config, WeightTypeOf(options, headers));
-  context.pictures = std::move(plan.pictures);
-  model.feature_rows = plan.feature_rows;
-  model.executor = std::make_unique<Pipeline>(checkpoint, context.config, plan.map,
-                                              OptionsFor(options, plan.kv_positions));
+  context.pictures = std::move(opened.plan.pictures);
+  model.feature_rows = opened.plan.feature_rows;
+  model.executor = std::make_unique<Pipeline>(opened.checkpoint, context.config, opened.ranked.map,
+                                              opened.pipeline);
+  model.placement = std::make_shared<PlacementBook>(opened.config, opened.ranked, opened.plan, 0,
+                                                    opened.pipeline.memory);
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }
@@ -115,4 +199,21 @@ LoadedModel LoadModel(const EngineOptions& options) {
   return model;
 }
 
+void ServeModel(const EngineOptions& options, const std::function<bool()>& stop) {
+  CheckOptions(options);
+  Require(RankOf(options.ranks) > 0, ErrorKind::kUsage,
+          "this process is rank 0, which takes the requests; load an Engine");
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  const OpenedModel opened = OpenOnEveryRank(options, transport);
+  ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, stop);
+}
+
 }  // namespace xcomposer::api
+
+namespace xcomposer {
+
+void Serve(const EngineOptions& options, const std::function<bool()>& stop) {
+  api::ServeModel(options, stop);
+}
+
+}  // namespace xcomposer

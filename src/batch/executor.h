@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "batch/batch.h"
@@ -14,7 +15,8 @@ struct ExecutorLimits {
   int64_t vocab = 0;
   int64_t kv_blocks = 0;       ///< physical blocks in the pool of every stage
   int64_t block_size = 0;      ///< positions per block
-  int64_t max_batch_rows = 0;  ///< rows that one Forward may carry (the prefill chunk)
+  int64_t max_batch_rows = 0;  ///< rows that one batch may carry (the prefill chunk)
+  int64_t stages = 1;          ///< batches that can be worked on at the same moment
 };
 
 struct EncodedPicture {
@@ -31,8 +33,9 @@ struct PlacedPart {
 /// A loaded model as the engine sees it: pictures become features, batches become scores. The
 /// pipeline implements it; tests put a stand-in here.
 ///
-/// Calls come from one thread at a time. Every method throws xcomposer::Error; after kCapacity the
-/// executor is still usable.
+/// Several batches may be in flight: they run in the order of submission on every stage, so that a
+/// batch finds what the ones before it wrote. Calls come from one thread at a time. Every method
+/// throws xcomposer::Error; after kCapacity the executor is still usable.
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -40,15 +43,28 @@ class Executor {
   virtual const ExecutorLimits& limits() const = 0;
   virtual std::vector<PlacedPart> placement() const = 0;
 
-  /// Runs the vision tower and the projector. The features stay with the executor until released.
-  /// `tap_prefix` ("image0") names taps <prefix>.rgb, .vit and .embeds where `taps` wants them.
+  /// Runs the vision tower and the projector, behind what the first stage has been given already.
+  /// The features stay with the executor until released. `tap_prefix` ("image0") names taps
+  /// <prefix>.rgb, .vit and .embeds where `taps` wants them.
   virtual EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
                                 const TapSink& taps) = 0;
+
+  /// Batches in flight that use the feature are not disturbed.
   virtual void Release(FeatureHandle feature) = 0;
 
-  /// Runs one batch. Writes the KV cache of its rows; positions below each slice's `position` must
-  /// have been written by earlier batches.
-  virtual Logits Forward(const Batch& batch) = 0;
+  /// Starts a batch, which writes the KV cache of its rows; positions below each slice's `position`
+  /// must have been written by batches submitted earlier. What this throws was not started.
+  virtual void Submit(Batch batch) = 0;
+
+  /// Waits for the oldest batch in flight, puts its taps on this thread and gives its scores.
+  /// Throws what went wrong with that batch, which is over then too.
+  virtual Logits Collect() = 0;
+
+  /// One batch from start to end; nothing else may be in flight.
+  Logits Forward(Batch batch) {
+    Submit(std::move(batch));
+    return Collect();
+  }
 };
 
 }  // namespace xcomposer

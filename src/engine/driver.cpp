@@ -72,7 +72,7 @@ void Driver::Run() {
 }
 
 bool Driver::Step() {
-  const bool idle = queue_.empty() && running_.empty();
+  const bool idle = queue_.empty() && running_.empty() && flights_.empty();
   Mailbox::Intake intake = mailbox_->Collect(idle);
   for (Mailbox::Letter& letter : intake.letters) Accept(std::move(letter));
   EndCancelledAndLate(intake.cancelled);
@@ -80,7 +80,11 @@ bool Driver::Step() {
   Admit();
   Publish();
   EncodeOnePicture();
-  RunBatch();
+  // One batch more than there are stages: the first stage never waits for this thread.
+  const int64_t most = limits_.stages == 1 ? 1 : limits_.stages + 1;
+  while (static_cast<int64_t>(flights_.size()) < most && SubmitBatch()) {
+  }
+  if (!flights_.empty()) CollectBatch();
   return true;
 }
 
@@ -157,7 +161,7 @@ std::vector<BatchPart> Driver::PlanBatch() {
   std::vector<JobRun*> prompts;
   JobRun* alone = nullptr;
   for (const RunPtr& run : running_) {
-    if (run->HasPictures()) continue;
+    if (run->HasPictures() || run->pending_rows() == 0) continue;
     if (run->WantsBatchAlone()) {
       if (alone == nullptr) alone = run.get();
     } else {
@@ -175,18 +179,27 @@ std::vector<BatchPart> Driver::PlanBatch() {
     });
     const int64_t rows = limits_.max_batch_rows;
     const int64_t kept_for_prompts = prompts.empty() || rows == 1 ? 0 : 1;
-    TakeRows(answers, rows - kept_for_prompts, &parts);
+    TakeRows(answers, std::min(rows - kept_for_prompts, ShareOfAnswers(answers)), &parts);
     TakeRows(prompts, rows, &parts);
   }
   if (parts.empty() && alone != nullptr) TakeRows({alone}, limits_.max_batch_rows, &parts);
   return parts;
 }
 
+int64_t Driver::ShareOfAnswers(const std::vector<JobRun*>& answers) const {
+  int64_t rows = 0;
+  for (const JobRun* run : answers) rows += run->pending_rows();
+  const int64_t on_their_way = std::count_if(flights_.begin(), flights_.end(),
+                                             [](const Flight& f) { return f.has_answers; });
+  const int64_t free_stages = std::max<int64_t>(1, limits_.stages - on_their_way);
+  return (rows + free_stages - 1) / free_stages;
+}
+
 void Driver::TakeRows(const std::vector<JobRun*>& runs, int64_t most,
                       std::vector<BatchPart>* parts) {
   for (const BatchPart& part : *parts) most -= part.slice.row_count;
   for (JobRun* run : runs) {
-    if (most == 0) return;
+    if (most <= 0) return;
     try {
       for (BatchPart& part : run->TakeRows(most)) {
         most -= part.slice.row_count;
@@ -198,70 +211,160 @@ void Driver::TakeRows(const std::vector<JobRun*>& runs, int64_t most,
   }
 }
 
-void Driver::RunBatch() {
-  const std::vector<BatchPart> parts = PlanBatch();
-  if (parts.empty()) return;
-  ++batches_;
-  for (const BatchPart& part : parts) part.run->last_served = batches_;
-  try {
-    Execute(parts);
-  } catch (...) {
-    Recover(CurrentError(), parts);
-    return;
-  }
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (i == 0 || parts[i].run != parts[i - 1].run) Settle(parts[i].run);
-  }
+bool Driver::SubmitBatch() {
+  std::vector<BatchPart> parts = PlanBatch();
+  if (parts.empty()) return false;
+  if (const auto error = Submit(parts)) Recover(*error, {.parts = std::move(parts)});
+  return true;
 }
 
-void Driver::Execute(const std::vector<BatchPart>& parts) {
+std::optional<Error> Driver::Submit(std::vector<BatchPart> parts) {
+  ++batches_;
+  Flight flight;
+  for (const BatchPart& part : parts) {
+    part.run->last_served = batches_;
+    flight.scores += part.slice.wants_logits ? 1 : 0;
+    flight.has_answers |= part.slice.wants_logits && part.slice.row_count == 1;
+  }
   Batch batch = Merge(parts);
   JobRun* first = parts.front().run;
   if (first->WantsBatchAlone()) {
     batch.taps = first->PromptTaps();
+    // The job may be over by the time its tensors come.
+    batch.taps.put = [this, put = std::move(batch.taps.put)](Tap&& tap) {
+      if (flights_.front().parts.front().run != nullptr) put(std::move(tap));
+    };
     batch.all_logits = first->WantsAllLogits();
+    if (batch.all_logits) flight.scores = batch.rows();
   }
-  const Logits logits = executor_->Forward(batch);
-  int64_t expected = 0;
-  for (const BatchPart& part : parts) expected += part.slice.wants_logits ? 1 : 0;
-  if (batch.all_logits) expected = batch.rows();
-  Check(logits.rows == expected && logits.vocab == limits_.vocab &&
-            static_cast<int64_t>(logits.values.size()) == expected * limits_.vocab,
+  flight.all_logits = batch.all_logits;
+  try {
+    executor_->Submit(std::move(batch));
+  } catch (...) {
+    return CurrentError();
+  }
+  flight.parts = std::move(parts);
+  flights_.push_back(std::move(flight));
+  return std::nullopt;
+}
+
+std::optional<Error> Driver::Collect(Flight* flight) {
+  std::optional<Error> error;
+  Logits logits;
+  try {
+    logits = executor_->Collect();
+  } catch (...) {
+    error = CurrentError();
+  }
+  *flight = std::move(flights_.front());
+  flights_.pop_front();
+  if (error) return error;
+  try {
+    Commit(*flight, logits);
+  } catch (...) {
+    return CurrentError();
+  }
+  return std::nullopt;
+}
+
+void Driver::Commit(const Flight& flight, const Logits& logits) {
+  Check(logits.rows == flight.scores && logits.vocab == limits_.vocab &&
+            static_cast<int64_t>(logits.values.size()) == flight.scores * limits_.vocab,
         "the executor gave scores of shape (", logits.rows, ", ", logits.vocab, "), expected (",
-        expected, ", ", limits_.vocab, ")");
+        flight.scores, ", ", limits_.vocab, ")");
   const std::span<const float> values(logits.values);
   int64_t row = 0;
-  for (const BatchPart& part : parts) {
+  for (const BatchPart& part : flight.parts) {
     int64_t count = part.slice.wants_logits ? 1 : 0;
-    if (batch.all_logits) count = part.slice.row_count;
-    part.run->Commit(part, values.subspan(row * limits_.vocab, count * limits_.vocab));
+    if (flight.all_logits) count = part.slice.row_count;
+    if (part.run != nullptr) {
+      part.run->Commit(part, values.subspan(row * limits_.vocab, count * limits_.vocab));
+    }
     row += count;
   }
 }
 
-void Driver::Recover(const Error& error, const std::vector<BatchPart>& parts) {
-  std::vector<std::vector<BatchPart>> by_job;
-  for (const BatchPart& part : parts) {
-    if (by_job.empty() || by_job.back().front().run != part.run) by_job.emplace_back();
-    by_job.back().push_back(part);
+void Driver::CollectBatch() {
+  Flight flight;
+  if (const auto error = Collect(&flight)) {
+    Recover(*error, std::move(flight));
+  } else {
+    SettleAll(flight);
   }
-  if (by_job.size() == 1 || IsFatal(error.kind())) {
-    for (const auto& job_parts : by_job) Fail(job_parts.front().run, error);
+}
+void Driver::Recover(const Error& error, Flight failed) {
+  std::vector<JobRun*> jobs;
+  for (const BatchPart& part : failed.parts) {
+    const bool known = !jobs.empty() && jobs.back() == part.run;
+    if (part.run != nullptr && !known) jobs.push_back(part.run);
+  }
+  if (jobs.size() <= 1 || IsFatal(error.kind())) {
+    for (JobRun* run : jobs) Fail(run, error);
     return;
   }
   // One job may have spoilt the batch for all. Its rows are written at the same places again, so
-  // each job's part can be run once more by itself.
-  log::Warn("a batch of ", by_job.size(), " requests failed, they run one by one: ", error.what());
-  for (const auto& job_parts : by_job) {
-    JobRun* run = job_parts.front().run;
-    try {
-      ++batches_;
-      Execute(job_parts);
-    } catch (...) {
-      Fail(run, CurrentError());
-      continue;
+  // each job's parts can be run once more by themselves.
+  log::Warn("a batch of ", jobs.size(), " requests failed, they run one by one: ", error.what());
+  SetAside(std::move(failed));
+  while (!flights_.empty()) {
+    Flight next;
+    if (const auto later = Collect(&next)) {
+      if (IsFatal(later->kind())) {
+        Recover(*later, std::move(next));
+      } else {
+        SetAside(std::move(next));
+      }
+    } else {
+      SettleAll(next);
     }
-    Settle(run);
+  }
+  RunAgain();
+}
+
+void Driver::SetAside(Flight failed) {
+  const size_t first = again_.size();
+  for (BatchPart& part : failed.parts) {
+    if (part.run == nullptr) continue;
+    const bool same_job = again_.size() > first && again_.back().front().run == part.run;
+    if (!same_job) again_.emplace_back();
+    again_.back().push_back(std::move(part));
+  }
+  // Later rows of these jobs are on their way already and stand on rows that may not be there.
+  const size_t end = again_.size();
+  for (Flight& flight : flights_) {
+    for (size_t i = first; i < end; ++i) {
+      std::vector<BatchPart> rows;
+      for (BatchPart& part : flight.parts) {
+        if (part.run == nullptr || part.run != again_[i].front().run) continue;
+        rows.push_back(part);
+        part.run = nullptr;
+      }
+      if (!rows.empty()) again_.push_back(std::move(rows));
+    }
+  }
+}
+
+void Driver::RunAgain() {
+  while (!again_.empty()) {
+    std::vector<BatchPart> parts = std::move(again_.front());
+    again_.pop_front();
+    JobRun* run = parts.front().run;
+    if (run == nullptr) continue;  // over meanwhile
+    Flight flight;
+    std::optional<Error> error = Submit(std::move(parts));
+    if (!error) error = Collect(&flight);
+    if (error) {
+      Fail(run, *error);
+    } else {
+      Settle(run);
+    }
+  }
+}
+
+void Driver::SettleAll(const Flight& flight) {
+  for (size_t i = 0; i < flight.parts.size(); ++i) {
+    JobRun* run = flight.parts[i].run;
+    if (run != nullptr && (i == 0 || run != flight.parts[i - 1].run)) Settle(run);
   }
 }
 
@@ -315,6 +418,14 @@ void Driver::FailAll(const Error& error) {
 
 void Driver::Remove(JobRun* run) {
   const auto is_run = [run](const RunPtr& other) { return other.get() == run; };
+  // Batches in flight come back in order and write before whoever gets these blocks next.
+  const auto forget = [run](std::vector<BatchPart>& parts) {
+    for (BatchPart& part : parts) {
+      if (part.run == run) part.run = nullptr;
+    }
+  };
+  for (Flight& flight : flights_) forget(flight.parts);
+  for (std::vector<BatchPart>& parts : again_) forget(parts);
   reserved_blocks_ -= run->reserved_blocks;
   std::erase_if(running_, is_run);
   std::erase_if(queue_, is_run);

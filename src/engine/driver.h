@@ -15,8 +15,11 @@
 
 namespace xcomposer {
 
-/// Runs the jobs of a mailbox on an executor: one batch after the other, each with rows of as many
-/// jobs as fit. Not thread-safe: it belongs to one thread.
+/// Runs the jobs of a mailbox on an executor: batch after batch, each with rows of as many jobs as
+/// fit. Where the executor has several stages, the answers are spread over as many batches, and one
+/// more is kept waiting, so that no stage runs dry: the chunks of one prompt follow each other into
+/// the pipeline, but a sequence whose next id is not known yet is in one batch only. Not
+/// thread-safe: it belongs to one thread.
 class Driver {
  public:
   /// `executor`, `options` and `mailbox` must live longer.
@@ -37,13 +40,34 @@ class Driver {
   void Admit();
   void EncodeOnePicture();
 
-  void RunBatch();
-  std::vector<BatchPart> PlanBatch();
-  /// Adds rows of `runs` to `parts`, which then has `most` rows at most.
-  void TakeRows(const std::vector<JobRun*>& runs, int64_t most, std::vector<BatchPart>* parts);
-  void Execute(const std::vector<BatchPart>& parts);
-  void Recover(const Error& error, const std::vector<BatchPart>& parts);
+  /// A batch between Submit and Collect. `run` of a part is empty once its job is over: then nobody
+  /// waits for these rows any more.
+  struct Flight {
+    std::vector<BatchPart> parts;
+    int64_t scores = 0;  // rows
+    bool all_logits = false;
+    bool has_answers = false;
+  };
 
+  std::vector<BatchPart> PlanBatch();
+  /// Rows of answers that the next batch may take, so that all stages get some.
+  int64_t ShareOfAnswers(const std::vector<JobRun*>& answers) const;
+  /// Adds rows of `runs` to `parts`, `most` at most.
+  void TakeRows(const std::vector<JobRun*>& runs, int64_t most, std::vector<BatchPart>* parts);
+
+  /// False where no job has rows to run.
+  bool SubmitBatch();
+  std::optional<Error> Submit(std::vector<BatchPart> parts);
+  /// Takes the oldest batch in flight; its rows are committed unless something went wrong.
+  std::optional<Error> Collect(Flight* flight);
+  void CollectBatch();
+  void Commit(const Flight& flight, const Logits& logits);
+  void Recover(const Error& error, Flight failed);
+  /// Keeps the rows of a failed batch, and what follows them, for RunAgain.
+  void SetAside(Flight failed);
+  void RunAgain();
+
+  void SettleAll(const Flight& flight);
   void Settle(JobRun* run);
   void Finish(JobRun* run, JobFinish finish);
   void Fail(JobRun* run, const Error& error);
@@ -58,8 +82,10 @@ class Driver {
   BlockPool blocks_;
   FeatureCache features_;
   RunContext context_;
-  std::deque<RunPtr> queue_;     // waiting for blocks, in order of submission
-  std::vector<RunPtr> running_;  // in order of admission
+  std::deque<RunPtr> queue_;                  // waiting for blocks, in order of submission
+  std::vector<RunPtr> running_;               // in order of admission
+  std::deque<Flight> flights_;                // in order of submission
+  std::deque<std::vector<BatchPart>> again_;  // of failed batches, of one job each
   int64_t reserved_blocks_ = 0;
   int64_t batches_ = 0;
 };

@@ -46,7 +46,7 @@ BlockDemand JobRun::demand() const {
 void JobRun::Start() {
   rows_began_ = Clock::now();
   result_.timings.queue_s = Seconds(rows_began_ - submitted_);
-  sequences_.push_back({job_.ids, BlockTable(context_.blocks), 0, 0, {}});
+  sequences_.push_back({job_.ids, BlockTable(context_.blocks), 0, 0, 0, {}});
   BeginPass(&sequences_[0]);
 }
 
@@ -67,9 +67,17 @@ void JobRun::EncodeNextPicture() {
   ReportProgress();
 }
 
+int64_t JobRun::pending_rows() const {
+  int64_t rows = 0;
+  for (const Sequence& sequence : sequences_) {
+    rows += static_cast<int64_t>(sequence.ids.size()) - sequence.handed_out;
+  }
+  return rows;
+}
+
 bool JobRun::prefilling() const {
   return std::any_of(sequences_.begin(), sequences_.end(), [](const Sequence& sequence) {
-    return static_cast<int64_t>(sequence.ids.size()) - sequence.computed > 1;
+    return static_cast<int64_t>(sequence.ids.size()) - sequence.handed_out > 1;
   });
 }
 
@@ -82,6 +90,7 @@ void JobRun::BeginPass(Sequence* sequence) {
   const double base = (*context_.rope_base)(length);
   if (job_.text_path && sequence->computed > 0 && base != sequence->rope_base) {
     sequence->blocks.Clear();
+    sequence->handed_out = 0;
     sequence->computed = 0;
   }
   sequence->rope_base = base;
@@ -91,7 +100,7 @@ std::vector<BatchPart> JobRun::TakeRows(int64_t budget) {
   std::vector<BatchPart> parts;
   for (size_t index = 0; index < sequences_.size() && budget > 0; ++index) {
     const Sequence& sequence = sequences_[index];
-    const int64_t pending = static_cast<int64_t>(sequence.ids.size()) - sequence.computed;
+    const int64_t pending = static_cast<int64_t>(sequence.ids.size()) - sequence.handed_out;
     const int64_t rows = std::min(pending, budget);
     if (rows == 0) continue;
     parts.push_back(Slice(static_cast<int64_t>(index), rows));
@@ -102,7 +111,7 @@ std::vector<BatchPart> JobRun::TakeRows(int64_t budget) {
 
 BatchPart JobRun::Slice(int64_t index, int64_t rows) {
   Sequence& sequence = sequences_[index];
-  const int64_t begin = sequence.computed;
+  const int64_t begin = sequence.handed_out;
   const int64_t end = begin + rows;
   BatchPart part;
   part.run = this;
@@ -115,6 +124,7 @@ BatchPart JobRun::Slice(int64_t index, int64_t rows) {
   part.slice.adapter = job_.adapter;
   part.slice.wants_logits = end == static_cast<int64_t>(sequence.ids.size());
   part.slice.block_table = sequence.blocks.Covering(end);
+  sequence.handed_out = end;
   for (const PictureSpan& span : job_.spans) {
     const int64_t first = std::max(begin, span.first_row);
     const int64_t last = std::min(end, span.first_row + span.row_count);
@@ -226,7 +236,8 @@ void JobRun::Continue(const std::vector<Continuation>& next) {
       sequences.push_back(std::move(parent));
     } else {
       sequences.push_back(
-          {parent.ids, parent.blocks.Fork(), parent.computed, parent.rope_base, {}});
+          {parent.ids, parent.blocks.Fork(), parent.handed_out, parent.computed,
+           parent.rope_base, {}});
     }
     sequences.back().ids.push_back(continuation.id);
   }

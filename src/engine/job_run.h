@@ -49,7 +49,10 @@ class JobRun {
   bool HasPictures() const { return next_picture_ < job_.pictures.size(); }
   void EncodeNextPicture();
 
-  /// True while the prompt runs, and while all rows of the text path are computed anew.
+  /// Rows that can be handed out now: all that follow from ids which are known.
+  int64_t pending_rows() const;
+
+  /// True while the prompt is handed out, and while all rows of the text path are computed anew.
   bool prefilling() const;
 
   /// True where somebody listens to the prompt's tensors: they must not be mixed with other rows.
@@ -59,7 +62,7 @@ class JobRun {
   bool WantsAllLogits() const;
   TapSink PromptTaps() { return taps_.ForChunk(); }
 
-  /// Up to `budget` rows that can run now, with blocks to write to.
+  /// Hands out up to `budget` of the pending rows, with blocks to write to.
   std::vector<BatchPart> TakeRows(int64_t budget);
 
   /// The rows of `part` are in the cache; `logits` are (n, vocab), n = 1 where the part wanted
@@ -86,7 +89,8 @@ class JobRun {
   struct Sequence {
     std::vector<int32_t> ids;  // (rows), -1 at picture rows
     BlockTable blocks;
-    int64_t computed = 0;  // rows in the cache
+    int64_t handed_out = 0;  // rows in the cache or on their way into it
+    int64_t computed = 0;    // rows in the cache
     double rope_base = 0;
     std::vector<float> scores;  // (vocab) of the last row, once computed
   };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "model/join_check.h"
 #include "ops/ops.h"
 
 namespace xcomposer {
@@ -20,8 +21,10 @@ at::Tensor TokEmbeddings::Forward(const Batch& batch,
   }
   at::Tensor hidden = ops::Embedding(ids.to(weight_.device()), weight_);  // (T, C)
   for (const FeatureSpan& span : batch.features) {
+    const at::Tensor picture = features(span.feature);  // (S, C)
+    CheckJoin(hidden, picture, span);
     hidden.narrow(0, span.first_row, span.row_count)
-        .copy_(features(span.feature).narrow(0, span.feature_row, span.row_count));
+        .copy_(picture.narrow(0, span.feature_row, span.row_count));
   }
   return hidden;
 }

@@ -17,7 +17,7 @@ class TokEmbeddings {
   TokEmbeddings(const ModelConfig& config, const WeightScope& scope);
 
   /// ids and feature spans of the batch -> (T, C) float32. `features` gives the rows (S, C) of a
-  /// handle.
+  /// handle; throws as CheckJoin where they do not go with the rows of the ids.
   at::Tensor Forward(const Batch& batch,
                      const std::function<at::Tensor(FeatureHandle)>& features) const;
 

@@ -8,42 +8,39 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "config/weight_names.h"
-#include "kernels/cpu/core_count.h"
-#include "kernels/cpu/thread_pool.h"
 #include "pipeline/batch_check.h"
-#include "pipeline/stage.h"
-#include "pipeline/torch_errors.h"
+#include "pipeline/rank_start.h"
+#include "pipeline/torch_stage.h"
+#include "workers/leader.h"
 
 namespace xcomposer {
 namespace {
 
-at::Device TorchDevice(const std::string& name) {
-  if (name.rfind("cpu", 0) == 0) return at::Device(at::kCPU);
-  throw Error(ErrorKind::kDevice, StrCat("no stage can run on ", name, " in this build; use cpu"),
-              {{"device", name}});
+std::vector<std::string> TapNames(const ModelConfig& config) {
+  std::vector<std::string> names = {"inputs_embeds", "im_mask"};
+  for (int64_t n = 0; n < config.layers; ++n) names.push_back(StrCat("layer", n, ".out"));
+  names.push_back("final_norm.out");
+  return names;
 }
 
 }  // namespace
 
 struct Pipeline::Running {
-  explicit Running(int threads) : pool(threads > 0 ? threads : cpu::UsableCores()) {}
-
-  cpu::ThreadPool pool;  // shared by the CPU stages, which run one after the other
-  std::vector<Stage> stages;
-  std::map<FeatureHandle, at::Tensor> features;
+  TorchStage* first = nullptr;  // owned by the leader
+  std::unique_ptr<Leader> leader;
+  PictureRows features;
   FeatureHandle next_feature = 1;
-
-  at::Tensor Feature(FeatureHandle handle) const {
-    const auto it = features.find(handle);
-    Check(it != features.end(), "unknown picture features ", handle);
-    return it->second;
-  }
 };
 
 Pipeline::Pipeline(const Checkpoint& checkpoint, const ModelConfig& config, const DeviceMap& map,
                    const PipelineOptions& options)
     : config_(config), map_(map) {
-  CheckWeights(config, HeadersOf(checkpoint));
+  const auto check = [&] { CheckWeights(config, HeadersOf(checkpoint)); };
+  if (options.transport != nullptr) {
+    StartTogether(*options.transport, options.rank_of_stage, check);
+  } else {
+    check();
+  }
   CheckpointWeights weights(checkpoint, options.storage, options.progress);
   Build(weights, options);
   if (weights.cast_counts().underflows > 0) {
@@ -60,67 +57,72 @@ Pipeline::Pipeline(WeightSource& weights, const ModelConfig& config, const Devic
 Pipeline::~Pipeline() = default;
 
 void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
-  CheckDeviceMap(map_, config_);
-  Require(options.max_batch_rows > 0, ErrorKind::kUsage, "max_batch_rows is ",
-          options.max_batch_rows);
-  limits_ = {.vocab = config_.vocab_size,
-             .kv_blocks = options.kv.blocks,
-             .block_size = options.kv.block_size,
-             .max_batch_rows = options.max_batch_rows};
-  running_ = std::make_unique<Running>(options.threads);
-  const c10::InferenceMode inference;
-  Translated("loading the model", [&] {
-    for (size_t i = 0; i < map_.stages.size(); ++i) {
-      const StagePlace& place = map_.stages[i];
-      const StageRange range = {.first_layer = place.first_layer,
-                                .end_layer = place.end_layer,
-                                .first = i == 0,
-                                .last = i + 1 == map_.stages.size()};
-      running_->stages.emplace_back(config_, range, weights, options.kv, TorchDevice(place.device));
-    }
-  });
+  running_ = std::make_unique<Running>();
+  Leader::Options leader;
+  std::vector<std::unique_ptr<StageBody>> bodies;
+  const auto load = [&] {
+    CheckDeviceMap(map_, config_);
+    Require(options.max_batch_rows > 0, ErrorKind::kUsage, "max_batch_rows is ",
+            options.max_batch_rows);
+    leader.layout = options.transport == nullptr
+                        ? LocalLayout(static_cast<int>(map_.stages.size()))
+                        : StageLayout(options.rank_of_stage, options.transport->world_size());
+    auto stages = LoadStages(weights, config_, map_, options, 0, leader.layout.end_stage(0));
+    running_->first = stages.front().get();
+    for (auto& stage : stages) bodies.push_back(std::move(stage));
+  };
+  if (options.transport != nullptr) {
+    rank_of_stage_ = options.rank_of_stage;
+    StartTogether(*options.transport, options.rank_of_stage, load);
+  } else {
+    load();
+  }
+  limits_ = LimitsOf(config_, map_, options);
+  leader.transport = options.transport;
+  leader.limits = limits_;
+  leader.hidden_bytes = config_.hidden_size * static_cast<int64_t>(sizeof(float));
+  leader.tap_names = TapNames(config_);
+  running_->leader = std::make_unique<Leader>(std::move(bodies), std::move(leader));
 }
 
 std::vector<PlacedPart> Pipeline::placement() const {
   std::vector<PlacedPart> parts;
   for (size_t i = 0; i < map_.stages.size(); ++i) {
-    parts.push_back({map_.stages[i].device, ModulesOfStage(map_, config_, i)});
+    std::string device = map_.stages[i].device;
+    if (!rank_of_stage_.empty()) device = StrCat(rank_of_stage_[i], ":", device);
+    parts.push_back({std::move(device), ModulesOfStage(map_, config_, i)});
   }
   return parts;
 }
 
 EncodedPicture Pipeline::Encode(const Picture& picture, const std::string& tap_prefix,
                                 const TapSink& taps) {
-  const c10::InferenceMode inference;
-  const cpu::ThreadPoolScope threads(running_->pool);
-  return Translated("encoding a picture", [&] {
-    const at::Tensor rows = running_->stages.front().Encode(picture, tap_prefix, taps);  // (S, C)
-    const FeatureHandle handle = running_->next_feature++;
-    running_->features.emplace(handle, rows);
-    return EncodedPicture{.feature = handle, .rows = rows.size(0)};
-  });
+  at::Tensor rows;        // (S, C)
+  std::vector<Tap> kept;  // the listener is called on this thread
+  const TapSink keep = {taps.wants, [&kept](Tap&& tap) { kept.push_back(std::move(tap)); }};
+  running_->leader->CallOnFirst([&] { rows = running_->first->Encode(picture, tap_prefix, keep); });
+  for (Tap& tap : kept) taps.put(std::move(tap));
+  const FeatureHandle handle = running_->next_feature++;
+  running_->features.emplace(handle, rows);
+  return EncodedPicture{.feature = handle, .rows = rows.size(0)};
 }
 
 void Pipeline::Release(FeatureHandle feature) { running_->features.erase(feature); }
 
-Logits Pipeline::Forward(const Batch& batch) {
+void Pipeline::Submit(Batch batch) {
+  const PictureRows& features = running_->features;
   CheckBatch(batch, config_, limits_, [&](FeatureHandle handle) -> std::optional<int64_t> {
-    const auto it = running_->features.find(handle);
-    if (it == running_->features.end()) return std::nullopt;
+    const auto it = features.find(handle);
+    if (it == features.end()) return std::nullopt;
     return it->second.size(0);
   });
-  const c10::InferenceMode inference;
-  const cpu::ThreadPoolScope threads(running_->pool);
-  return Translated("running a batch", [&] {
-    std::vector<Stage>& stages = running_->stages;
-    at::Tensor hidden = stages.front().Embed(
-        batch, [&](FeatureHandle handle) { return running_->Feature(handle); });  // (T, C)
-    for (Stage& stage : stages) {
-      hidden = hidden.to(stage.device());
-      stage.Run(hidden, batch);
-    }
-    return stages.back().Score(hidden, batch);
-  });
+  auto used = std::make_shared<PictureRows>();
+  for (const FeatureSpan& span : batch.features) {
+    used->emplace(span.feature, features.at(span.feature));
+  }
+  running_->leader->Submit(std::move(batch), std::move(used));
 }
+
+Logits Pipeline::Collect() { return running_->leader->Collect(); }
 
 }  // namespace xcomposer

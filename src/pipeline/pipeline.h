@@ -1,7 +1,5 @@
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,30 +7,23 @@
 #include "batch/executor.h"
 #include "checkpoint/checkpoint.h"
 #include "config/model_config.h"
-#include "model/kv_cache.h"
 #include "model/weight_scope.h"
-#include "pipeline/checkpoint_weights.h"
-#include "pipeline/storage_cast.h"
+#include "pipeline/pipeline_options.h"
 #include "placement/device_map.h"
 
 namespace xcomposer {
 
-struct PipelineOptions {
-  int threads = 0;  ///< of the CPU stages; 0: as many as this process may use
-  KvShape kv = {.blocks = 256, .block_size = 32};
-  int64_t max_batch_rows = 512;
-  WeightStorage storage = WeightStorage::kAsStored;
-  std::function<void(const LoadStep&)> progress;
-};
-
-/// The model over the stages of a device map, all in this process, run one after the other. The
-/// result of a batch does not depend on how the layers are split.
+/// The model over the stages of a device map: all in this process, or this process is rank 0 of
+/// several that serve theirs (rank_server.h). Every stage has a thread of its own, and several
+/// batches may be in flight. The result of a batch depends neither on how the layers are split nor
+/// on what else is in flight.
 ///
-/// Calls come from one thread at a time. Errors leave the pipeline usable.
+/// Calls come from one thread at a time. Errors of a batch leave the pipeline usable; a lost rank
+/// ends it.
 class Pipeline final : public Executor {
  public:
   /// Checks the tensors against the configuration and loads. Throws kCheckpoint, kPlan, kDevice,
-  /// kCapacity.
+  /// kCapacity, and what ends a run over several processes.
   Pipeline(const Checkpoint& checkpoint, const ModelConfig& config, const DeviceMap& map,
            const PipelineOptions& options);
 
@@ -49,14 +40,16 @@ class Pipeline final : public Executor {
   EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
                         const TapSink& taps) override;
   void Release(FeatureHandle feature) override;
-  Logits Forward(const Batch& batch) override;
+  void Submit(Batch batch) override;
+  Logits Collect() override;
 
  private:
-  struct Running;  // stages, features and threads: keeps LibTorch out of this header's users
+  struct Running;  // stages and features: keeps LibTorch out of this header's users
   void Build(WeightSource& weights, const PipelineOptions& options);
 
   ModelConfig config_;
   DeviceMap map_;
+  std::vector<int> rank_of_stage_;
   ExecutorLimits limits_;
   std::unique_ptr<Running> running_;
 };

@@ -71,35 +71,36 @@ at::Tensor Stage::Encode(const Picture& picture, const std::string& tap_prefix,
 }
 
 at::Tensor Stage::Embed(const Batch& batch,
-                        const std::function<at::Tensor(FeatureHandle)>& features) const {
+                        const std::function<at::Tensor(FeatureHandle)>& features,
+                        const TapSink& taps) const {
   Check(tok_embeddings_.has_value(), "token ids for a stage without embeddings");
   at::Tensor hidden = tok_embeddings_->Forward(batch, features);  // (T, C)
-  PutTap(batch.taps, "inputs_embeds", hidden);
-  if (batch.taps.Wants("im_mask")) {
+  PutTap(taps, "inputs_embeds", hidden);
+  if (taps.Wants("im_mask")) {
     at::Tensor mask = at::zeros({batch.rows()}, at::kByte);  // (T)
     for (const FeatureSpan& span : batch.features) {
       mask.narrow(0, span.first_row, span.row_count).fill_(1);
     }
-    PutTap(batch.taps, "im_mask", mask);
+    PutTap(taps, "im_mask", mask);
   }
   return hidden;
 }
 
-void Stage::Run(at::Tensor& hidden, const Batch& batch) {
+void Stage::Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps) {
   if (layers_.empty()) return;
   const BatchTensors tensors = MakeBatchTensors(config_, batch, cache_.shape(), device_);
   cache_.Copy(batch.copies);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto layer = static_cast<int64_t>(i);
     layers_[i].Forward(hidden, tensors, cache_.keys(layer), cache_.values(layer));
-    PutTap(batch.taps, StrCat("layer", range_.first_layer + layer, ".out"), hidden);
+    PutTap(taps, StrCat("layer", range_.first_layer + layer, ".out"), hidden);
   }
 }
 
-Logits Stage::Score(const at::Tensor& hidden, const Batch& batch) const {
+Logits Stage::Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps) const {
   Check(head_.has_value(), "scores from a stage without the output");
-  if (batch.taps.Wants("final_norm.out")) {
-    PutTap(batch.taps, "final_norm.out", head_->Norm(hidden));
+  if (taps.Wants("final_norm.out")) {
+    PutTap(taps, "final_norm.out", head_->Norm(hidden));
   }
   const std::vector<int64_t> wanted = ScoredRows(batch);
   Logits logits;

@@ -28,7 +28,8 @@ struct StageRange {
 };
 
 /// A part of the model on one device with its own KV cache. The weights are const; the cache is
-/// not, so a stage serves one caller at a time.
+/// not, so a stage serves one caller at a time. Taps are given beside the batch: its own stay with
+/// whoever made it.
 class Stage {
  public:
   /// Takes the stage's weights from `weights`, and nothing else. Throws what the source throws, and
@@ -41,14 +42,14 @@ class Stage {
                     const TapSink& taps) const;
 
   /// Ids and features -> (T, C). First stage only. Taps: inputs_embeds, im_mask.
-  at::Tensor Embed(const Batch& batch,
-                   const std::function<at::Tensor(FeatureHandle)>& features) const;
+  at::Tensor Embed(const Batch& batch, const std::function<at::Tensor(FeatureHandle)>& features,
+                   const TapSink& taps = {}) const;
 
   /// Runs the layers over hidden (T, C), in place. Taps: layer<k>.out.
-  void Run(at::Tensor& hidden, const Batch& batch);
+  void Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps = {});
 
   /// Scores of the rows that the batch wants. Last stage only. Tap: final_norm.out (all rows).
-  Logits Score(const at::Tensor& hidden, const Batch& batch) const;
+  Logits Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps = {}) const;
 
   at::Device device() const { return device_; }
 

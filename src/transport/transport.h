@@ -19,6 +19,7 @@ enum class Channel : uint16_t {
   kHidden = 2,   ///< activations from one stage to the next
   kLogits = 3,   ///< scores, from the last stage to the first rank
   kTaps = 4,     ///< intermediate tensors that a request asked for
+  kSetup = 5,    ///< what all ranks agree on before the first step; see run_identity.h
 };
 
 /// The fixed part of every frame, in the order in which it travels (little-endian). Receivers check
@@ -40,6 +41,11 @@ struct Payload {
   int64_t size = 0;
 
   std::span<std::byte> bytes() const { return {data, static_cast<size_t>(size)}; }
+
+  /// `size` bytes of its own, aligned to 64; not initialised.
+  static Payload Allocate(int64_t size);
+  /// A copy of the text, for small messages.
+  static Payload Of(const std::string& text);
 };
 
 struct Frame {
@@ -61,11 +67,14 @@ class Transport {
   virtual int world_size() const = 0;
 
   /// Hands the frame over to be sent; returns before it has arrived. The payload is not copied and
-  /// must not be written to afterwards. Throws the error that ended the transport.
+  /// must not be written to afterwards. Waits while `to` has too much of that channel that nobody
+  /// took, but no longer than the run's send timeout (kTransport). A rank may send to itself.
+  /// Throws the error that ended the transport.
   virtual void Send(int to, const FrameHeader& header, Payload payload) = 0;
 
-  /// The next frame of `from` on `channel`, or nothing at `until`. Throws the error that ended the
-  /// transport, kRank naming the rank where `from` was lost.
+  /// The next frame of `from` on `channel`, or nothing at `until`. Its payload is aligned to at
+  /// least 8 bytes. Throws the error that ended the transport, kRank naming the rank where one was
+  /// lost; frames that nobody took until then are gone.
   virtual std::optional<Frame> Receive(int from, Channel channel, TimePoint until) = 0;
 
   /// Ends the transport with `reason` on this and on every other rank; wakes every wait. The first

@@ -33,6 +33,7 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
       {"ft2build.h", "FreeType"},
       {"freetype/", "FreeType"},
       {"zmq", "ZeroMQ"},
+      {"sodium", "libsodium"},
       {"cuda", "CUDA"},
       {"nccl", "NCCL"},
       {"gtest/", "GoogleTest"},
@@ -42,9 +43,9 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
 
 bool IsSystemHeader(const std::string& header) {
   static const std::set<std::string> known = {
-      "cpuid.h",  "dlfcn.h",  "errno.h",   "fcntl.h", "float.h",  "immintrin.h",
-      "limits.h", "math.h",   "pthread.h", "sched.h", "signal.h", "stdint.h",
-      "stdio.h",  "stdlib.h", "string.h",  "time.h",  "unistd.h"};
+      "arpa/inet.h", "netdb.h",  "netinet/in.h", "poll.h",   "cpuid.h",  "dlfcn.h",   "errno.h",
+      "fcntl.h",     "float.h",  "immintrin.h",  "limits.h", "math.h",   "pthread.h", "sched.h",
+      "signal.h",    "stdint.h", "stdio.h",      "stdlib.h", "string.h", "time.h",    "unistd.h"};
   const bool is_standard = header.find_first_of("./") == std::string::npos;
   return is_standard || known.count(header) > 0 || header.rfind("sys/", 0) == 0;
 }
@@ -81,7 +82,8 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"kernels", {{}, {"CUDA"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
-      {"transport", {{"base"}, {"ZeroMQ", "NCCL", "Torch"}}},
+      {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "Torch"}}},
+      {"workers", {{"base", "batch", "transport"}, {}}},
       {"input",
        {{"base", "config", "batch"},
         {"nlohmann", "sentencepiece", "OpenCV", "giflib", "libjpeg", "libpng", "libtiff",
@@ -91,11 +93,12 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"model", {{"base", "config", "batch", "ops"}, {"Torch"}}},
       {"pipeline",
        // The kernels' thread pool is the pipeline's to make and to hand down.
-       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport"},
+       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport",
+         "workers"},
         {"Torch"}}},
       {"api",
-       {{"base", "batch", "config", "checkpoint", "placement", "input", "engine", "pipeline",
-         "kernels"},
+       {{"base", "batch", "config", "checkpoint", "placement", "transport", "workers", "input",
+         "engine", "pipeline", "kernels"},
         {"nlohmann", "Torch's version"}}},
   };
   return rooms;

@@ -13,7 +13,7 @@ namespace {
 using namespace testing;  // the fixture of this folder
 
 constexpr int64_t kTableRows = 24;
-const ExecutorLimits kLimits{40, 60, 4, 12};
+const ExecutorLimits kLimits{40, 60, 4, 12, 3};
 
 Job RandomJob(std::mt19937* random) {
   const auto below = [&](int n) { return static_cast<int>((*random)() % n); };

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -77,6 +78,7 @@ class StandInExecutor : public Executor {
   std::function<void(const Batch&)> after_forward;
   std::function<void(const Picture&)> before_encode;
   int64_t* features_alive = nullptr;  ///< if set, receives at the end how many were not released
+  std::atomic<int64_t> most_in_flight{0};
 
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override { return {{"stand-in", {"model"}}}; }
@@ -98,8 +100,20 @@ class StandInExecutor : public Executor {
     Check(features_.erase(feature) == 1, "feature ", feature, " was released twice or never made");
   }
 
-  Logits Forward(const Batch& batch) override {
+  void Submit(Batch batch) override {
     const Alone alone(&busy_);
+    in_flight_.push_back({std::move(batch), features_});
+    most_in_flight = std::max(most_in_flight.load(), static_cast<int64_t>(in_flight_.size()));
+  }
+
+  /// Runs the batch only now, as late as it may be.
+  Logits Collect() override {
+    const Alone alone(&busy_);
+    Check(!in_flight_.empty(), "nothing is in flight");
+    const Pending pending = std::move(in_flight_.front());
+    in_flight_.pop_front();
+    const Batch& batch = pending.batch;
+    used_features_ = &pending.features;
     if (before_forward) before_forward(batch);
     CheckBatch(batch);
     for (const BlockCopy& copy : batch.copies) {
@@ -119,6 +133,11 @@ class StandInExecutor : public Executor {
   }
 
  private:
+  struct Pending {
+    Batch batch;
+    std::map<FeatureHandle, Picture> features;  // at the time of Submit
+  };
+
   struct Cell {
     uint64_t content = 0;
     int64_t position = -1;
@@ -143,7 +162,7 @@ class StandInExecutor : public Executor {
   uint64_t Input(const Batch& batch, int64_t row) const {
     for (const FeatureSpan& span : batch.features) {
       if (row < span.first_row || row >= span.first_row + span.row_count) continue;
-      return PictureInput(features_.at(span.feature), span.feature_row + row - span.first_row);
+      return PictureInput(used_features_->at(span.feature), span.feature_row + row - span.first_row);
     }
     const int32_t id = batch.ids[row];
     Check(id >= 0 && id < limits_.vocab, "id ", id, " outside the vocabulary at row ", row);
@@ -206,8 +225,8 @@ class StandInExecutor : public Executor {
     for (const FeatureSpan& span : batch.features) {
       Check(span.first_row >= after && span.row_count > 0, "feature spans overlap");
       after = span.first_row + span.row_count;
-      const auto found = features_.find(span.feature);
-      Check(found != features_.end(), "feature ", span.feature, " is not there");
+      const auto found = used_features_->find(span.feature);
+      Check(found != used_features_->end(), "feature ", span.feature, " is not there");
       Check(span.feature_row >= 0 && span.feature_row + span.row_count <= found->second.width,
             "a span outside its picture");
     }
@@ -217,7 +236,9 @@ class StandInExecutor : public Executor {
   ExecutorLimits limits_;
   std::vector<Cell> cells_;  // (blocks, block_size)
   std::map<FeatureHandle, Picture> features_;
+  const std::map<FeatureHandle, Picture>* used_features_ = nullptr;  // of the batch that runs
   FeatureHandle next_feature_ = 1;
+  std::deque<Pending> in_flight_;
   std::atomic<bool> busy_{false};
 };
 

@@ -1,0 +1,186 @@
+#include "api/rank_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <utility>
+
+#include "base/check.h"
+#include "base/sha256.h"
+#include "checkpoint/fingerprint.h"
+#include "placement/device_map_json.h"
+#include "transport/connect.h"
+#include "transport/launch.h"
+#include "transport/run_identity.h"
+#include "workers/layout.h"
+#include "xcomposer/version.h"
+
+namespace xcomposer::api {
+namespace {
+
+// Opening a checkpoint on a slow disk; the heartbeat tells earlier who is lost.
+constexpr std::chrono::minutes kLongestOpen{10};
+
+Launch LaunchOf(const RankOptions& options) {
+  LaunchFlags flags;
+  flags.rank = options.rank;
+  flags.world_size = options.world_size;
+  if (!options.rendezvous.empty()) flags.rendezvous = options.rendezvous;
+  return ReadLaunch(flags, options.from_environment ? ProcessEnvironment()
+                                                    : std::map<std::string, std::string>());
+}
+
+std::optional<Secret> SecretOf(const RankOptions& options) {
+  if (!options.secret.empty()) return Secret(options.secret);
+  const std::optional<std::string> file =
+      options.secret_file.empty() ? std::nullopt : std::optional(options.secret_file);
+  return ReadSecret(
+      file, options.from_environment ? ProcessEnvironment() : std::map<std::string, std::string>());
+}
+
+std::chrono::milliseconds Milliseconds(double seconds, const char* name) {
+  Require(std::isfinite(seconds) && seconds >= 0 && seconds <= 86400, ErrorKind::kUsage, name,
+          " is ", seconds, "; expected seconds up to a day");
+  return std::chrono::milliseconds(std::llround(seconds * 1000));
+}
+
+/// "a" and "cuda:0" of "a/cuda:0" and "a:cuda:0"; an empty node for "cuda:0" and "cpu".
+std::pair<std::string, std::string> SplitNode(const std::string& device) {
+  const size_t slash = device.find('/');
+  if (slash != std::string::npos) return {device.substr(0, slash), device.substr(slash + 1)};
+  const size_t colon = device.find(':');
+  if (colon == std::string::npos || IsDeviceName(device)) return {"", device};
+  return {device.substr(0, colon), device.substr(colon + 1)};
+}
+
+bool IsNumber(const std::string& text) {
+  return !text.empty() && text.size() <= 6 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+DeviceMap ReadDeviceMap(const std::string& name, const ModelConfig& config) {
+  std::ifstream file(name, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  Require(file.good(), ErrorKind::kPlan, "the device map '", name, "' cannot be read");
+  try {
+    return FromHuggingFaceJson(text.str(), config);
+  } catch (const Error& error) {
+    throw error.With("file", name);
+  }
+}
+
+std::string ConfigHash(const std::filesystem::path& folder) {
+  std::ifstream file(folder / "config.json", std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  Sha256Hasher hasher;
+  hasher.Add(text);
+  return hasher.Finish();
+}
+
+std::string PlanHash(const RankedMap& ranked, const PipelineOptions& pipeline) {
+  std::string text = StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows,
+                            ", storage ", static_cast<int>(pipeline.storage));
+  for (size_t i = 0; i < ranked.map.stages.size(); ++i) {
+    const StagePlace& stage = ranked.map.stages[i];
+    text += StrCat("; ", ranked.rank_of_stage[i], " ", stage.device, " ", stage.first_layer, " ",
+                   stage.end_layer);
+  }
+  Sha256Hasher hasher;
+  hasher.Add(text);
+  return hasher.Finish();
+}
+
+}  // namespace
+
+bool NamesNode(const std::string& device) { return !SplitNode(device).first.empty(); }
+
+std::vector<RankedDevice> RankDevices(const std::vector<std::string>& devices) {
+  const auto named = std::count_if(devices.begin(), devices.end(), NamesNode);
+  Require(named == 0 || named == static_cast<int64_t>(devices.size()), ErrorKind::kPlan,
+          "some devices name their rank or node and some do not; write 0:cpu,1:cpu or cpu,cpu");
+  const bool numbers = std::all_of(devices.begin(), devices.end(), [](const std::string& device) {
+    return IsNumber(SplitNode(device).first);
+  });
+  std::vector<RankedDevice> ranked;
+  std::vector<std::string> nodes;  // by rank
+  for (const std::string& device : devices) {
+    const auto [node, name] = SplitNode(device);
+    int rank = 0;
+    if (named > 0 && numbers) {
+      rank = std::stoi(node);
+    } else if (named > 0) {
+      const auto found = std::find(nodes.begin(), nodes.end(), node);
+      rank = static_cast<int>(found - nodes.begin());
+      if (found == nodes.end()) nodes.push_back(node);
+    }
+    ranked.push_back({rank, name});
+  }
+  return ranked;
+}
+
+std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, int world_size) {
+  std::vector<RankedDevice> ranked = RankDevices(devices);
+  if (devices.empty() || NamesNode(devices.front())) return ranked;
+  std::vector<RankedDevice> all;
+  for (int rank = 0; rank < world_size; ++rank) {
+    for (const RankedDevice& device : ranked) all.push_back({rank, device.device});
+  }
+  return all;
+}
+
+RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size) {
+  RankedMap ranked;
+  std::vector<RankedDevice> devices;
+  if (options.device_map.empty() || options.device_map == "auto") {
+    devices = DevicesOfRun(options.devices, world_size);
+    std::vector<std::string> names;
+    for (const RankedDevice& device : devices) names.push_back(device.device);
+    ranked.map = EvenDeviceMap(config, names);
+  } else {
+    ranked.map = ReadDeviceMap(options.device_map, config);
+    std::vector<std::string> names;
+    for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
+    Require(NamesNode(names.front()), ErrorKind::kPlan, "the device map '", options.device_map,
+            "' names no ranks, and this run has ", world_size, " of them; write 0:cpu, 1:cpu, ...");
+    devices = RankDevices(names);
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    ranked.map.stages[i].device = devices[i].device;
+    ranked.rank_of_stage.push_back(devices[i].rank);
+  }
+  // Throws where the ranks of the stages and those of the run do not go together.
+  StageLayout(ranked.rank_of_stage, world_size);
+  return ranked;
+}
+
+std::shared_ptr<Transport> JoinRun(const RankOptions& options) {
+  const Launch launch = LaunchOf(options);
+  TransportOptions transport;
+  transport.rank_timeout = Milliseconds(options.timeout_s, "timeout_s");
+  transport.connect_timeout = Milliseconds(options.connect_timeout_s, "connect_timeout_s");
+  Require(transport.rank_timeout.count() > 0, ErrorKind::kUsage,
+          "timeout_s is 0; expected the seconds after which a silent rank is lost");
+  if (!launch.is_distributed()) return nullptr;
+  return ConnectRanks(launch, SecretOf(options), transport);
+}
+
+void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const RankedMap& map,
+                  const PipelineOptions& pipeline) {
+  RunIdentity identity;
+  identity.fields = {{"version", Version()},
+                     {"plan", PlanHash(map, pipeline)},
+                     {"config", ConfigHash(checkpoint.directory())},
+                     {"weights", WeightFingerprint(checkpoint)}};
+  AgreeOnIdentity(transport, identity, std::chrono::steady_clock::now() + kLongestOpen);
+}
+
+}  // namespace xcomposer::api
+
+namespace xcomposer {
+
+int RankOf(const RankOptions& options) { return api::LaunchOf(options).rank; }
+
+}  // namespace xcomposer

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "config/model_config.h"
+#include "pipeline/pipeline_options.h"
+#include "placement/device_map.h"
+#include "transport/transport.h"
+#include "xcomposer/engine.h"
+
+namespace xcomposer::api {
+
+/// A device map whose stages know their ranks.
+struct RankedMap {
+  DeviceMap map;
+  std::vector<int> rank_of_stage;
+};
+
+/// A device and the rank that has it.
+struct RankedDevice {
+  int rank = 0;
+  std::string device;  ///< as the rank itself calls it
+};
+
+/// Takes the nodes off devices such as "1:cuda:0" or "a/cuda:0"; all or none must have one. Nodes
+/// that are numbers are ranks; others are the ranks 0, 1, ... in order of their first appearance.
+/// Throws kPlan.
+std::vector<RankedDevice> RankDevices(const std::vector<std::string>& devices);
+
+/// Whether the device names a node or rank.
+bool NamesNode(const std::string& device);
+
+/// The devices of every rank of the run: themselves where they name ranks, else `devices` once for
+/// each rank, rank 0's first.
+std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, int world_size);
+
+/// Where the stages of the run go: the map that `options` name, whose devices say their ranks, or
+/// as many layers on each device as on any other. Throws kPlan.
+RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size);
+
+/// Connects this process to the other ranks of the run, or gives nothing where it is alone. Throws
+/// as ConnectRanks.
+std::shared_ptr<Transport> JoinRun(const RankOptions& options);
+
+/// What the ranks must have in common: version, plan, configuration and weights. Throws kRank
+/// naming the first rank that differs and the field, on every rank.
+void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const RankedMap& map,
+                  const PipelineOptions& pipeline);
+
+}  // namespace xcomposer::api

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "model/kv_cache.h"
+#include "pipeline/checkpoint_weights.h"
+#include "pipeline/stage_memory.h"
+#include "pipeline/storage_cast.h"
+#include "transport/transport.h"
+
+namespace xcomposer {
+
+struct PipelineOptions {
+  int threads = 0;  ///< of the CPU stages of a process; 0: as many as it may use
+  KvShape kv = {.blocks = 256, .block_size = 32};
+  int64_t max_batch_rows = 512;
+  WeightStorage storage = WeightStorage::kAsStored;
+  std::function<void(const LoadStep&)> progress;
+
+  /// To the other ranks of the run; none: all stages are in this process.
+  std::shared_ptr<Transport> transport;
+  std::vector<int> rank_of_stage;  ///< by stage; used with a transport
+
+  /// Receives one entry per stage of this process; none: nobody wants to know.
+  std::shared_ptr<StageMemoryBook> memory;
+};
+
+}  // namespace xcomposer

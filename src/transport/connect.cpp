@@ -1,0 +1,96 @@
+#include "transport/connect.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "transport/addresses.h"
+#include "transport/deadline_worker.h"
+#include "transport/rendezvous.h"
+#include "transport/store.h"
+
+namespace xcomposer {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+std::string Resolve(const std::string& host, TimePoint until) {
+  // A worker of its own: the system's resolver may be busy for longer than anyone wants to wait.
+  DeadlineWorker worker;
+  const auto address = std::make_shared<std::string>();
+  if (!worker.Run([host, address] { *address = ResolveHost(host); }, until)) {
+    throw Error(ErrorKind::kTransport,
+                StrCat("the host '", host, "' of the rendezvous could not be resolved in time"),
+                {{"host", host}});
+  }
+  return *address;
+}
+
+std::shared_ptr<Store> OpenStore(const Launch& launch, const std::string& address,
+                                 DeadlineWorker& worker, TimePoint until) {
+  const std::string place = StrCat(launch.host, ":", launch.port);
+  TcpStoreOptions options;
+  options.address = address;
+  options.port = launch.port;
+  SocketHandle listener(-1);
+  if (launch.rank == 0 && !launch.agent_store) {
+    listener = ListenOn(address, launch.port);
+    options.listening_socket = listener.fd();
+  } else if (!WaitForListener(address, launch.port, until)) {
+    throw Error(ErrorKind::kRank,
+                StrCat("rank 0 does not listen at the rendezvous ", place,
+                       " (is its process alive, is the port open, is the address right?)"),
+                {{"rank", "0"}, {"address", place}, {"stage", "0"}, {"step", "0"}});
+  }
+  options.timeout =
+      std::max(milliseconds(1), std::chrono::ceil<milliseconds>(until - steady_clock::now()));
+  const auto store = std::make_shared<std::shared_ptr<Store>>();
+  const bool opened = worker.Run([options, store] { *store = OpenTcpStore(options); }, until);
+  if (options.listening_socket) listener.Release();  // the store's now
+  if (!opened) {
+    throw Error(ErrorKind::kRank,
+                StrCat("what listens at the rendezvous ", place, " does not answer as a store"),
+                {{"rank", "0"}, {"address", place}, {"stage", "0"}, {"step", "0"}});
+  }
+  return std::move(*store);
+}
+
+}  // namespace
+
+std::unique_ptr<Transport> ConnectRanks(const Launch& launch, const std::optional<Secret>& secret,
+                                        const TransportOptions& options) {
+  Check(launch.is_distributed(), "one rank has nobody to connect to");
+  const milliseconds patience =
+      options.connect_timeout.count() > 0 ? options.connect_timeout : options.rank_timeout;
+  const TimePoint until = steady_clock::now() + patience;
+
+  const std::string address = Resolve(launch.host, until);
+  RequireSecretOrLoopback(address, StrCat("the rendezvous ", launch.host, ":", launch.port),
+                          secret);
+  const bool keeps_store = launch.rank == 0 && !launch.agent_store;
+  RendezvousOptions meeting;
+  meeting.rank = launch.rank;
+  meeting.world_size = launch.world_size;
+  meeting.place = StrCat(launch.host, ":", launch.port);
+  meeting.prefix = StrCat("xcomposer/", launch.run_id, "/");
+  meeting.secret = secret;
+  meeting.transport = options;
+  if (!options.bind_address.empty()) {
+    meeting.bind_address = Resolve(options.bind_address, until);
+  } else {
+    meeting.bind_address = keeps_store ? address : LocalAddressTowards(address, launch.port);
+  }
+  log::Info("rank ", launch.rank, " of ", launch.world_size, " (", ToString(launch.launcher),
+            ") listens on ", meeting.bind_address, ", rendezvous ", meeting.place);
+
+  DeadlineWorker worker;
+  std::shared_ptr<Store> store = OpenStore(launch, address, worker, until);
+  std::unique_ptr<Transport> transport = MeetRanks(store, worker, meeting, until);
+  // Closing talks to nobody, but it joins the store's own thread.
+  worker.Run([store = std::move(store)]() mutable { store.reset(); }, until);
+  return transport;
+}
+
+}  // namespace xcomposer

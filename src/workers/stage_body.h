@@ -1,0 +1,24 @@
+#pragma once
+
+#include "batch/batch.h"
+#include "transport/transport.h"
+#include "workers/step.h"
+
+namespace xcomposer {
+
+/// What a stage computes, without its threads and links. Activations are (T, C) float32 in host
+/// memory; whoever holds the payload may write to it. Driven by one thread; throws
+/// xcomposer::Error, and is usable afterwards.
+class StageBody {
+ public:
+  virtual ~StageBody() = default;
+
+  /// Runs the stage's layers. `hidden` comes from the stage before; the first stage is given none
+  /// and makes it from the batch. The result may be the same memory.
+  virtual Payload Run(const Step& step, Payload hidden, const TapSink& taps) = 0;
+
+  /// Last stage only: the scores that the batch asks for.
+  virtual Logits Score(const Step& step, const Payload& hidden, const TapSink& taps) = 0;
+};
+
+}  // namespace xcomposer

@@ -1,0 +1,290 @@
+// The command line over several processes, started as users start it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "ranks/process.h"
+
+namespace xcomposer {
+namespace {
+
+using namespace testing;  // processes
+using nlohmann::json;
+using std::chrono::milliseconds;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+constexpr milliseconds kPatience{60'000};
+
+const std::string kModel = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
+
+/// A folder for the files of one test.
+class Launch : public ::testing::Test {
+ protected:
+  Launch() {
+    std::string pattern = (fs::temp_directory_path() / "xcomposer_ranks_XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    folder_ = pattern;
+  }
+  ~Launch() override {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  /// A request that is answered without end for `tokens` ids.
+  std::string RequestFile(int tokens) const {
+    const json request = {{"token_ids", {1, 40, 41, 42, 43, 44, 45, 46}},
+                          {"generate",
+                           {{"do_sample", true},
+                            {"temperature", 100.0},
+                            {"top_k", 0},
+                            {"top_p", 1.0},
+                            {"seed", 3},
+                            {"eos_token_id", json::array()},
+                            {"max_new_tokens", tokens}}}};
+    std::ofstream(folder_ / "request.json") << request;
+    return folder_ / "request.json";
+  }
+
+  std::vector<std::string> Generate(const std::vector<std::string>& more, int tokens = 24) const {
+    std::vector<std::string> arguments = {
+        XCOMPOSER_PROGRAM,   "generate", "--model", kModel,      "--request",
+        RequestFile(tokens), "--json",   "--quiet", "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+
+  /// The same command on every rank, which knows its number from flags or from variables.
+  static std::vector<Process> StartAll(
+      int ranks, const std::vector<std::string>& arguments,
+      const std::function<std::map<std::string, std::string>(int)>& variables = {}) {
+    const std::string place = "127.0.0.1:" + std::to_string(FreePort());
+    std::vector<Process> processes;
+    for (int rank = 0; rank < ranks; ++rank) {
+      std::vector<std::string> all = arguments;
+      all.insert(all.end(), {"--rendezvous", place});
+      if (!variables) {
+        all.insert(all.end(),
+                   {"--rank", std::to_string(rank), "--world-size", std::to_string(ranks)});
+      }
+      processes.emplace_back(all,
+                             variables ? variables(rank) : std::map<std::string, std::string>());
+    }
+    return processes;
+  }
+
+  /// What rank 0 prints when all end well; the others print nothing.
+  static json AnswerOf(std::vector<Process> processes) {
+    for (size_t rank = 0; rank < processes.size(); ++rank) {
+      const auto code = processes[rank].Wait(kPatience);
+      EXPECT_EQ(code, 0) << "rank " << rank << ": " << processes[rank].transcript();
+      if (rank > 0) {
+        EXPECT_EQ(processes[rank].transcript(), "") << rank;
+      }
+    }
+    return json::parse(processes[0].transcript(), nullptr, false);
+  }
+
+  json AnswerOfOne() const {
+    Process alone(Generate({}));
+    EXPECT_EQ(alone.Wait(kPatience), 0) << alone.transcript();
+    return json::parse(alone.transcript());
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(Launch, ByHandOverTwoAndThreeProcessesTheAnswerIsTheSame) {
+  const json alone = AnswerOfOne();
+  ASSERT_EQ(alone["output_ids"].size(), 24u);
+  const json two = AnswerOf(StartAll(2, Generate({"--devices", "cpu,cpu"})));
+  EXPECT_EQ(two["output_ids"], alone["output_ids"]);
+  ASSERT_EQ(two["placement"].size(), 4u);
+  EXPECT_EQ(two["placement"][1]["device"], "0:cpu");
+  EXPECT_EQ(two["placement"][2]["device"], "1:cpu");
+  const json three = AnswerOf(StartAll(3, Generate({"--devices", "0:cpu,1:cpu,1:cpu,2:cpu"})));
+  EXPECT_EQ(three["output_ids"], alone["output_ids"]);
+  EXPECT_EQ(three["placement"][2]["device"], "1:cpu");
+}
+
+TEST_F(Launch, ADeviceMapMayNameTheRanks) {
+  json map = {{"vit", "0:cpu"},
+              {"vision_proj", "0:cpu"},
+              {"plora_glb_GN", "0:cpu"},
+              {"plora_sub_GN", "0:cpu"},
+              {"model.tok_embeddings", "0:cpu"},
+              {"model.layers", "1:cpu"},
+              {"model.norm", "1:cpu"},
+              {"output", "1:cpu"}};
+  std::ifstream config(kModel + "/config.json");
+  const std::string map_file = folder_ / "map.json";
+  const json parsed = json::parse(config);
+  if (parsed.contains("img_size") && !parsed["img_size"].is_null()) {
+    map.erase("plora_glb_GN");
+    map.erase("plora_sub_GN");
+  }
+  std::ofstream(map_file) << map;
+  const json answer = AnswerOf(StartAll(2, Generate({"--device-map", map_file})));
+  EXPECT_EQ(answer["output_ids"], AnswerOfOne()["output_ids"]);
+  EXPECT_EQ(answer["placement"][1]["device"], "1:cpu");
+}
+
+TEST_F(Launch, TheVariablesOfTorchrunAndSrunAreRead) {
+  const json expected = AnswerOfOne()["output_ids"];
+  const auto torchrun = [](int rank) {
+    return std::map<std::string, std::string>{
+        {"RANK", std::to_string(rank)}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", std::to_string(rank)}};
+  };
+  EXPECT_EQ(AnswerOf(StartAll(2, Generate({}), torchrun))["output_ids"], expected);
+  const auto srun = [](int rank) {
+    return std::map<std::string, std::string>{{"SLURM_PROCID", std::to_string(rank)},
+                                              {"SLURM_NTASKS", "2"},
+                                              {"SLURM_LOCALID", std::to_string(rank)}};
+  };
+  EXPECT_EQ(AnswerOf(StartAll(2, Generate({}), srun))["output_ids"], expected);
+}
+
+bool Found(const std::string& program) {
+  return std::system((program + " > /dev/null 2>&1").c_str()) == 0;
+}
+
+/// The JSON line among what a launcher and its processes print.
+json LineOf(const std::string& text) {
+  const size_t begin = text.find("{\"");
+  if (begin == std::string::npos) return json(text);
+  return json::parse(text.substr(begin, text.find('\n', begin) - begin), nullptr, false);
+}
+
+TEST_F(Launch, Mpirun) {
+  if (!Found("mpirun --version")) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+  std::vector<std::string> arguments = {"mpirun", "--allow-run-as-root", "--oversubscribe", "-n",
+                                        "3"};
+  const std::vector<std::string> command =
+      Generate({"--rendezvous", "127.0.0.1:" + std::to_string(FreePort())});
+  arguments.insert(arguments.end(), command.begin(), command.end());
+  Process mpirun(arguments);
+  EXPECT_EQ(mpirun.Wait(kPatience), 0) << mpirun.transcript();
+  EXPECT_EQ(LineOf(mpirun.transcript())["output_ids"], AnswerOfOne()["output_ids"])
+      << mpirun.transcript();
+}
+
+TEST_F(Launch, Torchrun) {
+  const char* chosen = std::getenv("XCOMPOSER_PYTHON");
+  const std::string python = chosen == nullptr ? "python3" : chosen;
+  if (!Found(python + " -c 'import torch.distributed.run'")) {
+    GTEST_SKIP() << python << " has no torch (XCOMPOSER_PYTHON names another)";
+  }
+  std::vector<std::string> arguments = {python,
+                                        "-m",
+                                        "torch.distributed.run",
+                                        "--nproc-per-node=2",
+                                        "--master-addr=127.0.0.1",
+                                        "--master-port=" + std::to_string(FreePort()),
+                                        "--no-python"};
+  const std::vector<std::string> command = Generate({});
+  arguments.insert(arguments.end(), command.begin(), command.end());
+  Process torchrun(arguments);
+  EXPECT_EQ(torchrun.Wait(kPatience), 0) << torchrun.transcript();
+  EXPECT_EQ(LineOf(torchrun.transcript())["output_ids"], AnswerOfOne()["output_ids"])
+      << torchrun.transcript();
+}
+
+TEST_F(Launch, ALostRankIsExitCodeSixWithItsPlace) {
+  std::vector<Process> processes = StartAll(3, Generate({"--rank-timeout", "3"}, 3000));
+  std::this_thread::sleep_for(milliseconds(1500));
+  processes[2].Signal(SIGKILL);
+  for (const size_t rank : {0u, 1u}) {
+    ASSERT_EQ(processes[rank].Wait(kPatience), 6) << processes[rank].transcript();
+    const json error = LineOf(processes[rank].transcript())["error"];
+    EXPECT_EQ(error["where"]["rank"], "2") << processes[rank].transcript();
+    EXPECT_EQ(error["where"].count("stage"), 1u);
+    EXPECT_EQ(error["where"].count("step"), 1u);
+  }
+}
+
+TEST_F(Launch, CtrlCEndsAllRanks) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::vector<Process> processes = StartAll(3, Generate({}, 3000));
+    std::this_thread::sleep_for(milliseconds(1500));
+    for (Process& process : processes) process.Signal(signal);
+    for (Process& process : processes) {
+      EXPECT_EQ(process.Wait(kPatience), 130) << process.transcript();
+    }
+  }
+}
+
+TEST_F(Launch, ARankThatIsAskedToEndEndsTheRun) {
+  std::vector<Process> processes = StartAll(2, Generate({}, 3000));
+  std::this_thread::sleep_for(milliseconds(1500));
+  processes[1].Signal(SIGTERM);
+  EXPECT_EQ(processes[1].Wait(kPatience), 130) << processes[1].transcript();
+  EXPECT_EQ(processes[0].Wait(kPatience), 130) << processes[0].transcript();
+  EXPECT_THAT(processes[0].transcript(), HasSubstr("rank 1 was asked to end"));
+}
+
+TEST_F(Launch, AddressesBeyondThisMachineNeedASecret) {
+  Process process(Generate({"--rank", "0", "--world-size", "2", "--rendezvous", "0.0.0.0:29501"}));
+  EXPECT_EQ(process.Wait(kPatience), 2) << process.transcript();
+  EXPECT_THAT(process.transcript(), HasSubstr("secret"));
+}
+
+TEST_F(Launch, HalfALaunchIsWrongUsage) {
+  Process process(Generate({"--rank", "1"}));
+  EXPECT_EQ(process.Wait(kPatience), 2) << process.transcript();
+}
+
+/// The bytes of a file.
+std::string Content(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+TEST_F(Launch, TracesOfTheGoldensOverProcessesAreTheSameBytes) {
+  const fs::path goldens = fs::path(XCOMPOSER_SHARED_DIR) / "data/goldens";
+  if (!fs::exists(goldens)) GTEST_SKIP() << "no goldens in " << goldens;
+  const bool full = std::getenv("XCOMPOSER_FULL_TESTS") != nullptr;
+  int traced = 0;
+  for (const auto& kind : fs::directory_iterator(goldens)) {
+    const std::string name = kind.path().filename().string();
+    if (!fs::exists(kind.path() / "cases.json") || name.find("4bit") != std::string::npos) continue;
+    const size_t cases = json::parse(Content(kind.path() / "cases.json")).size();
+    if (!full && traced == 2) break;
+    for (size_t i = 0; i < (full ? cases : 1); ++i) {
+      const auto arguments = [&](const std::string& out) {
+        return std::vector<std::string>{XCOMPOSER_PROGRAM,
+                                        "trace",
+                                        "--model",
+                                        kind.path() / "model",
+                                        "--request",
+                                        kind.path() / "cases.json",
+                                        "--index",
+                                        std::to_string(i),
+                                        "--image-root",
+                                        XCOMPOSER_SHARED_DIR,
+                                        "--out",
+                                        folder_ / out,
+                                        "--quiet",
+                                        "--threads",
+                                        "1"};
+      };
+      Process alone(arguments("alone"));
+      ASSERT_EQ(alone.Wait(kPatience), 0) << name << " " << i << alone.transcript();
+      std::vector<Process> ranks = StartAll(3, arguments("ranks"));
+      for (Process& rank : ranks) ASSERT_EQ(rank.Wait(kPatience), 0) << name << rank.transcript();
+      EXPECT_TRUE(Content(folder_ / "alone") == Content(folder_ / "ranks"))
+          << name << ", case " << i;
+      ++traced;
+    }
+  }
+  EXPECT_GT(traced, 0);
+}
+
+}  // namespace
+}  // namespace xcomposer
