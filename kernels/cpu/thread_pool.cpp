@@ -158,6 +158,12 @@ float* ThreadPool::WorkerScratch(int worker, int64_t floats) {
 
 float* ThreadPool::SharedScratch(int64_t floats) { return Grow(scratch_.back(), floats); }
 
+int64_t ThreadPool::scratch_bytes() const {
+  int64_t floats = 0;
+  for (const Scratch& scratch : scratch_) floats += scratch.floats;
+  return floats * static_cast<int64_t>(sizeof(float));
+}
+
 ThreadPoolScope::ThreadPoolScope(ThreadPool& pool) : previous_(current_pool) {
   current_pool = &pool;
 }

@@ -47,6 +47,9 @@ class ThreadPool {
   float* WorkerScratch(int worker, int64_t floats);
   float* SharedScratch(int64_t floats);
 
+  /// Bytes of all scratch memory, which only grows.
+  int64_t scratch_bytes() const;
+
  private:
   struct Loop {
     void (*call)(const void* body, int64_t begin, int64_t end, int worker) = nullptr;

@@ -153,7 +153,11 @@ Plan MakePlan(const PlanOptions& options) {
     plan = PlanFormat(options, question);
     if (plan.fits) break;
   }
-  if (!plan.fits) plan.alternatives = FindAlternatives(question);
+  if (!plan.fits) {
+    // Of several formats the last one was looked at; the command must not take an earlier one.
+    if (options.weights.size() > 1) question.pinned = {"--weights", plan.workload.weights};
+    plan.alternatives = FindAlternatives(question);
+  }
   plan.notes.insert(plan.notes.begin(), config.notes.begin(), config.notes.end());
   return plan;
 }

@@ -9,7 +9,7 @@ namespace xcomposer {
 
 struct AllocationScope::Counter final : c10::MemoryReportingInfoBase {
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device device) override {
-    if (device.is_cpu()) Add(size);
+    if (device.is_cpu() || device.is_meta()) Add(size);
   }
   bool memoryProfilingEnabled() const override { return true; }
 

@@ -239,7 +239,7 @@ Cluster WithExtraDevices(const Cluster& cluster, int64_t count) {
 
 std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question) {
   std::vector<PlanAlternative> kept;
-  Change asked{question, "", {}};
+  Change asked{question, "", question.pinned};
   if (question.hand_made_map) {
     // Every alternative is planned anew; on its own where that is all that is needed.
     asked.Add("hand-made map -> planned", "--device-map", "auto");

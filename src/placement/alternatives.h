@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "placement/planner.h"
@@ -20,6 +21,8 @@ struct PlanQuestion {
   /// Extra devices that were asked for already.
   int64_t extra_devices = 0;
   bool hand_made_map = false;  ///< what does not fit is a given map
+  /// Arguments that every alternative begins with: what the question leaves open for the command.
+  std::vector<std::string> pinned;
 };
 
 /// The cluster with its largest device `count` times more, on the same node.

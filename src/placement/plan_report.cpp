@@ -23,33 +23,6 @@ double SecondsOn(const ModuleFootprint& module, const ClusterDevice& device) {
   return module.StepOn(device.kind).Seconds(device.bandwidth, device.flops);
 }
 
-PlannedDevice Stage(const PlanInput& input, const PlacedBlock& block) {
-  const ClusterDevice& device = input.cluster.devices[block.device];
-  PlannedDevice stage;
-  stage.device = input.cluster.IdOf(block.device);
-  stage.kind = device.kind;
-  stage.model = device.model;
-  stage.memory = device.memory;
-  stage.budget = device.budget;
-  const StageOverhead& overhead = input.costs.OverheadOn(device.kind);
-  stage.overhead = {overhead.runtime, overhead.activations, overhead.workspace};
-  stage.bytes.overhead = overhead.bytes();
-  const std::vector<UnitRange> units = UnitsOf(input.costs);
-  for (int64_t unit = block.begin; unit < block.end; ++unit) {
-    const UnitRange& range = units[static_cast<size_t>(unit)];
-    for (size_t m = range.begin; m < range.end; ++m) {
-      const ModuleFootprint& module = input.costs.modules[m];
-      stage.parts.push_back(module.name);
-      AddBytes(module, stage.bytes);
-      stage.step_s += SecondsOn(module, device);
-    }
-  }
-  const auto layers = static_cast<int64_t>(units.size()) - 2;
-  stage.first_layer = std::max<int64_t>(0, block.begin - 1);
-  stage.last_layer = std::min(layers, block.end - 1) - 1;
-  return stage;
-}
-
 void AddModules(const PlanInput& input, Plan& plan) {
   for (const ModuleFootprint& module : input.costs.modules) {
     PlannedModule entry{module.name, module.weight_bytes, module.kv_bytes,
@@ -175,6 +148,33 @@ std::vector<UnitRange> UnitsOf(const CostTable& costs) {
   return units;
 }
 
+PlannedDevice StageOf(const PlanInput& input, const PlacedBlock& block) {
+  const ClusterDevice& device = input.cluster.devices[block.device];
+  PlannedDevice stage;
+  stage.device = input.cluster.IdOf(block.device);
+  stage.kind = device.kind;
+  stage.model = device.model;
+  stage.memory = device.memory;
+  stage.budget = device.budget;
+  const StageOverhead& overhead = input.costs.OverheadOn(device.kind);
+  stage.overhead = {overhead.runtime, overhead.activations, overhead.workspace};
+  stage.bytes.overhead = overhead.bytes();
+  const std::vector<UnitRange> units = UnitsOf(input.costs);
+  for (int64_t unit = block.begin; unit < block.end; ++unit) {
+    const UnitRange& range = units[static_cast<size_t>(unit)];
+    for (size_t m = range.begin; m < range.end; ++m) {
+      const ModuleFootprint& module = input.costs.modules[m];
+      stage.parts.push_back(module.name);
+      AddBytes(module, stage.bytes);
+      stage.step_s += SecondsOn(module, device);
+    }
+  }
+  const auto layers = static_cast<int64_t>(units.size()) - 2;
+  stage.first_layer = std::max<int64_t>(0, block.begin - 1);
+  stage.last_layer = std::min(layers, block.end - 1) - 1;
+  return stage;
+}
+
 size_t DeviceNamed(const Cluster& cluster, const std::string& name) {
   for (size_t i = 0; i < cluster.devices.size(); ++i) {
     const std::string id = cluster.IdOf(i);
@@ -193,7 +193,7 @@ Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
   Describe(input, plan);
   plan.fits = true;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    PlannedDevice stage = Stage(input, blocks[i]);
+    PlannedDevice stage = StageOf(input, blocks[i]);
     if (i + 1 < blocks.size()) {
       stage.hop_s = input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device)
                         .Seconds(static_cast<double>(input.costs.hop_bytes));

@@ -33,6 +33,9 @@ struct PlanInput {
   const CostTable& costs;
 };
 
+/// The figures of one stage, but for its hand-over.
+PlannedDevice StageOf(const PlanInput& input, const PlacedBlock& block);
+
 /// All figures of a placement. `fits` says whether every device keeps within its budget; those that
 /// do not become shortages. `optimal` is the caller's to set.
 Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks);

@@ -116,7 +116,7 @@ TEST(MapIssues, TheFirstGpuRunsOutOfMemoryByItsPictures) {
   workload.images = 6;
   workload.picture = {3360, 2240, 4, 6, 10101};
   const ModelFootprint footprint(config);
-  const Cluster cluster = Alike(4, int64_t{10} << 30);
+  const Cluster cluster = Alike(4, 7850000000);
   const Plan plan = DeviceMapPlanner::Measure(footprint, cluster, workload, map);
   ASSERT_FALSE(plan.fits);
   EXPECT_EQ(plan.shortages.front().device, "a/cuda:0");

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "placement/alternatives.h"
 #include "worlds.h"
+#include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
@@ -241,9 +242,8 @@ TEST(Planner, LatencyTakesTheFastestDeviceThatHoldsAll) {
 
 TEST(Planner, GivenOrderIsKept) {
   const ModelFootprint footprint(Shipped(Kind::kVl7b));
-  Cluster cluster = Alike(2, int64_t{11} << 30);
-  cluster.devices[0].budget = cluster.devices[0].memory = int64_t{13} << 30;
-  cluster.devices[0].bandwidth = 1e11;
+  Cluster cluster = Alike(2, int64_t{12} << 30);
+  cluster.devices[1].bandwidth = 1e11;  // better without the head
   Workload workload = TextWorkload(1024, 2);
   const Plan any = DeviceMapPlanner::Plan(footprint, cluster, workload);
   const Plan given = DeviceMapPlanner::Plan(footprint, cluster, workload, {.given_order = true});
