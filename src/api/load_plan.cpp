@@ -10,6 +10,7 @@
 #include "api/picture_plan.h"
 #include "base/check.h"
 #include "placement/device_map_json.h"
+#include "placement/plan_report.h"
 #include "placement/planner.h"
 
 namespace xcomposer::api {
