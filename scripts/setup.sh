@@ -19,7 +19,7 @@ packages=(build-essential cmake ninja-build ccache pkg-config python3-venv ca-ce
           libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev libzmq3-dev cppzmq-dev libsodium-dev)
 optional_packages=()
 if [ "${1:-}" = "--tests" ]; then
-  optional_packages=(clang)
+  optional_packages=(clang openmpi-bin)
 elif [ $# -gt 0 ]; then
   echo "usage: scripts/setup.sh [--tests]" >&2
   exit 2
@@ -87,11 +87,11 @@ install_packages() {
   [ ${#optional_packages[@]} -gt 0 ] || return 0
   optional=$(missing_of "${optional_packages[@]}")
   # shellcheck disable=SC2086
-  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed, no fuzzing"
+  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed; what needs it is skipped"
   # shellcheck disable=SC2046  # none or one word
   optional=$(missing_of $(clang_runtime))
   # shellcheck disable=SC2086
-  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed, no fuzzing"
+  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed; what needs it is skipped"
 }
 
 # --- LibTorch --------------------------------------------------------------------------------------------

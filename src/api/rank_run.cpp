@@ -51,7 +51,7 @@ std::pair<std::string, std::string> SplitNode(const std::string& device) {
   const size_t slash = device.find('/');
   if (slash != std::string::npos) return {device.substr(0, slash), device.substr(slash + 1)};
   const size_t colon = device.find(':');
-  if (colon == std::string::npos || IsDeviceName(device)) return {"", device};
+  if (colon == std::string::npos || !IsDeviceName(device.substr(colon + 1))) return {"", device};
   return {device.substr(0, colon), device.substr(colon + 1)};
 }
 

@@ -144,6 +144,24 @@ TEST_F(FailureMatrix, ARankWithAnotherModelOrPlanIsNamedWithTheField) {
   }
 }
 
+TEST_F(FailureMatrix, ARankWithoutMemoryTellsAllAndTheyLiveOn) {
+  for (int rank = 0; rank < kRanks; ++rank) {
+    std::map<std::string, std::string> environment = {{"RANK_PROGRAM_KV", "4000000"}};
+    if (rank == 2) environment["RANK_PROGRAM_MEMORY"] = "300000000";
+    ranks_[static_cast<size_t>(rank)] = std::make_unique<Process>(
+        std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), "3", kModel, "3"},
+        environment);
+  }
+  for (int run = 0; run < 2; ++run) {
+    StartRun();
+    for (auto& rank : ranks_) {
+      const auto end = rank->LineWith("error", kBound);
+      ASSERT_TRUE(end) << Transcripts();
+      EXPECT_THAT(*end, HasSubstr("error capacity rank=2 "));
+    }
+  }
+}
+
 TEST_F(FailureMatrix, ARankWithAnotherSecretGetsNothing) {
   const std::map<std::string, std::string> right = {{"XCOMPOSER_SECRET", "a secret of all ranks"}};
   const std::map<std::string, std::string> wrong = {

@@ -226,7 +226,9 @@ TEST_F(Launch, ARankThatIsAskedToEndEndsTheRun) {
   processes[1].Signal(SIGTERM);
   EXPECT_EQ(processes[1].Wait(kPatience), 130) << processes[1].transcript();
   EXPECT_EQ(processes[0].Wait(kPatience), 130) << processes[0].transcript();
-  EXPECT_THAT(processes[0].transcript(), HasSubstr("rank 1 was asked to end"));
+  // On a busy machine it may not have been further than that.
+  EXPECT_THAT(processes[0].transcript(),
+              AnyOf(HasSubstr("rank 1 was asked to end"), HasSubstr("interrupted while loading")));
 }
 
 TEST_F(Launch, AddressesBeyondThisMachineNeedASecret) {

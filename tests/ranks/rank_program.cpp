@@ -5,8 +5,12 @@
 //
 // Standard input: "run PORT" starts a run, "quit" ends the program. Standard output: "loading",
 // "prefill", "decode", "ids ...", "ended", "error KIND rank=R stage=S step=N: MESSAGE".
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -73,6 +77,16 @@ void RunOnce(EngineOptions options) {
   }
 }
 
+/// From now on this process gets so many bytes of address space more, and then none.
+void LimitMemory(int64_t bytes) {
+  std::ifstream file("/proc/self/statm");
+  int64_t pages = 0;
+  file >> pages;
+  const auto limit = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + bytes);
+  const rlimit both = {limit, limit};
+  if (setrlimit(RLIMIT_AS, &both) != 0) Say("the limit could not be set");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -86,6 +100,10 @@ int main(int argc, char** argv) {
   options.ranks.world_size = std::atoi(argv[2]);
   options.ranks.timeout_s = std::atof(argv[4]);
   options.ranks.from_environment = true;  // the secret
+  if (const char* positions = std::getenv("RANK_PROGRAM_KV")) {
+    options.kv_tokens = std::atoll(positions);
+  }
+  if (const char* bytes = std::getenv("RANK_PROGRAM_MEMORY")) LimitMemory(std::atoll(bytes));
   // A plan of its own, for the test that ranks compare theirs.
   if (const char* devices = std::getenv("RANK_PROGRAM_DEVICES")) {
     options.devices.clear();
