@@ -35,6 +35,7 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
       {"zmq", "ZeroMQ"},
       {"cuda", "CUDA"},
       {"nccl", "NCCL"},
+      {"support/emulator/", "the CUDA emulator"},
       {"gtest/", "GoogleTest"},
       {"gmock/", "GoogleTest"}};
   return prefixes;
@@ -78,7 +79,8 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"base", {{}, {"spdlog"}}},
       {"batch", {{}, {}}},
       {"config", {{"base"}, {"nlohmann"}}},
-      {"kernels", {{}, {"CUDA"}}},
+      // The emulator stands in for CUDA where kernels are compiled as C++, in their tests only.
+      {"kernels", {{}, {"CUDA", "the CUDA emulator"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
       {"transport", {{"base"}, {"ZeroMQ", "NCCL", "Torch"}}},
