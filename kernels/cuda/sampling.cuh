@@ -72,7 +72,8 @@ XCOMPOSER_DEVICE uint64_t JoinBlock(uint64_t value, const SampleShared& shared, 
   SyncThreads();  // the numbers of an earlier call were read
   if (Lane() == 0) shared.warps[Warp()] = value;
   SyncThreads();  // all warps' numbers are there
-  for (int w = 0; w < kSampleWarps; ++w) value = join(value, shared.warps[w]);
+  value = shared.warps[0];
+  for (int w = 1; w < kSampleWarps; ++w) value = join(value, shared.warps[w]);
   return value;
 }
 XCOMPOSER_DEVICE uint64_t BlockMaximum(uint64_t value, const SampleShared& shared) {
