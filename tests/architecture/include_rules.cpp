@@ -36,6 +36,7 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
       {"sodium", "libsodium"},
       {"cuda", "CUDA"},
       {"nccl", "NCCL"},
+      {"support/emulator/", "the CUDA emulator"},
       {"gtest/", "GoogleTest"},
       {"gmock/", "GoogleTest"}};
   return prefixes;
@@ -79,7 +80,8 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"base", {{}, {"spdlog"}}},
       {"batch", {{}, {}}},
       {"config", {{"base"}, {"nlohmann"}}},
-      {"kernels", {{}, {"CUDA"}}},
+      // The emulator stands in for CUDA where kernels are compiled as C++, in their tests only.
+      {"kernels", {{}, {"CUDA", "the CUDA emulator"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
       {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "Torch"}}},

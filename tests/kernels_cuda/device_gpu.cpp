@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <stdexcept>
 
 #include "kernels_cuda/device.h"
 

@@ -166,6 +166,19 @@ TEST(Emulator, TwoThreadsWritingOnePlaceAreFound) {
   EXPECT_THAT(RunOnMemory(SameTarget, 32), HasSubstr("race in global memory"));
 }
 
+template <bool kBarrier>
+void OverwritesWhatOthersRead(Params p) {
+  const float x = Load(p.in);
+  if (kBarrier) SyncThreads();
+  if (ThreadIndex() == 0) Store(const_cast<float*>(p.in), x + 1.0f);
+}
+
+TEST(Emulator, WriteAfterReadInGlobalMemoryIsFound) {
+  EXPECT_EQ(RunOnMemory(OverwritesWhatOthersRead<true>, 64), "");
+  EXPECT_THAT(RunOnMemory(OverwritesWhatOthersRead<false>, 64),
+              HasSubstr("race in global memory"));
+}
+
 template <bool kWait, bool kEarly>
 void Dependent(Params p) {
   float x = kEarly ? Load(p.in + ThreadIndex()) : 0.0f;
@@ -200,6 +213,20 @@ TEST(Emulator, AsyncCopyNeedsWaitAndBarrier) {
   EXPECT_EQ(RunOnMemory(AsyncCopy<true, true>, 64), "");
   EXPECT_THAT(RunOnMemory(AsyncCopy<false, true>, 64), HasSubstr("not yet waited for"));
   EXPECT_NE(RunOnMemory(AsyncCopy<true, false>, 64), "");
+}
+
+template <bool kBarrier>
+void AnnouncesOthersWrites(Params p) {
+  int* counter = reinterpret_cast<int*>(const_cast<float*>(p.in));
+  Store(p.out + ThreadIndex(), 1.0f);
+  ThreadFence();
+  if (kBarrier) SyncThreads();
+  if (ThreadIndex() == 0) AtomicAdd(counter, 1);
+}
+
+TEST(Emulator, AnnouncingOthersWritesNeedsABarrier) {
+  EXPECT_EQ(RunOnMemory(AnnouncesOthersWrites<true>, 64), "");
+  EXPECT_THAT(RunOnMemory(AnnouncesOthersWrites<false>, 64), HasSubstr("without a barrier"));
 }
 
 template <bool kRelease, bool kAcquire>

@@ -114,15 +114,23 @@ GlobalMemory::Allocation& GlobalMemory::Find(const void* p, size_t bytes, const 
   return *last_;
 }
 
+void GlobalMemory::MakeShadow(Allocation& allocation) {
+  if (allocation.shadow.empty()) {
+    allocation.shadow.resize((allocation.end - allocation.begin + 1) / kGranule);
+  }
+}
+
 void GlobalMemory::CheckRead(const void* p, size_t bytes, const Access& access) {
   Allocation& allocation = Find(p, bytes, access, "read");
-  if (allocation.shadow.empty()) return;
+  if (allocation.constant) return;
+  MakeShadow(allocation);
   const size_t first = (reinterpret_cast<uintptr_t>(p) - allocation.begin) / kGranule;
   for (size_t i = first; i < first + (bytes + 1) / kGranule; ++i) {
     Shadow& shadow = allocation.shadow[i];
     if (shadow.written && !shadow.atomic && !OrderedAfterWrite(shadow, access)) {
       Race(shadow, access, "read after write", "global memory");
     }
+    RememberRead(shadow, access);
   }
 }
 
@@ -131,9 +139,7 @@ void GlobalMemory::CheckWrite(void* p, size_t bytes, const Access& access, bool 
   if (allocation.constant) {
     throw Fault("write to weights or other constants by " + Describe(access));
   }
-  if (allocation.shadow.empty()) {
-    allocation.shadow.resize((allocation.end - allocation.begin + 1) / kGranule);
-  }
+  MakeShadow(allocation);
   const size_t first = (reinterpret_cast<uintptr_t>(p) - allocation.begin) / kGranule;
   for (size_t i = first; i < first + (bytes + 1) / kGranule; ++i) {
     Shadow& shadow = allocation.shadow[i];
@@ -141,9 +147,12 @@ void GlobalMemory::CheckWrite(void* p, size_t bytes, const Access& access, bool 
     if (shadow.written && !both_atomic && !OrderedAfterWrite(shadow, access)) {
       Race(shadow, access, "write after write", "global memory");
     }
+    // Of the block's own threads: a read by another block says nothing about when it was.
+    if (!OrderedAfterReads(shadow, access)) Race(shadow, access, "write after read", "global memory");
     shadow.writer = access;
     shadow.written = true;
     shadow.atomic = atomic;
+    shadow.reader = -1;
   }
 }
 

@@ -60,9 +60,10 @@ class GlobalMemory {
     uintptr_t begin = 0;
     uintptr_t end = 0;
     bool constant = false;  ///< no kernel writes it: may be read before GridDependencyWait
-    std::vector<Shadow> shadow;  ///< of each 2 bytes; made at the first write by a kernel
+    std::vector<Shadow> shadow;  ///< of each 2 bytes; made at the first access
   };
 
+  static void MakeShadow(Allocation& allocation);
   Allocation& Find(const void* p, size_t bytes, const Access& access, const char* what);
 
   std::map<uintptr_t, Allocation> allocations_;  // by begin

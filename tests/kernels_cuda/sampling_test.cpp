@@ -1,0 +1,152 @@
+#include "kernels/cuda/sampling.h"
+
+#include "kernels_cuda/kernel_test.h"
+#include "kernels_cuda/sampling_reference.h"
+
+namespace xcomposer::cuda {
+namespace {
+
+class Sampling : public KernelTest {};
+
+struct Row {
+  SamplingOptions options;
+  std::vector<float> logits;
+  std::vector<bool> seen;
+  int64_t step = 0;
+};
+
+/// Numbers of a few values only, so that many are equal, or all different.
+Row MakeRow(const SamplingOptions& options, int64_t vocab, int values, uint64_t seed) {
+  Random random(seed);
+  Row row{options, random.Normal<float>(static_cast<size_t>(vocab), 2.5f), {}, 0};
+  for (float& logit : row.logits) {
+    if (values > 0) logit = static_cast<float>(random.Below(values)) * 0.5f - 1.0f;
+    row.seen.push_back(random.Below(3) == 0);
+  }
+  row.options.seed = seed * 0x123456789ABCDEF;
+  row.step = static_cast<int64_t>(seed % 5) + (int64_t{1} << 33);
+  return row;
+}
+
+/// Two steps of all rows in one launch each; the second sees the first one's ids.
+void Check(std::vector<Row> rows) {
+  const auto vocab = static_cast<int64_t>(rows[0].logits.size());
+  const auto words = static_cast<size_t>((vocab + 31) / 32);
+  std::vector<float> logits;
+  std::vector<SamplingOptions> options;
+  std::vector<uint32_t> seen(rows.size() * words, 0);
+  std::vector<int64_t> steps;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    logits.insert(logits.end(), rows[r].logits.begin(), rows[r].logits.end());
+    options.push_back(rows[r].options);
+    steps.push_back(rows[r].step);
+    for (size_t id = 0; id < rows[r].seen.size(); ++id) {
+      if (rows[r].seen[id]) seen[r * words + id / 32] |= 1u << (id % 32);
+    }
+  }
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<float> in(logits);
+    const Array<SamplingOptions> how(options);
+    const Array<uint32_t> bits(seen);
+    const Array<int64_t> at(steps);
+    std::vector<int32_t> chosen;
+    for (int step = 0; step < 2; ++step) {
+      const Array<int32_t> ids(rows.size());
+      EXPECT_EQ(Finish(Sample({.logits = in.data(),
+                               .rows = static_cast<int64_t>(rows.size()),
+                               .vocab = vocab,
+                               .options = how.data(),
+                               .seen = bits.data(),
+                               .steps = at.data(),
+                               .ids = ids.data()},
+                              context)),
+                "");
+      const std::vector<int32_t> now = ids.Read();
+      chosen.insert(chosen.end(), now.begin(), now.end());
+    }
+    const std::vector<int64_t> after = at.Read();
+    for (size_t r = 0; r < rows.size(); ++r) EXPECT_EQ(after[r], steps[r] + 2);
+    return chosen;
+  });
+  for (int64_t step = 0; step < 2; ++step) {
+    for (size_t r = 0; r < rows.size(); ++r) {
+      Row& row = rows[r];
+      const int32_t expected =
+          ReferenceSample(row.options, row.logits, row.seen, row.step + step);
+      EXPECT_EQ(actual[static_cast<size_t>(step) * rows.size() + r], expected)
+          << "row " << r << ", step " << step << ", vocabulary " << vocab;
+      if (expected >= 0) row.seen[static_cast<size_t>(expected)] = true;
+    }
+  }
+}
+
+// One id, less than a thread each, ragged words, more ids than the list of candidates holds.
+constexpr int64_t kVocabs[] = {1, 33, 700, 1700};
+
+SamplingOptions Drawn(float temperature, int32_t top_k, float dropped_mass, float penalty) {
+  return {.temperature = temperature,
+          .dropped_mass = dropped_mass,
+          .repetition_penalty = penalty,
+          .top_k = top_k,
+          .do_sample = 1};
+}
+
+TEST_F(Sampling, GreedyTakesTheFirstOfTheLargest) {
+  for (const int64_t vocab : kVocabs) {
+    Check({MakeRow({}, vocab, 0, 1), MakeRow({}, vocab, 5, 2),
+           MakeRow({.repetition_penalty = 1.7f}, vocab, 0, 3),
+           MakeRow({.repetition_penalty = 1.7f}, vocab, 4, 4)});
+  }
+}
+
+TEST_F(Sampling, DrawsAreTheReferences) {
+  for (const int64_t vocab : kVocabs) {
+    std::vector<Row> rows;
+    uint64_t seed = 10;
+    for (const int values : {0, 6}) {
+      for (const SamplingOptions& options :
+           {Drawn(1.0f, 0, 0.0f, 1.0f), Drawn(0.7f, 7, 0.0f, 1.3f), Drawn(1.0f, 0, 0.2f, 1.0f),
+            Drawn(1.3f, 50, 0.3f, 1.005f), Drawn(1.0f, 1, 0.0f, 1.0f), Drawn(2.0f, 1500, 0.1f, 1.0f),
+            Drawn(1.0f, 40, 1.0f, 1.0f), Drawn(1.0f, 0, 0.97f, 1.2f)}) {
+        rows.push_back(MakeRow(options, vocab, values, seed++));
+      }
+    }
+    Check(rows);
+  }
+}
+
+// All equal: top-k keeps every one of them, and top-p drops the smallest ids.
+TEST_F(Sampling, EqualScoresAllStay) {
+  Check({MakeRow(Drawn(1.0f, 3, 0.0f, 1.0f), 1700, 1, 40),
+         MakeRow(Drawn(1.0f, 3, 0.75f, 1.0f), 1700, 1, 41),
+         MakeRow(Drawn(1.0f, 3, 1.0f, 1.0f), 1700, 1, 42)});
+}
+
+TEST_F(Sampling, BrokenLogitsAreTold) {
+  for (const float broken : {NAN, INFINITY, -INFINITY}) {
+    Row row = MakeRow(Drawn(1.0f, 3, 0.0f, 1.0f), 700, 0, 50);
+    row.logits[699] = broken;
+    Row good = MakeRow({}, 700, 0, 51);
+    Check({row, good});
+  }
+}
+
+// Large and far apart: differences beyond the first digit's range, and weights that vanish.
+TEST_F(Sampling, ScoresMayBeFarApart) {
+  std::vector<Row> rows;
+  for (uint64_t seed = 60; seed < 63; ++seed) {
+    Row row = MakeRow(Drawn(1.0f, seed == 61 ? 20 : 0, 0.05f, 1.0f), 700, 0, seed);
+    for (float& logit : row.logits) logit *= 40.0f;
+    rows.push_back(row);
+  }
+  Check(rows);
+}
+
+TEST_F(Sampling, RefusesTooLargeAVocabulary) {
+  EXPECT_EQ(Sample({.rows = 1, .vocab = 1 << 24}, Ways()[0]), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample({.rows = 1, .vocab = 0}, Ways()[0]), cudaErrorInvalidValue);
+  EXPECT_EQ(Finish(Sample({.rows = 0, .vocab = 5}, Ways()[0])), "");
+}
+
+}  // namespace
+}  // namespace xcomposer::cuda
