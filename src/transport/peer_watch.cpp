@@ -58,7 +58,7 @@ void PeerWatch::Saw(const LinkEvent& event, TimePoint now) {
   const std::lock_guard lock(mutex_);
   Peer& peer = peers_.at(static_cast<size_t>(event.rank));
   if (event.kind == LinkEvent::Kind::kRefused) {
-    ++peer.refusals;
+    peer.refused = true;
   } else if (!peer.closed) {
     peer.closed = now;
   }
@@ -97,25 +97,31 @@ bool PeerWatch::WaitForHellos(TimePoint until) {
 Error PeerWatch::MissingHellos() const {
   const std::lock_guard lock(mutex_);
   std::string missing;
-  std::string first;
+  std::optional<size_t> first;
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     const Peer& peer = peers_[rank];
     if (static_cast<int>(rank) == rank_ || peer.said_hello) continue;
-    if (first.empty()) first = StrCat(rank);
-    missing += StrCat(missing.empty() ? "rank " : ", rank ", rank);
+    missing += StrCat(first ? ", rank " : "rank ", rank);
+    if (!first) first = rank;
     if (!peer.added) {
       missing += " (never appeared at the rendezvous)";
-    } else if (peer.refusals > 0) {
+    } else if (peer.refused) {
       missing += StrCat(" at ", peer.endpoint, " (the handshake failed: has it another secret?)");
+    } else if (peer.heard) {
+      missing += StrCat(" at ", peer.endpoint, " (it waits for others itself)");
     } else {
       missing +=
           StrCat(" at ", peer.endpoint, " (not reached: is its process alive, is the port open?)");
     }
   }
+  Check(first.has_value(), "no rank is missing");
+  Error::Where where = {{"rank", StrCat(*first)}, {"stage", "0"}, {"step", "0"}};
+  const bool refused = peers_[*first].refused;
+  if (refused) where["field"] = "secret";
   return Error(
-      ErrorKind::kRank,
+      refused ? ErrorKind::kTransport : ErrorKind::kRank,
       StrCat("not all ranks connected in time; missing, as seen from rank ", rank_, ": ", missing),
-      {{"rank", first}, {"stage", "0"}, {"step", "0"}});
+      std::move(where));
 }
 
 std::optional<Error> PeerWatch::Judge(TimePoint now) {
@@ -142,7 +148,7 @@ std::optional<Error> PeerWatch::JudgePeer(int rank, const Peer& peer, TimePoint 
     return LostLocked(
         rank, StrCat("nothing was heard of it for ", Seconds(timeout_), " (the rank timeout)"));
   }
-  if (!peer.heard && peer.refusals >= kRefusalsThatCount) {
+  if (!peer.heard && peer.refused) {
     return Error(ErrorKind::kTransport,
                  StrCat("rank ", rank, " at ", peer.endpoint,
                         " and this rank do not accept each other's keys. Start every rank with the "

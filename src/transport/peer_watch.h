@@ -60,7 +60,7 @@ class PeerWatch {
     uint32_t stage = 0;
     uint64_t step = 0;
     std::optional<TimePoint> closed;
-    int refusals = 0;
+    bool refused = false;
   };
 
   Error LostLocked(int rank, const std::string& how) const;

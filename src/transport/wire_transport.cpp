@@ -122,7 +122,9 @@ void WireTransport::Send(int to, const FrameHeader& header, Payload payload) {
   const WireHeader wire{header, options_.rank, lane.next_sequence++};
   const bool queued =
       links_->Send(to, header.channel, EncodeHeader(wire, limits_.nonce), std::move(payload));
-  Check(queued, "the queue to rank ", to, " is full although its window is open");
+  if (queued) return;
+  Abort(watch_.Lost(to, "there is no connection to it any more"));
+  throw Error(*failure());
 }
 
 void WireTransport::SendLinkMessage(int to, LinkMessage message, Payload payload) {
@@ -135,8 +137,7 @@ void WireTransport::SendLinkMessage(int to, LinkMessage message, Payload payload
   Lane& lane = this->lane(to, kLinkChannel);
   const std::lock_guard lock(lane.sending);
   const WireHeader wire{header, options_.rank, lane.next_sequence};
-  // Where nothing more fits, that rank has taken nothing for long and will be found lost; its
-  // heartbeats and reasons are not missed.
+  // Without a connection the rank will be found lost; what it would have heard is not missed.
   if (links_->Send(to, kLinkChannel, EncodeHeader(wire, limits_.nonce), std::move(payload))) {
     ++lane.next_sequence;
   }
