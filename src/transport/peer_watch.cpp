@@ -97,12 +97,12 @@ bool PeerWatch::WaitForHellos(TimePoint until) {
 Error PeerWatch::MissingHellos() const {
   const std::lock_guard lock(mutex_);
   std::string missing;
-  std::optional<size_t> first;
+  std::optional<size_t> first;  // of those that are silent, else of those that wait for others
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     const Peer& peer = peers_[rank];
     if (static_cast<int>(rank) == rank_ || peer.said_hello) continue;
     missing += StrCat(first ? ", rank " : "rank ", rank);
-    if (!first) first = rank;
+    if (!first || (peers_[*first].heard && !peer.heard)) first = rank;
     if (!peer.added) {
       missing += " (never appeared at the rendezvous)";
     } else if (peer.refused) {
