@@ -58,6 +58,9 @@ class Links {
   /// Hands over what has come in, waiting for it until `until`. One thread only.
   virtual void Poll(TimePoint until, LinkSink& sink) = 0;
 
+  /// Closes what others connect to, so that they see it. The polling thread's last call.
+  virtual void StopReceiving() = 0;
+
   /// Ends the Poll that is running, or else the next one. Any thread.
   virtual void Wake() = 0;
 };

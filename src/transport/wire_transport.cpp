@@ -253,26 +253,36 @@ void WireTransport::OnEvent(const LinkEvent& event) { watch_.Saw(event, steady_c
 
 void WireTransport::Serve() {
   TimePoint next_beat = steady_clock::now();
-  while (!stopping_) {
-    const bool over = failure().has_value();
+  while (!stopping_ && !failure()) {
     try {
       const TimePoint now = steady_clock::now();
-      if (over) {
-        // The others' frames are only thrown away, so that nothing piles up.
-        links_->Poll(now + std::chrono::seconds(1), *this);
-        continue;
-      }
       if (now >= next_beat) {
         Tell(LinkMessage::kHeartbeat, {});
         next_beat = now + watch_.beat();
       }
       links_->Poll(std::min(next_beat, watch_.NextJudgement(now)), *this);
+      if (failure()) break;
       if (const std::optional<Error> lost = watch_.Judge(steady_clock::now())) Abort(*lost);
     } catch (const std::exception& error) {
       Abort(AnyErrorOf(error));
-      if (over) return;
     }
   }
+  FallSilent();
+}
+
+void WireTransport::FallSilent() {
+  // A rank that the reason does not reach sees that this one listens no more. Not at once: the
+  // reason should be the first that the others hear.
+  const TimePoint until = steady_clock::now() + watch_.closing_grace();
+  while (!stopping_ && steady_clock::now() < until) {
+    try {
+      links_->Poll(until, *this);  // what comes is thrown away
+    } catch (const std::exception& error) {
+      log::Debug("after the end of the run: ", error.what());
+      break;
+    }
+  }
+  if (!stopping_) links_->StopReceiving();
 }
 
 }  // namespace xcomposer

@@ -279,6 +279,8 @@ class ZeroMqLinks final : public Links {
     }
   }
 
+  void StopReceiving() override { receiver_.close(); }
+
   void Wake() override { wake_.Raise(); }
 
  private:

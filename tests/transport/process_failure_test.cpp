@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr int kRanks = 3;
-constexpr milliseconds kRankTimeout{1500};
+constexpr milliseconds kRankTimeout{1200};
 constexpr milliseconds kPatience{15000};  // of the test; the ranks must be quicker by far
 
 std::unique_ptr<Transport> ConnectInFolder(const std::filesystem::path& folder, int rank,
@@ -135,8 +135,9 @@ TEST_F(ProcessFailure, ARankThatIsStoppedForLessThanTheBoundIsNotLost) {
   processes_[2].Signal(SIGSTOP);
   std::this_thread::sleep_for(kRankTimeout / 3);
   processes_[2].Signal(SIGCONT);
+  std::this_thread::sleep_for(2 * kRankTimeout);
   for (int rank = 0; rank < kRanks; ++rank) {
-    const auto line = processes_[static_cast<size_t>(rank)].Line(2 * kRankTimeout);
+    const auto line = processes_[static_cast<size_t>(rank)].Line(milliseconds(1));
     EXPECT_FALSE(line.has_value()) << line.value_or("");
   }
 }
