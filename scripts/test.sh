@@ -107,20 +107,21 @@ part_address() {
 }
 
 part_thread() {
-  local selection=(-L '^engine$')
+  local selection=(-L '^(engine|transport)$')
   $full && selection=()
-  export TSAN_OPTIONS=halt_on_error=1
+  export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/tests/tsan.supp"
   if $full; then
     part "thread sanitizer: build" build tsan || return 0
   else
-    part "thread sanitizer: build" build_engine_tests || return 0
+    part "thread sanitizer: build" build_threaded_tests || return 0
   fi
   part "thread sanitizer: tests" run_ctest tsan "${selection[@]}" || true
   unset TSAN_OPTIONS
 }
 
-build_engine_tests() {
-  cmake --preset tsan "-DXCOMPOSER_SHARED_DIR=$shared" && cmake --build --preset tsan -j "$jobs" --target test_engine
+build_threaded_tests() {
+  cmake --preset tsan "-DXCOMPOSER_SHARED_DIR=$shared" &&
+    cmake --build --preset tsan -j "$jobs" --target test_engine test_transport
 }
 
 part_fuzz() {

@@ -17,7 +17,7 @@ namespace xcomposer {
 struct LinkEvent {
   enum class Kind {
     kClosed,   ///< it was established and the other side closed or reset it
-    kRefused,  ///< the other side was reached, but the (CURVE) handshake failed
+    kRefused,  ///< the other side was reached and does not accept this rank's key
   };
   Kind kind = Kind::kClosed;
   int rank = 0;
@@ -49,13 +49,17 @@ class Links {
   /// Begins to connect to `rank`; what is sent meanwhile waits. Once per rank.
   virtual void Connect(int rank, const std::string& endpoint) = 0;
 
-  /// Queues one message; never blocks. False where the queue to that rank is full. Calls for one
-  /// rank and channel must not overlap; others may. Only after Connect.
+  /// Queues one message; never blocks, and keeps what the connection does not take: the caller
+  /// bounds it. False where there is no connection any more. Calls for one rank and channel must
+  /// not overlap; others may. Only after Connect.
   virtual bool Send(int to, Channel channel, const std::array<std::byte, kWireHeaderBytes>& header,
                     Payload payload) = 0;
 
   /// Hands over what has come in, waiting for it until `until`. One thread only.
   virtual void Poll(TimePoint until, LinkSink& sink) = 0;
+
+  /// Closes what others connect to, so that they see it. The polling thread's last call.
+  virtual void StopReceiving() = 0;
 
   /// Ends the Poll that is running, or else the next one. Any thread.
   virtual void Wake() = 0;
@@ -67,7 +71,7 @@ struct LinkOptions {
   std::string bind_address;       ///< numeric
   uint16_t bind_port = 0;         ///< 0: any that is free
   int64_t max_message_bytes = 0;  ///< a peer that sends more is disconnected
-  int queue_frames = 0;           ///< per rank and channel, at each end
+  int queue_frames = 0;           ///< per connection, received but not yet polled
   std::chrono::milliseconds handshake_timeout{10'000};
   std::chrono::milliseconds linger{
       500};  ///< how long destruction tries to get rid of what is queued

@@ -26,7 +26,7 @@ milliseconds PeerWatch::beat() const {
   return std::clamp(timeout_ / 10, milliseconds(5), milliseconds(1000));
 }
 
-milliseconds PeerWatch::closing_grace() const { return std::min(beat(), milliseconds(100)); }
+milliseconds PeerWatch::closing_grace() const { return std::min(timeout_ / 4, milliseconds(500)); }
 
 void PeerWatch::Added(int rank, const std::string& endpoint) {
   const std::lock_guard lock(mutex_);
@@ -58,7 +58,7 @@ void PeerWatch::Saw(const LinkEvent& event, TimePoint now) {
   const std::lock_guard lock(mutex_);
   Peer& peer = peers_.at(static_cast<size_t>(event.rank));
   if (event.kind == LinkEvent::Kind::kRefused) {
-    ++peer.refusals;
+    peer.refused = true;
   } else if (!peer.closed) {
     peer.closed = now;
   }
@@ -97,25 +97,31 @@ bool PeerWatch::WaitForHellos(TimePoint until) {
 Error PeerWatch::MissingHellos() const {
   const std::lock_guard lock(mutex_);
   std::string missing;
-  std::string first;
+  std::optional<size_t> first;  // of those that are silent, else of those that wait for others
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     const Peer& peer = peers_[rank];
     if (static_cast<int>(rank) == rank_ || peer.said_hello) continue;
-    if (first.empty()) first = StrCat(rank);
-    missing += StrCat(missing.empty() ? "rank " : ", rank ", rank);
+    missing += StrCat(first ? ", rank " : "rank ", rank);
+    if (!first || (peers_[*first].heard && !peer.heard)) first = rank;
     if (!peer.added) {
       missing += " (never appeared at the rendezvous)";
-    } else if (peer.refusals > 0) {
+    } else if (peer.refused) {
       missing += StrCat(" at ", peer.endpoint, " (the handshake failed: has it another secret?)");
+    } else if (peer.heard) {
+      missing += StrCat(" at ", peer.endpoint, " (it waits for others itself)");
     } else {
       missing +=
           StrCat(" at ", peer.endpoint, " (not reached: is its process alive, is the port open?)");
     }
   }
+  Check(first.has_value(), "no rank is missing");
+  Error::Where where = {{"rank", StrCat(*first)}, {"stage", "0"}, {"step", "0"}};
+  const bool refused = peers_[*first].refused;
+  if (refused) where["field"] = "secret";
   return Error(
-      ErrorKind::kRank,
+      refused ? ErrorKind::kTransport : ErrorKind::kRank,
       StrCat("not all ranks connected in time; missing, as seen from rank ", rank_, ": ", missing),
-      {{"rank", first}, {"stage", "0"}, {"step", "0"}});
+      std::move(where));
 }
 
 std::optional<Error> PeerWatch::Judge(TimePoint now) {
@@ -125,29 +131,36 @@ std::optional<Error> PeerWatch::Judge(TimePoint now) {
     for (Peer& peer : peers_) peer.last_heard += now - *last_judgement_;
   }
   last_judgement_ = now;
-  for (size_t rank = 0; rank < peers_.size(); ++rank) {
-    if (static_cast<int>(rank) == rank_) continue;
-    std::optional<Error> lost = JudgePeer(static_cast<int>(rank), peers_[rank], now);
-    if (lost) return lost;
+  std::optional<Error> lost;
+  for (size_t rank = 0; rank < peers_.size() && !lost; ++rank) {
+    if (static_cast<int>(rank) != rank_) lost = JudgeKey(static_cast<int>(rank), peers_[rank]);
   }
-  return std::nullopt;
+  // Later: where one rank has another key, all others end and close their connections.
+  for (size_t rank = 0; rank < peers_.size() && !lost; ++rank) {
+    if (static_cast<int>(rank) != rank_)
+      lost = JudgeLife(static_cast<int>(rank), peers_[rank], now);
+  }
+  return lost;
 }
 
-std::optional<Error> PeerWatch::JudgePeer(int rank, const Peer& peer, TimePoint now) const {
-  // A farewell or a reason may still be under way on another connection.
+std::optional<Error> PeerWatch::JudgeKey(int rank, const Peer& peer) const {
+  if (peer.heard || !peer.refused) return std::nullopt;
+  return Error(
+      ErrorKind::kTransport,
+      StrCat("rank ", rank, " at ", peer.endpoint,
+             " and this rank do not accept each other's keys. Start every rank with the same ",
+             "secret (--secret-file or XCOMPOSER_SECRET), or all of them without"),
+      {{"rank", StrCat(rank)}, {"field", "secret"}, {"stage", "0"}, {"step", "0"}});
+}
+
+std::optional<Error> PeerWatch::JudgeLife(int rank, const Peer& peer, TimePoint now) const {
   if (peer.closed && now - *peer.closed >= closing_grace()) {
     return LostLocked(rank, "its connection was closed or reset (was its process killed?)");
   }
-  if (peer.heard && now - peer.last_heard > timeout_) {
+  // A beat less than the bound: this is looked at once a beat only.
+  if (peer.heard && now - peer.last_heard >= timeout_ - beat()) {
     return LostLocked(
-        rank, StrCat("nothing was heard of it for ", Seconds(timeout_), " (the rank timeout)"));
-  }
-  if (!peer.heard && peer.refusals >= kRefusalsThatCount) {
-    return Error(ErrorKind::kTransport,
-                 StrCat("rank ", rank, " at ", peer.endpoint,
-                        " and this rank do not accept each other's keys. Start every rank with the "
-                        "same secret (--secret-file or XCOMPOSER_SECRET), or all of them without"),
-                 {{"rank", StrCat(rank)}, {"field", "secret"}, {"stage", "0"}, {"step", "0"}});
+        rank, StrCat("nothing was heard of it within the rank timeout of ", Seconds(timeout_)));
   }
   return std::nullopt;
 }

@@ -20,8 +20,12 @@ class PeerWatch {
   /// `rank` itself is never lost.
   PeerWatch(int rank, int world_size, std::chrono::milliseconds rank_timeout);
 
-  /// How often to beat, so that ten beats in a row must be missing.
+  /// How often to beat: so that nine in a row must be missing.
   std::chrono::milliseconds beat() const;
+
+  /// How long a closed connection is not judged: a farewell or the reason of the end, sent before,
+  /// may still be under way on another one.
+  std::chrono::milliseconds closing_grace() const;
 
   /// Begins to connect; `endpoint` is for messages only.
   void Added(int rank, const std::string& endpoint);
@@ -60,13 +64,13 @@ class PeerWatch {
     uint32_t stage = 0;
     uint64_t step = 0;
     std::optional<TimePoint> closed;
-    int refusals = 0;
+    bool refused = false;
   };
 
   Error LostLocked(int rank, const std::string& how) const;
-  std::optional<Error> JudgePeer(int rank, const Peer& peer, TimePoint now) const;
+  std::optional<Error> JudgeKey(int rank, const Peer& peer) const;
+  std::optional<Error> JudgeLife(int rank, const Peer& peer, TimePoint now) const;
   bool AllSaidHello() const;
-  std::chrono::milliseconds closing_grace() const;
 
   const int rank_;
   const std::chrono::milliseconds timeout_;

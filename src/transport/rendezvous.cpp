@@ -132,9 +132,8 @@ std::unique_ptr<Links> MakeLinks(const RendezvousOptions& options, const RunNonc
     link.bind_port = static_cast<uint16_t>(port);
   }
   link.max_message_bytes = std::max<int64_t>(transport.max_payload_bytes, 65536);
-  // Never reached while the windows hold: credit and heartbeats come on a channel of their own.
   link.queue_frames = static_cast<int>(std::min<int64_t>(transport.window_frames, 1 << 20)) + 16;
-  link.linger = std::min(transport.rank_timeout / 4, milliseconds(500));
+  link.linger = std::min(transport.rank_timeout / 4, milliseconds(1000));
   link.nonce = nonce;
   link.secret = options.secret;
   return MakeZeroMqLinks(link);

@@ -122,7 +122,9 @@ void WireTransport::Send(int to, const FrameHeader& header, Payload payload) {
   const WireHeader wire{header, options_.rank, lane.next_sequence++};
   const bool queued =
       links_->Send(to, header.channel, EncodeHeader(wire, limits_.nonce), std::move(payload));
-  Check(queued, "the queue to rank ", to, " is full although its window is open");
+  if (queued) return;
+  Abort(watch_.Lost(to, "there is no connection to it any more"));
+  throw Error(*failure());
 }
 
 void WireTransport::SendLinkMessage(int to, LinkMessage message, Payload payload) {
@@ -135,8 +137,7 @@ void WireTransport::SendLinkMessage(int to, LinkMessage message, Payload payload
   Lane& lane = this->lane(to, kLinkChannel);
   const std::lock_guard lock(lane.sending);
   const WireHeader wire{header, options_.rank, lane.next_sequence};
-  // Where nothing more fits, that rank has taken nothing for long and will be found lost; its
-  // heartbeats and reasons are not missed.
+  // Without a connection the rank will be found lost; what it would have heard is not missed.
   if (links_->Send(to, kLinkChannel, EncodeHeader(wire, limits_.nonce), std::move(payload))) {
     ++lane.next_sequence;
   }
@@ -252,26 +253,36 @@ void WireTransport::OnEvent(const LinkEvent& event) { watch_.Saw(event, steady_c
 
 void WireTransport::Serve() {
   TimePoint next_beat = steady_clock::now();
-  while (!stopping_) {
-    const bool over = failure().has_value();
+  while (!stopping_ && !failure()) {
     try {
       const TimePoint now = steady_clock::now();
-      if (over) {
-        // The others' frames are only thrown away, so that nothing piles up.
-        links_->Poll(now + std::chrono::seconds(1), *this);
-        continue;
-      }
       if (now >= next_beat) {
         Tell(LinkMessage::kHeartbeat, {});
         next_beat = now + watch_.beat();
       }
       links_->Poll(std::min(next_beat, watch_.NextJudgement(now)), *this);
+      if (failure()) break;
       if (const std::optional<Error> lost = watch_.Judge(steady_clock::now())) Abort(*lost);
     } catch (const std::exception& error) {
       Abort(AnyErrorOf(error));
-      if (over) return;
     }
   }
+  FallSilent();
+}
+
+void WireTransport::FallSilent() {
+  // A rank that the reason does not reach sees that this one listens no more. Not at once: the
+  // reason should be the first that the others hear.
+  const TimePoint until = steady_clock::now() + watch_.closing_grace();
+  while (!stopping_ && steady_clock::now() < until) {
+    try {
+      links_->Poll(until, *this);  // what comes is thrown away
+    } catch (const std::exception& error) {
+      log::Debug("after the end of the run: ", error.what());
+      break;
+    }
+  }
+  if (!stopping_) links_->StopReceiving();
 }
 
 }  // namespace xcomposer

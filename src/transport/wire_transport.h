@@ -70,6 +70,7 @@ class WireTransport final : public Transport, private LinkSink {
   void OnEvent(const LinkEvent& event) override;
 
   void Serve();
+  void FallSilent();
   void HandleLinkMessage(const WireHeader& header, const Payload& payload);
   void CheckHello(int from, const Hello& hello) const;
   void Accept(const WireHeader& header, Payload payload);

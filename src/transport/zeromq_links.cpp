@@ -153,20 +153,30 @@ class Monitor {
       uint16_t number = 0;
       if (event.size() < sizeof(number)) continue;
       std::memcpy(&number, event.data(), sizeof(number));
-      if (number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-        established_ = true;
-      } else if (number != ZMQ_EVENT_DISCONNECTED) {
-        sink.OnEvent({LinkEvent::Kind::kRefused, rank_});
-      } else if (established_) {
-        sink.OnEvent({LinkEvent::Kind::kClosed, rank_});
-      }
+      Report(number, sink);
     }
   }
 
  private:
+  void Report(int event, LinkSink& sink) {
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+      established_ = true;
+    } else if (event == ZMQ_EVENT_DISCONNECTED) {
+      if (established_) sink.OnEvent({LinkEvent::Kind::kClosed, rank_});
+    } else {
+      // Who holds another key only closes the connection, as does a process that ends just then.
+      constexpr int kTries = 3;
+      ++failures_;
+      if (event != ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL || failures_ == kTries) {
+        sink.OnEvent({LinkEvent::Kind::kRefused, rank_});
+      }
+    }
+  }
+
   zmq::socket_t socket_;
   const int rank_;
   bool established_ = false;
+  int failures_ = 0;
 };
 
 zmq::context_t MakeContext(int world_size) {
@@ -193,7 +203,7 @@ class ZeroMqLinks final : public Links {
       receiver_.set(zmq::sockopt::curve_secretkey,
                     Key(keys_->ForListening(options_.rank).secret_key));
     }
-    SetCommonOptions(receiver_);
+    SetCommonOptions(receiver_, options_.bind_address);
     receiver_.set(zmq::sockopt::rcvhwm, options_.queue_frames);
     receiver_.set(zmq::sockopt::maxmsgsize, options_.max_message_bytes);
     Bind();
@@ -213,8 +223,10 @@ class ZeroMqLinks final : public Links {
     try {
       for (size_t channel = 0; channel < kChannelCount; ++channel) {
         zmq::socket_t& sender = channels.emplace_back(context_, zmq::socket_type::push);
-        SetCommonOptions(sender);
-        sender.set(zmq::sockopt::sndhwm, options_.queue_frames);
+        SetCommonOptions(sender, endpoint);
+        // The caller's window bounds what is queued. ZeroMQ's own mark counts too much at times:
+        // what has left is taken off now and then only.
+        sender.set(zmq::sockopt::sndhwm, 0);
         sender.set(zmq::sockopt::linger, static_cast<int>(options_.linger.count()));
         if (keys_) {
           const CurveKeyPair own = keys_->ForConnecting(options_.rank);
@@ -238,15 +250,18 @@ class ZeroMqLinks final : public Links {
 
   bool Send(int to, Channel channel, const std::array<std::byte, kWireHeaderBytes>& header,
             Payload payload) override {
-    zmq::socket_t& sender = senders_.at(static_cast<size_t>(to)).at(static_cast<size_t>(channel));
-    zmq::message_t head(header.data(), header.size());
-    if (payload.size == 0) return sender.send(head, zmq::send_flags::dontwait).has_value();
-    if (!sender.send(head, zmq::send_flags::dontwait | zmq::send_flags::sndmore)) return false;
-    // ZeroMQ takes all parts of a message or none.
-    zmq::message_t body = Lend(std::move(payload));
-    const bool sent = sender.send(body, zmq::send_flags::dontwait).has_value();
-    Check(sent, "ZeroMQ took a header without its payload");
-    return true;
+    try {
+      zmq::socket_t& sender = senders_.at(static_cast<size_t>(to)).at(static_cast<size_t>(channel));
+      zmq::message_t head(header.data(), header.size());
+      if (payload.size == 0) return sender.send(head, zmq::send_flags::dontwait).has_value();
+      if (!sender.send(head, zmq::send_flags::dontwait | zmq::send_flags::sndmore)) return false;
+      // ZeroMQ takes all parts of a message or none.
+      zmq::message_t body = Lend(std::move(payload));
+      return sender.send(body, zmq::send_flags::dontwait).has_value();
+    } catch (const zmq::error_t& error) {
+      throw Error(ErrorKind::kTransport, StrCat("sending to rank ", to, ": ", error.what()),
+                  {{"rank", StrCat(to)}});
+    }
   }
 
   void Poll(TimePoint until, LinkSink& sink) override {
@@ -264,12 +279,14 @@ class ZeroMqLinks final : public Links {
     }
   }
 
+  void StopReceiving() override { receiver_.close(); }
+
   void Wake() override { wake_.Raise(); }
 
  private:
-  void SetCommonOptions(zmq::socket_t& socket) {
+  void SetCommonOptions(zmq::socket_t& socket, const std::string& address) {
+    socket.set(zmq::sockopt::ipv6, std::ranges::count(address, ':') > 2);
     socket.set(zmq::sockopt::linger, 0);
-    socket.set(zmq::sockopt::ipv6, true);
     socket.set(zmq::sockopt::handshake_ivl, static_cast<int>(options_.handshake_timeout.count()));
     socket.set(zmq::sockopt::reconnect_ivl, 50);
   }
