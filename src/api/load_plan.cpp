@@ -166,8 +166,7 @@ LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, Weigh
   // Features that are kept for later must leave room for encoding the next picture.
   const int64_t encoding = PictureActivations(config, workload.picture, budget.traits) -
                            FeatureBytes(config, workload.picture) - budget.layer_activations;
-  const int64_t rows =
-      (budget.room - std::max<int64_t>(0, encoding)) / (config.hidden_size * 4);
+  const int64_t rows = (budget.room - std::max<int64_t>(0, encoding)) / (config.hidden_size * 4);
   load.feature_rows = std::clamp(rows, planned_rows, std::max(planned_rows, kMostCachedRows));
   load.pictures = std::move(budget);
   return load;

@@ -31,8 +31,8 @@ struct AllocationScope::Guard {
 };
 
 AllocationScope::AllocationScope() : counter_(std::make_shared<Counter>()) {
-  counter_->outer = dynamic_cast<Counter*>(
-      c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE));
+  counter_->outer =
+      dynamic_cast<Counter*>(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE));
   guard_ = std::make_unique<Guard>(counter_);
 }
 
