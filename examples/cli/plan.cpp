@@ -59,7 +59,8 @@ void AddPlaces(CLI::App& command, PlanFlags& flags) {
   AddLast(command, "--model", options.model, "DIR",
           "Checkpoint folder, repository id, or only its config.json")
       ->required();
-  AddLast(command, "--kind", options.kind, "KIND", "2-7b, 2-vl-7b, ... where config.json leaves it open");
+  AddLast(command, "--kind", options.kind, "KIND",
+          "2-7b, 2-vl-7b, ... where config.json leaves it open");
   AddLast(command, "--cluster", options.cluster, "FILE", "JSON file that describes the machines");
   command
       .add_option_function<std::string>(
@@ -74,7 +75,8 @@ void AddPlaces(CLI::App& command, PlanFlags& flags) {
           "Check and measure a hand-made map; auto: plan one");
   AddLast(command, "--order", options.order, "ORDER", "any, or given: stages in the devices' order")
       ->check(CLI::IsMember({"any", "given"}));
-  AddLastNumber(command, "--extra-devices", {0, 512}, "As if the largest device were there N more times",
+  AddLastNumber(command, "--extra-devices", {0, 512},
+                "As if the largest device were there N more times",
                 [&options](int64_t n) { options.extra_devices = n; });
 }
 

@@ -6,9 +6,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json ToJson(const PlanBytes& bytes) {
-  return {{"weights", bytes.weights},         {"kv", bytes.kv},
-          {"activations", bytes.activations}, {"vision", bytes.vision},
-          {"workspace", bytes.workspace},     {"overhead", bytes.overhead},
+  return {{"weights", bytes.weights},
+          {"kv", bytes.kv},
+          {"activations", bytes.activations},
+          {"vision", bytes.vision},
+          {"workspace", bytes.workspace},
+          {"overhead", bytes.overhead},
           {"total", bytes.total()}};
 }
 
@@ -69,9 +72,12 @@ Json CandidatesOf(const Plan& plan) {
 }
 
 Json ModelOf(const PlanModel& model) {
-  return {{"kind", model.kind},     {"layers", model.layers},
-          {"hidden", model.hidden}, {"vocab", model.vocab},
-          {"parameters", model.parameters}, {"weight_bytes", model.weight_bytes}};
+  return {{"kind", model.kind},
+          {"layers", model.layers},
+          {"hidden", model.hidden},
+          {"vocab", model.vocab},
+          {"parameters", model.parameters},
+          {"weight_bytes", model.weight_bytes}};
 }
 
 Json WorkloadOf(const PlanWorkload& workload) {

@@ -95,8 +95,8 @@ std::string Row(const PlannedDevice& device, const Scale& scale, int y) {
   text += Rectangle(kTimeLeft, y + 42, step, 20, "fill=\"#444444\"");
   text += Rectangle(kTimeLeft + step, y + 42, device.hop_s / scale.seconds * kTime, 20,
                     "fill=\"#d55e00\"");
-  return text + Words(kTimeLeft, y + 78, Milliseconds(device.step_s + device.hop_s),
-                      "font-size=\"12\"");
+  return text +
+         Words(kTimeLeft, y + 78, Milliseconds(device.step_s + device.hop_s), "font-size=\"12\"");
 }
 
 }  // namespace
@@ -113,8 +113,8 @@ std::string ToSvg(const Plan& plan) {
   }
   const int rows = static_cast<int>(plan.devices.size());
   const int height = kTop + rows * kRow + 40;
-  std::string text = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" +
-                     std::to_string(kWidth) + "\" height=\"" + std::to_string(height) +
+  std::string text = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(kWidth) +
+                     "\" height=\"" + std::to_string(height) +
                      "\" font-family=\"sans-serif\" font-size=\"14\">\n";
   text += Rectangle(0, 0, kWidth, height, "fill=\"white\"");
   text += Words(kLeft, 26,

@@ -90,11 +90,10 @@ std::string Heading(const Plan& plan) {
   text += Format("%lld sequence%s of %lld positions", static_cast<long long>(work.sequences),
                  work.sequences == 1 ? "" : "s", static_cast<long long>(work.context));
   if (work.images > 0) {
-    text += Format(", %lld picture%s each of %lldx%lld (%lld rows)",
-                   static_cast<long long>(work.images), work.images == 1 ? "" : "s",
-                   static_cast<long long>(work.picture_width),
-                   static_cast<long long>(work.picture_height),
-                   static_cast<long long>(work.picture_rows));
+    text += Format(
+        ", %lld picture%s each of %lldx%lld (%lld rows)", static_cast<long long>(work.images),
+        work.images == 1 ? "" : "s", static_cast<long long>(work.picture_width),
+        static_cast<long long>(work.picture_height), static_cast<long long>(work.picture_rows));
   }
   return text + "\n";
 }
@@ -110,10 +109,10 @@ std::string FittingText(const Plan& plan) {
   text += "\nbar: W weights, K KV cache, A activations, V vision, S workspace, R runtime, . free\n";
   text += Format("%s %s%s: ", plan.objective.c_str(), Seconds(plan.value_s).c_str(),
                  plan.optimal ? " (no placement is better)" : "");
-  text += Format("%.1f tokens/s, one token %s, prompt of %lld rows %s", times.tokens_per_s,
-                 Seconds(times.decode_step_s).c_str(),
-                 static_cast<long long>(plan.workload.prompt_rows),
-                 Seconds(times.prefill_s).c_str());
+  text +=
+      Format("%.1f tokens/s, one token %s, prompt of %lld rows %s", times.tokens_per_s,
+             Seconds(times.decode_step_s).c_str(),
+             static_cast<long long>(plan.workload.prompt_rows), Seconds(times.prefill_s).c_str());
   if (times.image_s > 0) text += Format(", picture %s", Seconds(times.image_s).c_str());
   return text + "\n";
 }

@@ -17,14 +17,14 @@ struct PlanOptions {
 
   std::string cluster;               ///< JSON file that describes machines; empty: `devices`
   std::vector<std::string> devices;  ///< of this machine; empty: all that it has
-  std::string max_memory;  ///< Hugging Face's max_memory, JSON text or file: {"0": "20GiB", ...}
+  std::string max_memory;     ///< Hugging Face's max_memory, JSON text or file: {"0": "20GiB", ...}
   int64_t extra_devices = 0;  ///< as if the largest device were there that many times more
 
   std::optional<int64_t> context;  ///< positions of a sequence; absent: the kind's prompt limit and
                                    ///< an answer of 1024
   int64_t sequences = 1;           ///< in flight
   int64_t images = 1;              ///< per request
-  int64_t image_width = 0;  ///< pixels; 0: the size that gives the most rows under hd_num
+  int64_t image_width = 0;         ///< pixels; 0: the size that gives the most rows under hd_num
   int64_t image_height = 0;
   std::optional<int64_t> hd_num;  ///< tiles, for the kinds that have them; absent: the kind's
   int64_t prefill_chunk = 0;      ///< rows of one prefill step; 0: the engine's default

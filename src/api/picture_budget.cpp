@@ -26,8 +26,7 @@ void RequirePicturesFit(const PictureBudget& budget,
     features += own;
     encoding = std::max(encoding, PictureActivations(budget.config, shape, budget.traits) - own);
   }
-  const int64_t needed =
-      features + std::max<int64_t>(0, encoding - budget.layer_activations);
+  const int64_t needed = features + std::max<int64_t>(0, encoding - budget.layer_activations);
   if (needed <= budget.room) return;
   throw Error(ErrorKind::kCapacity,
               StrCat("the pictures need ", Megabytes(needed), " of memory (features ",

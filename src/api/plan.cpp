@@ -31,7 +31,10 @@ std::string ReadFile(const std::string& path, const char* what) {
   const auto size = std::filesystem::file_size(path, error);
   std::ifstream file(path, std::ios::binary);
   Require(!error && size <= kMostFileBytes && file.good(), ErrorKind::kPlan, what, " '", path,
-          "' cannot be read", error ? "" : size > kMostFileBytes ? ": it is too large" : "");
+          "' cannot be read",
+          error                   ? ""
+          : size > kMostFileBytes ? ": it is too large"
+                                  : "");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -47,8 +50,8 @@ auto FromFile(const std::string& path, const char* what, const Parse& parse) {
 }
 
 void InRange(int64_t value, int64_t low, int64_t high, const char* what) {
-  Require(value >= low && value <= high, ErrorKind::kUsage, what, " is ", value, ", expected ",
-          low, " to ", high);
+  Require(value >= low && value <= high, ErrorKind::kUsage, what, " is ", value, ", expected ", low,
+          " to ", high);
 }
 
 Cluster ClusterFor(const PlanOptions& options) {
@@ -117,10 +120,8 @@ bool HasMap(const PlanOptions& options) {
 /// The same for one format of the weights.
 Plan PlanFormat(const PlanOptions& options, const PlanQuestion& question) {
   if (HasMap(options)) {
-    const DeviceMap map =
-        ReadMap(options, question.footprint->config(), question.cluster);
-    return DeviceMapPlanner::Measure(*question.footprint, question.cluster, question.workload,
-                                     map);
+    const DeviceMap map = ReadMap(options, question.footprint->config(), question.cluster);
+    return DeviceMapPlanner::Measure(*question.footprint, question.cluster, question.workload, map);
   }
   return DeviceMapPlanner::Plan(*question.footprint, question.cluster, question.workload,
                                 question.rules);
@@ -143,8 +144,7 @@ Plan MakePlan(const PlanOptions& options) {
   question.picture = [&](int64_t images, int64_t hd_num) {
     return api::ShapeOf(config, {options.image_width, options.image_height, images, hd_num});
   };
-  question.workload.picture =
-      question.picture(question.workload.images, question.workload.hd_num);
+  question.workload.picture = question.picture(question.workload.images, question.workload.hd_num);
 
   Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
   Plan plan;

@@ -197,15 +197,13 @@ void KeepCombined(const Change& asked, std::vector<PlanAlternative>& kept) {
     for (const Maker next : {&ShorterContext, &FewerTiles, &FewerSequences, &MoreDevices}) {
       if (Keep(next(*weights), kept)) return;
     }
-    const Change one =
-        least(*weights, "sequences", "--sequences", &Workload::sequences, 1);
+    const Change one = least(*weights, "sequences", "--sequences", &Workload::sequences, 1);
     for (const Maker next : {&ShorterContext, &FewerTiles}) {
       if (Keep(next(one), kept)) return;
     }
     const Change no_picture = least(one, "images", "--images", &Workload::images, 0);
-    const Change crumbs =
-        least(no_picture, "prefill chunk", "--prefill-chunk", &Workload::prefill_chunk,
-              kLeastChunk);
+    const Change crumbs = least(no_picture, "prefill chunk", "--prefill-chunk",
+                                &Workload::prefill_chunk, kLeastChunk);
     if (Keep(ShorterContext(crumbs), kept) || Keep(MoreDevices(crumbs), kept)) return;
   }
   const Change one = least(asked, "sequences", "--sequences", &Workload::sequences, 1);
@@ -246,9 +244,9 @@ std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question) {
     asked.question.hand_made_map = false;
     Keep(asked, kept);
   }
-  for (const Maker maker : {&OtherOrder, &ShorterContext, &FewerTiles, &FewerSequences,
-                            &FewerImages, &SmallerChunk, &HalfWeights, &Int8Weights, &Int4Weights,
-                            &MoreDevices}) {
+  for (const Maker maker :
+       {&OtherOrder, &ShorterContext, &FewerTiles, &FewerSequences, &FewerImages, &SmallerChunk,
+        &HalfWeights, &Int8Weights, &Int4Weights, &MoreDevices}) {
     if (Fits(asked.question)) break;
     Keep(maker(asked), kept);
   }

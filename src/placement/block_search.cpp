@@ -8,7 +8,8 @@
 namespace xcomposer {
 namespace {
 
-constexpr double kWork = 3e7;  // steps of the exact search that are still quick: under half a second
+constexpr double kWork =
+    3e7;  // steps of the exact search that are still quick: under half a second
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Compared in this order.
@@ -243,8 +244,8 @@ BlockAnswer Measured(const BlockProblem& problem, std::vector<Block> blocks) {
     if (i + 1 < blocks.size()) {
       seconds += problem.hops[block.device_class][blocks[i + 1].device_class];
     }
-    answer.value = problem.goal == BlockGoal::kSum ? answer.value + seconds
-                                                   : std::max(answer.value, seconds);
+    answer.value =
+        problem.goal == BlockGoal::kSum ? answer.value + seconds : std::max(answer.value, seconds);
     const int64_t bytes = problem.bytes[static_cast<size_t>(block.end)] -
                           problem.bytes[static_cast<size_t>(block.begin)];
     answer.missing += std::max<int64_t>(0, bytes - device.budget);
@@ -323,8 +324,8 @@ std::optional<BlockAnswer> BestBlocks(const BlockProblem& problem) {
   return Best<SubsetSearch>(problem);
 }
 
-// The more units a set of devices covers the better: what is left over fits wherever more fitted. So
-// one number per set is enough.
+// The more units a set of devices covers the better: what is left over fits wherever more fitted.
+// So one number per set is enough.
 bool CanCover(const BlockProblem& problem) {
   if (problem.use_all) return BestBlocks(problem).has_value();
   std::vector<size_t> steps;

@@ -12,8 +12,8 @@ namespace xcomposer {
 /// the index, so that a block [b, e) costs sum[e] - sum[b].
 struct BlockClass {
   int64_t count = 1;
-  int64_t budget = 0;            ///< bytes that units may take
-  std::vector<double> seconds;   ///< (units + 1) sums
+  int64_t budget = 0;           ///< bytes that units may take
+  std::vector<double> seconds;  ///< (units + 1) sums
 };
 
 enum class BlockGoal { kSlowest, kSum };
@@ -40,8 +40,8 @@ struct Block {
 
 struct BlockAnswer {
   std::vector<Block> blocks;
-  double value = 0;      ///< seconds
-  int64_t missing = 0;   ///< bytes over the budgets, 0 where it fits
+  double value = 0;     ///< seconds
+  int64_t missing = 0;  ///< bytes over the budgets, 0 where it fits
 };
 
 /// True where the exact search over all subsets and orders is quick.

@@ -23,7 +23,7 @@ struct ClusterNode {
 };
 
 struct ClusterDevice {
-  size_t node = 0;  ///< index
+  size_t node = 0;   ///< index
   std::string name;  ///< "cuda:0"
   std::string kind;  ///< "cpu", "cuda"
   std::string model;
@@ -47,7 +47,7 @@ struct Cluster {
 };
 
 /// What is assumed of links and devices that are described without it.
-inline constexpr Link kAssumedNodeLink = {25e9, 10e-6};      // PCIe 4.0 x16, staged
+inline constexpr Link kAssumedNodeLink = {25e9, 10e-6};       // PCIe 4.0 x16, staged
 inline constexpr Link kAssumedNetworkLink = {1.25e9, 80e-6};  // 10 Gb/s Ethernet
 
 /// Memory bandwidth and arithmetic of known devices by their model's name, else of their kind.

@@ -87,15 +87,14 @@ ClusterDevice ReadDevice(const Json& json, size_t node, const std::string& where
   device.node = node;
   device.name = Text(Member(json, "name", where + ": a device"), where + ": a device's name");
   const std::string what = where + "/" + device.name;
-  NoteUnknown(json,
-              {"name", "kind", "model", "memory", "free", "bandwidth", "flops", "threads",
-               "instructions"},
-              what, cluster);
+  NoteUnknown(
+      json,
+      {"name", "kind", "model", "memory", "free", "bandwidth", "flops", "threads", "instructions"},
+      what, cluster);
   device.kind = KindOfDevice(json, device.name, what);
   if (json.contains("model")) device.model = Text(json["model"], what + ".model");
   device.memory = ParseBytes(Member(json, "memory", what), what + ".memory");
-  device.budget =
-      json.contains("free") ? ParseBytes(json["free"], what + ".free") : device.memory;
+  device.budget = json.contains("free") ? ParseBytes(json["free"], what + ".free") : device.memory;
   Require(device.budget <= device.memory, ErrorKind::kPlan, what, " has ", device.budget,
           " bytes free of ", device.memory);
   const DeviceSpeed speed = SpeedOf(device.kind, device.model);
@@ -159,9 +158,7 @@ void ReadLinks(const Json& json, Cluster& cluster) {
   }
 }
 
-Json ToJson(const Link& link) {
-  return {{"bandwidth", link.bandwidth}, {"latency", link.latency}};
-}
+Json ToJson(const Link& link) { return {{"bandwidth", link.bandwidth}, {"latency", link.latency}}; }
 
 /// "0" and "cuda:0" mean the device of every node that is called so; "a/cuda:0" and "a:cuda:0" one.
 bool Names(const std::string& key, const Cluster& cluster, size_t device) {
@@ -169,8 +166,7 @@ bool Names(const std::string& key, const Cluster& cluster, size_t device) {
   const std::string name = digits ? "cuda:" + key : key;
   std::string with_colon = cluster.IdOf(device);
   with_colon[with_colon.find('/')] = ':';
-  return name == cluster.devices[device].name || name == cluster.IdOf(device) ||
-         name == with_colon;
+  return name == cluster.devices[device].name || name == cluster.IdOf(device) || name == with_colon;
 }
 
 }  // namespace
@@ -185,8 +181,8 @@ Cluster ParseCluster(const std::string& text) {
           " nodes, the limit is ", kMostNodes);
   for (const Json& node : nodes) {
     ReadNode(node, cluster);
-    Require(cluster.devices.size() <= kMostDevices, ErrorKind::kPlan,
-            "the cluster has more than ", kMostDevices, " devices");
+    Require(cluster.devices.size() <= kMostDevices, ErrorKind::kPlan, "the cluster has more than ",
+            kMostDevices, " devices");
   }
   Require(!cluster.devices.empty(), ErrorKind::kPlan, "the cluster description has no device");
   cluster.default_link = kAssumedNetworkLink;
@@ -222,9 +218,8 @@ std::string ToJson(const Cluster& cluster) {
     entry["between"] = {cluster.nodes[ends.first].name, cluster.nodes[ends.second].name};
     links.push_back(entry);
   }
-  const Json json = {{"nodes", nodes},
-                     {"links", links},
-                     {"default_link", ToJson(cluster.default_link)}};
+  const Json json = {
+      {"nodes", nodes}, {"links", links}, {"default_link", ToJson(cluster.default_link)}};
   return json.dump(2);
 }
 

@@ -20,10 +20,9 @@ void CheckDeviceName(const std::string& name) {
   const size_t slash = name.find('/');
   const bool on_node = slash != std::string::npos && slash > 0;
   if (IsDeviceName(on_node ? name.substr(slash + 1) : name)) return;
-  throw Error(
-      ErrorKind::kDevice,
-      StrCat("'", name, "' is no device, expected cpu, cpu:N or cuda:N, or node/cuda:N"),
-      {{"device", name}});
+  throw Error(ErrorKind::kDevice,
+              StrCat("'", name, "' is no device, expected cpu, cpu:N or cuda:N, or node/cuda:N"),
+              {{"device", name}});
 }
 
 std::vector<std::string> FirstModules(const ModelConfig& config) {

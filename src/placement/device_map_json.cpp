@@ -35,11 +35,12 @@ std::string Canonical(const std::string& name, const std::vector<std::string>& k
     if (IsDeviceName(device)) return name.substr(0, end) + "/" + device;
     if (IsNumber(device)) return name.substr(0, end) + "/cuda:" + device;
   }
-  throw Error(ErrorKind::kDevice,
-              StrCat("the device map names '", name,
-                     "', expected a number, cpu, cpu:N, cuda:N or node:cuda:N",
-                     name == "disk" || name == "meta" ? "; parts are never left out of memory" : ""),
-              {{"device", name}});
+  throw Error(
+      ErrorKind::kDevice,
+      StrCat("the device map names '", name,
+             "', expected a number, cpu, cpu:N, cuda:N or node:cuda:N",
+             name == "disk" || name == "meta" ? "; parts are never left out of memory" : ""),
+      {{"device", name}});
 }
 
 std::string DeviceOf(const std::string& module, const Json& value,
@@ -117,8 +118,8 @@ class Reader {
   void NameUnused() {
     for (const auto& [module, device] : given_) {
       if (used_.count(module) != 0) continue;
-      problems_.push_back(StrCat(
-          "it names ", module, ", which is no module of this model or is covered by its parts"));
+      problems_.push_back(StrCat("it names ", module,
+                                 ", which is no module of this model or is covered by its parts"));
     }
   }
 

@@ -104,8 +104,7 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
   const int64_t together = costs.step_sequences;
   const Work cpu_layer = DecodeWorkOfLayer(config_, workload, together, cpu_.kv);
   const Work cuda_layer = DecodeWorkOfLayer(config_, workload, together, cuda_.kv);
-  for (const std::string& name :
-       ModulesOfStage({{{"cpu", 0, config_.layers}}}, config_, 0)) {
+  for (const std::string& name : ModulesOfStage({{{"cpu", 0, config_.layers}}}, config_, 0)) {
     ModuleFootprint module;
     module.name = name;
     module.weight_bytes = weights.at(name);

@@ -11,16 +11,16 @@ namespace xcomposer {
 
 /// How a kind of device computes.
 struct ComputeTraits {
-  int64_t activation = 4;  ///< bytes of an intermediate number
-  int64_t residual = 4;    ///< bytes of a number of the hidden rows between layers
-  int64_t kv = 4;          ///< bytes of a number in the KV cache
-  int64_t runtime = 0;     ///< bytes of libraries, context and threads
+  int64_t activation = 4;   ///< bytes of an intermediate number
+  int64_t residual = 4;     ///< bytes of a number of the hidden rows between layers
+  int64_t kv = 4;           ///< bytes of a number in the KV cache
+  int64_t runtime = 0;      ///< bytes of libraries, context and threads
   bool packs_rows = false;  ///< kernels copy their input into panels (CPU)
   // Of packing kernels:
   int64_t threads = 1;
-  int64_t panel_rows = 8;      ///< rows of a panel are a multiple of it
-  int64_t streamed_rows = 16;  ///< up to so many rows nothing is packed
-  int64_t panel_scratch = 0;   ///< bytes of one thread
+  int64_t panel_rows = 8;         ///< rows of a panel are a multiple of it
+  int64_t streamed_rows = 16;     ///< up to so many rows nothing is packed
+  int64_t panel_scratch = 0;      ///< bytes of one thread
   int64_t attention_scratch = 0;  ///< bytes of one thread per number of a head
   int64_t attention_fixed = 0;    ///< bytes of one thread besides
 };

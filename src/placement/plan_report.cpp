@@ -25,11 +25,14 @@ double SecondsOn(const ModuleFootprint& module, const ClusterDevice& device) {
 
 void AddModules(const PlanInput& input, Plan& plan) {
   for (const ModuleFootprint& module : input.costs.modules) {
-    PlannedModule entry{module.name, module.weight_bytes, module.kv_bytes,
-                        module.activation_bytes, module.workspace_bytes, {}};
+    PlannedModule entry{module.name,
+                        module.weight_bytes,
+                        module.kv_bytes,
+                        module.activation_bytes,
+                        module.workspace_bytes,
+                        {}};
     for (size_t i = 0; i < input.cluster.devices.size(); ++i) {
-      entry.step_s.emplace_back(input.cluster.IdOf(i),
-                                SecondsOn(module, input.cluster.devices[i]));
+      entry.step_s.emplace_back(input.cluster.IdOf(i), SecondsOn(module, input.cluster.devices[i]));
     }
     plan.modules.push_back(std::move(entry));
     plan.model.weight_bytes += module.weight_bytes;
@@ -65,21 +68,15 @@ void Describe(const PlanInput& input, Plan& plan) {
   plan.model.hidden = config.hidden_size;
   plan.model.vocab = config.vocab_size;
   plan.model.parameters = ParameterCount(config);
-  plan.workload = {workload.context,
-                   workload.sequences,
-                   workload.images,
-                   workload.picture.width,
-                   workload.picture.height,
-                   workload.picture.rows,
-                   workload.hd_num,
-                   PromptRows(workload),
-                   workload.prefill_chunk,
-                   input.costs.step_sequences,
+  plan.workload = {workload.context,          workload.sequences,
+                   workload.images,           workload.picture.width,
+                   workload.picture.height,   workload.picture.rows,
+                   workload.hd_num,           PromptRows(workload),
+                   workload.prefill_chunk,    input.costs.step_sequences,
                    ToString(workload.weights)};
   plan.notes = input.cluster.notes;
   if (workload.images * workload.picture.rows >= workload.context) {
-    plan.notes.push_back(StrCat("the pictures alone have ",
-                                workload.images * workload.picture.rows,
+    plan.notes.push_back(StrCat("the pictures alone have ", workload.images * workload.picture.rows,
                                 " rows, the context ", workload.context));
   }
 }
@@ -90,8 +87,8 @@ double PrefillSeconds(const PlanInput& input, const std::vector<PlacedBlock>& bl
   const ModelConfig& config = input.footprint.config();
   const Work layer = PrefillWorkOfLayer(config, input.workload);
   const int64_t rows = PromptRows(input.workload);
-  const double chunks = std::max(
-      1.0, static_cast<double>(rows) / static_cast<double>(input.workload.prefill_chunk));
+  const double chunks =
+      std::max(1.0, static_cast<double>(rows) / static_cast<double>(input.workload.prefill_chunk));
   const double hop_bytes =
       static_cast<double>(rows) * static_cast<double>(config.hidden_size) * 4 / chunks;
   double through = 0;
@@ -103,8 +100,8 @@ double PrefillSeconds(const PlanInput& input, const std::vector<PlacedBlock>& bl
     double seconds = static_cast<double>(std::max<int64_t>(0, layers)) *
                      layer.Seconds(device.bandwidth, device.flops) / chunks;
     if (i + 1 < blocks.size()) {
-      seconds += input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device)
-                     .Seconds(hop_bytes);
+      seconds +=
+          input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device).Seconds(hop_bytes);
     }
     through += seconds;
     slowest = std::max(slowest, seconds);
@@ -127,13 +124,12 @@ void Predict(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Pla
   const double back =
       first == last ? 0 : input.cluster.LinkBetween(last, first).Seconds(together * 4);
   plan.predicted.decode_step_s = sum + back;
-  plan.predicted.tokens_per_s =
-      together / (plan.objective == "latency" ? sum + back : slowest);
+  plan.predicted.tokens_per_s = together / (plan.objective == "latency" ? sum + back : slowest);
   plan.predicted.prefill_s = PrefillSeconds(input, blocks);
   const ClusterDevice& eye = input.cluster.devices[first];
   if (input.workload.images > 0) {
-    plan.predicted.image_s = PictureWork(input.footprint.config(), input.workload)
-                                 .Seconds(eye.bandwidth, eye.flops);
+    plan.predicted.image_s =
+        PictureWork(input.footprint.config(), input.workload).Seconds(eye.bandwidth, eye.flops);
   }
 }
 
@@ -200,16 +196,14 @@ Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
     }
     if (stage.headroom() < 0) {
       plan.fits = false;
-      plan.shortages.push_back(
-          {stage.device, stage.bytes.total(), stage.budget, stage.bytes});
+      plan.shortages.push_back({stage.device, stage.bytes.total(), stage.budget, stage.bytes});
     }
     plan.devices.push_back(std::move(stage));
   }
   AddModules(input, plan);
   AddCandidates(input, plan);
   Predict(input, blocks, plan);
-  plan.device_map =
-      ToHuggingFaceJson(DeviceMapOf(plan, input.cluster), input.footprint.config());
+  plan.device_map = ToHuggingFaceJson(DeviceMapOf(plan, input.cluster), input.footprint.config());
   return plan;
 }
 

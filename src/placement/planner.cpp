@@ -253,8 +253,8 @@ DeviceMap DeviceMapOf(const Plan& plan, const Cluster& cluster) {
   for (const PlannedDevice& device : plan.devices) {
     const int64_t layers = std::max<int64_t>(0, device.last_layer - device.first_layer + 1);
     const std::string& id = device.device;
-    map.stages.push_back({cluster.nodes.size() == 1 ? id.substr(id.find('/') + 1) : id, layer,
-                          layer + layers});
+    map.stages.push_back(
+        {cluster.nodes.size() == 1 ? id.substr(id.find('/') + 1) : id, layer, layer + layers});
     layer += layers;
   }
   return map;

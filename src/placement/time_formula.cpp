@@ -63,8 +63,7 @@ Work DecodeWorkOfEmbeddings(const ModelConfig& config, const Workload& workload,
                             int64_t sequences) {
   const Base base = BaseOf(config, workload, Part::kTokEmbeddings);
   Work work;
-  work.bytes = base.bytes / static_cast<double>(config.vocab_size) *
-               static_cast<double>(sequences);
+  work.bytes = base.bytes / static_cast<double>(config.vocab_size) * static_cast<double>(sequences);
   return work;
 }
 
@@ -80,8 +79,8 @@ int64_t PromptRows(const Workload& workload) {
 Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload) {
   const Base base = BaseOf(config, workload, Part::kLayer);
   const auto rows = static_cast<double>(PromptRows(workload));
-  const auto pictures = static_cast<double>(
-      std::min(PromptRows(workload), workload.images * workload.picture.rows));
+  const auto pictures =
+      static_cast<double>(std::min(PromptRows(workload), workload.images * workload.picture.rows));
   const double chunks = std::max(1.0, rows / static_cast<double>(workload.prefill_chunk));
   const double low_rank = pictures > 0 ? LowRankNumbersOfLayer(config) : 0;
   Work work;
@@ -95,9 +94,10 @@ Work PictureWork(const ModelConfig& config, const Workload& workload) {
   const VisionConfig& vision = config.vision;
   const Base tower = BaseOf(config, workload, Part::kVit);
   const Base projector = BaseOf(config, workload, Part::kVisionProj);
-  const double views = vision.tiled ? static_cast<double>(1 + workload.picture.tile_rows *
-                                                                  workload.picture.tile_columns)
-                                    : 1.0;
+  const double views =
+      vision.tiled
+          ? static_cast<double>(1 + workload.picture.tile_rows * workload.picture.tile_columns)
+          : 1.0;
   const auto rows = static_cast<double>(vision.patches() + 1);
   const double attention = 4 * rows * rows * static_cast<double>(vision.hidden_size) *
                            static_cast<double>(vision.layers);

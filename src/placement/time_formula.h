@@ -30,8 +30,7 @@ struct Work {
 /// are not read for text rows. `kv_number`: bytes of a number in the KV cache.
 Work DecodeWorkOfLayer(const ModelConfig& config, const Workload& workload, int64_t sequences,
                        int64_t kv_number);
-Work DecodeWorkOfEmbeddings(const ModelConfig& config, const Workload& workload,
-                            int64_t sequences);
+Work DecodeWorkOfEmbeddings(const ModelConfig& config, const Workload& workload, int64_t sequences);
 Work DecodeWorkOfHead(const ModelConfig& config, const Workload& workload, int64_t sequences);
 
 /// Rows of the prompt that predictions are about: the pictures and 64 rows of text.

@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kGroup = 128;  // inputs that share a scale
 
 constexpr std::array<WeightType, 5> kAll = {WeightType::kFloat32, WeightType::kFloat16,
-                                              WeightType::kBFloat16, WeightType::kInt8,
-                                              WeightType::kInt4};
+                                            WeightType::kBFloat16, WeightType::kInt8,
+                                            WeightType::kInt4};
 
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -19,8 +19,8 @@ bool EndsWith(const std::string& text, const std::string& end) {
 
 bool IsQuantised(const WeightSpec& spec) {
   if (spec.part != Part::kLayer || spec.shape.size() != 2) return false;
-  for (const char* linear : {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight",
-                             ".w3.weight"}) {
+  for (const char* linear :
+       {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight", ".w3.weight"}) {
     if (EndsWith(spec.name, linear)) return true;
   }
   return false;

@@ -6,6 +6,7 @@
 #include "config/generation_defaults.h"
 #include "config/model_config.h"
 #include "config/weight_names.h"
+#include "placement/cluster_json.h"
 #include "placement/device_map.h"
 #include "placement/device_map_json.h"
 #include "xcomposer/error.h"
@@ -39,6 +40,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     config.layers = 3;
     config.vision.tiled = true;
     xcomposer::CheckDeviceMap(xcomposer::FromHuggingFaceJson(text, config), config);
+  });
+  Try([&] {
+    xcomposer::Cluster cluster = xcomposer::ParseCluster(text);
+    // What was accepted is written and read again as the same.
+    if (xcomposer::ToJson(xcomposer::ParseCluster(xcomposer::ToJson(cluster))) !=
+        xcomposer::ToJson(cluster)) {
+      __builtin_trap();
+    }
+    xcomposer::ApplyMaxMemory(text, cluster);
   });
   return 0;
 }

@@ -127,9 +127,9 @@ class MeteredRun {
                    KvShape{.blocks = blocks, .block_size = kKvBlock}, device_);
     Counted counted;
     counted.weights = weights.bytes();
-    counted.kv = blocks * kKvBlock *
-                 KvBytesPerPosition(world_.config,
-                                    world_.range.end_layer - world_.range.first_layer);
+    counted.kv =
+        blocks * kKvBlock *
+        KvBytesPerPosition(world_.config, world_.range.end_layer - world_.range.first_layer);
     // Random weights are allocated, mapped ones are not: what is left are float32 copies.
     const int64_t copies = resident.alive() - counted.kv - counted.weights;
     const AllocationScope all;
@@ -139,7 +139,8 @@ class MeteredRun {
     for (int64_t s = 0; s < work.sequences; ++s) Prefill(s);
     DecodeTogether();
     counted.activations = layers_peak_;
-    counted.vision = (world_.range.first ? copies : 0) + std::max(features, all.peak() - layers_peak_);
+    counted.vision =
+        (world_.range.first ? copies : 0) + std::max(features, all.peak() - layers_peak_);
     counted.workspace = pool_.scratch_bytes();
     return counted;
   }
@@ -291,8 +292,7 @@ TEST_P(Memory, IsAsPredicted) {
   ExpectTrue("activations", planned.bytes.activations + planned.overhead.activations,
              counted.activations);
   if (planned.bytes.vision > 0) ExpectTrue("vision", planned.bytes.vision, counted.vision);
-  ExpectTrue("workspace", planned.bytes.workspace + planned.overhead.workspace,
-             counted.workspace);
+  ExpectTrue("workspace", planned.bytes.workspace + planned.overhead.workspace, counted.workspace);
 }
 
 /// The shipped sizes, without weights and without computing.

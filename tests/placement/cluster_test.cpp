@@ -93,17 +93,14 @@ TEST(ClusterFile, WhatIsNoneIsRefused) {
   EXPECT_THAT(refused(R"([{"name": "a", "devices": []}])"), HasSubstr("no device"));
   EXPECT_THAT(refused(R"([{"devices": []}])"), HasSubstr("name"));
   EXPECT_THAT(refused(R"([{"name": "a/b", "devices": []}])"), HasSubstr("a/b"));
-  EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "cuda:0"}]}])"),
-              HasSubstr("memory"));
+  EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "cuda:0"}]}])"), HasSubstr("memory"));
   EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "tpu:0", "memory": 1}]}])"),
               HasSubstr("tpu"));
-  EXPECT_THAT(
-      refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1, "free": 2}]}])"),
-      HasSubstr("free"));
-  EXPECT_THAT(
-      refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1},
+  EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1, "free": 2}]}])"),
+              HasSubstr("free"));
+  EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1},
                                             {"name": "cpu", "memory": 1}]}])"),
-      HasSubstr("two devices"));
+              HasSubstr("two devices"));
   EXPECT_THAT(
       refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1, "bandwidth": 0}]}])"),
       HasSubstr("bandwidth"));

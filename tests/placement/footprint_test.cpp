@@ -79,6 +79,20 @@ TEST(Footprint, AgreesWithTheExampleOfTheDocument) {
   EXPECT_EQ(LayerActivations(config, workload, cpu), 152576268);
   EXPECT_EQ(FeatureBytes(config, workload.picture), 20070400);
   EXPECT_EQ(LayerWorkspace(config, workload, cpu), 34417668);
+  EXPECT_EQ(PictureActivations(config, workload.picture, cpu), 68110000);
+  Cluster cluster = Alike(1, int64_t{80} << 30);
+  cluster.devices[0].kind = cluster.devices[0].name = "cpu";
+  const CostTable costs = CostsOf(Kind::kVl7b, workload, cluster);
+  EXPECT_EQ(Module(costs, "vit").activation_bytes, 25096192);
+  EXPECT_EQ(costs.cpu.runtime, 587202560);
+  int64_t total = costs.cpu.bytes();
+  double seconds = 0;
+  for (const ModuleFootprint& module : costs.modules) {
+    total += module.bytes();
+    seconds += module.cpu_step.Seconds(33e9, 371e9);
+  }
+  EXPECT_EQ(total, 18669839632);
+  EXPECT_NEAR(seconds, 0.462, 5e-4);
 }
 
 TEST(Footprint, MixedClustersTakeTheLargerSize) {
@@ -89,8 +103,7 @@ TEST(Footprint, MixedClustersTakeTheLargerSize) {
   cpu.kind = cpu.name = "cpu";
   cluster.devices.push_back(cpu);
   const CostTable mixed = CostsOf(Kind::kVl7b, workload, cluster);
-  EXPECT_EQ(Module(mixed, "model.layers.0").kv_bytes,
-            2 * Module(cuda, "model.layers.0").kv_bytes);
+  EXPECT_EQ(Module(mixed, "model.layers.0").kv_bytes, 2 * Module(cuda, "model.layers.0").kv_bytes);
 }
 
 TEST(Footprint, SequencesShareAStepByObjective) {

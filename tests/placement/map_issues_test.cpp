@@ -19,8 +19,10 @@ using testing::SizeIs;
 
 /// The published auto_configure_device_map: layers are counted off, 38 / GPUs on each.
 std::map<std::string, int> PublishedMap(int gpus, bool tiled) {
-  std::map<std::string, int> map = {{"vit", 0},           {"vision_proj", 0},
-                                    {"model.tok_embeddings", 0}, {"model.norm", gpus - 1},
+  std::map<std::string, int> map = {{"vit", 0},
+                                    {"vision_proj", 0},
+                                    {"model.tok_embeddings", 0},
+                                    {"model.norm", gpus - 1},
                                     {"output", gpus - 1}};
   if (tiled) map["plora_glb_GN"] = map["plora_sub_GN"] = 0;
   double used = 3;
@@ -67,16 +69,16 @@ TEST(MapIssues, ThePublishedMapForFourGpusIsReadAndFits) {
   Workload workload = TextWorkload(2048, 1);
   workload.images = 1;
   workload.picture = {224, 224, 1, 1, 256};
-  const Plan plan = DeviceMapPlanner::Measure(ModelFootprint(config),
-                                              Alike(4, int64_t{23} << 30), workload, map);
+  const Plan plan =
+      DeviceMapPlanner::Measure(ModelFootprint(config), Alike(4, int64_t{23} << 30), workload, map);
   EXPECT_TRUE(plan.fits);
 }
 
 // #265: the map of 2.0 for a 4khd checkpoint.
 TEST(MapIssues, SeparatorsThatAreForgottenAreNamed) {
-  EXPECT_THAT(PlanError(Text(PublishedMap(2, false)), Kind::k4khd7b),
-              AllOf(HasSubstr("plora_glb_GN"), HasSubstr("plora_sub_GN"),
-                    Not(HasSubstr("vision_proj"))));
+  EXPECT_THAT(
+      PlanError(Text(PublishedMap(2, false)), Kind::k4khd7b),
+      AllOf(HasSubstr("plora_glb_GN"), HasSubstr("plora_sub_GN"), Not(HasSubstr("vision_proj"))));
   auto on_last = PublishedMap(2, true);
   on_last["plora_glb_GN"] = on_last["plora_sub_GN"] = 1;
   EXPECT_THAT(PlanError(Text(on_last), Kind::k4khd7b),
@@ -152,7 +154,8 @@ TEST(MapIssues, DevicesOfNodesRoundTrip) {
   const ModelConfig config = Shipped(Kind::kVl7b);
   const DeviceMap map = {{{"a/cuda:0", 0, 20}, {"b/cuda:1", 20, 32}}};
   const std::string text = ToHuggingFaceJson(map, config);
-  EXPECT_THAT(text, AllOf(HasSubstr("\"vit\": \"a:cuda:0\""), HasSubstr("\"output\": \"b:cuda:1\"")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("\"vit\": \"a:cuda:0\""), HasSubstr("\"output\": \"b:cuda:1\"")));
   EXPECT_EQ(FromHuggingFaceJson(text, config), map);
   const DeviceMap numbered = FromHuggingFaceJson(R"({"": "a:0"})", config);
   EXPECT_EQ(numbered.stages[0].device, "a/cuda:0");

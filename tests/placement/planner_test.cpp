@@ -318,8 +318,7 @@ TEST(Planner, AlternativesFit) {
   const ModelFootprint footprint(Shipped(Kind::kVl7b));
   Workload workload = TextWorkload(65536, 4);
   workload.images = 1;
-  const PlanQuestion question =
-      QuestionOf(footprint, Alike(1, int64_t{24} << 30), workload);
+  const PlanQuestion question = QuestionOf(footprint, Alike(1, int64_t{24} << 30), workload);
   ASSERT_FALSE(DeviceMapPlanner::Plan(footprint, question.cluster, workload).fits);
   std::vector<std::string> changes;
   for (const PlanAlternative& alternative : FindAlternatives(question)) {

@@ -1,0 +1,225 @@
+// `xcomposer plan` as a user runs it: the worked examples, the JSON that others recompute, refusals
+// whose alternatives are tried out.
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "config/config_texts.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "program.h"
+
+namespace xcomposer::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+const std::string kConfigs = XCOMPOSER_SOURCE_DIR "/configs";
+const std::vector<std::string> kExamples = {"one-40gb", "24gb-and-12gb", "four-unequal",
+                                            "two-by-two", "cpu-only"};
+
+std::string ClusterFile(const std::string& name) {
+  return kConfigs + "/clusters/" + name + ".json";
+}
+
+/// Runs plan on a shipped config.json.
+class PlanTest : public ::testing::Test {
+ protected:
+  ProgramOutput Run(Kind kind, std::vector<std::string> arguments) {
+    const std::string config = folder_.Write("config.json", ShippedConfig(kind).dump());
+    std::vector<std::string> all = {"plan", "--model", config};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return RunProgram(all);
+  }
+
+  json Plan(Kind kind, std::vector<std::string> arguments, int exit_code = 0) {
+    arguments.push_back("--json");
+    const ProgramOutput run = Run(kind, arguments);
+    EXPECT_EQ(run.exit_code, exit_code) << run.out.substr(0, 2000) << run.err;
+    return run.Json();
+  }
+
+  const TemporaryFolder folder_;
+};
+
+/// Everything that a reader of the JSON can recompute from modules and devices.
+void ExpectConsistent(const json& plan) {
+  std::map<std::string, json> modules;
+  for (const json& module : plan["modules"]) modules[module["name"]] = module;
+  std::set<std::string> placed;
+  double sum = 0;
+  double slowest = 0;
+  int64_t layer = 0;
+  for (const json& device : plan["devices"]) {
+    int64_t total = device["bytes"]["overhead"];
+    double step = 0;
+    for (const std::string part : device["parts"]) {
+      EXPECT_TRUE(placed.insert(part).second) << part << " is placed twice";
+      const json& module = modules.at(part);
+      for (const char* cause :
+           {"weight_bytes", "kv_bytes", "activation_bytes", "workspace_bytes"}) {
+        total += module[cause].get<int64_t>();
+      }
+      step += module["step_s"][device["device"].get<std::string>()].get<double>();
+      EXPECT_TRUE(plan["device_map"].contains(part));
+    }
+    EXPECT_EQ(device["bytes"]["total"], total);
+    EXPECT_LE(total, device["budget"].get<int64_t>());
+    EXPECT_EQ(device["headroom"].get<int64_t>(), device["budget"].get<int64_t>() - total);
+    EXPECT_NEAR(device["step_s"].get<double>(), step, 1e-12 + 1e-12 * step);
+    EXPECT_EQ(device["first_layer"], layer);
+    layer = device["last_layer"].get<int64_t>() + 1;
+    const double seconds = step + device["hop_s"].get<double>();
+    sum += seconds;
+    slowest = std::max(slowest, seconds);
+  }
+  EXPECT_EQ(placed.size(), modules.size());
+  EXPECT_EQ(layer, plan["model"]["layers"].get<int64_t>());
+  EXPECT_EQ(plan["devices"].back()["hop_s"], 0.0);
+  const double value = plan["objective"] == "latency" ? sum : slowest;
+  EXPECT_NEAR(plan["value_s"].get<double>(), value, 1e-9 * value);
+}
+
+TEST_F(PlanTest, WorkedExamplesFitAsTheirMapsSay) {
+  for (const std::string& name : kExamples) {
+    const std::vector<std::string> work = {"--cluster",   ClusterFile(name), "--sequences",
+                                           "8",           "--context",       "4096",
+                                           "--objective", "throughput"};
+    const json plan = Plan(Kind::kVl7b, work);
+    ExpectConsistent(plan);
+    EXPECT_TRUE(plan["optimal"]) << name;
+    EXPECT_THAT(plan["notes"], IsEmpty()) << name;
+    const std::string file = kConfigs + "/device-maps/vl-7b-on-" + name + ".json";
+    std::ifstream kept(file);
+    EXPECT_EQ(json::parse(kept), plan["device_map"]) << name;
+    // The same map, checked and measured, is worth the same.
+    std::vector<std::string> with_map = work;
+    with_map.insert(with_map.end(), {"--device-map", file});
+    const json measured = Plan(Kind::kVl7b, with_map);
+    EXPECT_EQ(measured["value_s"], plan["value_s"]) << name;
+    EXPECT_EQ(measured["devices"], plan["devices"]) << name;
+  }
+}
+
+TEST_F(PlanTest, EveryKindIsPlannedFromItsConfigAlone) {
+  for (const Kind kind : kAllKinds) {
+    for (const char* objective : {"latency", "throughput"}) {
+      const json plan = Plan(kind, {"--cluster", ClusterFile("two-by-two"), "--sequences", "2",
+                                    "--objective", objective});
+      EXPECT_EQ(plan["model"]["kind"], ToString(kind));
+      EXPECT_EQ(plan["objective"], objective);
+      ExpectConsistent(plan);
+    }
+  }
+}
+
+TEST_F(PlanTest, AlternativesAppendedToTheCommandFit) {
+  const std::vector<std::vector<std::string>> refused = {
+      {"--sequences", "32", "--context", "16384", "--cluster", ClusterFile("24gb-and-12gb")},
+      {"--weights", "fp32", "--order", "given", "--cluster", ClusterFile("24gb-and-12gb")},
+      {"--weights", "fp32,fp16", "--sequences", "64", "--hd-num", "55", "--cluster",
+       ClusterFile("one-40gb")},
+      {"--cluster", ClusterFile("one-40gb"), "--max-memory", R"({"0": "6GiB"})"}};
+  for (const std::vector<std::string>& arguments : refused) {
+    const json refusal = Plan(Kind::k4khd7b, arguments, 5);
+    EXPECT_FALSE(refusal["fits"]);
+    ASSERT_THAT(refusal["short"], Not(IsEmpty()));
+    for (const json& shortage : refusal["short"]) {
+      EXPECT_EQ(shortage["missing"].get<int64_t>(),
+                shortage["needed"].get<int64_t>() - shortage["available"].get<int64_t>());
+      EXPECT_GT(shortage["missing"].get<int64_t>(), 0);
+      EXPECT_EQ(shortage["by_cause"]["total"], shortage["needed"]);
+    }
+    ASSERT_THAT(refusal["alternatives"], Not(IsEmpty()));
+    for (const json& alternative : refusal["alternatives"]) {
+      std::vector<std::string> changed = arguments;
+      for (const std::string argument : alternative["arguments"]) changed.push_back(argument);
+      const json plan = Plan(Kind::k4khd7b, changed);
+      ExpectConsistent(plan);
+      EXPECT_EQ(plan["devices"], alternative["devices"]) << alternative["change"];
+    }
+  }
+}
+
+TEST_F(PlanTest, AHandMadeMapThatIsTooFullGetsAPlannedOne) {
+  json map;
+  for (int layer = 0; layer < 32; ++layer) {
+    map["model.layers." + std::to_string(layer)] = layer < 16 ? 0 : 1;
+  }
+  for (const char* first : {"vit", "vision_proj", "model.tok_embeddings"}) map[first] = 0;
+  map["model.norm"] = map["output"] = 1;
+  const std::string file = folder_.Write("map.json", map.dump());
+  const std::vector<std::string> arguments = {"--cluster",    ClusterFile("24gb-and-12gb"),
+                                              "--max-memory", R"({"1": "8GiB"})",
+                                              "--device-map", file};
+  const json refusal = Plan(Kind::kVl7b, arguments, 5);
+  EXPECT_EQ(refusal["short"][0]["device"], "a/cuda:1");
+  const json& first = refusal["alternatives"][0];
+  EXPECT_THAT(first["arguments"], ElementsAre("--device-map", "auto"));
+  map.erase("vit");
+  folder_.Write("map.json", map.dump());
+  const json broken = Plan(Kind::kVl7b, arguments, 5);
+  EXPECT_EQ(broken["error"]["kind"], "plan");
+  EXPECT_THAT(broken["error"]["message"].get<std::string>(), HasSubstr("vit"));
+}
+
+TEST_F(PlanTest, ShowsATableAndWritesMapAndPicture) {
+  const std::string map = folder_ / "map.json";
+  const std::string svg = folder_ / "plan.svg";
+  const ProgramOutput run =
+      Run(Kind::k25_7b, {"--cluster", ClusterFile("two-by-two"), "--sequences", "4",
+                         "--export-device-map", map, "--svg", svg});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, AllOf(HasSubstr("a/cuda:0"), HasSubstr("vision"), HasSubstr("[WWW"),
+                             HasSubstr("tokens/s")));
+  std::ifstream map_file(map);
+  EXPECT_EQ(json::parse(map_file)["vit"], "a:cuda:0");
+  std::ifstream svg_file(svg);
+  const std::string text((std::istreambuf_iterator<char>(svg_file)), {});
+  EXPECT_THAT(text, AllOf(HasSubstr("<svg"), HasSubstr("b/cuda:1"), HasSubstr("</svg>")));
+  const ProgramOutput refused =
+      Run(Kind::k25_7b, {"--cluster", ClusterFile("24gb-and-12gb"), "--context", "262144"});
+  EXPECT_EQ(refused.exit_code, 5);
+  EXPECT_THAT(refused.out, AllOf(HasSubstr("short"), HasSubstr("--weights int8")));
+}
+
+TEST_F(PlanTest, DevicesOfThisMachineAreAClusterFile) {
+  const ProgramOutput devices = RunProgram({"devices", "--json"});
+  const std::string file = folder_.Write("here.json", devices.out);
+  const json plan = Plan(Kind::kVl1_8b, {"--cluster", file, "--context", "2048"});
+  ExpectConsistent(plan);
+  const json two = Plan(Kind::kVl1_8b, {"--devices", "cpu,cpu", "--context", "2048"});
+  EXPECT_EQ(two["devices"].size(), 2u);
+  ExpectConsistent(two);
+  EXPECT_EQ(Plan(Kind::kVl1_8b, {"--devices", "cuda:99"}, 5)["error"]["kind"], "device");
+}
+
+TEST_F(PlanTest, WrongUseIsToldApart) {
+  EXPECT_EQ(Run(Kind::kVl7b, {"--context", "0"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--weights", "int3"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--order", "random"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--image-size", "490"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--context", "100000000", "--sequences", "60000"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--cluster", "/nowhere"}).exit_code, 5);
+  EXPECT_EQ(
+      Run(Kind::kVl7b, {"--cluster", folder_.Write("broken.json", "{\"nodes\": 3}")}).exit_code, 5);
+  EXPECT_EQ(RunProgram({"plan", "--model", "/nowhere"}).exit_code, 4);
+  json config = ShippedConfig(Kind::kVl7b);
+  config["img_size"] = 336;
+  const std::string odd = folder_.Write("odd.json", config.dump());
+  EXPECT_EQ(RunProgram({"plan", "--model", odd}).exit_code, 4);
+  EXPECT_EQ(RunProgram(
+                {"plan", "--model", odd, "--kind", "2-vl-7b", "--cluster", ClusterFile("cpu-only")})
+                .exit_code,
+            0);
+}
+
+}  // namespace
+}  // namespace xcomposer::testing
