@@ -14,6 +14,7 @@
 #include "pipeline/pipeline.h"
 #include "pipeline/rank_server.h"
 #include "workers/control.h"
+#include "workers/layout.h"
 
 namespace xcomposer::api {
 namespace {

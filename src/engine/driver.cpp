@@ -292,6 +292,7 @@ void Driver::CollectBatch() {
     SettleAll(flight);
   }
 }
+
 void Driver::Recover(const Error& error, Flight failed) {
   std::vector<JobRun*> jobs;
   for (const BatchPart& part : failed.parts) {

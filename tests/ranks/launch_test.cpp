@@ -151,6 +151,23 @@ TEST_F(Launch, TheVariablesOfTorchrunAndSrunAreRead) {
   EXPECT_EQ(AnswerOf(StartAll(2, Generate({}), srun))["output_ids"], expected);
 }
 
+TEST_F(Launch, ThePlacementIsShownWithWhatTheStagesHereReallyHold) {
+  const std::vector<std::string> flags = {"--devices", "cpu,cpu", "--show-placement"};
+  const json report = AnswerOf(StartAll(2, Generate(flags)))["placement_report"];
+  ASSERT_EQ(report["stages"].size(), 4u);
+  for (int stage = 0; stage < 4; ++stage) {
+    const json& shown = report["stages"][static_cast<size_t>(stage)];
+    EXPECT_EQ(shown["rank"], stage / 2);
+    EXPECT_EQ(shown.contains("measured"), stage < 2) << shown;
+    if (stage >= 2) continue;
+    // Weights are bytes of files: the plan knows them exactly.
+    EXPECT_EQ(shown["measured"]["weights"], shown["planned"]["weights"]) << shown;
+    EXPECT_GT(shown["measured"]["activations"], 0);
+  }
+  EXPECT_EQ(report["join"]["picture_device"], report["join"]["text_device"]);
+  EXPECT_EQ(report["join"]["joins"], 0);  // the request has no picture
+}
+
 bool Found(const std::string& program) {
   return std::system((program + " > /dev/null 2>&1").c_str()) == 0;
 }
