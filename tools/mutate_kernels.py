@@ -108,8 +108,9 @@ def main():
     names = options.file or sorted(p.name for p in KERNELS.glob("*.cuh")
                                    if p.name != "device_gpu.cuh") + sorted(
                                        f"{s}.cu" for s in SUITES)
-    everything = [(name, number, text) for name in names
-                  for number, text in mutants(KERNELS / name)[1]]
+    # Read once: the kernels may be edited while this runs.
+    originals = {name: mutants(KERNELS / name) for name in names}
+    everything = [(name, number, text) for name in names for number, text in originals[name][1]]
     random.Random(options.seed).shuffle(everything)
 
     caught, survived, invalid = 0, [], 0
@@ -119,14 +120,13 @@ def main():
         for name, number, text in everything:
             if caught + len(survived) >= options.count:
                 break
-            original = (KERNELS / name).read_text()
-            lines = original.splitlines(keepends=True)
+            lines = list(originals[name][0])
             before = lines[number]
             lines[number] = text
             (copy / name).write_text("".join(lines))
             label = f"{name}:{number + 1}: {before.strip()}  ->  {text.strip() or '(nothing)'}"
             outcome = run(users_of(name, copy), objects, build, scratch)
-            (copy / name).write_text(original)
+            (copy / name).write_text("".join(originals[name][0]))
             if outcome == "invalid":
                 invalid += 1
                 continue

@@ -1,10 +1,9 @@
-#include "kernels/cuda/linear.h"
-
 #include <algorithm>
 #include <map>
 #include <tuple>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear.h"
 
 namespace xcomposer::cuda {
 namespace {
@@ -25,8 +24,8 @@ cudaError_t ToCuda(cublasStatus_t status) {
 }
 
 /// What the choice of an algorithm depends on.
-using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, LinearResult, Format,
-                         bool>;
+using Shape =
+    std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, LinearResult, Format, bool>;
 
 bool IsFloat(LinearResult result) {
   return result == LinearResult::kFloat || result == LinearResult::kAddFloat;
@@ -87,8 +86,8 @@ class LinearCall {
 
   cudaError_t Run() {
     if (state_.status != cudaSuccess) return state_.status;
-    const Shape shape{p_.rows,     p_.weight.rows, p_.weight.columns, p_.weight.row_stride,
-                      p_.x_stride, p_.y_stride,    p_.result,         p_.format,
+    const Shape shape{p_.rows,           p_.weight.rows, p_.weight.columns, p_.weight.row_stride,
+                      p_.x_stride,       p_.y_stride,    p_.result,         p_.format,
                       p_.bias != nullptr};
     auto found = state_.plans.find(shape);
     if (found == state_.plans.end()) {
@@ -139,8 +138,8 @@ class LinearCall {
     return status;
   }
 
-  /// The first of the algorithms that the heuristic names: the same for a shape on every call, device
-  /// and stage, so that results do not depend on timing.
+  /// The first of the algorithms that the heuristic names: the same for a shape on every call,
+  /// device and stage, so that results do not depend on timing.
   cublasStatus_t Choose(Plan& plan) const {
     cublasLtMatmulPreference_t preference = nullptr;
     cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
@@ -219,16 +218,17 @@ cudaError_t AddLowRank(const LowRankParams& params, const std::vector<RowSpan>& 
                 .format = params.format},
                plans, context);
     if (status != cudaSuccess) return status;
-    status = Linear({.x = params.inner,
-                     .x_stride = params.a.rows,
-                     .weight = params.b,
-                     .y = static_cast<char*>(params.y) + span.begin * params.y_stride * result_bytes,
-                     .y_stride = params.y_stride,
-                     .rows = rows,
-                     .scale = params.scale,
-                     .result = params.result,
-                     .format = params.format},
-                    plans, context);
+    status =
+        Linear({.x = params.inner,
+                .x_stride = params.a.rows,
+                .weight = params.b,
+                .y = static_cast<char*>(params.y) + span.begin * params.y_stride * result_bytes,
+                .y_stride = params.y_stride,
+                .rows = rows,
+                .scale = params.scale,
+                .result = params.result,
+                .format = params.format},
+               plans, context);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

@@ -219,8 +219,9 @@ void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
   if (atomic) return;
   unfenced_ = true;
   if (last_atomic_.block_epoch == block_epoch_ && last_atomic_.thread != current_) {
-    throw Fault("global write by " + Describe(Now(site)) +
-                " without a barrier before another thread's atomic operation, which may announce it");
+    throw Fault(
+        "global write by " + Describe(Now(site)) +
+        " without a barrier before another thread's atomic operation, which may announce it");
   }
   const bool alone = last_write_.block_epoch != block_epoch_ || last_write_.thread == current_;
   last_write_ = {block_epoch_, alone ? current_ : -2};

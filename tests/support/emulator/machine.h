@@ -115,8 +115,8 @@ class Machine {
   uint32_t warp_epoch_ = 0;
   std::vector<uint32_t> warp_epochs_;
   bool acquired_ = false;  ///< a thread of the block made an atomic operation and then a fence
-  // The block's last writes to global memory and its last atomic operation: an atomic operation that
-  // announces writes of several threads needs a barrier between it and them.
+  // The block's last writes to global memory and its last atomic operation: an atomic operation
+  // that announces writes of several threads needs a barrier between it and them.
   struct Moment {
     uint32_t block_epoch = 0;
     int thread = -1;  ///< -2: several
