@@ -156,7 +156,7 @@ def run(sources, objects, build, scratch):
     suites = ":".join(SUITES[s.removesuffix(".cu")] for s in sources)
     try:
         code = subprocess.run([program, f"--gtest_filter={suites}", "--gtest_fail_fast",
-                               "--gtest_brief=1"], capture_output=True, timeout=600).returncode
+                               "--gtest_brief=1"], capture_output=True, timeout=240).returncode
     except subprocess.TimeoutExpired:
         return "caught"
     return "survived" if code == 0 else "caught"

@@ -198,7 +198,7 @@ XCOMPOSER_DEVICE uint64_t TotalMass(const Candidates& candidates, const SampleSh
   return JoinBlock(mass, shared, [](uint64_t a, uint64_t b) { return a + b; });
 }
 
-__device__ inline int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
+XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
                            Candidates& candidates) {
   const auto mass = [&](uint64_t place) { return candidates.Mass(place); };
   KeepTopK(options.top_k, shared, candidates);

@@ -118,6 +118,15 @@ TEST(Emulator, MissingTailMaskIsFound) {
               HasSubstr("out of bounds: global read"));
 }
 
+void NeverEnds(Params p) {
+  while (Load(p.in) < 1.0f) {
+  }
+}
+
+TEST(Emulator, EndlessKernelIsFound) {
+  EXPECT_THAT(RunOnMemory(NeverEnds, 32), HasSubstr("does not end"));
+}
+
 template <int kPast>
 void SharedPast(Params p) {
   SharedArena arena;

@@ -97,6 +97,7 @@ class Machine {
   };
 
   void RunBlock(const std::function<void()>& kernel, const Schedule& schedule);
+  void CountAccess(Site site);
   bool Pass(const std::vector<int>& order);
   void ReleaseBarrier();
   void Block(Wait wait, Site site);
@@ -109,6 +110,7 @@ class Machine {
   LaunchConfig config_;
   Index3 block_;
   int current_ = 0;
+  uint64_t accesses_ = 0;  ///< of the launch: a kernel that never ends is a fault too
   uint32_t launch_ = 0;
   uint32_t block_id_ = 0;
   uint32_t block_epoch_ = 0;
