@@ -1,7 +1,6 @@
-#include "kernels/cuda/attention_decode.cuh"
-
 #include <algorithm>
 
+#include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {

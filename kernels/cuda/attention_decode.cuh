@@ -6,12 +6,12 @@
 namespace xcomposer::cuda {
 
 // One block takes a part of the keys of one sequence and key-value head, for all query heads that
-// share it: keys and values are read once, whatever the number of heads. Each warp takes 16 keys at a
-// time. Scores (16 keys x 8 queries) come from tensor cores, keys as the left factor straight from
-// global memory: which of the head's numbers stand where along the sum does not matter as long as
-// both factors agree, so that a lane's 16-byte load holds its part of two fragments. Values are
-// multiplied without tensor cores, which would want them transposed; memory is the limit either way.
-// In flight: 8 KiB of keys and values per warp.
+// share it: keys and values are read once, whatever the number of heads. Each warp takes 16 keys at
+// a time. Scores (16 keys x 8 queries) come from tensor cores, keys as the left factor straight
+// from global memory: which of the head's numbers stand where along the sum does not matter as long
+// as both factors agree, so that a lane's 16-byte load holds its part of two fragments. Values are
+// multiplied without tensor cores, which would want them transposed; memory is the limit either
+// way. In flight: 8 KiB of keys and values per warp.
 
 constexpr int kDecodeAttentionWarps = 4;
 constexpr int kDecodeAttentionKeys = 16;  // of a warp at a time
@@ -154,8 +154,8 @@ struct DecodeBlock {
   }
 };
 
-/// Results of several parts of the keys, put together: where each part's numbers lie is the caller's
-/// to say. `query` 0 .. group - 1, `column` 0 .. head_dim - 1.
+/// Results of several parts of the keys, put together: where each part's numbers lie is the
+/// caller's to say. `query` 0 .. group - 1, `column` 0 .. head_dim - 1.
 template <typename Largest, typename Sum, typename Mixed>
 XCOMPOSER_DEVICE void Combine(int parts, const Largest& largest_of, const Sum& sum_of,
                               const Mixed& mixed_of, float& largest, float& sum, float& mixed) {

@@ -9,8 +9,8 @@
 
 namespace xcomposer::cuda {
 
-/// Attention of one row per sequence to all keys up to its own. Everything that changes from step to
-/// step is read on the device, so that a captured graph stays valid.
+/// Attention of one row per sequence to all keys up to its own. Everything that changes from step
+/// to step is read on the device, so that a captured graph stays valid.
 struct DecodeAttentionParams {
   const void* q = nullptr;  ///< (sequences, heads, head_dim), as stored, rotated
   PagedCache cache;
@@ -19,9 +19,10 @@ struct DecodeAttentionParams {
   int64_t sequences = 0;
   /// Blocks that may share the keys of one key-value head; see DecodeSplits.
   int64_t splits = 1;
-  float* partial = nullptr;     ///< DecodePartialFloats; only written and read in here
-  int32_t* counters = nullptr;  ///< (sequences, kv_heads): zero before the first call, and after each
-  void* out = nullptr;          ///< (sequences, heads, head_dim), as stored; zeros for unused rows
+  float* partial = nullptr;  ///< DecodePartialFloats; only written and read in here
+  int32_t* counters =
+      nullptr;          ///< (sequences, kv_heads): zero before the first call, and after each
+  void* out = nullptr;  ///< (sequences, heads, head_dim), as stored; zeros for unused rows
   Format format = Format::kFloat16;
 };
 

@@ -1,5 +1,4 @@
 #include "kernels/cuda/attention_prefill.cuh"
-
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {
@@ -27,7 +26,8 @@ cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context
   if (!Aligned16(params.q, params.cache.keys, params.cache.values, params.out)) {
     return cudaErrorMisalignedAddress;
   }
-  // How the rows are shared out is known on the device only: each sequence may end in a ragged tile.
+  // How the rows are shared out is known on the device only: each sequence may end in a ragged
+  // tile.
   const int64_t tiles = params.rows / kPrefillRows + params.sequences;
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);

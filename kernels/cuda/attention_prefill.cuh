@@ -5,14 +5,15 @@
 
 namespace xcomposer::cuda {
 
-// Flash attention (Dao 2023) with mma.sync: a block takes 64 rows of one query head, each of its four
-// warps 16 of them, and goes through the keys 64 at a time. A warp keeps its rows' queries, running
-// softmax and mixed values in registers; scores never leave them. Keys and values come to shared
-// memory by asynchronous copies: values arrive while scores are computed, the next keys while values
-// are mixed.
+// Flash attention (Dao 2023) with mma.sync: a block takes 64 rows of one query head, each of its
+// four warps 16 of them, and goes through the keys 64 at a time. A warp keeps its rows' queries,
+// running softmax and mixed values in registers; scores never leave them. Keys and values come to
+// shared memory by asynchronous copies: values arrive while scores are computed, the next keys
+// while values are mixed.
 //
-// A tile lies in shared memory as (64, head_dim) in parts of 8 numbers; the part of a row is exclusive
-// or-ed with the row's low bits, so that the 8 rows that ldmatrix reads lie in different banks.
+// A tile lies in shared memory as (64, head_dim) in parts of 8 numbers; the part of a row is
+// exclusive or-ed with the row's low bits, so that the 8 rows that ldmatrix reads lie in different
+// banks.
 
 constexpr int kPrefillRows = 64;
 constexpr int kPrefillKeys = 64;
@@ -106,7 +107,7 @@ XCOMPOSER_DEVICE int TileIndex(int row, int part) {
 /// What one warp knows of its 16 rows. A lane holds rows Lane() / 4 and 8 more.
 template <typename T, int kDim>
 struct PrefillWarp {
-  static constexpr int kSteps = kDim / 16;         // of 16 numbers along a head
+  static constexpr int kSteps = kDim / 16;  // of 16 numbers along a head
   static constexpr int kKeyTiles = kPrefillKeys / 8;
   static constexpr int kDimTiles = kDim / 8;
 
@@ -274,8 +275,8 @@ __global__ void __launch_bounds__(kPrefillThreads)
     const int row = at / (kDim / 8);
     const int part = at % (kDim / 8);
     const bool valid = row < tile.rows;
-    CopyAsync16(queries, TileIndex<kDim>(row, part),
-                valid ? q + row * query_stride + part * 8 : q, valid);
+    CopyAsync16(queries, TileIndex<kDim>(row, part), valid ? q + row * query_stride + part * 8 : q,
+                valid);
   }
   CopyTile<T, kDim, Source>(p, tile, Source::Keys(p), 0, head, keys);
   CommitCopies();
@@ -304,7 +305,8 @@ __global__ void __launch_bounds__(kPrefillThreads)
     SyncThreads();  // the values have arrived, from all threads' copies
     warp.Mix(scores, values);
     WaitCopies<0>();
-    SyncThreads();  // the next keys have arrived, and the values were read, before they are replaced
+    SyncThreads();  // the next keys have arrived, and the values were read, before they are
+                    // replaced
   }
 
   warp.Finish(queries);

@@ -9,8 +9,8 @@
 
 namespace xcomposer::cuda {
 
-/// Causal attention of ragged sequences over a paged cache that already holds their keys. All tables
-/// are read on the device.
+/// Causal attention of ragged sequences over a paged cache that already holds their keys. All
+/// tables are read on the device.
 struct PrefillAttentionParams {
   const void* q = nullptr;  ///< (rows, heads, head_dim), as stored, rotated
   PagedCache cache;
@@ -18,14 +18,14 @@ struct PrefillAttentionParams {
   const int32_t* row_counts = nullptr;  ///< (sequences); zero is allowed
   const int32_t* positions = nullptr;   ///< (sequences): of each one's first row
   int64_t sequences = 0;
-  int64_t rows = 0;    ///< of all sequences
-  HeadShape shape;     ///< head_dim 64 or 128
+  int64_t rows = 0;     ///< of all sequences
+  HeadShape shape;      ///< head_dim 64 or 128
   void* out = nullptr;  ///< (rows, heads, head_dim), as stored
   Format format = Format::kFloat16;
 };
 
-/// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in float32,
-/// taken 64 keys at a time.
+/// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in
+/// float32, taken 64 keys at a time.
 cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context& context);
 
 /// Attention of every row to every row of the same view.

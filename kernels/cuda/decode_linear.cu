@@ -1,7 +1,6 @@
-#include "kernels/cuda/decode_linear.cuh"
-
 #include <algorithm>
 
+#include "kernels/cuda/decode_linear.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {
@@ -9,7 +8,8 @@ namespace {
 
 // Rows are numbered with int on the device.
 constexpr int64_t kMaxRows = int64_t{1} << 30;
-// The input stays in shared memory, two blocks to a multiprocessor of the smallest device (100 KiB).
+// The input stays in shared memory, two blocks to a multiprocessor of the smallest device (100
+// KiB).
 constexpr int64_t kMaxColumns = 24 * 1024;
 
 cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {

@@ -7,8 +7,8 @@
 namespace xcomposer::cuda {
 
 // Matrix times vector, two rows of the matrix per warp: a rotary pair, a gate and its up, or
-// neighbours. One row's result needs the whole input, which the block keeps in shared memory, stored
-// as the weights are: 8 products cost one 16-byte load from either side.
+// neighbours. One row's result needs the whole input, which the block keeps in shared memory,
+// stored as the weights are: 8 products cost one 16-byte load from either side.
 //
 // Memory is what limits this, so that each lane keeps kLoads loads of both rows in flight while it
 // multiplies the ones before: 2 * 4 * 16 bytes * 256 threads = 32 KiB per block, 64 KiB per
@@ -67,7 +67,8 @@ XCOMPOSER_DEVICE void MultiplyTile(const WeightTile& tile, const Shared<T>& x, i
 template <typename T>
 XCOMPOSER_DEVICE void NormToShared(const NormedRow& row, int columns, const Shared<float>& partial,
                                    const Shared<T>& x) {
-  const float squares = RowSum(row.hidden, columns, [](float f) { return f * f; }, partial);
+  const float squares = RowSum(
+      row.hidden, columns, [](float f) { return f * f; }, partial);
   const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + row.eps);
   for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
     float eight[8];

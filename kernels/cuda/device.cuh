@@ -1,8 +1,8 @@
 #pragma once
 
 // Everything a kernel asks of the machine - threads, barriers, shuffles, vector loads, asynchronous
-// copies, tensor cores - goes through the functions of this header, so that the same kernel compiles
-// with g++ and runs under the emulator of tests/support.
+// copies, tensor cores - goes through the functions of this header, so that the same kernel
+// compiles with g++ and runs under the emulator of tests/support.
 #ifdef XCOMPOSER_EMULATED_CUDA
 #include "support/emulator/device.h"
 #else

@@ -11,7 +11,8 @@
 
 namespace xcomposer::cuda {
 
-// --- who am I --------------------------------------------------------------------------------------
+// --- who am I
+// --------------------------------------------------------------------------------------
 XCOMPOSER_DEVICE int ThreadIndex() { return static_cast<int>(threadIdx.x); }
 XCOMPOSER_DEVICE int BlockThreads() { return static_cast<int>(blockDim.x); }
 XCOMPOSER_DEVICE int Lane() { return static_cast<int>(threadIdx.x) & 31; }
@@ -22,7 +23,8 @@ XCOMPOSER_DEVICE int BlockZ() { return static_cast<int>(blockIdx.z); }
 XCOMPOSER_DEVICE int GridX() { return static_cast<int>(gridDim.x); }
 XCOMPOSER_DEVICE int GridY() { return static_cast<int>(gridDim.y); }
 
-// --- order -----------------------------------------------------------------------------------------
+// --- order
+// -----------------------------------------------------------------------------------------
 /// All threads of the block: what any wrote before, all may read after.
 XCOMPOSER_DEVICE void SyncThreads() { __syncthreads(); }
 /// The same for the 32 threads of a warp.
@@ -44,7 +46,8 @@ XCOMPOSER_DEVICE void GridDependencyLaunch() {
 #endif
 }
 
-// --- warps: called by all 32 lanes -------------------------------------------------------------------
+// --- warps: called by all 32 lanes
+// -------------------------------------------------------------------
 template <typename V>
 XCOMPOSER_DEVICE V ShuffleXor(V value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
@@ -54,7 +57,8 @@ XCOMPOSER_DEVICE V ShuffleFrom(V value, int source) {
   return __shfl_sync(0xFFFFFFFFu, value, source);
 }
 
-// --- global memory ---------------------------------------------------------------------------------
+// --- global memory
+// ---------------------------------------------------------------------------------
 template <typename V>
 XCOMPOSER_DEVICE V Load(const V* p) {
   return *p;
@@ -83,7 +87,8 @@ XCOMPOSER_DEVICE void PrefetchL2(const void* p) {
 }
 XCOMPOSER_DEVICE int AtomicAdd(int* p, int value) { return atomicAdd(p, value); }
 
-// --- shared memory ---------------------------------------------------------------------------------
+// --- shared memory
+// ---------------------------------------------------------------------------------
 template <typename V>
 class Shared {
  public:
@@ -155,7 +160,8 @@ XCOMPOSER_DEVICE void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// --- tensor cores: called by all 32 lanes ------------------------------------------------------------
+// --- tensor cores: called by all 32 lanes
+// ------------------------------------------------------------
 /// ldmatrix.x4: four 8x8 matrices. Lane l names the row l % 8 of matrix l / 8 and receives of each
 /// matrix the elements (l / 4, 2 (l % 4)) and its right neighbour.
 template <typename T>
@@ -176,9 +182,9 @@ XCOMPOSER_DEVICE void LoadMatricesTransposed(uint32_t (&out)[4], const Shared<T>
 }
 
 /// mma.sync m16n8k16: d (16 x 8) += a (16 x 16) b (16 x 8), sums in float32. With g = lane / 4 and
-/// t = lane % 4, the lane holds of a: rows g, g + 8, g, g + 8, columns 2t and 2t + 1 (a[0], a[1]), 8
-/// more (a[2], a[3]); of b: column g, rows 2t and 2t + 1 (b0), 8 more (b1); of d: row g (d[0], d[1])
-/// and g + 8 (d[2], d[3]), columns 2t and 2t + 1.
+/// t = lane % 4, the lane holds of a: rows g, g + 8, g, g + 8, columns 2t and 2t + 1 (a[0], a[1]),
+/// 8 more (a[2], a[3]); of b: column g, rows 2t and 2t + 1 (b0), 8 more (b1); of d: row g (d[0],
+/// d[1]) and g + 8 (d[2], d[3]), columns 2t and 2t + 1.
 template <typename T>
 XCOMPOSER_DEVICE void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 
@@ -201,7 +207,8 @@ XCOMPOSER_DEVICE void MultiplyAdd<BFloat16>(float (&d)[4], const uint32_t (&a)[4
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// --- numbers ---------------------------------------------------------------------------------------
+// --- numbers
+// ---------------------------------------------------------------------------------------
 /// 2^x, error of 2 units in the last place.
 XCOMPOSER_DEVICE float Exp2(float x) {
   float y;

@@ -1,5 +1,4 @@
 #include "kernels/cuda/elementwise.cuh"
-
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {

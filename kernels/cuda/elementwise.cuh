@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(256) ActivationKernel(ActivationParams p) {
     for (int k = 0; k < 8; ++k) eight[k] = activation(eight[k]);
     StoreEight(x + i, eight);
   } else {
-    for (int64_t k = i; k < p.count; ++k) Store(x + k, FromFloat<T>(activation(ToFloat(Load(x + k)))));
+    for (int64_t k = i; k < p.count; ++k)
+      Store(x + k, FromFloat<T>(activation(ToFloat(Load(x + k)))));
   }
 }
 

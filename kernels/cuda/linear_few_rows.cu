@@ -1,6 +1,5 @@
-#include "kernels/cuda/linear_few_rows.cuh"
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_few_rows.cuh"
 
 namespace xcomposer::cuda {
 namespace {
@@ -41,9 +40,8 @@ cudaError_t CheckAndRun(const FewRowsParams& params, const Context& context) {
   if (status != cudaSuccess) return status;
   if (params.rows < 1 || params.rows > kFewRows) return cudaErrorInvalidValue;
   if (!Aligned16(params.x)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    return Run<decltype(number), kResult>(params, context);
-  });
+  return ForFormat(params.format,
+                   [&](auto number) { return Run<decltype(number), kResult>(params, context); });
 }
 
 }  // namespace

@@ -5,12 +5,13 @@
 
 namespace xcomposer::cuda {
 
-// y^T = weight x^T on tensor cores: 16 rows of the weight are the left factor's rows, 8 rows of x the
-// right factor's columns, so that few rows of x waste little. A block takes 16 rows of the weight; its
-// warps share out K and add up their parts at the end, in a fixed order.
+// y^T = weight x^T on tensor cores: 16 rows of the weight are the left factor's rows, 8 rows of x
+// the right factor's columns, so that few rows of x waste little. A block takes 16 rows of the
+// weight; its warps share out K and add up their parts at the end, in a fixed order.
 //
 // Both factors come straight from memory, 16 bytes per lane: which of K's numbers stand where along
-// the sum does not matter as long as both factors agree. Of 32 numbers, lane t of four holds 8t .. 8t
+// the sum does not matter as long as both factors agree. Of 32 numbers, lane t of four holds 8t ..
+// 8t
 // + 7, two for each half of two instructions. The weight is read once, past L1; x stays in cache.
 // In flight per warp: kDepth tiles of 16 rows by 32 numbers, 1 KiB each; the first ones are loaded
 // before the kernel before has ended.
@@ -30,7 +31,8 @@ XCOMPOSER_DEVICE WeightFragment LoadFragment(const WeightMatrix& weight, int fir
   WeightFragment out{};
   const int row = first_row + Lane() / 4;
   if (begin >= end) return out;
-  const T* p = static_cast<const T*>(weight.data) + row * weight.row_stride + begin + Lane() % 4 * 8;
+  const T* p =
+      static_cast<const T*>(weight.data) + row * weight.row_stride + begin + Lane() % 4 * 8;
   if (row < weight.rows) out.low = LoadStream(p);
   if (row + 8 < weight.rows) out.high = LoadStream(p + 8 * weight.row_stride);
   return out;
@@ -154,13 +156,12 @@ __global__ void __launch_bounds__(32 * kFewRowsWarps) GateUpKernel(FewRowsGateUp
   const int first_row = BlockX() * 16;
   const int rows = static_cast<int>(p.rows);
   MultiplyFewRows<T, 2, kTiles>({p.w1, p.w3}, p.x, rows, first_row, parts);
-  ForResults<kTiles>(rows, first_row, p.w1.rows,
-                     [&](int row, int64_t output, int tile, int r, int c) {
-                       const float gate = SumOfParts<kTiles>(parts, 0, tile, r, c);
-                       const float up = SumOfParts<kTiles>(parts, 1, tile, r, c);
-                       Store(static_cast<T*>(p.out) + row * p.w1.rows + output,
-                             FromFloat<T>(Silu(gate) * up));
-                     });
+  ForResults<kTiles>(
+      rows, first_row, p.w1.rows, [&](int row, int64_t output, int tile, int r, int c) {
+        const float gate = SumOfParts<kTiles>(parts, 0, tile, r, c);
+        const float up = SumOfParts<kTiles>(parts, 1, tile, r, c);
+        Store(static_cast<T*>(p.out) + row * p.w1.rows + output, FromFloat<T>(Silu(gate) * up));
+      });
 }
 
 }  // namespace xcomposer::cuda

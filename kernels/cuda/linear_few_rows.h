@@ -6,8 +6,8 @@
 #include "kernels/cuda/number.h"
 #include "kernels/cuda/weight_matrix.h"
 
-// Linear layers of 1 to 32 rows - the decoding step of several sequences - where reading the weights is
-// still what takes the time. All pointers on 16 bytes.
+// Linear layers of 1 to 32 rows - the decoding step of several sequences - where reading the
+// weights is still what takes the time. All pointers on 16 bytes.
 namespace xcomposer::cuda {
 
 constexpr int64_t kFewRows = 32;

@@ -1,6 +1,5 @@
-#include "kernels/cuda/norm.cuh"
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/norm.cuh"
 
 namespace xcomposer::cuda {
 namespace {

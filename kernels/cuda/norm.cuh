@@ -5,8 +5,8 @@
 
 namespace xcomposer::cuda {
 
-// One block per row. The row is read again from cache for each pass over it: holding it in registers
-// would fix the number of columns at compile time.
+// One block per row. The row is read again from cache for each pass over it: holding it in
+// registers would fix the number of columns at compile time.
 
 /// Sum of value(x[c]) over the row, the same in all threads.
 template <typename Value>
@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   const int columns = static_cast<int>(p.columns);
   const float* x = p.x + BlockX() * p.columns;
   T* out = static_cast<T*>(p.out) + BlockX() * p.columns;
-  const float squares = RowSum(x, columns, [](float f) { return f * f; }, partial);
+  const float squares = RowSum(
+      x, columns, [](float f) { return f * f; }, partial);
   const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);
   for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
     float eight[8];
@@ -55,7 +56,9 @@ __global__ void __launch_bounds__(256) LayerNormKernel(NormParams p) {
   const auto count = static_cast<float>(columns);
   const float* x = p.x + BlockX() * p.columns;
   Out* out = static_cast<Out*>(p.out) + BlockX() * p.columns;
-  const float mean = RowSum(x, columns, [](float f) { return f; }, means) / count;
+  const float mean = RowSum(
+                         x, columns, [](float f) { return f; }, means) /
+                     count;
   const auto squared = [mean](float f) { return (f - mean) * (f - mean); };
   const float factor = ReciprocalRoot(RowSum(x, columns, squared, variances) / count + p.eps);
   for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {

@@ -7,8 +7,8 @@
 
 namespace xcomposer::cuda {
 
-/// Dense rows. x float32 (rows, columns), the residual stream; columns a multiple of 8; all pointers
-/// on 16 bytes.
+/// Dense rows. x float32 (rows, columns), the residual stream; columns a multiple of 8; all
+/// pointers on 16 bytes.
 struct NormParams {
   const float* x = nullptr;
   const void* weight = nullptr;  ///< (columns), as stored

@@ -1,6 +1,5 @@
-#include "kernels/cuda/rope_kv.cuh"
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/rope_kv.cuh"
 
 namespace xcomposer::cuda {
 

@@ -30,20 +30,21 @@ struct HeadShape {
 };
 
 struct RopeKvParams {
-  const void* qkv = nullptr;       ///< (rows, kv_heads, heads / kv_heads + 2, head_dim), as stored
+  const void* qkv = nullptr;  ///< (rows, kv_heads, heads / kv_heads + 2, head_dim), as stored
   HeadShape shape;
-  const float* cos = nullptr;      ///< (rows, head_dim / 2)
-  const float* sin = nullptr;      ///< (rows, head_dim / 2)
-  const int64_t* slots = nullptr;  ///< (rows): which row of the caches takes key and value; -1: none
-  void* q = nullptr;               ///< (rows, heads, head_dim), as stored
-  void* k_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored
-  void* v_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored
+  const float* cos = nullptr;  ///< (rows, head_dim / 2)
+  const float* sin = nullptr;  ///< (rows, head_dim / 2)
+  const int64_t* slots =
+      nullptr;              ///< (rows): which row of the caches takes key and value; -1: none
+  void* q = nullptr;        ///< (rows, heads, head_dim), as stored
+  void* k_cache = nullptr;  ///< (slots, kv_heads, head_dim), as stored
+  void* v_cache = nullptr;  ///< (slots, kv_heads, head_dim), as stored
   int64_t rows = 0;
   Format format = Format::kFloat16;
 };
 
-/// Rotates queries and keys (split halves, model specification 6.1), stores keys and values at their
-/// slots.
+/// Rotates queries and keys (split halves, model specification 6.1), stores keys and values at
+/// their slots.
 cudaError_t RopeKv(const RopeKvParams& params, const Context& context);
 
 }  // namespace xcomposer::cuda

@@ -1,6 +1,5 @@
-#include "kernels/cuda/sampling.cuh"
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sampling.cuh"
 
 namespace xcomposer::cuda {
 
@@ -8,12 +7,12 @@ cudaError_t Sample(const SampleParams& params, const Context& context) {
   if (params.rows < 0 || params.vocab <= 0 || params.vocab >= 0xFFFFFF) {
     return cudaErrorInvalidValue;
   }
-  const LaunchShape shape{
-      .grid_x = params.rows,
-      .threads = kSampleThreads,
-      .shared_bytes = ArenaBytes<uint64_t>(256) + ArenaBytes<uint64_t>(kSampleWarps) +
-                      ArenaBytes<uint64_t>(2) + ArenaBytes<uint64_t>(kSampleListed) +
-                      ArenaBytes<int>(1)};
+  const LaunchShape shape{.grid_x = params.rows,
+                          .threads = kSampleThreads,
+                          .shared_bytes = ArenaBytes<uint64_t>(256) +
+                                          ArenaBytes<uint64_t>(kSampleWarps) +
+                                          ArenaBytes<uint64_t>(2) +
+                                          ArenaBytes<uint64_t>(kSampleListed) + ArenaBytes<int>(1)};
   return Launch(SampleKernel<kSampleThreads>, shape, params, context);
 }
 

@@ -5,14 +5,15 @@
 
 namespace xcomposer::cuda {
 
-// One block per row. Top-k, top-p and the draw are the same question: in some order of the ids, which
-// is the first whose weight, added to those before it, exceeds a target? (Weights of 1 for top-k,
-// probabilities for the others.) It is answered digit by digit with a histogram, without sorting.
+// One block per row. Top-k, top-p and the draw are the same question: in some order of the ids,
+// which is the first whose weight, added to those before it, exceeds a target? (Weights of 1 for
+// top-k, probabilities for the others.) It is answered digit by digit with a histogram, without
+// sorting.
 //
 // An id's place in the order is one 64-bit number: 8 bits of its score's distance from the largest
-// score, 32 bits of the score itself, 24 bits of the id. The first digit says nothing that the second
-// part does not, but spreads usual scores over many bins; of float bits alone the high digit is nearly
-// the same for all, and all threads would wait for one bin.
+// score, 32 bits of the score itself, 24 bits of the id. The first digit says nothing that the
+// second part does not, but spreads usual scores over many bins; of float bits alone the high digit
+// is nearly the same for all, and all threads would wait for one bin.
 
 constexpr int kSampleThreads = 512;
 constexpr int kSampleWarps = kSampleThreads / 32;
@@ -87,9 +88,9 @@ struct Candidates {
   int vocab;
   float penalty;
   float temperature;
-  float largest = 0.0f;     ///< score
-  uint64_t lowest = 0;      ///< place: candidates are those from here on
-  int listed = -1;          ///< how many lie in SampleShared::listed; -1: look at the whole vocabulary
+  float largest = 0.0f;  ///< score
+  uint64_t lowest = 0;   ///< place: candidates are those from here on
+  int listed = -1;       ///< how many lie in SampleShared::listed; -1: look at the whole vocabulary
 
   XCOMPOSER_DEVICE float Score(int id) const {
     float score = Load(logits + id);
@@ -146,7 +147,8 @@ XCOMPOSER_DEVICE void FindBin(const SampleShared& shared, uint64_t target) {
 }
 
 /// Of order(place) ascending over all candidates, the first one whose weight, added to those before
-/// it, exceeds `target`; only its high `digits` * 8 bits. The sum of all weights must exceed `target`.
+/// it, exceeds `target`; only its high `digits` * 8 bits. The sum of all weights must exceed
+/// `target`.
 template <typename Order, typename Weight>
 XCOMPOSER_DEVICE uint64_t Select(const Candidates& candidates, const SampleShared& shared,
                                  int digits, uint64_t target, const Order& order,
@@ -164,7 +166,8 @@ XCOMPOSER_DEVICE uint64_t Select(const Candidates& candidates, const SampleShare
     });
     SyncThreads();  // bins are full before they are added up
     if (Warp() == 0) FindBin(shared, target);
-    SyncThreads();  // the bin is found before it is read, and bins were read before they are emptied
+    SyncThreads();  // the bin is found before it is read, and bins were read before they are
+                    // emptied
     prefix |= static_cast<uint64_t>(shared.found[0]) << shift;
     target = shared.found[1];
   }
@@ -174,9 +177,9 @@ XCOMPOSER_DEVICE uint64_t Select(const Candidates& candidates, const SampleShare
 /// Keeps the top_k largest scores and all that equal the last of them.
 XCOMPOSER_DEVICE void KeepTopK(int top_k, const SampleShared& shared, Candidates& candidates) {
   if (top_k <= 0 || top_k >= candidates.vocab) return;
-  candidates.lowest =
-      Select(candidates, shared, 5, static_cast<uint64_t>(candidates.vocab - top_k),
-             [](uint64_t place) { return place; }, [](uint64_t) { return uint64_t{1}; });
+  candidates.lowest = Select(
+      candidates, shared, 5, static_cast<uint64_t>(candidates.vocab - top_k),
+      [](uint64_t place) { return place; }, [](uint64_t) { return uint64_t{1}; });
   if (ThreadIndex() == 0) shared.listed_count[0] = 0;
   SyncThreads();  // the list is empty before any thread adds to it
   candidates.ForEach(shared, [&](uint64_t place) {
@@ -195,7 +198,7 @@ XCOMPOSER_DEVICE uint64_t TotalMass(const Candidates& candidates, const SampleSh
   return JoinBlock(mass, shared, [](uint64_t a, uint64_t b) { return a + b; });
 }
 
-__device__ inline int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
+XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
                            Candidates& candidates) {
   const auto mass = [&](uint64_t place) { return candidates.Mass(place); };
   KeepTopK(options.top_k, shared, candidates);
@@ -203,14 +206,15 @@ __device__ inline int Draw(const SamplingOptions& options, int64_t step, const S
   if (options.dropped_mass > 0.0f) {
     const auto dropped = static_cast<uint64_t>(static_cast<double>(options.dropped_mass) *
                                                static_cast<double>(total));
-    candidates.lowest = Select(candidates, shared, 8, dropped < total ? dropped : total - 1,
-                               [](uint64_t place) { return place; }, mass);
+    candidates.lowest = Select(
+        candidates, shared, 8, dropped < total ? dropped : total - 1,
+        [](uint64_t place) { return place; }, mass);
     total = TotalMass(candidates, shared);
   }
   const double uniform = UniformAt(options.seed, static_cast<uint64_t>(step));
   const auto target = static_cast<uint64_t>(uniform * static_cast<double>(total));
-  const uint64_t chosen = Select(candidates, shared, 8, target < total ? target : total - 1,
-                                 MirroredPlace, mass);
+  const uint64_t chosen =
+      Select(candidates, shared, 8, target < total ? target : total - 1, MirroredPlace, mass);
   return static_cast<int>(chosen & 0xFFFFFFu);
 }
 

@@ -20,7 +20,7 @@ struct SamplingOptions {
 struct SampleParams {
   const float* logits = nullptr;  ///< (rows, vocab)
   int64_t rows = 0;
-  int64_t vocab = 0;  ///< less than 2^24
+  int64_t vocab = 0;                         ///< less than 2^24
   const SamplingOptions* options = nullptr;  ///< (rows)
   /// (rows, ceil(vocab / 32)): a bit for every id that is there already; gets the chosen one's.
   uint32_t* seen = nullptr;
@@ -28,10 +28,10 @@ struct SampleParams {
   int32_t* ids = nullptr;    ///< (rows): the chosen one; -1 if a logit is not a finite number
 };
 
-/// Repetition penalty, then temperature, top-k (ties with the last one stay), top-p (drops the ids of
-/// lowest score while their sum is at most dropped_mass; the best stays), then a draw by the
-/// counter-based generator, as engine/sampler.h has it. Probabilities are added up as integers (units
-/// of 2^-44 of the largest one), so that the order of threads changes nothing.
+/// Repetition penalty, then temperature, top-k (ties with the last one stay), top-p (drops the ids
+/// of lowest score while their sum is at most dropped_mass; the best stays), then a draw by the
+/// counter-based generator, as engine/sampler.h has it. Probabilities are added up as integers
+/// (units of 2^-44 of the largest one), so that the order of threads changes nothing.
 cudaError_t Sample(const SampleParams& params, const Context& context);
 
 }  // namespace xcomposer::cuda

@@ -1,6 +1,5 @@
-#include "kernels/cuda/vision.cuh"
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vision.cuh"
 
 namespace xcomposer::cuda {
 namespace {
@@ -60,8 +59,8 @@ cudaError_t Merge(const MergeParams& params, const Context& context) {
   if (!Aligned16(params.features, params.sub_gn, params.glb_gn, params.out)) {
     return cudaErrorMisalignedAddress;
   }
-  const LaunchShape shape = RowShape(
-      MergedRows(params.grid, params.tile_rows, params.tile_columns), 4 * params.columns);
+  const LaunchShape shape =
+      RowShape(MergedRows(params.grid, params.tile_rows, params.tile_columns), 4 * params.columns);
   return ForFormat(params.format, [&](auto number) {
     return Launch(MergeKernel<decltype(number)>, shape, params, context);
   });

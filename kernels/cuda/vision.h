@@ -22,10 +22,10 @@ struct PatchRowsParams {
 cudaError_t PatchRows(const PatchRowsParams& params, const Context& context);
 
 struct VisionEmbedParams {
-  const float* patches = nullptr;          ///< (n, N, C): the patches' products
-  const void* class_embedding = nullptr;   ///< (C), as stored
+  const float* patches = nullptr;            ///< (n, N, C): the patches' products
+  const void* class_embedding = nullptr;     ///< (C), as stored
   const void* position_embedding = nullptr;  ///< (N + 1, C), as stored
-  float* out = nullptr;                    ///< (n, N + 1, C): the tower's residual stream
+  float* out = nullptr;                      ///< (n, N + 1, C): the tower's residual stream
   int64_t views_count = 0;
   int64_t patch_count = 0;  ///< N
   int64_t columns = 0;      ///< C, a multiple of 8
@@ -35,7 +35,8 @@ struct VisionEmbedParams {
 /// The class embedding, then the patches, all with their positions added.
 cudaError_t VisionEmbed(const VisionEmbedParams& params, const Context& context);
 
-/// What the projector sees of a picture that is not tiled: all rows of the one view but the class's.
+/// What the projector sees of a picture that is not tiled: all rows of the one view but the
+/// class's.
 struct DropClassParams {
   const float* features = nullptr;  ///< (n, N + 1, C)
   void* out = nullptr;              ///< (n * N, C), as stored
@@ -47,8 +48,8 @@ struct DropClassParams {
 
 cudaError_t DropClass(const DropClassParams& params, const Context& context);
 
-/// 2x2 neighbours side by side, rows of tokens ended by sub_gn, the global view and the tiles parted
-/// by glb_gn (model specification 3.5).
+/// 2x2 neighbours side by side, rows of tokens ended by sub_gn, the global view and the tiles
+/// parted by glb_gn (model specification 3.5).
 struct MergeParams {
   const float* features = nullptr;  ///< (1 + tile_rows * tile_columns, grid * grid + 1, C)
   const void* sub_gn = nullptr;     ///< (4 C), as stored

@@ -20,7 +20,8 @@ struct WeightMatrix {
   int64_t row_stride = 0;  ///< numbers between rows, a multiple of 8
 };
 
-/// Whether kernels whose activations are stored in `format` can read this weight without conversion.
+/// Whether kernels whose activations are stored in `format` can read this weight without
+/// conversion.
 inline bool Matches(const WeightMatrix& weight, Format format) {
   return (weight.storage == WeightMatrix::Storage::kFloat16) == (format == Format::kFloat16);
 }

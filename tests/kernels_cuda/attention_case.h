@@ -75,8 +75,8 @@ struct PagedCase {
         ((block * block_size + key % block_size) * shape.kv_heads + kv) * shape.head_dim + d);
   }
 
-  /// The whole result in float64, or as the plain half-precision code has it: scores stored, softmax
-  /// in float32, weights stored.
+  /// The whole result in float64, or as the plain half-precision code has it: scores stored,
+  /// softmax in float32, weights stored.
   Doubles Attend(bool naive) const {
     Doubles out;
     int64_t row = 0;
@@ -112,8 +112,8 @@ struct PagedCase {
       double mixed = 0;
       for (int64_t k = 0; k < count; ++k) {
         const double weight = scores[static_cast<size_t>(k)] / sum;
-        mixed += (naive ? Round<T>(weight) : weight) *
-                 double{Widen(values[At(sequence, k, kv, d)])};
+        mixed +=
+            (naive ? Round<T>(weight) : weight) * double{Widen(values[At(sequence, k, kv, d)])};
       }
       out.push_back(naive ? Round<T>(mixed) : mixed);
     }

@@ -27,19 +27,18 @@ std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& c
   std::vector<T> first;
   for (int round = 0; round < 2; ++round) {
     const Array<T> out(test.q.size());
-    EXPECT_EQ(Finish(DecodeAttention(
-                  {.q = q.data(),
-                   .cache = {keys.data(), values.data(), tables.data(), test.table_stride,
-                             test.block_size},
-                   .positions = positions.data(),
-                   .shape = test.shape,
-                   .sequences = sequences,
-                   .splits = splits,
-                   .partial = partial.data(),
-                   .counters = counters.data(),
-                   .out = out.data(),
-                   .format = FormatOf<T>()},
-                  context)),
+    EXPECT_EQ(Finish(DecodeAttention({.q = q.data(),
+                                      .cache = {keys.data(), values.data(), tables.data(),
+                                                test.table_stride, test.block_size},
+                                      .positions = positions.data(),
+                                      .shape = test.shape,
+                                      .sequences = sequences,
+                                      .splits = splits,
+                                      .partial = partial.data(),
+                                      .counters = counters.data(),
+                                      .out = out.data(),
+                                      .format = FormatOf<T>()},
+                                     context)),
               "");
     if (round == 0) {
       first = out.Read();
@@ -54,9 +53,9 @@ template <typename T>
 void Check(const PagedCase<T>& test, int64_t splits) {
   const auto actual =
       InEveryWay([&](const Context& context) { return Attend(test, splits, context); });
-  ExpectWithinBudget(actual, test.Attend(false), test.Attend(true),
-                     std::to_string(splits) + " splits, head_dim " +
-                         std::to_string(test.shape.head_dim));
+  ExpectWithinBudget(
+      actual, test.Attend(false), test.Attend(true),
+      std::to_string(splits) + " splits, head_dim " + std::to_string(test.shape.head_dim));
 }
 
 // Lengths that end within a tile, at its end and just after it; the last sequence is a short one.

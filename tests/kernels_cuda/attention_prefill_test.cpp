@@ -30,19 +30,18 @@ void Check(const PagedCase<T>& test) {
     const Array<int32_t> counts(row_counts);
     const Array<int32_t> at(positions);
     const Array<T> out(test.q.size());
-    EXPECT_EQ(Finish(PrefillAttention(
-                  {.q = q.data(),
-                   .cache = {keys.data(), values.data(), tables.data(), test.table_stride,
-                             test.block_size},
-                   .first_rows = first.data(),
-                   .row_counts = counts.data(),
-                   .positions = at.data(),
-                   .sequences = static_cast<int64_t>(test.sequences.size()),
-                   .rows = test.rows(),
-                   .shape = test.shape,
-                   .out = out.data(),
-                   .format = FormatOf<T>()},
-                  context)),
+    EXPECT_EQ(Finish(PrefillAttention({.q = q.data(),
+                                       .cache = {keys.data(), values.data(), tables.data(),
+                                                 test.table_stride, test.block_size},
+                                       .first_rows = first.data(),
+                                       .row_counts = counts.data(),
+                                       .positions = at.data(),
+                                       .sequences = static_cast<int64_t>(test.sequences.size()),
+                                       .rows = test.rows(),
+                                       .shape = test.shape,
+                                       .out = out.data(),
+                                       .format = FormatOf<T>()},
+                                      context)),
               "");
     return out.Read();
   });
@@ -88,8 +87,8 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
     return out.Read();
   });
   const auto at = [&](int64_t view, int64_t row, int64_t part, int64_t head, int64_t d) {
-    return static_cast<double>(Widen(packed[static_cast<size_t>(
-        (view * rows + row) * stride + part * width + head * dim + d)]));
+    return static_cast<double>(Widen(
+        packed[static_cast<size_t>((view * rows + row) * stride + part * width + head * dim + d)]));
   };
   Doubles exact;
   Doubles naive;
@@ -139,8 +138,8 @@ TYPED_TEST(PrefillAttentionOf, ViewsSeeAllOfThemselves) {
 TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
   using T = TypeParam;
   const Array<T> x(64);
-  VisionAttentionParams params{x.data(), x.data(), x.data(), 64, x.data(), 1, 1, 1, 64,
-                               FormatOf<T>()};
+  VisionAttentionParams params{x.data(), x.data(), x.data(), 64, x.data(),
+                               1,        1,        1,        64, FormatOf<T>()};
   params.stride = 56;
   EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.stride = 68;

@@ -242,21 +242,22 @@ TYPED_TEST(DecodeLinear, RefusesWhatItCannotMultiply) {
   other.data = w.data() + 1;
   EXPECT_EQ(add(other), cudaErrorMisalignedAddress);
   other = Matrix(w, 2, 8, 8);
-  other.storage = std::is_same_v<T, Half> ? WeightMatrix::Storage::kBfloat16
-                                          : WeightMatrix::Storage::kFloat16;
+  other.storage =
+      std::is_same_v<T, Half> ? WeightMatrix::Storage::kBfloat16 : WeightMatrix::Storage::kFloat16;
   EXPECT_EQ(add(other), cudaErrorNotSupported);
-  EXPECT_EQ(DecodeGateUp({{x.data(), w.data(), kEps}, Matrix(w, 2, 8, 8), Matrix(w, 4, 8, 8),
-                          w.data(), format},
-                         context),
-            cudaErrorInvalidValue);
+  EXPECT_EQ(
+      DecodeGateUp(
+          {{x.data(), w.data(), kEps}, Matrix(w, 2, 8, 8), Matrix(w, 4, 8, 8), w.data(), format},
+          context),
+      cudaErrorInvalidValue);
   DecodeQkvParams qkv{.x = {x.data(), w.data(), kEps},
                       .wqkv = Matrix(w, 48, 8, 8),
                       .shape = {2, 1, 16},
                       .format = format};
   EXPECT_EQ(DecodeQkv(qkv, context), cudaErrorInvalidValue);
-  EXPECT_EQ(DecodeLogits({{x.data() + 1, w.data(), kEps}, Matrix(w, 2, 8, 8), x.data(), format},
-                         context),
-            cudaErrorMisalignedAddress);
+  EXPECT_EQ(
+      DecodeLogits({{x.data() + 1, w.data(), kEps}, Matrix(w, 2, 8, 8), x.data(), format}, context),
+      cudaErrorMisalignedAddress);
 }
 
 }  // namespace

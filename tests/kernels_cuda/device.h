@@ -13,8 +13,8 @@ namespace xcomposer::cuda {
 /// Empty if kernels can run; otherwise why not.
 std::string WhyNoDevice();
 
-/// The ways to run a kernel that must all give the same bits: orders of threads and blocks under the
-/// emulator, with and without programmatic launch.
+/// The ways to run a kernel that must all give the same bits: orders of threads and blocks under
+/// the emulator, with and without programmatic launch.
 std::vector<Context> Ways();
 
 /// Prepares the device for the launches that follow, which use `ways[i]`.

@@ -1,13 +1,13 @@
-#include "support/emulator/device.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/launch.cuh"
+#include "support/emulator/device.h"
 #include "support/emulator/runtime.h"
 
-// Positive controls: kernels with one planted fault each, which the emulator must report, beside the
-// right ones, which it must not; and the fragments of tensor cores as the PTX manual gives them.
+// Positive controls: kernels with one planted fault each, which the emulator must report, beside
+// the right ones, which it must not; and the fragments of tensor cores as the PTX manual gives
+// them.
 
 namespace xcomposer::cuda {
 namespace {
@@ -36,7 +36,7 @@ class Memory {
 };
 
 std::string RunKernel(void (*kernel)(Params), int threads, Params params, bool dependent = false,
-                int64_t blocks = 1) {
+                      int64_t blocks = 1) {
   emulator::SetSchedule(kForward);
   const LaunchShape shape{.grid_x = blocks, .threads = threads, .shared_bytes = 4096};
   static_cast<void>(Launch(kernel, shape, params, {.programmatic_launch = dependent}));
@@ -118,6 +118,15 @@ TEST(Emulator, MissingTailMaskIsFound) {
               HasSubstr("out of bounds: global read"));
 }
 
+void NeverEnds(Params p) {
+  while (Load(p.in) < 1.0f) {
+  }
+}
+
+TEST(Emulator, EndlessKernelIsFound) {
+  EXPECT_THAT(RunOnMemory(NeverEnds, 32), HasSubstr("does not end"));
+}
+
 template <int kPast>
 void SharedPast(Params p) {
   SharedArena arena;
@@ -175,8 +184,7 @@ void OverwritesWhatOthersRead(Params p) {
 
 TEST(Emulator, WriteAfterReadInGlobalMemoryIsFound) {
   EXPECT_EQ(RunOnMemory(OverwritesWhatOthersRead<true>, 64), "");
-  EXPECT_THAT(RunOnMemory(OverwritesWhatOthersRead<false>, 64),
-              HasSubstr("race in global memory"));
+  EXPECT_THAT(RunOnMemory(OverwritesWhatOthersRead<false>, 64), HasSubstr("race in global memory"));
 }
 
 template <bool kWait, bool kEarly>
@@ -256,7 +264,8 @@ TEST(Emulator, LastBlockNeedsFencesOnBothSides) {
   EXPECT_THAT(run(LastBlockSums<true, false>), HasSubstr("race in global memory"));
 }
 
-// --- tensor cores ------------------------------------------------------------------------------------
+// --- tensor cores
+// ------------------------------------------------------------------------------------
 
 // The PTX manual on mma.m16n8k16 with .f16 and .bf16: groupID = laneid >> 2, threadID_in_group =
 // laneid % 4.
@@ -373,7 +382,8 @@ TEST(Emulator, LoadedMatricesAreTheManuals) {
   }
 }
 
-// --- numbers -----------------------------------------------------------------------------------------
+// --- numbers
+// -----------------------------------------------------------------------------------------
 
 TEST(Emulator, StoredNumbersConvertBothWays) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
@@ -389,8 +399,8 @@ TEST(Emulator, StoredNumbersConvertBothWays) {
   EXPECT_EQ(Narrow<Half>(65519.0f).bits, 0x7BFF);
   EXPECT_EQ(Narrow<Half>(65520.0f).bits, 0x7C00);
   EXPECT_EQ(Narrow<Half>(0x1p-24f).bits, 1);
-  EXPECT_EQ(Narrow<Half>(0x1p-25f).bits, 0);       // a tie goes to even
-  EXPECT_EQ(Narrow<Half>(0x1.8p-24f).bits, 2);     // likewise
+  EXPECT_EQ(Narrow<Half>(0x1p-25f).bits, 0);    // a tie goes to even
+  EXPECT_EQ(Narrow<Half>(0x1.8p-24f).bits, 2);  // likewise
   EXPECT_EQ(Narrow<Half>(1.0f + 0x1p-11f).bits, 0x3C00);
   EXPECT_EQ(Narrow<Half>(1.0f + 0x1.8p-10f).bits, 0x3C02);
   EXPECT_EQ(Narrow<BFloat16>(1.0f + 0x1p-8f).bits, 0x3F80);

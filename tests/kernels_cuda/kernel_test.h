@@ -100,9 +100,9 @@ double Round(double x) {
 }
 
 /// The rule of the field: a kernel may err twice as much as the plain computation that stores the
-/// same things in the same precision, both against float64. `naive` is that computation. Its largest
-/// error may be small by luck, so that two float32 roundings and two of the stored result are granted
-/// in any case.
+/// same things in the same precision, both against float64. `naive` is that computation. Its
+/// largest error may be small by luck, so that two float32 roundings and two of the stored result
+/// are granted in any case.
 template <typename Out>
 void ExpectWithinBudget(const std::vector<Out>& actual, const Doubles& exact, const Doubles& naive,
                         const std::string& what) {

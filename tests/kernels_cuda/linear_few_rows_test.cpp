@@ -13,8 +13,8 @@ struct Case {
   int64_t rows, outputs, columns;
 };
 
-// One to four tiles of rows, ragged; weights of less than 16 rows and not a multiple; K of one warp's
-// part, of a few warps', and of more than one round of all warps and their loads ahead.
+// One to four tiles of rows, ragged; weights of less than 16 rows and not a multiple; K of one
+// warp's part, of a few warps', and of more than one round of all warps and their loads ahead.
 constexpr Case kCases[] = {{1, 3, 32}, {8, 16, 96}, {9, 37, 320}, {19, 24, 1312}, {32, 17, 64}};
 
 template <typename T>
@@ -130,12 +130,12 @@ TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
   EXPECT_EQ(run(Matrix(w, 1, 32, 32), 33, 0), cudaErrorInvalidValue);
   EXPECT_EQ(run(Matrix(w, 1, 32, 32), 1, 1), cudaErrorMisalignedAddress);
   WeightMatrix other = Matrix(w, 1, 32, 32);
-  other.storage = std::is_same_v<T, Half> ? WeightMatrix::Storage::kBfloat16
-                                          : WeightMatrix::Storage::kFloat16;
+  other.storage =
+      std::is_same_v<T, Half> ? WeightMatrix::Storage::kBfloat16 : WeightMatrix::Storage::kFloat16;
   EXPECT_EQ(run(other, 1, 0), cudaErrorNotSupported);
-  EXPECT_EQ(GateUpFewRows({w.data(), Matrix(w, 1, 32, 32), Matrix(w, 2, 32, 32), 1, w.data(),
-                           FormatOf<T>()},
-                          context),
+  EXPECT_EQ(GateUpFewRows(
+                {w.data(), Matrix(w, 1, 32, 32), Matrix(w, 2, 32, 32), 1, w.data(), FormatOf<T>()},
+                context),
             cudaErrorInvalidValue);
 }
 

@@ -120,10 +120,9 @@ void CheckRopeKv(const Case& test) {
       const int64_t kv = head / (group + 2);
       const int64_t place = head % (group + 2);
       for (int64_t d = 0; d < dim; ++d) {
-        const double value =
-            Rotated(x, c, s, static_cast<size_t>(row), static_cast<size_t>(head),
-                    static_cast<size_t>(packed), static_cast<size_t>(dim), static_cast<size_t>(d),
-                    place <= group);
+        const double value = Rotated(x, c, s, static_cast<size_t>(row), static_cast<size_t>(head),
+                                     static_cast<size_t>(packed), static_cast<size_t>(dim),
+                                     static_cast<size_t>(d), place <= group);
         if (place >= group && slots[static_cast<size_t>(row)] < 0) continue;
         size_t at = static_cast<size_t>(((row * heads) + kv * group + place) * dim + d);
         const int64_t cached = (slots[static_cast<size_t>(row)] * kv_heads + kv) * dim + d;

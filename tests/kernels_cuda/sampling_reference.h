@@ -10,8 +10,8 @@
 
 namespace xcomposer::cuda {
 
-/// What the engine's sampler chooses (src/engine/sampler.cpp, score_processors.cpp), in float64 where
-/// it matters not; sampling_engine_test.cpp compares the two.
+/// What the engine's sampler chooses (src/engine/sampler.cpp, score_processors.cpp), in float64
+/// where it matters not; sampling_engine_test.cpp compares the two.
 inline int32_t ReferenceSample(const SamplingOptions& options, const std::vector<float>& logits,
                                const std::vector<bool>& seen, int64_t step) {
   struct Item {

@@ -71,8 +71,7 @@ void Check(std::vector<Row> rows) {
   for (int64_t step = 0; step < 2; ++step) {
     for (size_t r = 0; r < rows.size(); ++r) {
       Row& row = rows[r];
-      const int32_t expected =
-          ReferenceSample(row.options, row.logits, row.seen, row.step + step);
+      const int32_t expected = ReferenceSample(row.options, row.logits, row.seen, row.step + step);
       EXPECT_EQ(actual[static_cast<size_t>(step) * rows.size() + r], expected)
           << "row " << r << ", step " << step << ", vocabulary " << vocab;
       if (expected >= 0) row.seen[static_cast<size_t>(expected)] = true;
@@ -106,8 +105,9 @@ TEST_F(Sampling, DrawsAreTheReferences) {
     for (const int values : {0, 6}) {
       for (const SamplingOptions& options :
            {Drawn(1.0f, 0, 0.0f, 1.0f), Drawn(0.7f, 7, 0.0f, 1.3f), Drawn(1.0f, 0, 0.2f, 1.0f),
-            Drawn(1.3f, 50, 0.3f, 1.005f), Drawn(1.0f, 1, 0.0f, 1.0f), Drawn(2.0f, 1500, 0.1f, 1.0f),
-            Drawn(1.0f, 40, 1.0f, 1.0f), Drawn(1.0f, 0, 0.97f, 1.2f)}) {
+            Drawn(1.3f, 50, 0.3f, 1.005f), Drawn(1.0f, 1, 0.0f, 1.0f),
+            Drawn(2.0f, 1500, 0.1f, 1.0f), Drawn(1.0f, 40, 1.0f, 1.0f),
+            Drawn(1.0f, 0, 0.97f, 1.2f)}) {
         rows.push_back(MakeRow(options, vocab, values, seed++));
       }
     }

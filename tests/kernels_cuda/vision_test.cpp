@@ -15,8 +15,8 @@ TYPED_TEST(VisionRows, PatchesAreRows) {
     int64_t views, grid, patch, row_length;
   };
   // A padded row, one without padding, and the model's own patch of 588 numbers.
-  for (const Case& c : {Case{2, 3, 3, 32}, Case{1, 2, 4, 48}, Case{1, 2, 14, 592},
-                        Case{1, 1, 20, 1208}}) {
+  for (const Case& c :
+       {Case{2, 3, 3, 32}, Case{1, 2, 4, 48}, Case{1, 2, 14, 592}, Case{1, 1, 20, 1208}}) {
     const int64_t side = c.grid * c.patch;
     const auto pixels = Random(1).Normal<float>(static_cast<size_t>(c.views * 3 * side * side), 1);
     const auto actual = InEveryWay([&](const Context& context) {
@@ -84,9 +84,9 @@ TYPED_TEST(VisionRows, EmbeddingAddsPositions) {
       for (int64_t place = 0; place <= kPatches; ++place) {
         for (int64_t c = 0; c < columns; ++c, ++i) {
           const float base =
-              place == 0 ? Widen(first[static_cast<size_t>(c)])
-                         : products[static_cast<size_t>(
-                               (view * kPatches + place - 1) * columns + c)];
+              place == 0
+                  ? Widen(first[static_cast<size_t>(c)])
+                  : products[static_cast<size_t>((view * kPatches + place - 1) * columns + c)];
           ASSERT_EQ(actual[i], base + Widen(positions[static_cast<size_t>(place * columns + c)]));
         }
       }
@@ -104,10 +104,10 @@ TYPED_TEST(VisionRows, ClassRowsAreDropped) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<float> features(rows);
       const Array<T> out(static_cast<size_t>(kViews * kPatches * columns));
-      EXPECT_EQ(Finish(DropClass({features.data(), out.data(), kViews, kPatches, columns,
-                                  FormatOf<T>()},
-                                 context)),
-                "");
+      EXPECT_EQ(
+          Finish(DropClass({features.data(), out.data(), kViews, kPatches, columns, FormatOf<T>()},
+                           context)),
+          "");
       return out.Read();
     });
     std::vector<T> expected;
@@ -167,14 +167,14 @@ TYPED_TEST(VisionRows, MergeFollowsTheSpecification) {
   for (const Case& c : {Case{4, 8, 2, 3}, Case{6, 16, 1, 1}, Case{2, 264, 3, 1}}) {
     Random random(4);
     const int64_t views = 1 + c.tile_rows * c.tile_columns;
-    Picture<T> picture{c.grid,
-                       c.columns,
-                       c.tile_rows,
-                       c.tile_columns,
-                       random.Normal<float>(
-                           static_cast<size_t>(views * (c.grid * c.grid + 1) * c.columns), 1),
-                       random.Normal<T>(static_cast<size_t>(4 * c.columns), 1),
-                       random.Normal<T>(static_cast<size_t>(4 * c.columns), 1)};
+    Picture<T> picture{
+        c.grid,
+        c.columns,
+        c.tile_rows,
+        c.tile_columns,
+        random.Normal<float>(static_cast<size_t>(views * (c.grid * c.grid + 1) * c.columns), 1),
+        random.Normal<T>(static_cast<size_t>(4 * c.columns), 1),
+        random.Normal<T>(static_cast<size_t>(4 * c.columns), 1)};
     const int64_t rows = MergedRows(c.grid, c.tile_rows, c.tile_columns);
     // (h w + 1) m^2 + 1 + (h + 1) m
     const int64_t m = c.grid / 2;

@@ -26,7 +26,8 @@ using Where = std::source_location;
 inline emulator::Site SiteOf(const Where& where) { return {where.file_name(), where.line()}; }
 inline emulator::Machine& Gpu() { return emulator::Machine::Instance(); }
 
-// --- who am I --------------------------------------------------------------------------------------
+// --- who am I
+// --------------------------------------------------------------------------------------
 inline int ThreadIndex() { return Gpu().thread(); }
 inline int BlockThreads() { return Gpu().config().threads; }
 inline int Lane() { return Gpu().thread() % 32; }
@@ -37,14 +38,16 @@ inline int BlockZ() { return static_cast<int>(Gpu().block().z); }
 inline int GridX() { return static_cast<int>(Gpu().config().grid.x); }
 inline int GridY() { return static_cast<int>(Gpu().config().grid.y); }
 
-// --- order -----------------------------------------------------------------------------------------
+// --- order
+// -----------------------------------------------------------------------------------------
 inline void SyncThreads(Where where = Where::current()) { Gpu().SyncThreads(SiteOf(where)); }
 inline void SyncWarp(Where where = Where::current()) { Gpu().SyncWarp(SiteOf(where)); }
 inline void ThreadFence() { Gpu().ThreadFence(); }
 inline void GridDependencyWait() { Gpu().GridDependencyWait(); }
 inline void GridDependencyLaunch() {}
 
-// --- warps -----------------------------------------------------------------------------------------
+// --- warps
+// -----------------------------------------------------------------------------------------
 template <typename V>
 V ShuffleXor(V value, int mask, Where where = Where::current()) {
   Gpu().WarpCollective(
@@ -81,7 +84,8 @@ V ShuffleFrom(V value, int source, Where where = Where::current()) {
   return operand.value;
 }
 
-// --- global memory ---------------------------------------------------------------------------------
+// --- global memory
+// ---------------------------------------------------------------------------------
 template <typename V>
 V Load(const V* p, Where where = Where::current()) {
   Gpu().GlobalRead(p, sizeof(V), SiteOf(where));
@@ -118,7 +122,8 @@ inline int AtomicAdd(int* p, int value, Where where = Where::current()) {
   return old;
 }
 
-// --- shared memory ---------------------------------------------------------------------------------
+// --- shared memory
+// ---------------------------------------------------------------------------------
 template <typename V>
 class SharedReference {
  public:
@@ -230,7 +235,8 @@ void WaitCopies(Where where = Where::current()) {
   Gpu().WaitCopies(kPending, SiteOf(where));
 }
 
-// --- tensor cores ----------------------------------------------------------------------------------
+// --- tensor cores
+// ----------------------------------------------------------------------------------
 template <typename T>
 void LoadMatrices(uint32_t (&out)[4], const Shared<T>& shared, int index,
                   Where where = Where::current());
@@ -241,7 +247,8 @@ template <typename T>
 void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                  Where where = Where::current());
 
-// --- numbers ---------------------------------------------------------------------------------------
+// --- numbers
+// ---------------------------------------------------------------------------------------
 inline float Exp2(float x) { return std::exp2(x); }
 inline float Exp(float x) { return std::exp(x); }
 inline float Cos(float x) { return std::cos(x); }

@@ -124,10 +124,11 @@ void Fiber::Reset(std::function<void()> body) {
   void (*start)() = [] { Enter(entering); };
 #if defined(__x86_64__)
   // As if `start` had been called: the stack pointer is 8 below a multiple of 16.
-  const uintptr_t end = reinterpret_cast<uintptr_t>(platform_->stack.data() + platform_->stack.size());
+  const uintptr_t end =
+      reinterpret_cast<uintptr_t>(platform_->stack.data() + platform_->stack.size());
   auto* top = reinterpret_cast<void**>(end & ~uintptr_t{15});
-  *--top = nullptr;                          // where `start` would return to
-  *--top = reinterpret_cast<void*>(start);   // taken by the switch's ret
+  *--top = nullptr;                              // where `start` would return to
+  *--top = reinterpret_cast<void*>(start);       // taken by the switch's ret
   for (int i = 0; i < 6; ++i) *--top = nullptr;  // the saved registers
   platform_->inside = top;
 #else

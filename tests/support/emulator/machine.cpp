@@ -9,6 +9,8 @@ namespace xcomposer::emulator {
 namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
+// Far more than any test's kernel needs.
+constexpr uint64_t kMostAccesses = 30'000'000;
 
 std::vector<int> Ordered(int count, const Schedule& schedule, uint64_t salt) {
   std::vector<int> order(static_cast<size_t>(count));
@@ -33,6 +35,7 @@ std::string Machine::Run(const LaunchConfig& config, const Schedule& schedule,
   config_ = config;
   thread_count_ = config.threads;
   fault_.clear();
+  accesses_ = 0;
   ++launch_;
   while (static_cast<int>(threads_.size()) < config.threads) {
     threads_.push_back({});
@@ -210,23 +213,33 @@ Access Machine::Now(Site site) const {
   return access;
 }
 
+void Machine::CountAccess(Site site) {
+  if (++accesses_ > kMostAccesses) {
+    throw Fault("the kernel does not end: " + Describe(Now(site)));
+  }
+}
+
 void Machine::GlobalRead(const void* p, size_t bytes, Site site) {
+  CountAccess(site);
   global_.CheckRead(p, bytes, Now(site));
 }
 
 void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
+  CountAccess(site);
   global_.CheckWrite(p, bytes, Now(site), atomic);
   if (atomic) return;
   unfenced_ = true;
   if (last_atomic_.block_epoch == block_epoch_ && last_atomic_.thread != current_) {
-    throw Fault("global write by " + Describe(Now(site)) +
-                " without a barrier before another thread's atomic operation, which may announce it");
+    throw Fault(
+        "global write by " + Describe(Now(site)) +
+        " without a barrier before another thread's atomic operation, which may announce it");
   }
   const bool alone = last_write_.block_epoch != block_epoch_ || last_write_.thread == current_;
   last_write_ = {block_epoch_, alone ? current_ : -2};
 }
 
 void Machine::SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site) {
+  CountAccess(site);
   shared_.Check(p, bytes, Now(site), kind);
 }
 

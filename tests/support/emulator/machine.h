@@ -97,6 +97,7 @@ class Machine {
   };
 
   void RunBlock(const std::function<void()>& kernel, const Schedule& schedule);
+  void CountAccess(Site site);
   bool Pass(const std::vector<int>& order);
   void ReleaseBarrier();
   void Block(Wait wait, Site site);
@@ -109,14 +110,15 @@ class Machine {
   LaunchConfig config_;
   Index3 block_;
   int current_ = 0;
+  uint64_t accesses_ = 0;  ///< of the launch: a kernel that never ends is a fault too
   uint32_t launch_ = 0;
   uint32_t block_id_ = 0;
   uint32_t block_epoch_ = 0;
   uint32_t warp_epoch_ = 0;
   std::vector<uint32_t> warp_epochs_;
   bool acquired_ = false;  ///< a thread of the block made an atomic operation and then a fence
-  // The block's last writes to global memory and its last atomic operation: an atomic operation that
-  // announces writes of several threads needs a barrier between it and them.
+  // The block's last writes to global memory and its last atomic operation: an atomic operation
+  // that announces writes of several threads needs a barrier between it and them.
   struct Moment {
     uint32_t block_epoch = 0;
     int thread = -1;  ///< -2: several

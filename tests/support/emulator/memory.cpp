@@ -5,7 +5,7 @@
 namespace xcomposer::emulator {
 namespace {
 
-constexpr size_t kGranule = 2;     // bytes of the smallest number that kernels store
+constexpr size_t kGranule = 2;      // bytes of the smallest number that kernels store
 constexpr size_t kAlignment = 256;  // of cudaMalloc
 
 [[noreturn]] void Race(const Shadow& shadow, const Access& access, const char* kind,
@@ -54,7 +54,8 @@ void CheckOrder(Shadow& shadow, const Access& access, AccessKind kind, const cha
   }
   const bool both_atomic = kind == AccessKind::kAtomic && shadow.atomic;
   if (shadow.written && !both_atomic && !OrderedAfterWrite(shadow, access)) {
-    Race(shadow, access, kind == AccessKind::kRead ? "read after write" : "write after write", what);
+    Race(shadow, access, kind == AccessKind::kRead ? "read after write" : "write after write",
+         what);
   }
   if (kind == AccessKind::kRead) {
     RememberRead(shadow, access);
@@ -148,7 +149,8 @@ void GlobalMemory::CheckWrite(void* p, size_t bytes, const Access& access, bool 
       Race(shadow, access, "write after write", "global memory");
     }
     // Of the block's own threads: a read by another block says nothing about when it was.
-    if (!OrderedAfterReads(shadow, access)) Race(shadow, access, "write after read", "global memory");
+    if (!OrderedAfterReads(shadow, access))
+      Race(shadow, access, "write after read", "global memory");
     shadow.writer = access;
     shadow.written = true;
     shadow.atomic = atomic;
@@ -167,8 +169,9 @@ void SharedMemory::Check(const void* p, size_t bytes, const Access& access, Acce
   const auto base = reinterpret_cast<uintptr_t>(data());
   if (begin % bytes != 0) throw Fault("misaligned shared access by " + Describe(access));
   if (begin < base || begin + bytes > base + size_) {
-    throw Fault("out of bounds: shared access at " + std::to_string(static_cast<int64_t>(begin - base)) +
-                " of " + std::to_string(size_) + " by " + Describe(access));
+    throw Fault("out of bounds: shared access at " +
+                std::to_string(static_cast<int64_t>(begin - base)) + " of " +
+                std::to_string(size_) + " by " + Describe(access));
   }
   const size_t first = (begin - base) / kGranule;
   for (size_t i = first; i < first + bytes / kGranule; ++i) {

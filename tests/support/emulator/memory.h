@@ -30,8 +30,8 @@ std::string Describe(const Access& access);
 struct Shadow {
   Access writer;
   bool written = false;
-  bool atomic = false;   ///< the last write was an atomic operation
-  bool pending = false;  ///< an asynchronous copy into it has not been waited for
+  bool atomic = false;       ///< the last write was an atomic operation
+  bool pending = false;      ///< an asynchronous copy into it has not been waited for
   int16_t reader = -1;       ///< -2: several threads
   int16_t reader_warp = -1;  ///< -2: several warps
   uint32_t read_block_epoch = 0;
@@ -59,7 +59,7 @@ class GlobalMemory {
     std::unique_ptr<unsigned char[]> owner;
     uintptr_t begin = 0;
     uintptr_t end = 0;
-    bool constant = false;  ///< no kernel writes it: may be read before GridDependencyWait
+    bool constant = false;       ///< no kernel writes it: may be read before GridDependencyWait
     std::vector<Shadow> shadow;  ///< of each 2 bytes; made at the first access
   };
 

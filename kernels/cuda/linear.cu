@@ -1,0 +1,237 @@
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear.h"
+
+namespace xcomposer::cuda {
+namespace {
+
+cudaError_t ToCuda(cublasStatus_t status) {
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return cudaSuccess;
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return cudaErrorNotSupported;
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return cudaErrorInvalidValue;
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return cudaErrorMemoryAllocation;
+    default:
+      return cudaErrorUnknown;
+  }
+}
+
+/// What the choice of an algorithm depends on.
+using Shape =
+    std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, LinearResult, Format, bool>;
+
+bool IsFloat(LinearResult result) {
+  return result == LinearResult::kFloat || result == LinearResult::kAddFloat;
+}
+bool IsAdd(LinearResult result) {
+  return result == LinearResult::kAddFloat || result == LinearResult::kAddStored;
+}
+
+/// cuBLASLt's descriptors of one product, and the algorithm for it.
+struct Plan {
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t weight = nullptr;
+  cublasLtMatrixLayout_t x = nullptr;
+  cublasLtMatrixLayout_t y = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() {
+    if (operation != nullptr) cublasLtMatmulDescDestroy(operation);
+    for (cublasLtMatrixLayout_t layout : {weight, x, y}) {
+      if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
+    }
+  }
+};
+
+}  // namespace
+
+struct LinearPlans::State {
+  cublasLtHandle_t handle = nullptr;
+  cudaError_t status = cudaSuccess;
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0;
+  std::map<Shape, std::unique_ptr<Plan>> plans;
+};
+
+LinearPlans::LinearPlans(void* workspace, size_t workspace_bytes)
+    : state_(std::make_unique<State>()) {
+  state_->status = ToCuda(cublasLtCreate(&state_->handle));
+  state_->workspace = workspace;
+  state_->workspace_bytes = workspace_bytes;
+}
+
+LinearPlans::~LinearPlans() {
+  state_->plans.clear();
+  if (state_->handle != nullptr) cublasLtDestroy(state_->handle);
+}
+
+cudaError_t LinearPlans::status() const { return state_->status; }
+
+/// One call of Linear. cuBLASLt counts columns first, so that our row-major y (rows, N) is its (N,
+/// rows), the product of the transposed weight and x.
+class LinearCall {
+ public:
+  LinearCall(const LinearParams& params, LinearPlans& plans, const Context& context)
+      : p_(params), state_(*plans.state_), context_(context) {}
+
+  cudaError_t Run() {
+    if (state_.status != cudaSuccess) return state_.status;
+    const Shape shape{p_.rows,           p_.weight.rows, p_.weight.columns, p_.weight.row_stride,
+                      p_.x_stride,       p_.y_stride,    p_.result,         p_.format,
+                      p_.bias != nullptr};
+    auto found = state_.plans.find(shape);
+    if (found == state_.plans.end()) {
+      auto plan = std::make_unique<Plan>();
+      const cudaError_t status = ToCuda(Make(*plan));
+      if (status != cudaSuccess) return status;
+      found = state_.plans.emplace(shape, std::move(plan)).first;
+    }
+    Plan& plan = *found->second;
+    if (p_.bias != nullptr) {
+      const cublasStatus_t status = cublasLtMatmulDescSetAttribute(
+          plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p_.bias, sizeof(p_.bias));
+      if (status != CUBLAS_STATUS_SUCCESS) return ToCuda(status);
+    }
+    const float beta = IsAdd(p_.result) ? 1.0f : 0.0f;
+    return ToCuda(cublasLtMatmul(state_.handle, plan.operation, &p_.scale, p_.weight.data,
+                                 plan.weight, p_.x, plan.x, &beta, p_.y, plan.y, p_.y, plan.y,
+                                 &plan.algorithm, state_.workspace, state_.workspace_bytes,
+                                 context_.stream));
+  }
+
+ private:
+  cublasStatus_t Make(Plan& plan) const {
+    const cudaDataType_t stored = p_.format == Format::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
+    const cudaDataType_t result = IsFloat(p_.result) ? CUDA_R_32F : stored;
+    const auto outputs = static_cast<uint64_t>(p_.weight.rows);
+    const auto columns = static_cast<uint64_t>(p_.weight.columns);
+    const auto rows = static_cast<uint64_t>(p_.rows);
+    cublasStatus_t status =
+        cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const auto then = [&status](cublasStatus_t next) {
+      if (status == CUBLAS_STATUS_SUCCESS) status = next;
+    };
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    then(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                        sizeof(transposed)));
+    if (p_.bias != nullptr) {
+      const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+      then(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                          sizeof(epilogue)));
+      then(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                                          &stored, sizeof(stored)));
+    }
+    then(cublasLtMatrixLayoutCreate(&plan.weight, stored, columns, outputs, p_.weight.row_stride));
+    then(cublasLtMatrixLayoutCreate(&plan.x, stored, columns, rows, p_.x_stride));
+    then(cublasLtMatrixLayoutCreate(&plan.y, result, outputs, rows, p_.y_stride));
+    if (status == CUBLAS_STATUS_SUCCESS) status = Choose(plan);
+    return status;
+  }
+
+  /// The first of the algorithms that the heuristic names: the same for a shape on every call,
+  /// device and stage, so that results do not depend on timing.
+  cublasStatus_t Choose(Plan& plan) const {
+    cublasLtMatmulPreference_t preference = nullptr;
+    cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    status = cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &state_.workspace_bytes,
+        sizeof(state_.workspace_bytes));
+    cublasLtMatmulHeuristicResult_t choice{};
+    int found = 0;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulAlgoGetHeuristic(state_.handle, plan.operation, plan.weight, plan.x,
+                                              plan.y, plan.y, preference, 1, &choice, &found);
+    }
+    cublasLtMatmulPreferenceDestroy(preference);
+    if (status == CUBLAS_STATUS_SUCCESS && found == 0) status = CUBLAS_STATUS_NOT_SUPPORTED;
+    plan.algorithm = choice.algo;
+    return status;
+  }
+
+  const LinearParams& p_;
+  LinearPlans::State& state_;
+  const Context& context_;
+};
+
+cudaError_t Linear(const LinearParams& params, LinearPlans& plans, const Context& context) {
+  const WeightMatrix& weight = params.weight;
+  if (params.rows < 0 || weight.rows <= 0 || weight.columns <= 0 || weight.columns % 8 != 0 ||
+      weight.row_stride < weight.columns || params.x_stride < weight.columns ||
+      params.x_stride % 8 != 0 || params.y_stride < weight.rows ||
+      (params.bias != nullptr && IsAdd(params.result))) {
+    return cudaErrorInvalidValue;
+  }
+  if (!Matches(weight, params.format)) return cudaErrorNotSupported;
+  if (!Aligned16(params.x, weight.data, params.bias, params.y)) return cudaErrorMisalignedAddress;
+  if (params.rows == 0) return cudaSuccess;
+  return LinearCall(params, plans, context).Run();
+}
+
+std::vector<RowSpan> JoinSpans(const std::vector<RowSpan>& spans, bool& ascending) {
+  std::vector<RowSpan> joined;
+  ascending = true;
+  int64_t end = 0;
+  for (const RowSpan& span : spans) {
+    if (span.begin < end || span.end < span.begin) {
+      ascending = false;
+      return {};
+    }
+    end = span.end;
+    if (span.begin == span.end) continue;
+    if (!joined.empty() && joined.back().end == span.begin) {
+      joined.back().end = span.end;
+    } else {
+      joined.push_back(span);
+    }
+  }
+  return joined;
+}
+
+cudaError_t AddLowRank(const LowRankParams& params, const std::vector<RowSpan>& spans,
+                       LinearPlans& plans, const Context& context) {
+  bool ascending = false;
+  const std::vector<RowSpan> joined = JoinSpans(spans, ascending);
+  if (!ascending || !IsAdd(params.result) || params.b.columns != params.a.rows) {
+    return cudaErrorInvalidValue;
+  }
+  const int64_t result_bytes = IsFloat(params.result) ? 4 : 2;
+  for (const RowSpan& span : joined) {
+    const int64_t rows = span.end - span.begin;
+    cudaError_t status =
+        Linear({.x = static_cast<const char*>(params.x) + span.begin * params.x_stride * 2,
+                .x_stride = params.x_stride,
+                .weight = params.a,
+                .y = params.inner,
+                .y_stride = params.a.rows,
+                .rows = rows,
+                .format = params.format},
+               plans, context);
+    if (status != cudaSuccess) return status;
+    status =
+        Linear({.x = params.inner,
+                .x_stride = params.a.rows,
+                .weight = params.b,
+                .y = static_cast<char*>(params.y) + span.begin * params.y_stride * result_bytes,
+                .y_stride = params.y_stride,
+                .rows = rows,
+                .scale = params.scale,
+                .result = params.result,
+                .format = params.format},
+               plans, context);
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace xcomposer::cuda
