@@ -1,14 +1,13 @@
 #include "api/model_loader.h"
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "api/free_memory.h"
 #include "api/model_folder.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/small_file.h"
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
 #include "pipeline/pipeline.h"
@@ -17,6 +16,7 @@
 namespace xcomposer::api {
 namespace {
 
+constexpr int64_t kMaxMapBytes = 16 << 20;
 constexpr int64_t kBlockSize = 32;  // positions: little waste at an end, short block tables
 constexpr int64_t kDefaultPrefillRows = 1024;  // widened weights are reused over enough rows
 constexpr int64_t kDefaultAnswerRows = 1024;   // the reference's max_new_tokens
@@ -27,13 +27,9 @@ DeviceMap MapFor(const EngineOptions& options, const ModelConfig& config) {
   if (options.device_map.empty() || options.device_map == "auto") {
     return EvenDeviceMap(config, options.devices);
   }
-  std::ifstream file(options.device_map, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map,
-          "' cannot be read");
+  const std::string text = ReadSmallFile(options.device_map, kMaxMapBytes, ErrorKind::kPlan);
   try {
-    return FromHuggingFaceJson(text.str(), config);
+    return FromHuggingFaceJson(text, config);
   } catch (const Error& error) {
     throw error.With("file", options.device_map);
   }
@@ -108,7 +104,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
 std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder,
                                                        Kind kind) {
   std::error_code error;
-  if (!std::filesystem::exists(folder / "tokenizer.model", error)) {
+  // A link that leads nowhere is a broken checkpoint, not one without a tokenizer.
+  if (!std::filesystem::exists(symlink_status(folder / "tokenizer.model", error))) {
     log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
     return nullptr;
   }
@@ -129,7 +126,11 @@ LoadedModel LoadModel(const EngineOptions& options) {
   RequestContext& context = model.context;
   context.config = LoadConfig(folder, headers);
   for (const std::string& note : context.config.notes) log::Info(note);
-  CheckWeights(context.config, headers);
+  try {
+    CheckWeights(context.config, headers);
+  } catch (const Error& error) {
+    throw error.With("file", folder.string());
+  }
   context.defaults = LoadGenerationDefaults(folder, context.config.kind);
   for (const std::string& note : context.defaults.notes) log::Info(note);
   context.tokenizer = TokenizerOf(folder, context.config.kind);
