@@ -84,7 +84,9 @@ std::vector<Candidate> SamplingDistribution(const SearchOptions& options,
   return candidates;
 }
 
-int32_t Draw(std::span<const Candidate> candidates, double uniform) {
+int32_t Draw(std::vector<Candidate> candidates, double uniform) {
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   double total = 0;
   for (const Candidate& candidate : candidates) total += candidate.probability;
   double left = uniform * total;

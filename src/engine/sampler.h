@@ -20,7 +20,9 @@ struct Candidate {
 std::vector<Candidate> SamplingDistribution(const SearchOptions& options,
                                             std::span<const float> scores);
 
-/// The candidate at `uniform` (in [0, 1)) of the summed probabilities.
-int32_t Draw(std::span<const Candidate> candidates, double uniform);
+/// The candidate at `uniform` (in [0, 1)) of the probabilities summed in the order of ids. By
+/// probability, two nearly equal candidates could trade places with the last bit of a score, which
+/// depends on what else is in the batch.
+int32_t Draw(std::vector<Candidate> candidates, double uniform);
 
 }  // namespace xcomposer

@@ -67,15 +67,27 @@ TEST(SamplingDistribution, ForbiddenIdsAreLeftOut) {
 
 TEST(Draw, FollowsTheProbabilities) {
   const std::vector<Candidate> candidates = {{5, 0.5f}, {9, 0.25f}, {1, 0.25f}};
-  EXPECT_EQ(Draw(candidates, 0.0), 5);
-  EXPECT_EQ(Draw(candidates, 0.4999), 5);
-  EXPECT_EQ(Draw(candidates, 0.5), 9);
-  EXPECT_EQ(Draw(candidates, 0.75), 1);
-  EXPECT_EQ(Draw(candidates, std::nextafter(1.0, 0.0)), 1);
+  EXPECT_EQ(Draw(candidates, 0.0), 1);
+  EXPECT_EQ(Draw(candidates, 0.2499), 1);
+  EXPECT_EQ(Draw(candidates, 0.25), 5);
+  EXPECT_EQ(Draw(candidates, 0.75), 9);
+  EXPECT_EQ(Draw(candidates, std::nextafter(1.0, 0.0)), 9);
   std::map<int32_t, int> counts;
   for (uint64_t step = 0; step < 8000; ++step) ++counts[Draw(candidates, UniformAt(3, step))];
   EXPECT_NEAR(counts[5], 4000, 200);
   EXPECT_NEAR(counts[9], 2000, 200);
+}
+
+// The same request in another batch has scores that differ in their last bits.
+TEST(Draw, NearlyEqualScoresDoNotTradePlaces) {
+  const std::vector<float> alone = {1.0f, 2.0f, std::nextafter(2.0f, 3.0f), 0.5f};
+  const std::vector<float> batched = {1.0f, std::nextafter(2.0f, 3.0f), 2.0f, 0.5f};
+  const SearchOptions options = Sampling(0, 1.0);
+  for (const double uniform : {0.05, 0.2, 0.4, 0.6, 0.8, 0.95}) {
+    EXPECT_EQ(Draw(SamplingDistribution(options, alone), uniform),
+              Draw(SamplingDistribution(options, batched), uniform))
+        << uniform;
+  }
 }
 
 TEST(ScoreProcessors, AnIdPresentTwiceIsPenalisedOnce) {
