@@ -79,6 +79,6 @@ function(xcomposer_test)
   target_compile_definitions(${target} PRIVATE
     XCOMPOSER_SHARED_DIR="${XCOMPOSER_SHARED_DIR}" XCOMPOSER_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   xcomposer_link_rooms(${target} ${T_ROOMS})
-  gtest_discover_tests(${target} TEST_PREFIX "${T_NAME}." DISCOVERY_TIMEOUT 120
+  gtest_discover_tests(${target} TEST_PREFIX "${T_NAME}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120
                        PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_NAME}")
 endfunction()

@@ -147,7 +147,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
                      "Longest answer (default 1024)");
   command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
   AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 1024},
-                     "Beam search; needs --greedy");
+                     "Beam search, without sampling");
   AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9},
                     "Sampling temperature");
   AddNumber<double>(command, "--top-p", generation.top_p, {0, 1},

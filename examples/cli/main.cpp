@@ -25,6 +25,14 @@ bool AsksForJson(int argc, char** argv) {
   return std::getenv("XCOMPOSER_JSON") != nullptr;
 }
 
+// The parser says of an unknown command only that one is missing.
+std::string WhatIsWrong(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  const bool names_one = argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty();
+  const std::string what =
+      names_one ? std::string("unknown command '") + argv[1] + "'" : error.what();
+  return what + "; --help lists what there is";
+}
+
 int Run(const Chosen& chosen) {
   try {
     const int code = chosen.run();
@@ -65,9 +73,8 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return Report(
-        Error(ErrorKind::kUsage, std::string(error.what()) + "; --help lists what there is"),
-        AsksForJson(argc, argv));
+    return Report(Error(ErrorKind::kUsage, WhatIsWrong(app, error, argc, argv)),
+                  AsksForJson(argc, argv));
   } catch (const Error& error) {
     return Report(error, AsksForJson(argc, argv));
   }

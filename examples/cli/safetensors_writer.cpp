@@ -26,6 +26,15 @@ namespace {
 }  // namespace
 
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path) : path_(std::move(path)) {
+  // The finished file takes the path's place at the end, and nobody means /dev/null by that.
+  std::error_code ignored;
+  const std::filesystem::file_status there = std::filesystem::status(path_, ignored);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    throw Error(ErrorKind::kUsage,
+                "cannot write '" + path_.string() +
+                    "': expected the name of a file, found a folder or a device",
+                {{"file", path_.string()}});
+  }
   std::string pattern = path_.string() + ".XXXXXX";
   spool_ = mkstemp(pattern.data());
   if (spool_ < 0) Fail(ErrorKind::kUsage, "cannot write beside", path_);

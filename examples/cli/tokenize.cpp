@@ -7,6 +7,7 @@
 #include "flags.h"
 #include "output.h"
 #include "strict_json.h"
+#include "xcomposer/error.h"
 #include "xcomposer/tokenizer.h"
 
 namespace xcomposer::cli {
@@ -35,8 +36,12 @@ int Tokenize(const TokenizeFlags& flags) {
   int64_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
     const std::string name = "line " + std::to_string(++number);
-    const nlohmann::json value = ParseStrictJson(line, name);
-    std::cout << ToLine(Convert(tokenizer, flags, FieldReader(name, value))) << '\n';
+    try {
+      const nlohmann::json value = ParseStrictJson(line, name);
+      std::cout << ToLine(Convert(tokenizer, flags, FieldReader(name, value))) << '\n';
+    } catch (const Error& error) {
+      throw error.With("line", std::to_string(number));
+    }
   }
   std::cout.flush();
   return kDone;

@@ -21,7 +21,8 @@ class XCOMPOSER_API Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// The model file's own encoding: no BOS, special pieces recognised.
+  /// The model file's own encoding: no BOS, special pieces recognised. Throws kPrompt for a text of
+  /// more than 8 MiB; decoding throws kRequest for an id that the tokenizer does not have.
   std::vector<int32_t> Encode(std::string_view text) const;
   std::string Decode(const std::vector<int32_t>& ids) const;
 

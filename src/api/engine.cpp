@@ -1,5 +1,6 @@
 #include "xcomposer/engine.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -15,6 +16,7 @@ namespace {
 
 // A wait that has no deadline of its own is made of these.
 constexpr std::chrono::hours kPatience{1};
+constexpr std::chrono::hours kLongestWait{24 * 365};
 
 FinishReason ReasonOf(JobFinish finish) {
   switch (finish) {
@@ -81,7 +83,9 @@ class Engine::Impl {
   }
 
   std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout) {
-    const auto until = std::chrono::steady_clock::now() + timeout;
+    // A caller may mean "for ever" by the largest duration; added to now it would overflow.
+    const auto until = std::chrono::steady_clock::now() +
+                       std::clamp<std::chrono::milliseconds>(timeout, {}, kLongestWait);
     for (;;) {
       const auto left = std::max(std::chrono::steady_clock::duration::zero(),
                                  until - std::chrono::steady_clock::now());

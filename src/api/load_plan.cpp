@@ -1,13 +1,12 @@
 #include "api/load_plan.h"
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 
 #include "api/machine_cluster.h"
 #include "api/picture_plan.h"
+#include "api/plan_file.h"
 #include "base/check.h"
 #include "placement/device_map_json.h"
 #include "placement/plan_report.h"
@@ -26,19 +25,6 @@ bool HasMapFile(const EngineOptions& options) {
   return !options.device_map.empty() && options.device_map != "auto";
 }
 
-DeviceMap ReadMap(const EngineOptions& options, const ModelConfig& config) {
-  std::ifstream file(options.device_map, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", options.device_map,
-          "' cannot be read");
-  try {
-    return FromHuggingFaceJson(text.str(), config);
-  } catch (const Error& error) {
-    throw error.With("file", options.device_map);
-  }
-}
-
 /// Plans on this machine, either freely over all named devices or for a fixed map.
 class Loader {
  public:
@@ -46,7 +32,9 @@ class Loader {
       : footprint_(config, HostTraits(options.threads)), names_(options.devices) {
     Require(HasMapFile(options) || !names_.empty(), ErrorKind::kPlan, "no device was named");
     if (HasMapFile(options)) {
-      map_ = ReadMap(options, config);
+      map_ = FromPlanFile(options.device_map, [&config](const std::string& text) {
+        return FromHuggingFaceJson(text, config);
+      });
       names_.clear();
       for (const StagePlace& stage : map_->stages) names_.push_back(stage.device);
     }

@@ -1,16 +1,19 @@
 #include "api/model_folder.h"
 
 #include <cstdlib>
-#include <fstream>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 #include "base/check.h"
+#include "base/small_file.h"
 
 namespace xcomposer::api {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr int64_t kMaxRefBytes = 1 << 10;
 
 std::optional<std::string> Environment(const char* name) {
   const char* value = std::getenv(name);
@@ -40,9 +43,9 @@ bool IsRepositoryId(const std::string& model) {
 // The snapshot that refs/main names; without that file, the only snapshot there is.
 std::optional<fs::path> Snapshot(const fs::path& repository) {
   std::error_code error;
-  if (std::ifstream ref(repository / "refs" / "main"); ref) {
+  if (const fs::path ref = repository / "refs" / "main"; fs::exists(ref, error)) {
     std::string revision;
-    ref >> revision;
+    std::istringstream(ReadSmallFile(ref, kMaxRefBytes, ErrorKind::kCheckpoint)) >> revision;
     const fs::path folder = repository / "snapshots" / revision;
     const bool plain = !revision.empty() && revision.find('/') == std::string::npos &&
                        revision.find("..") == std::string::npos;

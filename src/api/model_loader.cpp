@@ -19,8 +19,8 @@
 namespace xcomposer::api {
 namespace {
 
-constexpr std::chrono::minutes kLongestOpen{
-    10};  // of another rank; the heartbeat tells who is lost
+// Of another rank; meanwhile the heartbeat tells who is lost.
+constexpr std::chrono::minutes kLongestOpen{10};
 
 WeightStorage StorageOf(StorageType type) {
   switch (type) {
@@ -73,7 +73,8 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
 std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder,
                                                        Kind kind) {
   std::error_code error;
-  if (!std::filesystem::exists(folder / "tokenizer.model", error)) {
+  // A link that leads nowhere is a broken checkpoint, not one without a tokenizer.
+  if (!std::filesystem::exists(symlink_status(folder / "tokenizer.model", error))) {
     log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
     return nullptr;
   }
@@ -121,7 +122,11 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   const WeightHeaders headers = HeadersOf(model.checkpoint);
   model.config = LoadConfig(folder, headers);
   for (const std::string& note : model.config.notes) log::Info(note);
-  CheckWeights(model.config, headers);
+  try {
+    CheckWeights(model.config, headers);
+  } catch (const Error& error) {
+    throw error.With("file", folder.string());
+  }
   for (const TensorEntry& entry : model.checkpoint.entries()) {
     model.weight_bytes += entry.DenseBytes();
   }

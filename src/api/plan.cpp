@@ -1,12 +1,10 @@
 #include "xcomposer/plan.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "api/machine_cluster.h"
 #include "api/picture_plan.h"
+#include "api/plan_file.h"
 #include "api/plan_model.h"
 #include "base/check.h"
 #include "placement/alternatives.h"
@@ -24,30 +22,6 @@ constexpr int64_t kMostPixels = int64_t{1} << 20;
 constexpr int64_t kMostChunk = int64_t{1} << 20;
 constexpr int64_t kMostExtraDevices = 512;
 constexpr int64_t kAnswer = 1024;  // new tokens of the published chat
-constexpr uintmax_t kMostFileBytes = 64 << 20;
-
-std::string ReadFile(const std::string& path, const char* what) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  std::ifstream file(path, std::ios::binary);
-  Require(!error && size <= kMostFileBytes && file.good(), ErrorKind::kPlan, what, " '", path,
-          "' cannot be read",
-          error                   ? ""
-          : size > kMostFileBytes ? ": it is too large"
-                                  : "");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-template <typename Parse>
-auto FromFile(const std::string& path, const char* what, const Parse& parse) {
-  try {
-    return parse(ReadFile(path, what));
-  } catch (const Error& error) {
-    throw error.With("file", path);
-  }
-}
 
 void InRange(int64_t value, int64_t low, int64_t high, const char* what) {
   Require(value >= low && value <= high, ErrorKind::kUsage, what, " is ", value, ", expected ", low,
@@ -57,14 +31,14 @@ void InRange(int64_t value, int64_t low, int64_t high, const char* what) {
 Cluster ClusterFor(const PlanOptions& options) {
   Require(options.cluster.empty() || options.devices.empty(), ErrorKind::kUsage,
           "a cluster file and a list of devices exclude each other");
-  Cluster cluster = options.cluster.empty()
-                        ? api::MachineCluster(options.devices)
-                        : FromFile(options.cluster, "the cluster file", ParseCluster);
+  Cluster cluster = options.cluster.empty() ? api::MachineCluster(options.devices)
+                                            : api::FromPlanFile(options.cluster, ParseCluster);
   if (!options.max_memory.empty()) {
     if (options.max_memory.find('{') != std::string::npos) {
       ApplyMaxMemory(options.max_memory, cluster);
     } else {
-      ApplyMaxMemory(ReadFile(options.max_memory, "the max_memory file"), cluster);
+      api::FromPlanFile(options.max_memory,
+                        [&cluster](const std::string& text) { ApplyMaxMemory(text, cluster); });
     }
   }
   InRange(options.extra_devices, 0, kMostExtraDevices, "the number of extra devices");
@@ -108,7 +82,7 @@ DeviceMap ReadMap(const PlanOptions& options, const ModelConfig& config, const C
   for (size_t i = 0; i < cluster.devices.size(); ++i) {
     known.push_back(cluster.nodes.size() == 1 ? cluster.devices[i].name : cluster.IdOf(i));
   }
-  return FromFile(options.device_map, "the device map", [&](const std::string& text) {
+  return api::FromPlanFile(options.device_map, [&](const std::string& text) {
     return FromHuggingFaceJson(text, config, known);
   });
 }

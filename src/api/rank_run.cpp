@@ -4,9 +4,9 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <sstream>
 #include <utility>
 
+#include "api/plan_file.h"
 #include "base/check.h"
 #include "base/sha256.h"
 #include "checkpoint/fingerprint.h"
@@ -58,18 +58,6 @@ std::pair<std::string, std::string> SplitNode(const std::string& device) {
 bool IsNumber(const std::string& text) {
   return !text.empty() && text.size() <= 6 &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-DeviceMap ReadDeviceMap(const std::string& name, const ModelConfig& config) {
-  std::ifstream file(name, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  Require(file.good(), ErrorKind::kPlan, "the device map '", name, "' cannot be read");
-  try {
-    return FromHuggingFaceJson(text.str(), config);
-  } catch (const Error& error) {
-    throw error.With("file", name);
-  }
 }
 
 std::string ConfigHash(const std::filesystem::path& folder) {
@@ -140,7 +128,9 @@ RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int 
     for (const RankedDevice& device : devices) names.push_back(device.device);
     ranked.map = EvenDeviceMap(config, names);
   } else {
-    ranked.map = ReadDeviceMap(options.device_map, config);
+    ranked.map = FromPlanFile(options.device_map, [&config](const std::string& text) {
+      return FromHuggingFaceJson(text, config);
+    });
     std::vector<std::string> names;
     for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
     Require(NamesNode(names.front()), ErrorKind::kPlan, "the device map '", options.device_map,

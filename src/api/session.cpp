@@ -54,6 +54,7 @@ class Session::Impl {
   }
 
   void Interrupt() {
+    interrupted_.store(true);
     if (const RequestId id = running_.load(); id != 0) engine_.Cancel(id);
   }
 
@@ -78,8 +79,11 @@ class Session::Impl {
   }
 
   Result Run(const Request& request, const TextCallback& on_text) {
+    interrupted_.store(false);
     const RequestId id = engine_.Submit(request);
     running_.store(id);
+    // While pictures were prepared there was no request to cancel yet.
+    if (interrupted_.load()) engine_.Cancel(id);
     struct Finished {
       std::atomic<RequestId>& running;
       ~Finished() { running.store(0); }
@@ -91,7 +95,8 @@ class Session::Impl {
   SessionOptions options_;
   std::vector<Turn> history_;
   std::vector<ImageSource> images_;
-  std::atomic<RequestId> running_{0};  // 0: none
+  std::atomic<RequestId> running_{0};     // 0: none
+  std::atomic<bool> interrupted_{false};  // since the question was asked
 };
 
 Session::Session(Engine& engine, SessionOptions options)

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "api/model_folder.h"
+#include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "config/model_config.h"
@@ -32,6 +33,15 @@ class Tokenizer::Impl {
       : tokenizer_(std::move(tokenizer)) {}
   const CheckpointTokenizer& get() const { return *tokenizer_; }
 
+  /// Ids that come from a caller are input; below, such an id means a broken checkpoint.
+  const std::vector<int32_t>& Checked(const std::vector<int32_t>& ids) const {
+    for (const int32_t id : ids) {
+      Require(id >= 0 && id < tokenizer_->size(), ErrorKind::kRequest, "id ", id,
+              " is not in the tokenizer, which has the ids 0 to ", tokenizer_->size() - 1);
+    }
+    return ids;
+  }
+
  private:
   std::unique_ptr<const CheckpointTokenizer> tokenizer_;
 };
@@ -50,13 +60,13 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
   return impl_->get().Encode(text);
 }
 std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const {
-  return impl_->get().Decode(ids);
+  return impl_->get().Decode(impl_->Checked(ids));
 }
 std::vector<int32_t> Tokenizer::EncodeAsPython(std::string_view text) const {
   return impl_->get().EncodeAsPython(text);
 }
 std::string Tokenizer::DecodeAsPython(const std::vector<int32_t>& ids) const {
-  return impl_->get().DecodeAsPython(ids);
+  return impl_->get().DecodeAsPython(impl_->Checked(ids));
 }
 int64_t Tokenizer::size() const { return impl_->get().size(); }
 

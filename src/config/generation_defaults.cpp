@@ -1,10 +1,10 @@
 #include "config/generation_defaults.h"
 
-#include <fstream>
+#include <filesystem>
 #include <set>
-#include <sstream>
 
 #include "base/check.h"
+#include "base/small_file.h"
 #include "config/json_text.h"
 #include "config/model_descriptions.h"
 #include "nlohmann/json.hpp"
@@ -107,18 +107,11 @@ void MergeGenerationConfig(const std::string& text, GenerationDefaults& defaults
 GenerationDefaults LoadGenerationDefaults(const std::filesystem::path& folder, Kind kind) {
   GenerationDefaults defaults = ChatDefaults(kind);
   const std::filesystem::path file = folder / "generation_config.json";
-  std::error_code missing;
-  const auto size = std::filesystem::file_size(file, missing);
-  if (missing) return defaults;
-  std::ifstream in(file, std::ios::binary);
-  if (!in || size > kMaxFileBytes) {
-    throw Error(ErrorKind::kConfig, "generation_config.json cannot be read or is too large",
-                {{"file", file.string()}});
-  }
-  std::ostringstream text;
-  text << in.rdbuf();
+  std::error_code ignored;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(file, ignored))) return defaults;
+  const std::string text = ReadSmallFile(file, kMaxFileBytes, ErrorKind::kConfig);
   try {
-    MergeGenerationConfig(text.str(), defaults);
+    MergeGenerationConfig(text, defaults);
   } catch (const Error& error) {
     throw error.With("file", file.string());
   }

@@ -1,10 +1,9 @@
 #include "config/model_config.h"
 
 #include <cmath>
-#include <fstream>
-#include <sstream>
 
 #include "base/check.h"
+#include "base/small_file.h"
 #include "config/config_file.h"
 #include "config/kind.h"
 #include "config/model_descriptions.h"
@@ -169,21 +168,9 @@ ModelConfig LoadConfig(const std::filesystem::path& path,
                        const std::optional<WeightHeaders>& headers, std::optional<Kind> kind) {
   std::error_code ignored;
   const auto file = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
-  const auto size = std::filesystem::file_size(file, ignored);
-  std::ifstream in(file, std::ios::binary);
-  if (ignored || !in) {
-    throw Error(ErrorKind::kConfig, StrCat("cannot read ", file.string()),
-                {{"file", file.string()}});
-  }
-  if (size > kMaxConfigBytes) {
-    throw Error(ErrorKind::kConfig,
-                StrCat("config.json has ", size, " bytes, expected a few thousand"),
-                {{"file", file.string()}});
-  }
-  std::ostringstream text;
-  text << in.rdbuf();
+  const std::string text = ReadSmallFile(file, kMaxConfigBytes, ErrorKind::kConfig);
   try {
-    return ParseConfig(text.str(), headers, kind);
+    return ParseConfig(text, headers, kind);
   } catch (const Error& error) {
     throw error.With("file", file.string());
   }

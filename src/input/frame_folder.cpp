@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "base/check.h"
+#include "base/small_file.h"
 #include "input/video.h"
 
 namespace xcomposer {
@@ -14,13 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kMaxRateBytes = 64;
+
+// Frames per second.
 double ReadRate(const fs::path& file) {
-  std::ifstream in(file);
-  Require(in.good(), ErrorKind::kImage, "the video folder has no readable '", file.string(),
-          "' with its frames per second");
-  std::string text(64, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
+  std::string text = ReadSmallFile(file, kMaxRateBytes, ErrorKind::kImage);
   const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; };
   while (!text.empty() && is_space(text.back())) text.pop_back();
   const size_t start = text.find_first_not_of(" \t\r\n");

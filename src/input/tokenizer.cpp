@@ -1,11 +1,11 @@
 #include "input/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 #include <system_error>
 #include <utility>
 
 #include "base/check.h"
+#include "base/small_file.h"
 #include "input/clean_up.h"
 #include "input/piece_decoder.h"
 #include "input/utf8.h"
@@ -66,7 +66,7 @@ CheckpointTokenizer::CheckpointTokenizer(std::string_view model_bytes, Tokenizer
 }
 
 std::vector<int32_t> CheckpointTokenizer::Encode(std::string_view text) const {
-  Require(static_cast<int64_t>(text.size()) <= kMaxTextBytes, ErrorKind::kTokenizer,
+  Require(static_cast<int64_t>(text.size()) <= kMaxTextBytes, ErrorKind::kPrompt,
           "the text has ", text.size(), " bytes; at most ", kMaxTextBytes, " are encoded at once");
   if (text.empty()) return {};
   return encoder_->Encode(text);
@@ -171,18 +171,7 @@ std::unique_ptr<const CheckpointTokenizer> LoadTokenizer(const std::filesystem::
         StrCat("no file ", file.string(), "; a checkpoint folder holds its tokenizer.model"),
         where);
   }
-  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(file, failure));
-  if (failure || bytes > kMaxTokenizerModelBytes) {
-    throw Error(ErrorKind::kTokenizer,
-                StrCat(file.string(), " has ", bytes, " bytes; at most ", kMaxTokenizerModelBytes,
-                       " are accepted"),
-                where);
-  }
-  std::string content(static_cast<size_t>(bytes), '\0');
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream.read(content.data(), bytes)) {
-    throw Error(ErrorKind::kTokenizer, StrCat("cannot read ", file.string()), where);
-  }
+  const std::string content = ReadSmallFile(file, kMaxTokenizerModelBytes, ErrorKind::kTokenizer);
   if (content.starts_with("version https://git-lfs")) {
     throw Error(ErrorKind::kTokenizer,
                 StrCat(file.string(),

@@ -43,7 +43,7 @@ class CheckpointTokenizer {
   CheckpointTokenizer& operator=(const CheckpointTokenizer&) = delete;
 
   /// The model file's own encoding: user-defined pieces act, nothing is added; bytes that are no
-  /// UTF-8 count as U+FFFD. Throws kTokenizer for more than kMaxTextBytes.
+  /// UTF-8 count as U+FFFD. Throws kPrompt for more than kMaxTextBytes.
   std::vector<int32_t> Encode(std::string_view text) const;
 
   /// The model file's own decoding: begin and end vanish, all else is shown.

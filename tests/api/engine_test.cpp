@@ -84,6 +84,12 @@ TEST(Engine, EventsJoinToTheResultAndThenTheIdIsForgotten) {
   ExpectError(ErrorKind::kUsage, "", [&] { engine.Await(id, 1ms); });
 }
 
+TEST(Engine, TheLongestTimeoutMeansForEver) {
+  Engine engine = LoadDemo();
+  const RequestId id = engine.Submit(IdRequest(4));
+  EXPECT_TRUE(engine.Await(id, std::chrono::milliseconds::max()).has_value());
+}
+
 TEST(Engine, ACallbackGetsEveryEvent) {
   Engine engine = LoadDemo();
   std::promise<Result> done;

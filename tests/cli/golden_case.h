@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct GoldenCase {
   /// into the frames with a font that need not be here.
   nlohmann::json Request() const;
 };
+
+inline void PrintTo(const GoldenCase& golden, std::ostream* out) {
+  *out << golden.kind << ' ' << golden.name();
+}
 
 /// All cases of all kinds but the 4-bit ones, or nothing where the shared folder is missing.
 const std::vector<GoldenCase>& GoldenCases();

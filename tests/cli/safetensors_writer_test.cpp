@@ -64,6 +64,20 @@ TEST_F(WriterTest, LeavesNothingBehindWhenItIsNotFinished) {
   EXPECT_TRUE(fs::is_empty(folder_));
 }
 
+// Written at the end, so that a device would have been replaced by a file.
+TEST_F(WriterTest, RefusesAPathThatIsNoFile) {
+  for (const fs::path& path : {folder_, fs::path("/dev/null")}) {
+    try {
+      SafetensorsWriter writer(path);
+      FAIL() << path;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+      EXPECT_EQ(error.where().at("file"), path.string());
+    }
+  }
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
 TEST_F(WriterTest, RefusesAFolderThatIsNotThere) {
   try {
     SafetensorsWriter writer(folder_ / "gone" / "out.safetensors");

@@ -69,6 +69,14 @@ TEST(TokenizeGoldens, DecodingGivesTheTextBack) {
   EXPECT_EQ(text.out, input.text);
 }
 
+TEST(TokenizeGoldens, AnIdThatTheTokenizerLacksIsBadInput) {
+  SKIP_WITHOUT_MODEL();
+  const ProgramOutput run = RunProgram({"tokenize", "--model", ModelFolder(), "--decode", "--json"},
+                                       {"[92543]\n[92544]\n", {}, false});
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_NE(run.out.find(R"("line":"2")"), std::string::npos) << run.out;
+}
+
 TEST(TokenizeGoldens, ABrokenLineIsNamed) {
   SKIP_WITHOUT_MODEL();
   const ProgramOutput run = RunProgram({"tokenize", "--model", ModelFolder(), "--json"},

@@ -77,6 +77,12 @@ TEST(Usage, WrongUsageIsTwo) {
   }
 }
 
+TEST(Usage, AnUnknownCommandIsNamed) {
+  const ProgramOutput run = RunProgram({"generat", "--json"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(), HasSubstr("'generat'"));
+}
+
 TEST(Usage, TheEnvironmentSetsOptions) {
   const ProgramOutput missing =
       RunProgram({"inspect", "--json"}, {"", {{"XCOMPOSER_MODEL", "/nowhere"}}, false});

@@ -78,10 +78,16 @@ TEST(Draw, FollowsTheProbabilities) {
   EXPECT_NEAR(counts[9], 2000, 200);
 }
 
-TEST(Draw, DoesNotDependOnTheRankOfNearlyEqualCandidates) {
-  const std::vector<Candidate> one = {{7, 0.3334f}, {2, 0.3333f}, {4, 0.3333f}};
-  const std::vector<Candidate> other = {{2, 0.3334f}, {4, 0.3333f}, {7, 0.3333f}};
-  for (const double uniform : {0.1, 0.5, 0.9}) EXPECT_EQ(Draw(one, uniform), Draw(other, uniform));
+// The same request in another batch has scores that differ in their last bits.
+TEST(Draw, NearlyEqualScoresDoNotTradePlaces) {
+  const std::vector<float> alone = {1.0f, 2.0f, std::nextafter(2.0f, 3.0f), 0.5f};
+  const std::vector<float> batched = {1.0f, std::nextafter(2.0f, 3.0f), 2.0f, 0.5f};
+  const SearchOptions options = Sampling(0, 1.0);
+  for (const double uniform : {0.05, 0.2, 0.4, 0.6, 0.8, 0.95}) {
+    EXPECT_EQ(Draw(SamplingDistribution(options, alone), uniform),
+              Draw(SamplingDistribution(options, batched), uniform))
+        << uniform;
+  }
 }
 
 TEST(ScoreProcessors, AnIdPresentTwiceIsPenalisedOnce) {

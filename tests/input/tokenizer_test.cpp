@@ -160,7 +160,7 @@ TEST_F(TinyModel, TextsBeyondTheLimitAreErrors) {
     tokenizer_.Encode(text);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kTokenizer);
+    EXPECT_EQ(error.kind(), ErrorKind::kPrompt);
   }
 }
 

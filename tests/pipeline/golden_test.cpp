@@ -77,6 +77,8 @@ double Budget(const fs::path& folder, const std::string& tap, double rms) {
   return bound;
 }
 
+void PrintTo(const CaseName& name, std::ostream* out) { *out << name.kind << ' ' << name.name; }
+
 class Golden : public testing::TestWithParam<CaseName> {
  protected:
   void Compare(const std::string& tap, const std::vector<float>& mine,
