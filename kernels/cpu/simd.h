@@ -17,10 +17,10 @@
 #define XCOMPOSER_INLINE inline __attribute__((always_inline))
 
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
-// Avx512, each in a header of its own (simd_*.h) that exactly one source file includes. Everything
-// that such a file compiles is a template over S, so that no function compiled for a wide set can
-// be picked by the linker for a processor that lacks it; for the same reason these templates use no
-// std:: functions. Members of S:
+// Avx512, each in a header of its own (simd_*.h); exactly one source file includes that of a wide
+// set. Everything that such a file compiles is a template over S, so that no function compiled for
+// a wide set can be picked by the linker for a processor that lacks it; for the same reason these
+// templates use no std:: functions. Members of S:
 //
 // clang-format off
 //   kWidth                              floats in a vector F

@@ -22,6 +22,7 @@ struct PipelineOptions {
   KvShape kv = {.blocks = 256, .block_size = 32};
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
+  Quantization quantise;  ///< the decoder's linears while loading; GPTQ's layout, or none
   std::function<void(const LoadStep&)> progress;
 };
 
