@@ -59,6 +59,7 @@ int Main(int argc, char** argv) {
   AddTokenize(app, chosen);
   AddInspect(app, chosen);
   AddConvert(app, chosen);
+  AddQuantize(app, chosen);
   AddDevices(app, chosen);
   try {
     app.parse(argc, argv);

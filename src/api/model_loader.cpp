@@ -52,6 +52,18 @@ WeightStorage StorageOf(StorageType type) {
   return WeightStorage::kAsStored;
 }
 
+Quantization QuantiseTo(WeightPrecision precision) {
+  switch (precision) {
+    case WeightPrecision::kAsStored:
+      return {};
+    case WeightPrecision::kInt8:
+      return kInt8;
+    case WeightPrecision::kInt4:
+      return kInt4;
+  }
+  return {};
+}
+
 // Converted weights live in memory of their own, beside the mapped file whose pages the system may drop.
 int64_t WeightBytes(const EngineOptions& options, int64_t parameters, int64_t stored_bytes) {
   switch (options.dtype) {
@@ -93,6 +105,7 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
   pipeline.kv = {.blocks = (kv_positions + kBlockSize - 1) / kBlockSize, .block_size = kBlockSize};
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillRows;
   pipeline.storage = StorageOf(options.dtype);
+  pipeline.quantise = QuantiseTo(options.weights);
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
       progress({step.bytes_done, step.bytes_total, step.tensor});
@@ -134,6 +147,8 @@ LoadedModel LoadModel(const EngineOptions& options) {
   ModelInfo& info = model.info;
   info.path = folder.string();
   info.kind = ToString(context.config.kind);
+  const Quantization wanted = QuantiseTo(options.weights);
+  info.quantization = ToString(wanted ? wanted : context.config.quantization);
   info.parameters = ParameterCount(context.config);
   for (const TensorEntry& entry : checkpoint.entries()) info.weight_bytes += entry.DenseBytes();
   info.layers = context.config.layers;
