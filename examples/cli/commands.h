@@ -18,6 +18,7 @@ void AddTrace(CLI::App& app, Chosen& chosen);
 void AddTokenize(CLI::App& app, Chosen& chosen);
 void AddInspect(CLI::App& app, Chosen& chosen);
 void AddConvert(CLI::App& app, Chosen& chosen);
+void AddQuantize(CLI::App& app, Chosen& chosen);
 void AddDevices(CLI::App& app, Chosen& chosen);
 void AddPlan(CLI::App& app, Chosen& chosen);
 

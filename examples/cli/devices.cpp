@@ -18,27 +18,24 @@ using nlohmann::json;
 json ToJson(const MachineInfo& machine) {
   json devices = json::array();
   for (const DeviceInfo& device : machine.devices) {
-    json entry = {{"name", device.name},
-                  {"kind", device.kind},
-                  {"model", device.model},
-                  {"memory", device.memory},
-                  {"free", device.free},
-                  {"bandwidth", device.bandwidth},
+    json entry = {{"name", device.name},     {"kind", device.kind}, {"model", device.model},
+                  {"memory", device.memory}, {"free", device.free}, {"bandwidth", device.bandwidth},
                   {"flops", device.flops}};
     if (device.threads > 0) entry["threads"] = device.threads;
     if (!device.instructions.empty()) entry["instructions"] = device.instructions;
     devices.push_back(entry);
   }
-  return {{"nodes", {{{"name", machine.host},
-             {"devices", devices},
-             {"link",
-              {{"bandwidth", machine.link_bandwidth}, {"latency", machine.link_latency}}}}}},
-          {"versions",
-           {{"xcomposer", Version()},
-            {"torch", machine.torch_version},
-            {"cuda_driver", machine.cuda_driver},
-            {"cuda_runtime", machine.cuda_runtime},
-            {"build", machine.build}}}};
+  return {
+      {"nodes",
+       {{{"name", machine.host},
+         {"devices", devices},
+         {"link", {{"bandwidth", machine.link_bandwidth}, {"latency", machine.link_latency}}}}}},
+      {"versions",
+       {{"xcomposer", Version()},
+        {"torch", machine.torch_version},
+        {"cuda_driver", machine.cuda_driver},
+        {"cuda_runtime", machine.cuda_runtime},
+        {"build", machine.build}}}};
 }
 
 void Print(const MachineInfo& machine) {

@@ -17,6 +17,11 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 30;
 
+WeightPrecision ToWeightPrecision(const std::string& weights) {
+  if (weights == "int8") return WeightPrecision::kInt8;
+  return weights == "int4" ? WeightPrecision::kInt4 : WeightPrecision::kAsStored;
+}
+
 StorageType ToStorageType(const std::string& name) {
   static const std::map<std::string, StorageType> types = {{"auto", StorageType::kAuto},
                                                            {"fp32", StorageType::kFloat32},
@@ -83,6 +88,7 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
   options.devices = SplitAtCommas(flags.devices);
   options.device_map = flags.device_map;
   options.dtype = ToStorageType(flags.dtype);
+  options.weights = ToWeightPrecision(flags.weights);
   options.threads = static_cast<int>(flags.threads.value_or(0));
   if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
   options.video_font = flags.video_font;
@@ -119,6 +125,12 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->type_name("FILE");
   command.add_option("--dtype", flags.dtype, "How weights are kept")
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
+  command
+      .add_option("--weights", flags.weights,
+                  "Precision of the decoder's linears: stored, or rounded to int8 or int4")
+      ->check(CLI::IsMember({"stored", "int8", "int4"}))
       ->type_name("TYPE")
       ->capture_default_str();
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");

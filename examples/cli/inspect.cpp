@@ -56,6 +56,7 @@ json ToJson(const CheckpointReport& report) {
                  {"layers", report.layers},
                  {"hidden", report.hidden},
                  {"vocab", report.vocab},
+                 {"quantization", report.quantization},
                  {"parameters", report.parameters},
                  {"bytes", report.bytes},
                  {"dtypes", TensorsPerType(report)},
@@ -84,6 +85,8 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 void Print(const CheckpointReport& report, bool with_tensors) {
   std::cout << "path        " << report.path << '\n'
             << "kind        " << (report.kind.empty() ? "unknown" : report.kind) << '\n'
+            << "quantised   " << (report.quantization.empty() ? "unknown" : report.quantization)
+            << '\n'
             << "sizes       " << report.layers << " layers, hidden " << report.hidden << ", "
             << report.vocab << " pieces\n"
             << "parameters  " << report.parameters << " in " << report.tensors.size()

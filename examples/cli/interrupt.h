@@ -2,8 +2,8 @@
 
 namespace xcomposer::cli {
 
-/// From now on Ctrl-C (SIGINT) and SIGTERM are noted instead of ending the program. A second one that nobody has
-/// taken ends it with status 130.
+/// From now on Ctrl-C (SIGINT) and SIGTERM are noted instead of ending the program. A second one
+/// that nobody has taken ends it with status 130.
 void WatchInterrupt();
 
 /// Ctrl-C ends the program with status 130 at once.

@@ -67,6 +67,7 @@ int Main(int argc, char** argv) {
   AddTokenize(app, chosen);
   AddInspect(app, chosen);
   AddConvert(app, chosen);
+  AddQuantize(app, chosen);
   AddDevices(app, chosen);
   AddPlan(app, chosen);
   try {

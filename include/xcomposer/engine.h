@@ -19,6 +19,10 @@ namespace xcomposer {
 /// How weights are kept. On the CPU arithmetic is always float32.
 enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
 
+/// Precision of the decoder's linears. Anything but kAsStored rounds those of a 16-bit checkpoint
+/// while loading; everything else stays as it is. docs/quantisation.md has the accuracy.
+enum class WeightPrecision { kAsStored, kInt8, kInt4 };
+
 struct LoadProgress {
   int64_t bytes_done = 0;
   int64_t bytes_total = 0;
@@ -34,6 +38,7 @@ struct EngineOptions {
   /// "" or "auto": balanced; otherwise a Hugging Face device_map JSON file.
   std::string device_map;
   StorageType dtype = StorageType::kAuto;
+  WeightPrecision weights = WeightPrecision::kAsStored;
   int threads = 0;            ///< 0: as many as this process may use
   int64_t kv_tokens = 0;      ///< positions in the KV pool; 0: from the free memory
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
@@ -46,7 +51,8 @@ struct EngineOptions {
 /// What was loaded.
 struct ModelInfo {
   std::string path;
-  std::string kind;  ///< "2-7b", "2-vl-7b", "2-4khd-7b", "2.5-7b", "2-vl-1.8b"
+  std::string kind;          ///< "2-7b", "2-vl-7b", "2-4khd-7b", "2.5-7b", "2-vl-1.8b"
+  std::string quantization;  ///< "none", "GPTQ 4 bit, groups of 128", ...: as loaded
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
   int64_t layers = 0;

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/number.h"
+#include "kernels/cpu/packed_matrix.h"
 
 namespace xcomposer::cpu {
 
@@ -21,6 +22,9 @@ struct IsaKernels {
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
   void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+  /// The same for quantised weights, by Packing.
+  void (*packed_rows[kPackings])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);
+  void (*packed_panels[kPackings])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

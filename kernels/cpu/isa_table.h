@@ -3,6 +3,7 @@
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/elementwise_range.h"
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/linear_packed.h"
 #include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/linear_rows.h"
 #include "kernels/cpu/norm_rows.h"
@@ -14,7 +15,7 @@ void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
   AttentionTile<S>(args, scratch).Run();
 }
 
-/// Every kernel, instantiated for one instruction set; the order of Format.
+/// Every kernel, instantiated for one instruction set; the order of Format and Packing.
 template <typename S>
 struct IsaTable {
   static constexpr IsaKernels kKernels = {
@@ -26,8 +27,14 @@ struct IsaTable {
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
       .linear_pack_x = &LinearPackX<S>,
-      .linear_panels = {&LinearPanels<S, Format::kFloat32>, &LinearPanels<S, Format::kBfloat16>,
-                        &LinearPanels<S, Format::kFloat16>},
+      .linear_panels = {&LinearPanels<S, DenseWeight<S, Format::kFloat32>>,
+                        &LinearPanels<S, DenseWeight<S, Format::kBfloat16>>,
+                        &LinearPanels<S, DenseWeight<S, Format::kFloat16>>},
+      .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
+                      &LinearPackedRows<S, Packing::kAwq4>},
+      .packed_panels = {&LinearPanels<S, PackedWeight<S, Packing::kGptq4>>,
+                        &LinearPanels<S, PackedWeight<S, Packing::kGptq8>>,
+                        &LinearPanels<S, PackedWeight<S, Packing::kAwq4>>},
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,
       .quick_gelu = &QuickGeluRange<S>,

@@ -22,6 +22,10 @@ struct LinearKernelArgs {
   bool accumulate = false;
   float scale = 1.0f;
   float* packed_x = nullptr;  ///< (panels, K, rows of a panel); only for many rows
+  // Of a quantised weight, see packed_matrix.h; `weight` holds its words.
+  const uint32_t* zeros = nullptr;
+  const void* scales = nullptr;
+  int64_t group = 0;
 };
 
 struct LinearBlock {

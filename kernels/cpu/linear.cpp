@@ -13,22 +13,55 @@ constexpr int64_t kPackedFloats = int64_t{8} << 20;
 constexpr int64_t kBlockRows = 384;
 // Weights that a thread takes at a time while streaming: long enough to be read at full speed.
 constexpr int64_t kStreamedWeights = 128 * 1024;
+// Outputs of a quantised weight that a thread takes at a time: whole vectors of every instruction
+// set, and long enough runs of each row of words.
+constexpr int64_t kPackedOutputs = 256;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
+/// The inner kernels for one kind of weight, and what they need to know of it.
+struct Weight {
+  void (*rows)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;
+  void (*panels)(const LinearKernelArgs&, const LinearBlock&, float*) = nullptr;
+  int64_t grain = 1;  ///< outputs that a thread takes at a time while streaming
+  LinearKernelArgs args = {};
+};
+
+Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
+  const auto format = static_cast<size_t>(matrix.format);
+  Weight weight{.rows = kernels.linear_rows[format], .panels = kernels.linear_panels[format]};
+  weight.grain =
+      RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, matrix.columns)), 4);
+  weight.args.weight = matrix.data;
+  weight.args.weight_stride = matrix.row_stride;
+  weight.args.outputs = matrix.rows;
+  weight.args.depth = matrix.columns;
+  return weight;
+}
+
+Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
+  const auto packing = static_cast<size_t>(matrix.packing);
+  Weight weight{.rows = kernels.packed_rows[packing],
+                .panels = kernels.packed_panels[packing],
+                .grain = kPackedOutputs};
+  weight.args.weight = matrix.words;
+  weight.args.zeros = matrix.zeros;
+  weight.args.scales = matrix.scales;
+  weight.args.group = matrix.group;
+  weight.args.outputs = matrix.rows;
+  weight.args.depth = matrix.columns;
+  return weight;
+}
+
 /// Few rows: stream the weight.
-void Stream(const LinearKernelArgs& args, size_t format, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
-  const int64_t grain =
-      RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, args.depth)), 4);
-  context.pool.ParallelFor(args.outputs, grain, [&](int64_t begin, int64_t end, int) {
-    kernels.linear_rows[format](args, begin, end);
-  });
+void Stream(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
+  context.pool.ParallelFor(args.outputs, weight.grain,
+                           [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
 }
 
 /// Many rows: pack `args.rows` rows of x, then work on blocks.
-void Multiply(const LinearKernelArgs& args, size_t format, const Context& context) {
+void Multiply(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
   const IsaKernels& kernels = KernelsFor(context.isa);
   ThreadPool& pool = context.pool;
   const int64_t panels = DivideUp(args.rows, kernels.panel_rows);
@@ -55,7 +88,7 @@ void Multiply(const LinearKernelArgs& args, size_t format, const Context& contex
           .row_end = std::min(args.rows, row_begin + block_rows),
           .n_begin = n_begin,
           .n_end = std::min(args.outputs, n_begin + task_columns * kernels.panel_columns)};
-      kernels.linear_panels[format](args, block, scratch);
+      weight.panels(args, block, scratch);
     }
   });
 }
@@ -74,18 +107,16 @@ void FillWithBias(const LinearKernelArgs& args) {
 
 void Linear(const LinearParams& params, const Context& context) {
   const IsaKernels& kernels = KernelsFor(context.isa);
-  const auto format = static_cast<size_t>(params.weight.format);
-  LinearKernelArgs args{.x = params.x,
-                        .x_stride = params.x_stride,
-                        .rows = params.rows,
-                        .depth = params.weight.columns,
-                        .weight = params.weight.data,
-                        .weight_stride = params.weight.row_stride,
-                        .outputs = params.weight.rows,
-                        .y = params.y,
-                        .y_stride = params.y_stride,
-                        .accumulate = params.accumulate,
-                        .scale = params.scale};
+  const Weight weight =
+      std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
+  LinearKernelArgs args = weight.args;
+  args.x = params.x;
+  args.x_stride = params.x_stride;
+  args.rows = params.rows;
+  args.y = params.y;
+  args.y_stride = params.y_stride;
+  args.accumulate = params.accumulate;
+  args.scale = params.scale;
   if (args.rows <= 0 || args.outputs <= 0) return;
 
   const bool stream = args.rows <= kernels.streamed_rows;
@@ -102,7 +133,7 @@ void Linear(const LinearParams& params, const Context& context) {
   }
   args.packed_x = scratch + bias_floats;
   if (args.depth <= 0) return FillWithBias(args);
-  if (stream) return Stream(args, format, context);
+  if (stream) return Stream(weight, args, context);
   // Turns of equal size, so that the last one is not a crumb.
   const int64_t turns = DivideUp(params.rows, most_rows);
   const int64_t turn_rows = RoundUp(DivideUp(params.rows, turns), kernels.panel_rows);
@@ -110,7 +141,7 @@ void Linear(const LinearParams& params, const Context& context) {
     args.x = params.x + row * params.x_stride;
     args.y = params.y + row * params.y_stride;
     args.rows = std::min(turn_rows, params.rows - row);
-    Multiply(args, format, context);
+    Multiply(weight, args, context);
   }
 }
 

@@ -2,18 +2,21 @@
 
 #include <cstdint>
 #include <optional>
+#include <variant>
 
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
+#include "kernels/cpu/packed_matrix.h"
 
 namespace xcomposer::cpu {
 
-/// y = x W^T + bias, or y += scale * x W^T (+ bias). float32 sums over weights as they are stored.
+/// y = x W^T + bias, or y += scale * x W^T (+ bias). float32 sums over weights as they are
+/// stored; quantised ones are dequantised on the way, exactly.
 struct LinearParams {
   const float* x = nullptr;  ///< (rows, K)
   int64_t x_stride = 0;
   int64_t rows = 0;
-  StoredMatrix weight;                              ///< (N, K)
+  std::variant<StoredMatrix, PackedMatrix> weight;  ///< (N, K)
   std::optional<StoredVector> bias = std::nullopt;  ///< (N)
   float* y = nullptr;                               ///< (rows, N), apart from x
   int64_t y_stride = 0;

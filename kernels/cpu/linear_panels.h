@@ -16,7 +16,7 @@ template <typename S>
 inline constexpr int64_t kDepth = S::kWidth == 16 ? 192 : 256;
 
 template <typename S>
-inline constexpr int64_t kPanelColumns = S::kVectors * S::kWidth;
+inline constexpr int64_t kPanelColumns = S::kVectors* S::kWidth;
 
 /// Packs the panel of x that begins at `row`, for k in [0, depth).
 template <typename S>
@@ -46,28 +46,31 @@ void LinearPackX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pane
   }
 }
 
-/// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n].
+/// A dense weight for LinearPanels.
 template <typename S, Format format>
-inline void PackWeightGroup(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
-                            float* out) {
-  using Element = typename ElementOf<format>::Type;
-  constexpr int64_t kStep = S::template kPackColumns<format>;
-  const Element* rows[S::kWidth];
-  for (int64_t i = 0; i < S::kWidth; ++i) {
-    const int64_t row = n + i < args.outputs ? n + i : args.outputs - 1;
-    rows[i] = static_cast<const Element*>(args.weight) + row * args.weight_stride + k;
-  }
-  int64_t p = 0;
-  for (; p + kStep <= depth; p += kStep) {
-    S::template PackWeights<format>(rows, out + p * kPanelColumns<S>, kPanelColumns<S>);
-    for (int64_t i = 0; i < S::kWidth; ++i) rows[i] += kStep;
-  }
-  for (; p < depth; ++p) {
+struct DenseWeight {
+  /// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n], rows `stride` apart.
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth, float* out,
+                   int64_t stride) {
+    using Element = typename ElementOf<format>::Type;
+    constexpr int64_t kStep = S::template kPackColumns<format>;
+    const Element* rows[S::kWidth];
     for (int64_t i = 0; i < S::kWidth; ++i) {
-      out[p * kPanelColumns<S> + i] = Widen<S, format>(rows[i]++);
+      const int64_t row = n + i < args.outputs ? n + i : args.outputs - 1;
+      rows[i] = static_cast<const Element*>(args.weight) + row * args.weight_stride + k;
+    }
+    int64_t p = 0;
+    for (; p + kStep <= depth; p += kStep) {
+      S::template PackWeights<format>(rows, out + p * stride, stride);
+      for (int64_t i = 0; i < S::kWidth; ++i) rows[i] += kStep;
+    }
+    for (; p < depth; ++p) {
+      for (int64_t i = 0; i < S::kWidth; ++i) {
+        out[p * stride + i] = Widen<S, format>(rows[i]++);
+      }
     }
   }
-}
+};
 
 /// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns
 /// that exist. kWhole: all columns of the tile do.
@@ -126,9 +129,9 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
 }
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's
-/// rows [n_begin, n_end) (n_begin a multiple of the panel). `panel`: scratch of kDepth *
-/// kPanelColumns floats.
-template <typename S, Format format>
+/// rows [n_begin, n_end) (n_begin a multiple of the panel). `Weight` gives pieces of the weight in
+/// float32: DenseWeight, PackedWeight. `panel`: scratch of kDepth * kPanelColumns floats.
+template <typename S, typename Weight>
 void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* panel) {
   for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
     const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
@@ -139,7 +142,7 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
                                .n_begin = n,
                                .n_end = n + (left < kPanelColumns<S> ? left : kPanelColumns<S>)};
       for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
-        PackWeightGroup<S, format>(args, n + v, k, depth, panel + v);
+        Weight::Pack(args, n + v, k, depth, panel + v, kPanelColumns<S>);
       }
       MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kPanelColumns<S>});
     }

@@ -17,10 +17,10 @@
 #define XCOMPOSER_INLINE inline __attribute__((always_inline))
 
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
-// Avx512, each in a header of its own (simd_*.h) that exactly one source file includes. Everything
-// that such a file compiles is a template over S, so that no function compiled for a wide set can
-// be picked by the linker for a processor that lacks it; for the same reason these templates use no
-// std:: functions. Members of S:
+// Avx512, each in a header of its own (simd_*.h); exactly one source file includes that of a wide
+// set. Everything that such a file compiles is a template over S, so that no function compiled for
+// a wide set can be picked by the linker for a processor that lacks it; for the same reason these
+// templates use no std:: functions. Members of S:
 //
 // clang-format off
 //   kWidth                              floats in a vector F
@@ -35,6 +35,10 @@
 //   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
 //   Sum(a)                              of all lanes, in a fixed order
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
+//   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
+//   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
+//   Nibbles<awq>(row, n, lanes)         4-bit fields of outputs n .. n + lanes of a row of words
+//   Bytes(p, lanes)                     bytes as floats; lanes is kWidth or 8 < kWidth, also above
 //   kPackColumns<Format>                columns that PackWeights takes at a time
 //   PackWeights<Format>(rows, out, stride)  the same, widened, c < kPackColumns, r < kWidth
 // clang-format on

@@ -95,6 +95,31 @@ struct Avx2 {
     for (int c = 0; c < 8; ++c) StoreN(out + c * stride, _mm256_castsi256_ps(r[c]), kRows);
   }
 
+  typedef __m256i W;
+
+  static W LoadWords(const uint32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static W LoadWordsN(const uint32_t* p, int64_t n) {
+    return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), Mask(n));
+  }
+  template <int kBits>
+  static F Field(W words, int i) {
+    const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, kBits * i), mask));
+  }
+  template <bool kAwq>
+  static F Nibbles(const uint32_t* row, int64_t n, int64_t) {
+    const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)
+                                : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i word = _mm256_set1_epi32(static_cast<int>(row[n / 8]));
+    return Field<4>(_mm256_srlv_epi32(word, shifts), 0);
+  }
+  static F Bytes(const uint8_t* p, int64_t) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+  }
+
   template <Format format>
   static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 8 : 16;
 

@@ -118,6 +118,31 @@ struct Avx512 {
     }
   }
 
+  typedef __m512i W;
+
+  static W LoadWords(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  static W LoadWordsN(const uint32_t* p, int64_t n) { return _mm512_maskz_loadu_epi32(Mask(n), p); }
+  template <int kBits>
+  static F Field(W words, int i) {
+    const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);
+    return _mm512_cvtepi32_ps(
+        _mm512_and_si512(_mm512_srli_epi32(words, static_cast<unsigned>(kBits * i)), mask));
+  }
+  template <bool kAwq>
+  static F Nibbles(const uint32_t* row, int64_t n, int64_t lanes) {
+    const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)
+                                : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const uint32_t* words = row + n / 8;
+    const __m512i low = _mm512_set1_epi32(static_cast<int>(words[0]));
+    // The second word of a half vector is none of this row's; its lanes are zeros.
+    const __m512i both =
+        _mm512_mask_set1_epi32(low, 0xff00, lanes > 8 ? static_cast<int>(words[1]) : 0);
+    return Field<4>(_mm512_srlv_epi32(both, _mm512_broadcast_i64x4(shifts)), 0);
+  }
+  static F Bytes(const uint8_t* p, int64_t lanes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(Mask(lanes), p)));
+  }
+
   template <Format format>
   static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 16 : 32;
 

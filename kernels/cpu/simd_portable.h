@@ -68,6 +68,32 @@ struct Portable {
       for (int r = 0; r < kRows; ++r) out[c * stride + r] = rows[r][c];
     }
   }
+  typedef U W;
+
+  static W LoadWords(const uint32_t* p) { return LoadWordsN(p, kWidth); }
+  static W LoadWordsN(const uint32_t* p, int64_t n) {
+    W words = {0, 0, 0, 0};
+    std::memcpy(&words, p, static_cast<size_t>(n) * sizeof(uint32_t));
+    return words;
+  }
+  template <int kBits>
+  static F Field(W words, int i) {
+    const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
+    return __builtin_convertvector(reinterpret_cast<I>(field), F);
+  }
+  template <bool kAwq>
+  static F Nibbles(const uint32_t* row, int64_t n, int64_t) {
+    constexpr W kAwqLow = {0, 16, 4, 20};
+    constexpr W kLow = {0, 4, 8, 12};
+    const uint32_t upper = n % 8 == 0 ? 0 : kAwq ? 8 : 16;
+    const uint32_t word = row[n / 8];
+    return Field<4>(W{word, word, word, word} >> ((kAwq ? kAwqLow : kLow) + upper), 0);
+  }
+  static F Bytes(const uint8_t* p, int64_t) {
+    return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+             static_cast<float>(p[3])};
+  }
+
   template <Format format>
   static constexpr int64_t kPackColumns = 8;
   template <Format format>

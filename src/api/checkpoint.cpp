@@ -1,16 +1,45 @@
 #include "xcomposer/checkpoint.h"
 
+#include <functional>
 #include <optional>
 
 #include "api/model_folder.h"
+#include "base/check.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/fingerprint.h"
 #include "config/model_config.h"
 #include "config/weight_names.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/quantise_checkpoint.h"
 
 namespace xcomposer {
+namespace {
+
+int64_t Elements(const TensorInfo& tensor) {
+  int64_t count = 1;
+  for (const int64_t extent : tensor.shape) count *= extent;
+  return count;
+}
+
+std::function<void(const WriteProgress&)> Forwarded(
+    const std::function<void(const ConvertProgress&)>& progress) {
+  return [progress](const WriteProgress& step) {
+    if (progress) progress({step.bytes_done, step.bytes_total, step.tensor});
+  };
+}
+
+ConvertSummary SummaryOf(const ConversionReport& done) {
+  ConvertSummary summary;
+  summary.tensors = done.tensors;
+  summary.bytes = done.bytes;
+  for (const auto& file : done.weights) summary.files.push_back(file.filename().string());
+  for (const auto& file : done.copied) summary.files.push_back(file.filename().string());
+  return summary;
+}
+
+}  // namespace
+
 CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   const auto folder = api::FindModelFolder(model);
   const Checkpoint checkpoint = Checkpoint::Open(folder);
@@ -24,7 +53,6 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
         {entry.name, ToString(entry.dtype), entry.shape,
          checkpoint.files()[static_cast<size_t>(entry.file)].path.filename().string(),
          entry.DenseBytes()});
-    report.parameters += entry.NumElements();
     report.bytes += entry.DenseBytes();
   }
   const WeightHeaders headers = HeadersOf(checkpoint);
@@ -34,6 +62,12 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.layers = config.layers;
   report.hidden = config.hidden_size;
   report.vocab = config.vocab_size;
+  report.quantization = ToString(config.quantization);
+  if (config.quantization) {
+    report.parameters = ParameterCount(config);
+  } else {
+    for (const TensorInfo& tensor : report.tensors) report.parameters += Elements(tensor);
+  }
   WeightDifferences differences = CompareWeights(config, headers);
   report.missing = std::move(differences.missing);
   report.unexpected = std::move(differences.unexpected);
@@ -63,19 +97,32 @@ CheckpointDigest Digest(const std::string& model,
 ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                        const ConvertOptions& options) {
   const Checkpoint checkpoint = Checkpoint::Open(api::FindModelFolder(model));
-  const auto report = [&options](const WriteProgress& progress) {
-    if (options.progress) {
-      options.progress({progress.bytes_done, progress.bytes_total, progress.tensor});
-    }
-  };
-  const ConversionReport done = ConvertCheckpoint(
+  return SummaryOf(ConvertCheckpoint(
       checkpoint, out_folder,
-      {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite}, report);
-  ConvertSummary summary;
-  summary.tensors = done.tensors;
-  summary.bytes = done.bytes;
-  for (const auto& file : done.weights) summary.files.push_back(file.filename().string());
-  for (const auto& file : done.copied) summary.files.push_back(file.filename().string());
+      {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite},
+      Forwarded(options.progress)));
+}
+
+QuantizeSummary Quantize(const std::string& model, const std::string& out_folder,
+                         const QuantizeOptions& options) {
+  Require(options.bits == 8 || options.bits == 4, ErrorKind::kUsage, "bits is ", options.bits,
+          ", expected 8 or 4");
+  Require(options.group_size >= 0 && options.group_size % 8 == 0, ErrorKind::kUsage,
+          "the group size is ", options.group_size, ", expected a multiple of 8");
+  Quantization wanted = options.bits == 8 ? kInt8 : kInt4;
+  if (options.group_size > 0) wanted.group_size = options.group_size;
+  const auto folder = api::FindModelFolder(model);
+  const Checkpoint checkpoint = Checkpoint::Open(folder);
+  const ModelConfig config = LoadConfig(folder, HeadersOf(checkpoint));
+  const QuantisationReport done = QuantiseCheckpoint(
+      checkpoint, config, wanted, options.threads, out_folder,
+      {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite},
+      Forwarded(options.progress));
+  QuantizeSummary summary;
+  summary.written = SummaryOf(done.written);
+  summary.linears = done.linears;
+  summary.relative_error = done.relative_error;
+  for (const TensorEntry& entry : checkpoint.entries()) summary.bytes_before += entry.DenseBytes();
   return summary;
 }
 

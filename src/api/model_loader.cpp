@@ -36,9 +36,23 @@ WeightStorage StorageOf(StorageType type) {
   return WeightStorage::kAsStored;
 }
 
+Quantization QuantiseTo(WeightPrecision precision) {
+  switch (precision) {
+    case WeightPrecision::kAsStored:
+      return {};
+    case WeightPrecision::kInt8:
+      return kInt8;
+    case WeightPrecision::kInt4:
+      return kInt4;
+  }
+  return {};
+}
+
 // Converted weights live in memory of their own, beside the mapped file whose pages the system may
 // drop.
 WeightType WeightTypeOf(const EngineOptions& options, const WeightHeaders& headers) {
+  if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
+  if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
   switch (options.dtype) {
     case StorageType::kAuto:
       return StoredType(headers);
@@ -62,6 +76,7 @@ PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
   pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
+  pipeline.quantise = QuantiseTo(options.weights);
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
       progress({step.bytes_done, step.bytes_total, step.tensor});
@@ -185,6 +200,8 @@ LoadedModel LoadModel(const EngineOptions& options) {
   ModelInfo& info = model.info;
   info.path = folder.string();
   info.kind = ToString(context.config.kind);
+  const Quantization wanted = QuantiseTo(options.weights);
+  info.quantization = ToString(wanted ? wanted : context.config.quantization);
   info.parameters = ParameterCount(context.config);
   info.weight_bytes = opened.weight_bytes;
   info.layers = context.config.layers;

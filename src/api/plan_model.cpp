@@ -27,6 +27,7 @@ WeightType StoredType(const WeightHeaders& headers) {
   double half = 0;
   double brain = 0;
   for (const auto& [name, header] : headers) {
+    if (header.dtype == "I32") continue;  // packed codes stay as they are
     double numbers = 1;
     for (const int64_t extent : header.shape) numbers *= static_cast<double>(extent);
     (header.dtype == "F32" ? wide : header.dtype == "F16" ? half : brain) += numbers;

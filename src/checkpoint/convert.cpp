@@ -48,15 +48,29 @@ void CopyCompanion(const std::filesystem::path& from, const std::filesystem::pat
 
 }  // namespace
 
+std::vector<std::filesystem::path> CopyCompanions(const Checkpoint& checkpoint,
+                                                  const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> copied;
+  for (const std::filesystem::path& companion : Companions(checkpoint.directory())) {
+    copied.push_back(directory / companion.filename());
+    CopyCompanion(companion, copied.back());
+  }
+  return copied;
+}
+
+void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory) {
+  std::error_code error;
+  if (std::filesystem::equivalent(checkpoint.directory(), directory, error)) {
+    throw Error(ErrorKind::kUsage, "the checkpoint cannot be written into its own directory",
+                {{"file", directory.string()}});
+  }
+}
+
 ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
                                    const std::filesystem::path& directory,
                                    const ConversionOptions& options,
                                    const WriteProgressCallback& progress) {
-  std::error_code error;
-  if (std::filesystem::equivalent(checkpoint.directory(), directory, error)) {
-    throw Error(ErrorKind::kUsage, "the checkpoint cannot be converted into its own directory",
-                {{"file", directory.string()}});
-  }
+  RequireOtherDirectory(checkpoint, directory);
   std::vector<TensorSource> sources;
   sources.reserve(checkpoint.entries().size());
   for (const TensorEntry& entry : checkpoint.entries()) {
@@ -73,11 +87,7 @@ ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
                           .copied = {},
                           .tensors = static_cast<int64_t>(sources.size()),
                           .bytes = written.bytes};
-  for (const std::filesystem::path& companion : Companions(checkpoint.directory())) {
-    const std::filesystem::path target = directory / companion.filename();
-    CopyCompanion(companion, target);
-    report.copied.push_back(target);
-  }
+  report.copied = CopyCompanions(checkpoint, directory);
   return report;
 }
 

@@ -21,10 +21,17 @@ struct ConversionReport {
   int64_t bytes = 0;  ///< of all tensors
 };
 
+/// Copies the files that belong to the weights (*.json but indexes, *.model, *.txt), never code,
+/// and returns the copies. Throws kCheckpoint.
+std::vector<std::filesystem::path> CopyCompanions(const Checkpoint& checkpoint,
+                                                  const std::filesystem::path& directory);
+
+/// Throws kUsage where `directory` is the checkpoint's own.
+void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory);
+
 /// Writes `checkpoint` into `directory` as safetensors, bit for bit and dtype for dtype: strided
-/// tensors become dense, tensors that share bytes become separate ones. Copies the files that
-/// belong to the weights (*.json but indexes, *.model, *.txt), never code. Throws as
-/// WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
+/// tensors become dense, tensors that share bytes become separate ones. Copies the companions.
+/// Throws as WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
 ConversionReport ConvertCheckpoint(
     const Checkpoint& checkpoint, const std::filesystem::path& directory,
     const ConversionOptions& options = {},

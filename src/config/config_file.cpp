@@ -162,7 +162,14 @@ ConfigFile ParseConfigFile(const std::string& text) {
       dtype != nullptr && dtype->is_string()) {
     out.torch_dtype = dtype->get<std::string>();
   }
+  if (const Json* type = fields.Find("model_type", false); type != nullptr && type->is_string()) {
+    out.model_type = type->get<std::string>();
+  }
   fields.ThrowIfAny();
+  if (const Json* stored = fields.Find("quantization_config", false);
+      stored != nullptr && !stored->is_null()) {
+    out.quantization = ParseQuantization(stored->dump(), "quantization_config of config.json");
+  }
   return out;
 }
 

@@ -24,6 +24,8 @@ struct ConfigFile {
   int32_t eos_id = 0;
   int32_t pad_id = 0;
   std::string torch_dtype;
+  std::string model_type;
+  std::optional<DeclaredQuantization> quantization;  ///< quantization_config
 };
 
 /// Throws kConfig: not JSON, or one error that names every missing and every wrong field.

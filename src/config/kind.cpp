@@ -12,10 +12,6 @@ Kind WithoutTiles(int64_t table_rows, const ConfigFile& file) {
   return file.hidden_size == kHidden1_8b ? Kind::kVl1_8b : Kind::kVl7b;
 }
 
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 }  // namespace
 
 const char* ToString(Kind kind) {
@@ -62,15 +58,6 @@ std::optional<Kind> KindOfConfig(const ConfigFile& file) {
 
 Kind KindOfTensors(const WeightHeaders& headers, const ConfigFile& file) {
   const std::string wqkv = "model.layers.0.attention.wqkv.";
-  for (const auto& [name, header] : headers) {
-    if (EndsWith(name, ".qweight")) {
-      throw Error(
-          ErrorKind::kCheckpoint,
-          "the checkpoint holds 4-bit weights (qweight), which are not read; use the 16-bit "
-          "checkpoint of the same model",
-          {{"tensor", name}});
-    }
-  }
   const int64_t table = Extent(headers, kPositionTable, 2, 0).value_or(0);
   if (headers.count("plora_glb_GN") != 0) {
     if (headers.count(wqkv + "lora_web_A.weight") != 0 || table == 40 * 40 + 1) return Kind::k25_7b;

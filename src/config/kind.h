@@ -19,7 +19,7 @@ std::optional<int64_t> Extent(const WeightHeaders& headers, const std::string& n
 std::optional<Kind> KindOfConfig(const ConfigFile& file);
 
 /// What the tensors say, with config.json for what they leave open. Throws kConfig with the advice
-/// to name the kind, and kCheckpoint for formats that are not read.
+/// to name the kind.
 Kind KindOfTensors(const WeightHeaders& headers, const ConfigFile& file);
 
 }  // namespace xcomposer

@@ -11,6 +11,7 @@
 namespace xcomposer {
 namespace {
 
+constexpr const char* kQuantizeConfig = "quantize_config.json";
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr const char* kVit = "vit.vision_tower.vision_model.";
 constexpr std::array<const char*, kDecoderLinears> kLinearNames = {"wqkv", "wo", "w1", "w2", "w3"};
@@ -117,6 +118,24 @@ void FillAdapters(const WeightHeaders* headers, const ModelDescription& descript
   config.adapters.web = rank("adapters.web.rank", "attention.wqkv.lora_web_A.weight", true);
 }
 
+std::string ReadFile(const std::filesystem::path& file) {
+  std::error_code failed;
+  const auto size = std::filesystem::file_size(file, failed);
+  std::ifstream in(file, std::ios::binary);
+  if (failed || !in) {
+    throw Error(ErrorKind::kConfig, StrCat("cannot read ", file.string()),
+                {{"file", file.string()}});
+  }
+  if (size > kMaxConfigBytes) {
+    throw Error(ErrorKind::kConfig,
+                StrCat(file.filename().string(), " has ", size, " bytes, expected a few thousand"),
+                {{"file", file.string()}});
+  }
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
 Kind SettleKind(const ConfigFile& file, const WeightHeaders* headers, std::optional<Kind> wanted,
                 std::vector<std::string>& notes) {
   const std::optional<Kind> by_config = KindOfConfig(file);
@@ -140,7 +159,8 @@ Kind SettleKind(const ConfigFile& file, const WeightHeaders* headers, std::optio
 }  // namespace
 
 ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeaders>& headers,
-                        std::optional<Kind> kind) {
+                        std::optional<Kind> kind,
+                        const std::optional<std::string>& quantize_config) {
   const ConfigFile file = ParseConfigFile(text);
   const WeightHeaders* tensors = headers ? &*headers : nullptr;
   ModelConfig config;
@@ -159,6 +179,11 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
   config.eos_id = file.eos_id;
   config.pad_id = file.pad_id;
   config.torch_dtype = file.torch_dtype;
+  std::optional<DeclaredQuantization> declared = file.quantization;
+  if (quantize_config) declared = ParseQuantization(*quantize_config, kQuantizeConfig);
+  config.quantization = SettleQuantization(tensors, declared, config.hidden_size, config.notes);
+  config.before_february_2024 =
+      config.quantization.method == Quantization::Method::kGptq && file.model_type == "internlm";
   FillVision(file, tensors, description, config);
   FillAdapters(tensors, description, config);
   return config;
@@ -167,10 +192,15 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
 ModelConfig LoadConfig(const std::filesystem::path& path,
                        const std::optional<WeightHeaders>& headers, std::optional<Kind> kind) {
   std::error_code ignored;
-  const auto file = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
+  const bool is_folder = std::filesystem::is_directory(path, ignored);
+  const auto file = is_folder ? path / "config.json" : path;
   const std::string text = ReadSmallFile(file, kMaxConfigBytes, ErrorKind::kConfig);
+  std::optional<std::string> quantize_config;
+  if (is_folder && std::filesystem::exists(path / kQuantizeConfig, ignored)) {
+    quantize_config = ReadSmallFile(path / kQuantizeConfig, kMaxConfigBytes, ErrorKind::kConfig);
+  }
   try {
-    return ParseConfig(text, headers, kind);
+    return ParseConfig(text, headers, kind, quantize_config);
   } catch (const Error& error) {
     throw error.With("file", file.string());
   }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "config/quantization.h"
+
 /// What a model is made of: config.json, completed by the tensors' headers where they are at hand
 /// and by configs/models/<kind>.json (built into the library) for what neither holds.
 namespace xcomposer {
@@ -30,7 +32,6 @@ struct WeightHeader {
   std::string dtype;
   std::vector<int64_t> shape;
 };
-using WeightHeaders = std::map<std::string, WeightHeader>;
 
 /// The five linears of a decoder layer, by their checkpoint names.
 enum class DecoderLinear { kWqkv, kWo, kW1, kW2, kW3 };
@@ -91,6 +92,12 @@ struct ModelConfig {
   int32_t pad_id = 0;
   std::string torch_dtype;  ///< as written, for example "bfloat16"; for information
 
+  /// Of the decoder's linears.
+  Quantization quantization;
+  /// The 4bit repositories of 2-7b and 2-vl-7b hold the python from before February 2024, which
+  /// treats surplus pictures and marks differently (model specification 2.4, 8.2).
+  bool before_february_2024 = false;
+
   VisionConfig vision;
   std::array<PloraShape, kDecoderLinears> plora;  ///< by DecoderLinear
   AdapterRanks adapters;
@@ -110,14 +117,17 @@ struct ModelConfig {
 /// Reads `path`, a config.json or the folder that holds one. With `headers` the kind, the vision
 /// sizes and the ranks come from the tensors; without, from config.json and the kind's description.
 /// `kind` overrides the detection. Throws kConfig: unreadable file, missing or wrong fields (all
-/// named at once), an ambiguous kind, or a position table that contradicts img_size.
+/// named at once), an ambiguous kind, a position table that contradicts img_size, or a quantisation
+/// that is not read (quantize_config.json in the folder, quantization_config in config.json, or the
+/// tensors themselves).
 ModelConfig LoadConfig(const std::filesystem::path& path,
                        const std::optional<WeightHeaders>& headers = std::nullopt,
                        std::optional<Kind> kind = std::nullopt);
 
-/// The same from the text of a config.json.
+/// The same from the text of a config.json, and of a quantize_config.json where there is one.
 ModelConfig ParseConfig(const std::string& text,
                         const std::optional<WeightHeaders>& headers = std::nullopt,
-                        std::optional<Kind> kind = std::nullopt);
+                        std::optional<Kind> kind = std::nullopt,
+                        const std::optional<std::string>& quantize_config = std::nullopt);
 
 }  // namespace xcomposer

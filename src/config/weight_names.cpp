@@ -46,7 +46,7 @@ class Table {
   }
 
   void Add(const std::string& name, Shape shape) {
-    specs_.push_back({name, std::move(shape), part_, layer_});
+    AddPart(name, std::move(shape), NumberKind::kFloat);
   }
 
   void Affine(const std::string& name, int64_t out, int64_t in) {
@@ -91,11 +91,37 @@ class Table {
   }
 
   void Linear(const std::string& name, DecoderLinear linear, int64_t out, int64_t in) {
-    Add(name + ".weight", {out, in});
+    Base(name, out, in);
     LowRank(name + ".Plora_", config_.plora_of(linear).rank, out, in);
     if (config_.adapters.sft > 0) LowRank(name + ".lora_sft_", config_.adapters.sft, out, in);
     if (config_.adapters.dpo > 0) LowRank(name + ".lora_dpo_", config_.adapters.dpo, out, in);
     if (config_.adapters.web > 0) LowRank(name + ".lora_web_", config_.adapters.web, out, in);
+  }
+
+  void Base(const std::string& name, int64_t out, int64_t in) {
+    const Quantization& stored = config_.quantization;
+    const int64_t groups = stored ? stored.GroupsOf(in) : 0;
+    switch (stored.method) {
+      case Quantization::Method::kNone:
+        Add(name + ".weight", {out, in});
+        return;
+      case Quantization::Method::kGptq:
+        AddPart(name + ".linear.qweight", {in * stored.bits / 32, out}, NumberKind::kInt32);
+        AddPart(name + ".linear.qzeros", {groups, out * stored.bits / 32}, NumberKind::kInt32);
+        AddPart(name + ".linear.scales", {groups, out}, NumberKind::kFloat16);
+        AddPart(name + ".linear.g_idx", {in}, NumberKind::kInt32, true);
+        AddPart(name + ".linear.bias", {out}, NumberKind::kFloat, true);
+        return;
+      case Quantization::Method::kAwq:
+        AddPart(name + ".qweight", {in, out / 8}, NumberKind::kInt32);
+        AddPart(name + ".qzeros", {groups, out / 8}, NumberKind::kInt32);
+        AddPart(name + ".scales", {groups, out}, NumberKind::kFloat16);
+        return;
+    }
+  }
+
+  void AddPart(const std::string& name, Shape shape, NumberKind type, bool optional = false) {
+    specs_.push_back({name, std::move(shape), part_, layer_, type, optional});
   }
 
   void LowRank(const std::string& stem, int64_t rank, int64_t out, int64_t in) {
@@ -115,8 +141,21 @@ std::string Printed(const Shape& shape) {
   return text + "]";
 }
 
-bool IsFloatType(const std::string& dtype) {
-  return dtype == "BF16" || dtype == "F16" || dtype == "F32";
+const char* Names(NumberKind type) {
+  switch (type) {
+    case NumberKind::kFloat:
+      return "BF16, F16 or F32";
+    case NumberKind::kFloat16:
+      return "F16";
+    case NumberKind::kInt32:
+      break;
+  }
+  return "I32";
+}
+
+bool Fits(const std::string& dtype, NumberKind type) {
+  if (type == NumberKind::kFloat) return dtype == "BF16" || dtype == "F16" || dtype == "F32";
+  return dtype == Names(type);
 }
 
 void Append(std::string& message, const char* title, const std::vector<std::string>& lines) {
@@ -147,14 +186,14 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
     known.insert(spec.name);
     const auto it = headers.find(spec.name);
     if (it == headers.end()) {
-      differences.missing.push_back(spec.name);
+      if (!spec.optional) differences.missing.push_back(spec.name);
       continue;
     }
     const WeightHeader& found = it->second;
-    if (found.shape != spec.shape || !IsFloatType(found.dtype)) {
+    if (found.shape != spec.shape || !Fits(found.dtype, spec.numbers)) {
       differences.mismatched.push_back(StrCat(spec.name, ": found ", found.dtype, " ",
                                               Printed(found.shape), ", expected ",
-                                              Printed(spec.shape), " of BF16, F16 or F32"));
+                                              Printed(spec.shape), " of ", Names(spec.numbers)));
     }
   }
   for (const auto& [name, header] : headers) {
@@ -175,8 +214,10 @@ void CheckWeights(const ModelConfig& config, const WeightHeaders& headers) {
 }
 
 int64_t ParameterCount(const ModelConfig& config) {
+  ModelConfig plain = config;
+  plain.quantization = {};
   int64_t total = 0;
-  for (const WeightSpec& spec : WeightTable(config)) {
+  for (const WeightSpec& spec : WeightTable(plain)) {
     int64_t count = 1;
     for (const int64_t extent : spec.shape) count *= extent;
     total += count;

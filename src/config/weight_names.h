@@ -12,14 +12,23 @@ namespace xcomposer {
 /// The part of the model a tensor belongs to; placement moves whole parts.
 enum class Part { kVit, kVisionProj, kSeparators, kTokEmbeddings, kLayer, kNorm, kOutput };
 
+/// What a tensor's numbers may be.
+enum class NumberKind {
+  kFloat,    ///< BF16, F16 or F32
+  kFloat16,  ///< scales of a quantised linear
+  kInt32,    ///< words and indices of a quantised linear
+};
+
 struct WeightSpec {
   std::string name;
   std::vector<int64_t> shape;
   Part part = Part::kLayer;
   int64_t layer = -1;  ///< of kLayer
+  NumberKind numbers = NumberKind::kFloat;
+  bool optional = false;  ///< GPTQ's g_idx and bias: read where they are there
 };
 
-/// Every tensor that a checkpoint with this configuration holds.
+/// Every tensor that a checkpoint with this configuration holds, quantised linears by their parts.
 std::vector<WeightSpec> WeightTable(const ModelConfig& config);
 
 /// Tensors that some re-saved files hold and no computation reads: post_layernorm, position ids,
@@ -40,7 +49,7 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
 /// Throws one kCheckpoint error that lists all missing, unexpected and mismatched tensors.
 void CheckWeights(const ModelConfig& config, const WeightHeaders& headers);
 
-/// Sum over the table.
+/// Sum over the table of the same model without quantisation.
 int64_t ParameterCount(const ModelConfig& config);
 
 }  // namespace xcomposer

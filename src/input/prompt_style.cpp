@@ -21,8 +21,10 @@ PromptStyle PromptStyleFor(Kind kind, PromptRevision revision) {
           .max_length = 16384};
 }
 
-PromptStyle PromptStyleFor(const ModelConfig& config, PromptRevision revision) {
-  PromptStyle style = PromptStyleFor(config.kind, revision);
+PromptStyle PromptStyleFor(const ModelConfig& config) {
+  PromptStyle style =
+      PromptStyleFor(config.kind, config.before_february_2024 ? PromptRevision::kBeforeFebruary2024
+                                                              : PromptRevision::kMain);
   if (config.kind != Kind::k25_7b) style.max_length = config.max_length;
   return style;
 }

@@ -25,9 +25,8 @@ struct PromptStyle {
 /// With the kind's own max_length.
 PromptStyle PromptStyleFor(Kind kind, PromptRevision revision = PromptRevision::kMain);
 
-/// With the max_length of a config.json; in 2.5 it is an argument of chat() and config.json has no
-/// say.
-PromptStyle PromptStyleFor(const ModelConfig& config,
-                           PromptRevision revision = PromptRevision::kMain);
+/// With the revision and the max_length of a config.json; in 2.5 it is an argument of chat() and
+/// config.json has no say.
+PromptStyle PromptStyleFor(const ModelConfig& config);
 
 }  // namespace xcomposer

@@ -7,7 +7,7 @@ namespace xcomposer {
 
 PloraLinear::PloraLinear(const ModelConfig& config, DecoderLinear which, const WeightScope& scope,
                          int64_t out, int64_t in)
-    : weight_(scope.Take("weight", {out, in})),
+    : weight_(scope.TakeLinear(out, in)),
       plora_(TakeLowRank(scope, "Plora", config.plora_of(which).rank, out, in)),
       sft_(TakeLowRank(scope, "lora_sft", config.adapters.sft, out, in)),
       dpo_(TakeLowRank(scope, "lora_dpo", config.adapters.dpo, out, in)),

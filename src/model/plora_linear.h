@@ -7,6 +7,7 @@
 #include "config/model_config.h"
 #include "model/batch_tensors.h"
 #include "model/weight_scope.h"
+#include "ops/linear_weight.h"
 
 namespace xcomposer {
 
@@ -14,7 +15,8 @@ namespace xcomposer {
 /// that chose them, PLoRA for picture rows (model specification 5).
 class PloraLinear {
  public:
-  /// Takes weight, Plora_A/B and, where the model has them, lora_sft/dpo/web_A/B from `scope`.
+  /// Takes the weight in its packing, Plora_A/B and, where the model has them, lora_sft/dpo/web_A/B
+  /// from `scope`.
   PloraLinear(const ModelConfig& config, DecoderLinear which, const WeightScope& scope, int64_t out,
               int64_t in);
 
@@ -31,7 +33,7 @@ class PloraLinear {
   static void AddRows(at::Tensor& y, const at::Tensor& x, const std::optional<LowRank>& factors,
                       const RowSpans& rows, double scale);
 
-  at::Tensor weight_;  // (out, in)
+  ops::LinearWeight weight_;  // (out, in)
   std::optional<LowRank> plora_;
   std::optional<LowRank> sft_;
   std::optional<LowRank> dpo_;

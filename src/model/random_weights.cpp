@@ -43,8 +43,31 @@ at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
   return weight;
 }
 
+std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::ScalarType type,
+                                                  at::IntArrayRef shape) {
+  if (shape.size() == 1) return std::nullopt;
+  at::Tensor part = at::empty(shape, type);
+  uint64_t state = Hash(name, seed_);
+  for (int64_t i = 0; i < part.numel(); ++i) {
+    state += 0x9e3779b97f4a7c15ULL;
+    const uint64_t bits = Mixed(state);
+    if (type == at::kInt) {
+      part.mutable_data_ptr<int32_t>()[i] = static_cast<int32_t>(static_cast<uint32_t>(bits));
+    } else {
+      const float unit = static_cast<float>(bits >> 40) / static_cast<float>(1 << 24);  // [0, 1)
+      part.mutable_data_ptr<at::Half>()[i] = at::Half(0.002f + 0.002f * unit);
+    }
+  }
+  return part;
+}
+
 at::Tensor MetaWeights::Load(const std::string&, at::IntArrayRef shape) {
   return at::empty(shape, at::TensorOptions().dtype(at::kBFloat16).device(at::kMeta));
+}
+
+std::optional<at::Tensor> MetaWeights::LoadPart(const std::string&, at::ScalarType type,
+                                                at::IntArrayRef shape) {
+  return at::empty(shape, at::TensorOptions().dtype(type).device(at::kMeta));
 }
 
 }  // namespace xcomposer

@@ -3,9 +3,26 @@
 #include "base/check.h"
 
 namespace xcomposer {
+namespace {
+
+/// Input i must belong to group i / group: the kernels read no other order.
+void RequireAscendingGroups(const at::Tensor& g_idx, int64_t group, const std::string& name) {
+  if (g_idx.is_meta()) return;
+  const int32_t* groups = g_idx.const_data_ptr<int32_t>();
+  for (int64_t i = 0; i < g_idx.numel(); ++i) {
+    if (groups[i] == i / group) continue;
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat(name, " puts input ", i, " into group ", groups[i], ", expected ", i / group,
+                       ": the checkpoint was quantised in the order of activations (desc_act), "
+                       "which is not read; quantise it without, or use the 16-bit checkpoint"),
+                {{"tensor", name}});
+  }
+}
+
+}  // namespace
 
 at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
-  Check(taken_.insert(name).second, "the weight ", name, " was taken twice");
+  TickOff(name);
   at::Tensor weight = Load(name, shape);
   if (weight.sizes() != shape) {
     throw Error(ErrorKind::kCheckpoint,
@@ -17,6 +34,75 @@ at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
           name, " has type ", type, ", expected bfloat16, float16 or float32");
   Check(weight.is_contiguous(), "the source gave ", name, " with gaps");
   return weight;
+}
+
+ops::LinearWeight WeightSource::TakeLinear(const std::string& name, int64_t outputs,
+                                           int64_t inputs) {
+  switch (stored_.method) {
+    case Quantization::Method::kNone:
+      break;
+    case Quantization::Method::kGptq:
+      return Prepared(TakeGptq(name + ".linear.", outputs, inputs), name);
+    case Quantization::Method::kAwq:
+      return Prepared(TakeAwq(name + ".", outputs, inputs), name);
+  }
+  return Prepared(ops::LinearWeight::Dense(Take(name + ".weight", {outputs, inputs})), name);
+}
+
+ops::LinearWeight WeightSource::TakeGptq(const std::string& module, int64_t outputs,
+                                         int64_t inputs) {
+  const int64_t per_word = 32 / stored_.bits;
+  const int64_t groups = stored_.GroupsOf(inputs);
+  ops::LinearWeight weight;
+  weight.packing = stored_.bits == 8 ? ops::WeightPacking::kGptq8 : ops::WeightPacking::kGptq4;
+  weight.group = stored_.GroupOf(inputs);
+  weight.data = TakePart(module + "qweight", at::kInt, {inputs / per_word, outputs});
+  weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / per_word});
+  weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});
+  TickOff(module + "g_idx");
+  if (const auto g_idx = LoadPart(module + "g_idx", at::kInt, {inputs})) {
+    RequireAscendingGroups(*g_idx, weight.group, module + "g_idx");
+  }
+  TickOff(module + "bias");
+  weight.bias = LoadPart(module + "bias", at::kHalf, {outputs});
+  return weight;
+}
+
+ops::LinearWeight WeightSource::TakeAwq(const std::string& module, int64_t outputs,
+                                        int64_t inputs) {
+  const int64_t groups = stored_.GroupsOf(inputs);
+  ops::LinearWeight weight;
+  weight.packing = ops::WeightPacking::kAwq4;
+  weight.group = stored_.GroupOf(inputs);
+  weight.data = TakePart(module + "qweight", at::kInt, {inputs, outputs / 8});
+  weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / 8});
+  weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});
+  return weight;
+}
+
+at::Tensor WeightSource::TakePart(const std::string& name, at::ScalarType type,
+                                  at::IntArrayRef shape) {
+  TickOff(name);
+  std::optional<at::Tensor> part = LoadPart(name, type, shape);
+  if (!part) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat("the checkpoint has no tensor ", name, " of shape ", shape),
+                {{"tensor", name}});
+  }
+  return *std::move(part);
+}
+
+std::optional<at::Tensor> WeightSource::LoadPart(const std::string& name, at::ScalarType,
+                                                 at::IntArrayRef) {
+  throw Error(ErrorKind::kInternal, StrCat("this source has no quantised weights: ", name));
+}
+
+ops::LinearWeight WeightSource::Prepared(ops::LinearWeight weight, const std::string&) {
+  return weight;
+}
+
+void WeightSource::TickOff(const std::string& name) {
+  Check(taken_.insert(name).second, "the weight ", name, " was taken twice");
 }
 
 void WeightSource::RequireTaken(const std::vector<std::string>& names) const {

@@ -2,9 +2,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
+
+#include "config/quantization.h"
+#include "ops/linear_weight.h"
 
 namespace xcomposer {
 
@@ -13,6 +17,8 @@ namespace xcomposer {
 /// time.
 class WeightSource {
  public:
+  /// `stored`: how the linears of the decoder are quantised in this source.
+  explicit WeightSource(const Quantization& stored = {}) : stored_(stored) {}
   virtual ~WeightSource() = default;
 
   /// The tensor with this name: bfloat16, float16 or float32, contiguous, of exactly this shape.
@@ -20,12 +26,27 @@ class WeightSource {
   /// Take.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
 
+  /// The weight of the decoder's linear `name` (its module, without ".weight"), in the packing that
+  /// the source has it in. Ticks off every tensor that it is made of. Throws as Take does.
+  ops::LinearWeight TakeLinear(const std::string& name, int64_t outputs, int64_t inputs);
+
   /// Throws kInternal naming every tensor of `names` that was not taken.
   void RequireTaken(const std::vector<std::string>& names) const;
 
  private:
   virtual at::Tensor Load(const std::string& name, at::IntArrayRef shape) = 0;
+  /// A part of a quantised linear as stored, or nothing where it is missing.
+  virtual std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
+                                             at::IntArrayRef shape);
+  /// What becomes of a linear's weight once it is read.
+  virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name);
 
+  void TickOff(const std::string& name);
+  at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
+  ops::LinearWeight TakeGptq(const std::string& module, int64_t outputs, int64_t inputs);
+  ops::LinearWeight TakeAwq(const std::string& module, int64_t outputs, int64_t inputs);
+
+  Quantization stored_;
   std::set<std::string> taken_;
 };
 
@@ -42,6 +63,11 @@ class WeightScope {
 
   at::Tensor Take(const std::string& name, at::IntArrayRef shape) const {
     return source_->Take(prefix_ + name, shape);
+  }
+
+  /// The weight of the linear that this scope is.
+  ops::LinearWeight TakeLinear(int64_t outputs, int64_t inputs) const {
+    return source_->TakeLinear(prefix_.substr(0, prefix_.size() - 1), outputs, inputs);
   }
 
  private:

@@ -70,6 +70,38 @@ std::vector<int64_t> CheckLinear(const Tensor& x, const Tensor& weight,
   return shape;
 }
 
+void CheckPackedWeight(const char* op, const LinearWeight& weight) {
+  const Tensor& words = weight.data;
+  Check(words.scalar_type() == at::kInt && words.dim() == 2 && words.is_contiguous(), op,
+        ": the words must be a dense int32 matrix, found ", Describe(words));
+  const int64_t n = weight.outputs();
+  const int64_t k = weight.inputs();
+  Check(n % 8 == 0 && k % 8 == 0, op, ": a packed weight of ", n, " outputs and ", k,
+        " inputs; both must be multiples of 8");
+  Check(weight.group > 0 && weight.group % 8 == 0, op, ": groups of ", weight.group,
+        " inputs, expected a positive multiple of 8");
+  const int64_t groups = (k + weight.group - 1) / weight.group;
+  const auto expect = [&](const char* name, const Tensor& t, at::ScalarType type, int64_t columns) {
+    Check(t.defined() && t.scalar_type() == type && t.dim() == 2 && t.is_contiguous() &&
+              t.size(0) == groups && t.size(1) == columns,
+          op, ": the ", name, " must be a dense ", type, " matrix [", groups, ", ", columns,
+          "], found ", t.defined() ? Describe(t) : "nothing");
+  };
+  expect("scales", weight.scales, at::kHalf, n);
+  expect("zeros", weight.zeros, at::kInt, n * weight.bits() / 32);
+  if (weight.bias) CheckVector(op, "bias", *weight.bias, n);
+}
+
+std::vector<int64_t> CheckPackedLinear(const Tensor& x, const LinearWeight& weight) {
+  CheckActivation("linear_packed", "x", x);
+  CheckPackedWeight("linear_packed", weight);
+  Check(x.dim() >= 1 && x.size(-1) == weight.inputs(), "linear_packed: x ", x.sizes(),
+        " does not fit a weight of ", weight.inputs(), " inputs");
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.outputs();
+  return shape;
+}
+
 void CheckLinearAddRows(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
                         IntArrayRef spans) {
   const char* op = "linear_add_rows_";

@@ -5,6 +5,8 @@
 #include <optional>
 #include <vector>
 
+#include "ops/linear_weight.h"
+
 /// What each op demands of its arguments, and the shape of what it returns: shared by every back
 /// end, so that a dry run over Meta tensors finds what a real run would find. All throw
 /// Error(kInternal).
@@ -13,6 +15,10 @@ namespace xcomposer::ops {
 /// Returns the shape of the result.
 std::vector<int64_t> CheckLinear(const at::Tensor& x, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& bias);
+/// The parts of a packed weight fit together; `weight` is not dense.
+void CheckPackedWeight(const char* op, const LinearWeight& weight);
+/// Returns the shape of the result.
+std::vector<int64_t> CheckPackedLinear(const at::Tensor& x, const LinearWeight& weight);
 void CheckLinearAddRows(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a,
                         const at::Tensor& b, at::IntArrayRef spans);
 /// For both norms; RmsNorm passes no bias.

@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "ops/linear_weight.h"
 
 // From tensors to the plain pointers of the CPU kernels.
 namespace xcomposer::ops {
@@ -35,6 +37,19 @@ inline cpu::StoredMatrix StoredMatrixOf(const at::Tensor& t) {
           .rows = t.size(0),
           .columns = t.size(1),
           .row_stride = t.stride(0)};
+}
+
+/// Of a weight that CheckPackedWeight has passed.
+inline cpu::PackedMatrix PackedMatrixOf(const LinearWeight& weight) {
+  return {.packing = weight.packing == WeightPacking::kGptq4   ? cpu::Packing::kGptq4
+                     : weight.packing == WeightPacking::kGptq8 ? cpu::Packing::kGptq8
+                                                               : cpu::Packing::kAwq4,
+          .words = static_cast<const uint32_t*>(weight.data.const_data_ptr()),
+          .zeros = static_cast<const uint32_t*>(weight.zeros.const_data_ptr()),
+          .scales = weight.scales.const_data_ptr(),
+          .rows = weight.outputs(),
+          .columns = weight.inputs(),
+          .group = weight.group};
 }
 
 }  // namespace xcomposer::ops

@@ -28,6 +28,24 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   return y;
 }
 
+Tensor LinearPacked(const Tensor& x, c10::string_view packing, const Tensor& words,
+                    const Tensor& scales, const Tensor& zeros, int64_t group,
+                    const std::optional<Tensor>& bias) {
+  const LinearWeight weight = LinearWeight::Packed(packing, words, scales, zeros, group, bias);
+  Tensor y = at::empty(CheckPackedLinear(x, weight), x.options());  // (..., N)
+  if (y.numel() == 0) return y;
+  const cpu::PackedMatrix matrix = PackedMatrixOf(weight);
+  cpu::LinearParams params{.x = x.const_data_ptr<float>(),
+                           .x_stride = matrix.columns,
+                           .rows = y.numel() / matrix.rows,
+                           .weight = matrix,
+                           .y = y.mutable_data_ptr<float>(),
+                           .y_stride = matrix.rows};
+  if (bias) params.bias = StoredVectorOf(*bias);
+  cpu::Linear(params, CurrentContext());
+  return y;
+}
+
 void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
                    double scale) {
   CheckLinearAddRows(y, x, a, b, spans);
@@ -65,6 +83,7 @@ void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
 
 TORCH_LIBRARY_IMPL(xcomposer, CPU, m) {
   m.impl("linear", &Linear);
+  m.impl("linear_packed", &LinearPacked);
   m.impl("linear_add_rows_", &LinearAddRows);
 }
 

@@ -21,6 +21,13 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   return Empty(CheckLinear(x, weight, bias), x);
 }
 
+Tensor LinearPacked(const Tensor& x, c10::string_view packing, const Tensor& words,
+                    const Tensor& scales, const Tensor& zeros, int64_t group,
+                    const std::optional<Tensor>& bias) {
+  return Empty(
+      CheckPackedLinear(x, LinearWeight::Packed(packing, words, scales, zeros, group, bias)), x);
+}
+
 void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
                    double) {
   CheckLinearAddRows(y, x, a, b, spans);
@@ -77,6 +84,7 @@ void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
 
 TORCH_LIBRARY_IMPL(xcomposer, Meta, m) {
   m.impl("linear", &Linear);
+  m.impl("linear_packed", &LinearPacked);
   m.impl("linear_add_rows_", &LinearAddRows);
   m.impl("rms_norm", &RmsNorm);
   m.impl("layer_norm", &LayerNorm);

@@ -21,6 +21,15 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   return op.call(x, weight, bias);
 }
 
+Tensor Linear(const Tensor& x, const LinearWeight& weight) {
+  if (weight.packing == WeightPacking::kDense) return Linear(x, weight.data, weight.bias);
+  static const auto op =
+      Find<Tensor(const Tensor&, c10::string_view, const Tensor&, const Tensor&, const Tensor&,
+                  int64_t, const std::optional<Tensor>&)>("xcomposer::linear_packed");
+  return op.call(x, ToString(weight.packing), weight.data, weight.scales, weight.zeros,
+                 weight.group, weight.bias);
+}
+
 void LinearAddRows_(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
                     double scale) {
   static const auto op =

@@ -5,6 +5,8 @@
 #include <optional>
 #include <tuple>
 
+#include "ops/linear_weight.h"
+
 /// The arithmetic of the family, one function per op, each behind the dispatcher (library
 /// "xcomposer", back ends CPU and Meta). There is no autograd: call under c10::InferenceMode.
 ///
@@ -21,6 +23,10 @@ namespace xcomposer::ops {
 /// y = x W^T + bias. x (..., K), weight (N, K), bias (N) -> (..., N).
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
+
+/// The same for a weight in any format, with its bias. Packed weights are dequantised on the way,
+/// exactly, and never as a whole; sums are float32.
+at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 
 /// Partial LoRA (model specification 5): y[rows] += scale * B (A x[rows]) for the rows of each
 /// span. y (T, N), x (T, K), a (R, K), b (N, R); spans = begin0, end0, begin1, end1, ... half-open,

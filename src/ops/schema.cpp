@@ -4,6 +4,9 @@
 TORCH_LIBRARY(xcomposer, m) {
   m.def("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
   m.def(
+      "linear_packed(Tensor x, str packing, Tensor words, Tensor scales, Tensor zeros, int group, "
+      "Tensor? bias) -> Tensor");
+  m.def(
       "linear_add_rows_(Tensor(a!) y, Tensor x, Tensor a, Tensor b, int[] spans, float scale) "
       "-> ()");
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "config/weight_names.h"
+#include "ops/quantise.h"
 
 namespace xcomposer {
 namespace {
@@ -22,11 +23,13 @@ at::ScalarType ScalarTypeOf(const TensorEntry& entry) {
       return at::kHalf;
     case DType::kF32:
       return at::kFloat;
+    case DType::kI32:
+      return at::kInt;
     default:
-      throw Error(
-          ErrorKind::kCheckpoint,
-          StrCat(entry.name, " has type ", ToString(entry.dtype), ", expected BF16, F16 or F32"),
-          {{"tensor", entry.name}});
+      throw Error(ErrorKind::kCheckpoint,
+                  StrCat(entry.name, " has type ", ToString(entry.dtype),
+                         ", expected BF16, F16, F32 or I32"),
+                  {{"tensor", entry.name}});
   }
 }
 
@@ -64,29 +67,65 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
   return headers;
 }
 
-CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, WeightStorage storage,
+CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
+                                     const Quantization& wanted, WeightStorage storage,
                                      std::function<void(const LoadStep&)> progress)
-    : checkpoint_(checkpoint), storage_(storage), progress_(std::move(progress)) {
+    : WeightSource(stored),
+      checkpoint_(checkpoint),
+      wanted_(wanted),
+      storage_(storage),
+      progress_(std::move(progress)) {
+  Require(!stored || !wanted, ErrorKind::kUsage, "the checkpoint is quantised already (",
+          ToString(stored), "); it cannot be loaded as ", wanted.bits,
+          " bits. Leave --weights out, or load the 16-bit checkpoint");
   for (const TensorEntry& entry : checkpoint_.entries()) {
     if (!IsIgnoredWeight(entry.name)) step_.bytes_total += entry.DenseBytes();
   }
 }
 
-at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shape) {
+std::optional<at::Tensor> CheckpointWeights::Read(const std::string& name) {
   const TensorEntry* entry = checkpoint_.Find(name);
-  if (entry == nullptr) {
-    throw Error(ErrorKind::kCheckpoint,
-                StrCat("the checkpoint has no tensor ", name, " of shape ", shape),
-                {{"tensor", name}});
-  }
+  if (entry == nullptr) return std::nullopt;
   TouchPages(checkpoint_.Bytes(*entry));
-  const at::Tensor weight = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
-                                               : RealignedCopy(checkpoint_, *entry);
-  const at::Tensor stored = StoredAs(weight, storage_, name, counts_);
+  at::Tensor stored = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
+                                         : RealignedCopy(checkpoint_, *entry);
   step_.bytes_done += entry->DenseBytes();
   step_.tensor = name;
   if (progress_) progress_(step_);
   return stored;
+}
+
+at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shape) {
+  const std::optional<at::Tensor> weight = Read(name);
+  if (!weight) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat("the checkpoint has no tensor ", name, " of shape ", shape),
+                {{"tensor", name}});
+  }
+  return StoredAs(*weight, storage_, name, counts_);
+}
+
+std::optional<at::Tensor> CheckpointWeights::LoadPart(const std::string& name, at::ScalarType type,
+                                                      at::IntArrayRef shape) {
+  std::optional<at::Tensor> part = Read(name);
+  if (!part) return part;
+  // A bias may have any of the float types; the other parts have one.
+  const bool fits = part->scalar_type() == type || (shape.size() == 1 && type == at::kHalf &&
+                                                    at::isFloatingType(part->scalar_type()));
+  if (!fits || part->sizes() != shape) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat(name, " is ", part->scalar_type(), " ", part->sizes(), ", expected ", type,
+                       " ", shape),
+                {{"tensor", name}});
+  }
+  return part;
+}
+
+ops::LinearWeight CheckpointWeights::Prepared(ops::LinearWeight weight, const std::string& name) {
+  if (!wanted_) return weight;
+  return ops::Quantise(weight.data, static_cast<int>(wanted_.bits),
+                       wanted_.GroupOf(weight.inputs()), name)
+      .weight;
 }
 
 }  // namespace xcomposer

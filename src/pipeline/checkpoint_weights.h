@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
@@ -22,19 +23,30 @@ struct LoadStep {
 };
 
 /// Weights out of a checkpoint, for the CPU: views into the mapped files that keep the mappings
-/// alive. Tensors with gaps or odd addresses and those that change their storage type are copied.
-/// Pages are read while loading, so that the first request does not wait for the disk.
+/// alive, quantised linears in their own packing. Tensors with gaps or odd addresses and those that
+/// change their storage type are copied. Pages are read while loading, so that the first request
+/// does not wait for the disk.
 class CheckpointWeights final : public WeightSource {
  public:
-  CheckpointWeights(const Checkpoint& checkpoint, WeightStorage storage,
+  /// `stored` says how the checkpoint's linears are quantised; `wanted` (GPTQ's layout, or none)
+  /// how those that are not shall be. `storage` does not touch quantised ones. Throws kUsage where
+  /// both quantise.
+  CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
+                    const Quantization& wanted, WeightStorage storage,
                     std::function<void(const LoadStep&)> progress);
 
   const CastCounts& cast_counts() const { return counts_; }
 
  private:
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
+  std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
+                                     at::IntArrayRef shape) override;
+  ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name) override;
+  /// The tensor as stored, or nothing where the checkpoint does not have it.
+  std::optional<at::Tensor> Read(const std::string& name);
 
   Checkpoint checkpoint_;  // shares the mappings
+  Quantization wanted_;
   WeightStorage storage_;
   std::function<void(const LoadStep&)> progress_;
   LoadStep step_;

@@ -13,7 +13,7 @@ namespace xcomposer {
 void DryRun(const ModelConfig& config) {
   const c10::InferenceMode inference;
   Translated("running dry", [&] {
-    MetaWeights weights;
+    MetaWeights weights(config.quantization);
     Stage stage(config, {.first_layer = 0, .end_layer = config.layers}, weights,
                 {.blocks = 1 << 16, .block_size = 16}, at::Device(at::kMeta));
     Picture picture{config.vision.tile, config.vision.tile, {}};

@@ -41,7 +41,8 @@ Pipeline::Pipeline(const Checkpoint& checkpoint, const ModelConfig& config, cons
   } else {
     check();
   }
-  CheckpointWeights weights(checkpoint, options.storage, options.progress);
+  CheckpointWeights weights(checkpoint, config.quantization, options.quantise, options.storage,
+                            options.progress);
   Build(weights, options);
   if (weights.cast_counts().underflows > 0) {
     log::Warn(weights.cast_counts().underflows, " weights became zero in the wanted storage type");

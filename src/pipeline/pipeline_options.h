@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "config/quantization.h"
 #include "model/kv_cache.h"
 #include "pipeline/checkpoint_weights.h"
 #include "pipeline/stage_memory.h"
@@ -18,6 +19,7 @@ struct PipelineOptions {
   KvShape kv = {.blocks = 256, .block_size = 32};
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
+  Quantization quantise;  ///< the decoder's linears while loading; GPTQ's layout, or none
   std::function<void(const LoadStep&)> progress;
 
   /// To the other ranks of the run; none: all stages are in this process.

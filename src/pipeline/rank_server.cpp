@@ -15,7 +15,8 @@ void ServeStages(const Checkpoint& checkpoint, const ModelConfig& config, const 
                  const PipelineOptions& options, const std::function<bool()>& stop) {
   StartTogether(*options.transport, options.rank_of_stage,
                 [&] { CheckWeights(config, HeadersOf(checkpoint)); });
-  CheckpointWeights weights(checkpoint, options.storage, options.progress);
+  CheckpointWeights weights(checkpoint, config.quantization, options.quantise, options.storage,
+                            options.progress);
   ServeStages(weights, config, map, options, stop);
 }
 

@@ -7,8 +7,6 @@
 namespace xcomposer {
 namespace {
 
-constexpr int64_t kGroup = 128;  // inputs that share a scale
-
 constexpr std::array<WeightType, 5> kAll = {WeightType::kFloat32, WeightType::kFloat16,
                                             WeightType::kBFloat16, WeightType::kInt8,
                                             WeightType::kInt4};
@@ -56,12 +54,15 @@ WeightType ParseWeightType(const std::string& name) {
 int64_t WeightBytes(const WeightSpec& spec, WeightType format) {
   int64_t count = 1;
   for (const int64_t extent : spec.shape) count *= extent;
+  if (spec.optional) return 0;  // read and checked, not kept
+  if (spec.numbers == NumberKind::kInt32) return 4 * count;
+  if (spec.numbers == NumberKind::kFloat16) return 2 * count;
   if (format == WeightType::kFloat32) return 4 * count;
   const bool quantises = format == WeightType::kInt8 || format == WeightType::kInt4;
   if (!quantises || !IsQuantised(spec)) return 2 * count;
-  const int64_t bits = format == WeightType::kInt8 ? 8 : 4;
-  const int64_t scales = spec.shape[0] * ((spec.shape[1] + kGroup - 1) / kGroup);
-  return (count * bits + scales * (16 + bits) + 7) / 8;
+  const Quantization& stored = format == WeightType::kInt8 ? kInt8 : kInt4;
+  const int64_t scales = spec.shape[0] * stored.GroupsOf(spec.shape[1]);
+  return (count * stored.bits + scales * (16 + stored.bits) + 7) / 8;
 }
 
 }  // namespace xcomposer

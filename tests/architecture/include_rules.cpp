@@ -94,9 +94,10 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"ops", {{"base", "kernels"}, {"Torch"}}},
       {"model", {{"base", "config", "batch", "ops"}, {"Torch"}}},
       {"pipeline",
-       // The kernels' thread pool is the pipeline's to make and to hand down.
-       {{"base", "config", "batch", "kernels", "model", "checkpoint", "placement", "transport",
-         "workers"},
+       // The kernels' thread pool is the pipeline's to make and to hand down; ops quantises weights
+       // while they are loaded.
+       {{"base", "config", "batch", "kernels", "ops", "model", "checkpoint", "placement",
+         "transport", "workers"},
         {"Torch"}}},
       {"api",
        {{"base", "batch", "config", "checkpoint", "placement", "transport", "workers", "input",

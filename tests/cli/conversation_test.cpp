@@ -154,6 +154,38 @@ TEST_F(DemoModel, AConvertedCheckpointAnswersTheSame) {
   EXPECT_EQ(ids[0], ids[1]);
 }
 
+// Rounded at load or read from what `quantize` wrote: the same answer, from fewer bytes.
+TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
+  for (const std::string weights : {"int8", "int4"}) {
+    const TemporaryFolder folder;
+    const ProgramOutput quantised = RunProgram(
+        {"quantize", "--model", kDemo, "--out", folder / "small", "--weights", weights, "--json"});
+    ASSERT_EQ(quantised.exit_code, 0) << quantised.out << quantised.err;
+    EXPECT_EQ(quantised.Json()["linears"], 15);
+    EXPECT_LT(quantised.Json()["bytes"], quantised.Json()["bytes_before"]);
+    const ProgramOutput inspected = RunProgram({"inspect", "--model", folder / "small", "--json"});
+    EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
+    EXPECT_EQ(inspected.Json()["quantization"],
+              weights == "int8" ? "GPTQ 8 bit, groups of 128" : "GPTQ 4 bit, groups of 32");
+    EXPECT_EQ(inspected.Json()["kind"], "2-vl-7b");
+    const auto answer = [](const std::string& model, std::vector<std::string> more) {
+      std::vector<std::string> arguments = {
+          "generate",         "--model",  model,           "--image",
+          AnyPicture(),       "--prompt", "What is this?", "--greedy",
+          "--max-new-tokens", "8",        "--json"};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      const ProgramOutput run = RunProgram(arguments);
+      EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+      return run.Json()["output_ids"];
+    };
+    EXPECT_EQ(answer(folder / "small", {}), answer(kDemo, {"--weights", weights}));
+    const ProgramOutput twice = RunProgram(
+        {"generate", "--model", folder / "small", "--prompt", "a", "--weights", "int8", "--json"});
+    EXPECT_EQ(twice.exit_code, 2);
+    EXPECT_THAT(twice.out, HasSubstr("quantised already"));
+  }
+}
+
 TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   if (!std::filesystem::exists(kGolden) || !XCOMPOSER_HAVE_TEXT) {
     GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece";

@@ -84,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(GoldenCases()), [](con
 
 TEST(Goldens, AreThere) {
   if (GoldenCases().empty()) GTEST_SKIP() << kNoShared;
-  EXPECT_GE(GoldenKinds().size(), 6u);
+  EXPECT_GE(GoldenKinds().size(), 8u);
 }
 
 const GoldenCase* FindCase(const std::string& kind, const std::string& name) {

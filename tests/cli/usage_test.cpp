@@ -17,8 +17,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-const char* const kCommands[] = {"generate", "chat",    "trace",  "tokenize",
-                                 "inspect",  "convert", "devices"};
+const char* const kCommands[] = {"generate", "chat",    "trace",    "tokenize",
+                                 "inspect",  "convert", "quantize", "devices"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 
@@ -41,7 +41,7 @@ TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
   for (const char* flag :
        {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
         "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system", "--quiet",
-        "--log-level", "--devices", "--device-map", "--image-root"}) {
+        "--log-level", "--devices", "--device-map", "--image-root", "--weights"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -64,6 +64,10 @@ TEST(Usage, WrongUsageIsTwo) {
       {"generate", "--model", "x", "--prompt", "a", "--threads", "0"},
       {"trace", "--model", "x", "--request", "b"},
       {"convert", "--model", "x"},
+      {"quantize", "--model", "x", "--out", "y"},
+      {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
+      {"quantize", "--model", "x", "--out", "y", "--weights", "int4", "--group-size", "0"},
+      {"generate", "--model", "x", "--prompt", "a", "--weights", "int7"},
       {"tokenize"}};
   for (std::vector<std::string> arguments : wrong) {
     const ProgramOutput run = RunProgram(arguments);
@@ -133,6 +137,7 @@ TEST(Usage, ABadCheckpointIsFour) {
            {"inspect"},
            {"tokenize"},
            {"convert", "--out", folder / "out"},
+           {"quantize", "--out", folder / "out", "--weights", "int8"},
            {"trace", "--request", folder.Write("r.json", R"({"query": "q"})"), "--out",
             folder / "t"}}) {
     for (const std::string& where : {model, std::string("/nowhere/at/all")}) {

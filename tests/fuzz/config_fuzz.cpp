@@ -2,9 +2,11 @@
 // weights and a map that hold together.
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "config/generation_defaults.h"
 #include "config/model_config.h"
+#include "config/quantization.h"
 #include "config/weight_names.h"
 #include "placement/cluster_json.h"
 #include "placement/device_map.h"
@@ -30,6 +32,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const xcomposer::ModelConfig config = xcomposer::ParseConfig(text);
     if (config.layers > 64) return;  // the table grows with the layers, and so does the time
     if (xcomposer::ParameterCount(config) <= 0) __builtin_trap();
+    for (const xcomposer::WeightSpec& spec : xcomposer::WeightTable(config)) {
+      for (const int64_t extent : spec.shape) {
+        if (extent < 0) __builtin_trap();
+      }
+    }
+  });
+  Try([&] {
+    const auto declared = xcomposer::ParseQuantization(text, "quantize_config.json");
+    std::vector<std::string> notes;
+    const auto settled = xcomposer::SettleQuantization(nullptr, declared, 4096, notes);
+    if (settled.GroupsOf(14336) <= 0) __builtin_trap();
   });
   Try([&] {
     xcomposer::GenerationDefaults defaults = xcomposer::ChatDefaults(xcomposer::Kind::kVl7b);

@@ -45,11 +45,11 @@ struct Case {
     return {.x = x.data(),
             .x_stride = x_stride,
             .rows = shape.rows,
-            .weight = {.data = weight.data(),
-                       .format = weight.format(),
-                       .rows = shape.outputs,
-                       .columns = shape.depth,
-                       .row_stride = w_stride},
+            .weight = StoredMatrix{.data = weight.data(),
+                                   .format = weight.format(),
+                                   .rows = shape.outputs,
+                                   .columns = shape.depth,
+                                   .row_stride = w_stride},
             .y = y.data(),
             .y_stride = y_stride};
   }

@@ -86,9 +86,7 @@ std::vector<fs::path> GoldenFolders(const fs::path& goldens) {
   std::vector<fs::path> folders;
   if (!fs::exists(goldens)) return folders;
   for (const auto& entry : fs::directory_iterator(goldens)) {
-    const std::string name = entry.path().filename().string();
-    const bool four_bit = name.size() > 5 && name.compare(name.size() - 5, 5, "-4bit") == 0;
-    if (fs::exists(entry.path() / "cases.json") && !four_bit) folders.push_back(entry.path());
+    if (fs::exists(entry.path() / "cases.json")) folders.push_back(entry.path());
   }
   std::sort(folders.begin(), folders.end());
   return folders;

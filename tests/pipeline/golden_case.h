@@ -40,7 +40,7 @@ struct GoldenCase {
   std::vector<GoldenTensors> image_taps;
 };
 
-/// The kind folders below `goldens` that hold cases of 16-bit checkpoints.
+/// The kind folders below `goldens` that hold cases.
 std::vector<std::filesystem::path> GoldenFolders(const std::filesystem::path& goldens);
 
 std::vector<std::string> GoldenCaseNames(const std::filesystem::path& folder);

@@ -66,7 +66,7 @@ TEST(Loading, ReportsProgressUpToTheEndAndKeepsViews) {
   const ModelConfig config = LoadConfig(kVl / "model-safetensors", HeadersOf(checkpoint));
   LoadStep last;
   int64_t steps = 0;
-  CheckpointWeights weights(checkpoint, WeightStorage::kAsStored, [&](const LoadStep& step) {
+  CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored, [&](const LoadStep& step) {
     EXPECT_GT(step.bytes_done, last.bytes_done);
     last = step;
     ++steps;

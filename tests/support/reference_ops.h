@@ -23,6 +23,33 @@ inline at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
   return bias ? y + Wide(*bias) : y;
 }
 
+/// The `bits` wide fields of words (R, C), in the order of `fields`, side by side: (R, C * fields).
+inline at::Tensor Fields(const at::Tensor& words, int bits, const std::vector<int64_t>& fields) {
+  std::vector<at::Tensor> parts;
+  for (const int64_t field : fields) {
+    parts.push_back(at::bitwise_and(at::bitwise_right_shift(words.to(at::kLong), bits * field),
+                                    (1 << bits) - 1));
+  }
+  return Wide(at::stack(parts, 2).flatten(1));
+}
+
+/// W (N, K) of a packed weight: scale * (code - zero).
+inline at::Tensor Dequantised(const ops::LinearWeight& weight) {
+  const bool awq = weight.packing == ops::WeightPacking::kAwq4;
+  const int bits = weight.bits();
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < 32 / bits; ++i) order.push_back(i);
+  if (awq) order = {0, 4, 1, 5, 2, 6, 3, 7};
+  const at::Tensor codes =
+      awq ? Fields(weight.data, bits, order).t() : Fields(weight.data.t(), bits, order);
+  const at::Tensor group_of_input = at::arange(codes.size(1)).div(weight.group, "floor");  // (K)
+  const auto per_input = [&](const at::Tensor& per_group) {
+    return at::index_select(per_group, 0, group_of_input).t();  // (N, K)
+  };
+  const at::Tensor zeros = Fields(weight.zeros, bits, order) + (awq ? 0.0 : 1.0);
+  return per_input(Wide(weight.scales)) * (codes - per_input(zeros));
+}
+
 /// Returns the new y.
 inline at::Tensor LinearAddRows(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a,
                                 const at::Tensor& b, at::IntArrayRef spans, double scale) {

@@ -1,0 +1,193 @@
+#pragma once
+
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+// Quantised weights (packed_matrix.h). A lane is an output, in every packing: codes of eight inputs
+// are taken out of their words, the zero is taken away (exact: small integers), and what is left is
+// multiplied with x in float32. Sums run over the inputs of a group in ascending order, then over
+// the groups; they do not depend on which rows or outputs share a loop.
+
+/// The codes of eight inputs for the outputs of one vector; lanes past `lanes` hold zeros.
+template <typename S, Packing packing>
+class Codes {
+ public:
+  /// Inputs k .. k + 7, outputs from n on.
+  XCOMPOSER_INLINE void Load(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t lanes) {
+    XCOMPOSER_UNROLL
+    for (int w = 0; w < kWords; ++w) {
+      const uint32_t* place =
+          static_cast<const uint32_t*>(args.weight) + (k / kPerWord + w) * args.outputs + n;
+      words_[w] = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
+    }
+  }
+  /// Of input k + i.
+  XCOMPOSER_INLINE typename S::F At(int i) const {
+    return S::template Field<BitsOf(packing)>(words_[i / kPerWord], i % kPerWord);
+  }
+
+ private:
+  static constexpr int kPerWord = 32 / BitsOf(packing);
+  static constexpr int kWords = 8 / kPerWord;
+
+  typename S::W words_[kWords];
+};
+
+template <typename S>
+class Codes<S, Packing::kAwq4> {
+ public:
+  XCOMPOSER_INLINE void Load(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t lanes) {
+    row_words_ = args.outputs / 8;
+    row_ = static_cast<const uint32_t*>(args.weight) + k * row_words_;
+    n_ = n;
+    lanes_ = lanes;
+  }
+  XCOMPOSER_INLINE typename S::F At(int i) const {
+    return S::template Nibbles<true>(row_ + i * row_words_, n_, lanes_);
+  }
+
+ private:
+  const uint32_t* row_;
+  int64_t row_words_;
+  int64_t n_;
+  int64_t lanes_;
+};
+
+/// The zeros of group g for the outputs of one vector.
+template <typename S, Packing packing>
+XCOMPOSER_INLINE typename S::F ZerosOf(const LinearKernelArgs& args, int64_t g, int64_t n,
+                                       int64_t lanes) {
+  const uint32_t* row = args.zeros + g * (args.outputs * BitsOf(packing) / 32);
+  if constexpr (packing == Packing::kAwq4) {
+    return S::template Nibbles<true>(row, n, lanes);
+  } else if constexpr (packing == Packing::kGptq4) {
+    return S::Add(S::template Nibbles<false>(row, n, lanes), S::Set(1.0f));
+  } else {
+    return S::Add(S::Bytes(reinterpret_cast<const uint8_t*>(row) + n, lanes), S::Set(1.0f));
+  }
+}
+
+template <typename S>
+XCOMPOSER_INLINE typename S::F ScalesOf(const LinearKernelArgs& args, int64_t g, int64_t n,
+                                        int64_t lanes) {
+  const uint16_t* place = static_cast<const uint16_t*>(args.scales) + g * args.outputs + n;
+  return lanes >= S::kWidth ? S::template LoadAs<Format::kFloat16>(place)
+                            : S::template LoadAsN<Format::kFloat16>(place, lanes);
+}
+
+/// kVectors vectors of outputs from n on, kRows rows of x, the inputs of group g: adds to y. Where
+/// kVectors is 1, only `lanes` outputs may exist.
+template <typename S, Packing packing, int kVectors, int kRows>
+inline void PackedTile(const LinearKernelArgs& args, int64_t g, int64_t n, int64_t row,
+                       int64_t lanes) {
+  using F = typename S::F;
+  const int64_t k_begin = g * args.group;
+  const int64_t k_end = k_begin + args.group < args.depth ? k_begin + args.group : args.depth;
+  const float* x = args.x + row * args.x_stride;
+  F sums[kVectors][kRows];
+  F zeros[kVectors];
+  XCOMPOSER_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    zeros[v] = ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes);
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) sums[v][t] = S::Zero();
+  }
+  for (int64_t k = k_begin; k < k_end; k += 8) {
+    Codes<S, packing> codes[kVectors];
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) codes[v].Load(args, k, n + v * S::kWidth, lanes);
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      F column[kRows];
+      XCOMPOSER_UNROLL
+      for (int t = 0; t < kRows; ++t) column[t] = S::Set(x[t * args.x_stride + k + i]);
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const F step = S::Sub(codes[v].At(i), zeros[v]);
+        XCOMPOSER_UNROLL
+        for (int t = 0; t < kRows; ++t) sums[v][t] = S::Fma(step, column[t], sums[v][t]);
+      }
+    }
+  }
+  XCOMPOSER_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const F scale = S::Mul(S::Set(args.scale), ScalesOf<S>(args, g, n + v * S::kWidth, lanes));
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      float* y = args.y + (row + t) * args.y_stride + n + v * S::kWidth;
+      if (lanes >= S::kWidth) {
+        S::Store(y, S::Fma(scale, sums[v][t], S::Load(y)));
+      } else {
+        S::StoreN(y, S::Fma(scale, sums[v][t], S::LoadN(y, lanes)), lanes);
+      }
+    }
+  }
+}
+
+/// All rows of x, kRows at a time.
+template <typename S, Packing packing, int kVectors, int kRows>
+inline void PackedRows(const LinearKernelArgs& args, int64_t g, int64_t n, int64_t row,
+                       int64_t lanes) {
+  for (; row + kRows <= args.rows; row += kRows) {
+    PackedTile<S, packing, kVectors, kRows>(args, g, n, row, lanes);
+  }
+  if constexpr (kRows > 1) PackedRows<S, packing, kVectors, kRows / 2>(args, g, n, row, lanes);
+}
+
+/// Few rows of x: outputs [n_begin, n_end), group after group, so that the codes of neighbouring
+/// outputs are read as long runs. y holds the sums meanwhile.
+template <typename S, Packing packing>
+void LinearPackedRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
+  constexpr int kVectors = S::kWidth == 16 ? 4 : 2;
+  for (int64_t row = 0; row < args.rows; ++row) {
+    float* y = args.y + row * args.y_stride;
+    for (int64_t n = n_begin; n < n_end; ++n) {
+      const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
+      y[n] = args.accumulate ? y[n] + bias : bias;
+    }
+  }
+  const int64_t groups = (args.depth + args.group - 1) / args.group;
+  for (int64_t g = 0; g < groups; ++g) {
+    int64_t n = n_begin;
+    for (; n + kVectors * S::kWidth <= n_end; n += kVectors * S::kWidth) {
+      PackedRows<S, packing, kVectors, 4>(args, g, n, 0, S::kWidth);
+    }
+    for (; n < n_end; n += S::kWidth) {
+      const int64_t lanes = n_end - n < S::kWidth ? n_end - n : S::kWidth;
+      PackedRows<S, packing, 1, 4>(args, g, n, 0, lanes);
+    }
+  }
+}
+
+/// Many rows of x: the same weights for the panels of linear_panels.h.
+template <typename S, Packing packing>
+struct PackedWeight {
+  /// Dequantises W[n .. n + kWidth)[k .. k + depth) into out[k][n], `stride` apart. k and depth are
+  /// multiples of 8.
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth, float* out,
+                   int64_t stride) {
+    using F = typename S::F;
+    const int64_t lanes = args.outputs - n < S::kWidth ? args.outputs - n : S::kWidth;
+    const int64_t end = k + depth;
+    while (k < end) {
+      const int64_t g = k / args.group;
+      const int64_t group_end = (g + 1) * args.group < end ? (g + 1) * args.group : end;
+      const F zeros = ZerosOf<S, packing>(args, g, n, lanes);
+      const F scales = ScalesOf<S>(args, g, n, lanes);
+      for (; k < group_end; k += 8) {
+        Codes<S, packing> codes;
+        codes.Load(args, k, n, lanes);
+        XCOMPOSER_UNROLL
+        for (int i = 0; i < 8; ++i) {
+          S::Store(out, S::Mul(scales, S::Sub(codes.At(i), zeros)));
+          out += stride;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace xcomposer::cpu

@@ -1,0 +1,75 @@
+#include "ops/linear_weight.h"
+
+#include <ATen/ops/empty.h>
+
+#include "kernels/cpu/packed_matrix.h"
+#include "ops/arguments.h"
+#include "ops/cpu_context.h"
+
+namespace xcomposer::ops {
+
+const char* ToString(WeightPacking packing) {
+  switch (packing) {
+    case WeightPacking::kDense:
+      return "dense";
+    case WeightPacking::kGptq4:
+      return "gptq4";
+    case WeightPacking::kGptq8:
+      return "gptq8";
+    case WeightPacking::kAwq4:
+      return "awq4";
+  }
+  return "dense";
+}
+
+LinearWeight LinearWeight::Packed(c10::string_view packing, const at::Tensor& words,
+                                  const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
+                                  const std::optional<at::Tensor>& bias) {
+  for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4}) {
+    if (packing == ToString(known)) {
+      return {.packing = known,
+              .data = words,
+              .scales = scales,
+              .zeros = zeros,
+              .group = group,
+              .bias = bias};
+    }
+  }
+  throw Error(ErrorKind::kInternal, StrCat("no packing of weights is called ", packing));
+}
+
+int64_t LinearWeight::outputs() const {
+  switch (packing) {
+    case WeightPacking::kDense:
+      return data.size(0);
+    case WeightPacking::kGptq4:
+    case WeightPacking::kGptq8:
+      return data.size(1);
+    case WeightPacking::kAwq4:
+      break;
+  }
+  return data.size(1) * 8;
+}
+
+int64_t LinearWeight::inputs() const {
+  switch (packing) {
+    case WeightPacking::kDense:
+      return data.size(1);
+    case WeightPacking::kGptq4:
+    case WeightPacking::kGptq8:
+      return data.size(0) * 32 / bits();
+    case WeightPacking::kAwq4:
+      break;
+  }
+  return data.size(0);
+}
+
+at::Tensor Dequantised(const LinearWeight& weight) {
+  if (weight.packing == WeightPacking::kDense) return weight.data.to(at::kFloat);
+  CheckPackedWeight("dequantised", weight);
+  at::Tensor out = at::empty({weight.outputs(), weight.inputs()}, at::kFloat);
+  cpu::Dequantise(PackedMatrixOf(weight), out.mutable_data_ptr<float>());
+  return out;
+}
+
+}  // namespace xcomposer::ops

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <utility>
+
+namespace xcomposer::ops {
+
+/// How the numbers of a linear's weight W (N outputs, K inputs) are stored.
+enum class WeightPacking {
+  kDense,  ///< float32, bfloat16 or float16 as they are
+  kGptq4,  ///< GPTQ with 4 bits
+  kGptq8,  ///< GPTQ with 8 bits
+  kAwq4,   ///< AWQ ("GEMM") with 4 bits
+};
+
+/// "dense", "gptq4", "gptq8", "awq4".
+const char* ToString(WeightPacking packing);
+
+/// A linear layer's weight in any of the formats that Linear reads: what a layer holds and a back
+/// end unpacks. A value; copies share the tensors. docs/quantisation.md shows the packings.
+struct LinearWeight {
+  WeightPacking packing = WeightPacking::kDense;
+  at::Tensor data;    ///< dense (N, K); else int32 words: GPTQ (K * bits / 32, N), AWQ (K, N / 8)
+  at::Tensor scales;  ///< float16 (groups, N); undefined where dense
+  at::Tensor zeros;   ///< int32 (groups, N * bits / 32), as stored; undefined where dense
+  int64_t group = 0;  ///< inputs that share a scale and a zero; a multiple of 8
+  std::optional<at::Tensor> bias = std::nullopt;  ///< (N) bfloat16, float16 or float32
+
+  /// From the arguments of the op linear_packed. Throws kInternal for an unknown packing.
+  static LinearWeight Packed(c10::string_view packing, const at::Tensor& words,
+                             const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
+                             const std::optional<at::Tensor>& bias);
+  static LinearWeight Dense(at::Tensor weight) {
+    LinearWeight dense;
+    dense.data = std::move(weight);
+    return dense;
+  }
+
+  int bits() const { return packing == WeightPacking::kGptq8 ? 8 : 4; }  ///< of a packed weight
+  int64_t outputs() const;                                               ///< N
+  int64_t inputs() const;                                                ///< K
+};
+
+/// W as float32 (N, K): exact for the packed formats. On the CPU.
+at::Tensor Dequantised(const LinearWeight& weight);
+
+}  // namespace xcomposer::ops

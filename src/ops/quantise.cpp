@@ -1,0 +1,50 @@
+#include "ops/quantise.h"
+
+#include <ATen/ops/empty.h>
+
+#include "kernels/cpu/quantise.h"
+#include "ops/cpu_context.h"
+
+namespace xcomposer::ops {
+
+QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
+                         const std::string& name) {
+  Check((bits == 4 || bits == 8) && group > 0 && group % 8 == 0, "quantise: ", bits,
+        " bits in groups of ", group);
+  Check(weight.dim() == 2 && weight.is_contiguous() && weight.is_cpu(), "quantise: ", name,
+        " must be a dense matrix on the CPU, found ", weight.sizes());
+  const int64_t outputs = weight.size(0);
+  const int64_t inputs = weight.size(1);
+  if (outputs % 8 != 0 || inputs % 8 != 0) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat(name, " is ", outputs, " x ", inputs,
+                       "; only matrices with multiples of 8 on both sides can be quantised"),
+                {{"tensor", name}});
+  }
+  const int64_t groups = (inputs + group - 1) / group;
+  QuantisedWeight result;
+  LinearWeight& to = result.weight;
+  to.packing = bits == 8 ? WeightPacking::kGptq8 : WeightPacking::kGptq4;
+  to.group = group;
+  to.data = at::empty({inputs * bits / 32, outputs}, at::kInt);
+  to.zeros = at::empty({groups, outputs * bits / 32}, at::kInt);
+  to.scales = at::empty({groups, outputs}, at::kHalf);
+  const cpu::QuantiseTarget target{
+      .packing = bits == 8 ? cpu::Packing::kGptq8 : cpu::Packing::kGptq4,
+      .group = group,
+      .words = static_cast<uint32_t*>(to.data.mutable_data_ptr()),
+      .zeros = static_cast<uint32_t*>(to.zeros.mutable_data_ptr()),
+      .scales = static_cast<uint16_t*>(to.scales.mutable_data_ptr())};
+  const cpu::QuantiseLoss loss =
+      cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext().pool);
+  if (loss.not_finite > 0) {
+    throw Error(ErrorKind::kCheckpoint,
+                StrCat(name, " holds infinities or NaNs, which cannot be quantised"),
+                {{"tensor", name}});
+  }
+  result.squared_error = loss.squared_error;
+  result.squares = loss.squares;
+  return result;
+}
+
+}  // namespace xcomposer::ops

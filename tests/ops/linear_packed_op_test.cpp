@@ -1,0 +1,102 @@
+#include "ops/op_testing.h"
+#include "ops/ops.h"
+
+namespace xcomposer::ops {
+namespace {
+
+using at::Tensor;
+
+class LinearPackedOp : public OpTest {};
+
+struct Sizes {
+  int64_t outputs, inputs, group;
+};
+
+LinearWeight RandomWeight(WeightPacking packing, const Sizes& sizes) {
+  LinearWeight weight;
+  weight.packing = packing;
+  weight.group = sizes.group;
+  const int64_t per_word = 32 / weight.bits();
+  const int64_t groups = (sizes.inputs + sizes.group - 1) / sizes.group;
+  const auto words = [](int64_t rows, int64_t columns) {
+    return at::randint(INT32_MIN, int64_t{INT32_MAX} + 1, {rows, columns}, at::kLong).to(at::kInt);
+  };
+  weight.data = packing == WeightPacking::kAwq4 ? words(sizes.inputs, sizes.outputs / 8)
+                                                : words(sizes.inputs / per_word, sizes.outputs);
+  weight.zeros = words(groups, sizes.outputs / per_word);
+  weight.scales = Uniform({groups, sizes.outputs}).to(at::kHalf);
+  return weight;
+}
+
+const Sizes kSizes[] = {{8, 8, 8}, {24, 136, 64}, {136, 24, 32}, {264, 256, 128}};
+const WeightPacking kPackings[] = {WeightPacking::kGptq4, WeightPacking::kGptq8,
+                                   WeightPacking::kAwq4};
+
+TEST_F(LinearPackedOp, DequantisesAsTheReference) {
+  for (const WeightPacking packing : kPackings) {
+    for (const Sizes& sizes : kSizes) {
+      const LinearWeight weight = RandomWeight(packing, sizes);
+      EXPECT_EQ(weight.outputs(), sizes.outputs);
+      EXPECT_EQ(weight.inputs(), sizes.inputs);
+      EXPECT_TRUE(Dequantised(weight).to(at::kDouble).equal(reference::Dequantised(weight)));
+    }
+  }
+}
+
+/// The dequantised matrix is exact, so the budget is that of a dense one, with a rounding for each
+/// group's scale.
+TEST_F(LinearPackedOp, AgreesWithReference) {
+  for (const WeightPacking packing : kPackings) {
+    for (const Sizes& sizes : kSizes) {
+      for (const int64_t rows : {0, 1, 3, 40}) {
+        LinearWeight weight = RandomWeight(packing, sizes);
+        if (rows == 3) weight.bias = Uniform({sizes.outputs}).to(at::kHalf);
+        const Tensor x = Uniform({rows, sizes.inputs});
+        const Tensor dense = reference::Dequantised(weight);
+        Tensor magnitude = reference::Linear(x.abs(), dense.abs());
+        if (weight.bias) magnitude = magnitude + reference::Wide(*weight.bias).abs();
+        ExpectWithin(Linear(x, weight), reference::Linear(x, dense, weight.bias),
+                     magnitude * Gamma(sizes.inputs + weight.scales.size(0) + 4));
+      }
+    }
+  }
+}
+
+TEST_F(LinearPackedOp, DenseWeightIsTheDenseOp) {
+  const Tensor x = Uniform({5, 17});
+  const Tensor weight = Uniform({9, 17}).to(at::kBFloat16);
+  EXPECT_TRUE(Linear(x, LinearWeight::Dense(weight)).equal(Linear(x, weight)));
+}
+
+TEST_F(LinearPackedOp, MetaGivesTheShape) {
+  LinearWeight weight = RandomWeight(WeightPacking::kAwq4, {24, 136, 64});
+  weight.data = weight.data.to(at::kMeta);
+  weight.scales = weight.scales.to(at::kMeta);
+  weight.zeros = weight.zeros.to(at::kMeta);
+  const Tensor y = Linear(at::empty({2, 7, 136}, at::TensorOptions(at::kMeta)), weight);
+  EXPECT_TRUE(y.is_meta());
+  EXPECT_EQ(y.sizes(), at::IntArrayRef({2, 7, 24}));
+}
+
+TEST_F(LinearPackedOp, RefusesPartsThatDoNotFit) {
+  const Tensor x = Uniform({2, 136});
+  const LinearWeight good = RandomWeight(WeightPacking::kGptq4, {24, 136, 64});
+  const auto expect = [&](const std::string& part, const auto& change) {
+    LinearWeight weight = good;
+    change(weight);
+    ExpectInternalError([&] { Linear(x, weight); }, part);
+  };
+  expect("int32", [](LinearWeight& w) { w.data = w.data.to(at::kLong); });
+  expect("dense int32", [](LinearWeight& w) { w.data = w.data.t(); });
+  expect("groups of 60", [](LinearWeight& w) { w.group = 60; });
+  expect("groups of 0", [](LinearWeight& w) { w.group = 0; });
+  expect("scales", [](LinearWeight& w) { w.group = 32; });
+  expect("scales", [](LinearWeight& w) { w.scales = w.scales.to(at::kFloat); });
+  expect("zeros", [](LinearWeight& w) { w.zeros = w.zeros.slice(1, 0, 2).contiguous(); });
+  expect("bias", [](LinearWeight& w) { w.bias = Uniform({23}); });
+  expect("20 outputs", [](LinearWeight& w) { w.data = w.data.slice(1, 0, 20).contiguous(); });
+  ExpectInternalError([&] { Linear(Uniform({2, 128}), good); }, "136 inputs");
+}
+
+}  // namespace
+}  // namespace xcomposer::ops
