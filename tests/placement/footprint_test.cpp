@@ -63,7 +63,7 @@ TEST(Footprint, QuantisedWeightsAreTheDecodersLinears) {
   // 218,103,808 numbers of the five linears; norms and low-rank factors stay.
   const int64_t linears = 218103808;
   EXPECT_EQ(half - layer(WeightType::kInt8), linears - linears / 128 * 3);
-  EXPECT_EQ(half - layer(WeightType::kInt4), linears * 3 / 2 - linears / 128 * 5 / 2);
+  EXPECT_EQ(half - layer(WeightType::kInt4), linears * 3 / 2 - linears / 32 * 5 / 2);
   workload.weights = WeightType::kInt4;
   EXPECT_EQ(Module(CostsOf(Kind::kVl7b, workload, cluster), "output").weight_bytes,
             int64_t{2} * 92544 * 4096);
