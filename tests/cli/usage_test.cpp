@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 const char* const kCommands[] = {"generate", "chat",    "trace",  "tokenize",
-                                 "inspect",  "convert", "devices"};
+                                 "inspect",  "convert", "devices", "plan"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 
