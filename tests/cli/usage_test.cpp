@@ -17,8 +17,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-const char* const kCommands[] = {"generate", "chat",    "trace",    "tokenize",
-                                 "inspect",  "convert", "quantize", "devices"};
+const char* const kCommands[] = {"generate", "chat",     "trace",   "tokenize", "inspect",
+                                 "convert",  "quantize", "devices", "plan"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 

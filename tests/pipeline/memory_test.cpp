@@ -130,8 +130,9 @@ class MeteredRun {
     counted.kv =
         blocks * kKvBlock *
         KvBytesPerPosition(world_.config, world_.range.end_layer - world_.range.first_layer);
-    // Random weights are allocated, mapped ones are not: what is left are float32 copies.
-    const int64_t copies = resident.alive() - counted.kv - counted.weights;
+    // What is left are float32 copies in place of 16-bit tensors, which were freed here; a mapped
+    // tensor would stay.
+    const int64_t copies = 2 * (resident.alive() - counted.kv - counted.weights);
     const AllocationScope all;
     Encode();
     int64_t features = 0;

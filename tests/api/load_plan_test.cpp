@@ -1,0 +1,129 @@
+#include "api/load_plan.h"
+
+#include "api/picture_plan.h"
+#include "config/config_texts.h"
+#include "gmock/gmock.h"
+#include "placement/memory_formula.h"
+#include "xcomposer/error.h"
+
+namespace xcomposer::api {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+ModelConfig Shipped(Kind kind) { return ParseConfig(ShippedConfig(kind).dump()); }
+
+/// A member of the family that fits into any machine.
+ModelConfig Small(Kind kind) {
+  nlohmann::json json = ShippedConfig(kind);
+  json["hidden_size"] = 128;
+  json["intermediate_size"] = 256;
+  json["num_hidden_layers"] = 4;
+  json["num_attention_heads"] = 2;
+  json["num_key_value_heads"] = 1;
+  json["vocab_size"] = 512;
+  return ParseConfig(json.dump());
+}
+
+template <typename Call>
+Error ErrorOf(Call call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return Error(ErrorKind::kInternal, "");
+}
+
+TEST(LoadPlan, HoldsSeveralSequencesWhereMemoryAllows) {
+  EngineOptions options;
+  options.devices = {"cpu"};
+  const ModelConfig config = Small(Kind::k2_7b);
+  const LoadPlan load = PlanLoad(options, config, WeightType::kBFloat16);
+  EXPECT_EQ(load.kv_positions, 4 * (config.max_length + 1024));
+  EXPECT_THAT(load.map.stages, ElementsAre(StagePlace{"cpu", 0, 4}));
+  ASSERT_TRUE(load.pictures.has_value());
+  EXPECT_GT(load.pictures->room, 0);
+  EXPECT_EQ(load.feature_rows, 16384);
+}
+
+TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
+  EngineOptions options;
+  const ModelConfig config = Small(Kind::kVl7b);
+  for (size_t count = 1; count <= 7; ++count) {
+    options.devices.assign(count, "cpu");
+    const DeviceMap map = PlanLoad(options, config, WeightType::kBFloat16).map;
+    EXPECT_EQ(map.stages.size(), count);
+    for (const StagePlace& stage : map.stages) EXPECT_EQ(stage.device, "cpu");
+    EXPECT_NO_THROW(CheckDeviceMap(map, config));
+  }
+}
+
+TEST(LoadPlan, WhatCannotFitIsRefusedWithNumbers) {
+  EngineOptions options;
+  options.devices = {"cpu"};
+  nlohmann::json json = ShippedConfig(Kind::kVl7b);
+  json["num_hidden_layers"] = 4000;  // a petabyte's quarter of a percent: no machine of ours
+  const ModelConfig config = ParseConfig(json.dump());
+  const Error error = ErrorOf([&] { PlanLoad(options, config, WeightType::kFloat32); });
+  EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("weights"), HasSubstr("KV cache"), HasSubstr("short")));
+  EXPECT_GT(std::stoll(error.where().at("needed")), std::stoll(error.where().at("available")));
+  // Who sets the number of positions takes the risk.
+  options.kv_tokens = 64;
+  const LoadPlan forced = PlanLoad(options, config, WeightType::kFloat32);
+  EXPECT_EQ(forced.kv_positions, 64);
+  EXPECT_FALSE(forced.pictures.has_value());
+}
+
+TEST(LoadPlan, DevicesThatAreNotThereAreRefused) {
+  EngineOptions options;
+  const ModelConfig config = Small(Kind::kVl7b);
+  const auto kind_of = [&](std::vector<std::string> devices) {
+    options.devices = std::move(devices);
+    return ErrorOf([&] { PlanLoad(options, config, WeightType::kBFloat16); }).kind();
+  };
+  EXPECT_EQ(kind_of({"cuda:99"}), ErrorKind::kDevice);
+  EXPECT_EQ(kind_of({"gpu"}), ErrorKind::kDevice);
+  EXPECT_EQ(kind_of({}), ErrorKind::kPlan);
+}
+
+TEST(PictureBudget, CountsFeaturesOfAllAndThePeakOfOne) {
+  const ModelConfig config = Shipped(Kind::k25_7b);
+  PictureBudget budget;
+  budget.config = config;
+  budget.traits = CpuTraits();
+  const auto picture = std::make_shared<const Picture>(Picture{1120, 560, {}});
+  const std::vector<std::shared_ptr<const Picture>> two = {picture, picture};
+  const int64_t rows = 3 * 400 + 1 + 2 * 20;
+  const PictureShape shape = {1120, 560, 1, 2, rows};
+  const int64_t own = FeatureBytes(config, shape);
+  const int64_t peak = PictureActivations(config, shape, budget.traits) - own;
+  budget.room = 2 * own + peak;
+  EXPECT_NO_THROW(RequirePicturesFit(budget, two, {rows, rows}));
+  --budget.room;
+  const Error error = ErrorOf([&] { RequirePicturesFit(budget, two, {rows, rows}); });
+  EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
+  EXPECT_EQ(error.where().at("needed"), std::to_string(2 * own + peak));
+  // While a picture is encoded no layer runs.
+  budget.layer_activations = 1;
+  EXPECT_NO_THROW(RequirePicturesFit(budget, two, {rows, rows}));
+}
+
+TEST(PicturePlan, TakesTheSizeWithTheMostRows) {
+  const ModelConfig khd = Shipped(Kind::k4khd7b);
+  EXPECT_EQ(ShapeOf(khd, {.hd_num = 55}).rows, 8209);  // 11 x 5 tiles
+  EXPECT_EQ(ShapeOf(khd, {.width = 640, .height = 480, .hd_num = 25}).rows, 3085);
+  const ModelConfig k25 = Shipped(Kind::k25_7b);
+  EXPECT_EQ(ShapeOf(k25, {.width = 3840, .height = 2160, .hd_num = 24}).rows, 10101);
+  // Several pictures have six tiles at most, whatever was asked for.
+  EXPECT_EQ(ShapeOf(k25, {.images = 2, .hd_num = 24}).rows,
+            ShapeOf(k25, {.images = 1, .hd_num = 6}).rows);
+  EXPECT_EQ(ShapeOf(Shipped(Kind::kVl7b), {.width = 9, .height = 9}).rows, 1225);
+}
+
+}  // namespace
+}  // namespace xcomposer::api
