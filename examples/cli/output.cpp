@@ -1,5 +1,6 @@
 #include "output.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -105,10 +106,8 @@ std::string Describe(const PlacementReport& report) {
     const std::vector<std::tuple<const char*, int64_t, int64_t>> causes = {
         {"weights", stage.weights, stage.planned.weights},
         {"KV cache", stage.kv, stage.planned.kv},
-        {"activations", stage.activations, stage.planned.activations},
-        {"vision", stage.vision, stage.planned.vision}};
-    text += "stage " + std::to_string(stage.stage) + " on rank " + std::to_string(stage.rank) +
-            ", " + stage.device + ": " + JoinModules(stage.modules) + "\n";
+        {"activations and vision", std::max(stage.activations, stage.vision),
+         stage.planned.activations + stage.planned.vision}};
     for (const auto& [cause, measured, planned] : causes) {
       if (!stage.measured_here && planned == 0) continue;
       if (measured == 0 && planned == 0) continue;

@@ -69,7 +69,7 @@ struct StagePlacement {
   int rank = 0;
   std::string device;
   std::vector<std::string> modules;
-  PlanBytes planned;           ///< all zero where nothing was planned
+  PlanBytes planned;           ///< `overhead` without the part that is activations and workspace
   bool measured_here = false;  ///< a stage of this process: the figures below are counted
   int64_t weights = 0;         ///< bytes
   int64_t kv = 0;              ///< of the pool; the system takes its pages when first used

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kDefaultAnswerRows = 1024;      // the reference's max_new_tokens
 constexpr int64_t kDefaultSequences = 4;          // of full length, where memory allows
 constexpr int64_t kLeastPositions = 2048;         // a picture and a short answer; less is of no use
+constexpr int kNoOwnDevice = 1000;                // numbers that no device of ours has
 constexpr int64_t kAnyMemory = int64_t{1} << 60;  // of devices that are not ours to judge
 constexpr int64_t kMostCachedRows = 16384;        // of pictures that nobody uses at the moment
 
@@ -60,7 +61,7 @@ class Loader {
       const bool is_here = i >= here.first && i < here.end;
       ClusterDevice device = devices[static_cast<size_t>(is_here ? i - here.first : 0)];
       if (!is_here) {
-        device.name = StrCat("elsewhere:", i);
+        device.name = StrCat("cpu:", kNoOwnDevice + i);
         device.memory = device.budget = kAnyMemory;
       }
       map_->stages[static_cast<size_t>(i)].device = device.name;
@@ -162,7 +163,15 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
     std::tie(workload, plan) = LargestThatFits(loader, workload);
   }
   load.map = loader.MapOf(plan);
-  for (const PlannedDevice& device : plan.devices) load.planned.push_back(device.bytes);
+  for (const PlannedDevice& device : plan.devices) {
+    // What every stage needs counts as its activations and workspace here: it is measured with
+    // them.
+    PlanBytes bytes = device.bytes;
+    bytes.activations += device.overhead.activations;
+    bytes.workspace += device.overhead.workspace;
+    bytes.overhead -= device.overhead.activations + device.overhead.workspace;
+    load.planned.push_back(bytes);
+  }
   load.kv_positions = workload.sequences * workload.context;
   const int64_t planned_rows = workload.sequences * workload.picture.rows;
   load.feature_rows = std::max(planned_rows, kMostCachedRows);
