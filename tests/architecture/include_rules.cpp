@@ -82,7 +82,7 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"kernels", {{}, {"CUDA"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
-      {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "Torch"}}},
+      {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "CUDA", "Torch"}}},
       {"input",
        {{"base", "config", "batch"},
         {"nlohmann", "sentencepiece", "OpenCV", "giflib", "libjpeg", "libpng", "libtiff",
