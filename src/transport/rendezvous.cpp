@@ -201,7 +201,14 @@ std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorke
   } catch (const Error& error) {
     transport->Abort(error);  // so that those who are connected learn the reason
   }
-  transport->WaitUntilConnected(until);
+  try {
+    transport->WaitUntilConnected(until);
+  } catch (const Error&) {
+    // Others may be about to find out the same, by this rank's answers; who vanishes leaves them
+    // guessing.
+    std::this_thread::sleep_for(std::min(options.transport.rank_timeout / 4, milliseconds(500)));
+    throw;
+  }
   return transport;
 }
 

@@ -279,7 +279,11 @@ class ZeroMqLinks final : public Links {
     }
   }
 
-  void StopReceiving() override { receiver_.close(); }
+  void StopReceiving() override {
+    receiver_.close();
+    // Its connections wait for this socket to let go of them, which it only does while it is polled.
+    key_check_.reset();
+  }
 
   void Wake() override { wake_.Raise(); }
 

@@ -84,7 +84,7 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"kernels", {{}, {"CUDA", "the CUDA emulator"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
-      {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "Torch"}}},
+      {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "CUDA", "Torch"}}},
       {"workers", {{"base", "batch", "transport"}, {}}},
       {"input",
        {{"base", "config", "batch"},

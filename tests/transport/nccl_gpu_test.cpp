@@ -29,7 +29,7 @@ struct Exchange {
   std::optional<Error> errors[2];
 };
 
-Exchange Run(const std::vector<std::byte>& bytes, int device_of_one) {
+Exchange ThereAndBack(const std::vector<std::byte>& bytes, int device_of_one) {
   const auto ranks = MakeInProcessTransports(2);
   Exchange exchange;
   const auto run = [&](int rank, int device) {
@@ -84,7 +84,7 @@ TEST(NcclGpu, TwoRanksOnTwoGpusExchangeBytes) {
     if (GpuIsRequired() && DeviceCount() == 0) FAIL() << "XCOMPOSER_REQUIRE_GPU=1 and no GPU";
     GTEST_SKIP() << "two GPUs are needed; found " << DeviceCount();
   }
-  const Exchange exchange = Run(SomeBytes(), 1);
+  const Exchange exchange = ThereAndBack(SomeBytes(), 1);
   ASSERT_FALSE(exchange.errors[0].has_value()) << exchange.errors[0]->what();
   ASSERT_FALSE(exchange.errors[1].has_value()) << exchange.errors[1]->what();
   EXPECT_EQ(exchange.came_back, SomeBytes());
@@ -96,7 +96,7 @@ TEST(NcclGpu, TwoRanksOnOneGpuExchangeBytesOrAreRefusedAlike) {
     GTEST_SKIP() << "a GPU is needed; found none";
   }
   // NCCL refuses two ranks on one GPU unless it is told otherwise; then both must say so.
-  const Exchange exchange = Run(SomeBytes(), 0);
+  const Exchange exchange = ThereAndBack(SomeBytes(), 0);
   ASSERT_EQ(exchange.errors[0].has_value(), exchange.errors[1].has_value());
   if (exchange.errors[0]) {
     EXPECT_STREQ(exchange.errors[0]->what(), exchange.errors[1]->what());

@@ -229,7 +229,8 @@ TEST(ZeroMqSecret, TheHonestRanksNameTheOneWithAnotherSecret) {
   EXPECT_TRUE(outcomes[1].error.has_value());
   for (const size_t honest : {size_t{0}, size_t{2}}) {
     ASSERT_TRUE(outcomes[honest].error.has_value());
-    EXPECT_EQ(outcomes[honest].error->kind(), ErrorKind::kTransport);
+    EXPECT_EQ(outcomes[honest].error->kind(), ErrorKind::kTransport)
+        << outcomes[honest].error->what();
     EXPECT_EQ(outcomes[honest].error->where().at("rank"), "1");
     EXPECT_EQ(outcomes[honest].error->where().at("field"), "secret");
   }
@@ -244,7 +245,7 @@ TEST(ZeroMqSecret, ARankWithoutTheSecretIsRefused) {
   ASSERT_TRUE(outcomes[1].error.has_value());
   EXPECT_EQ(outcomes[1].error->where().at("rank"), "0");
   ASSERT_TRUE(outcomes[0].error.has_value());
-  EXPECT_EQ(outcomes[0].error->kind(), ErrorKind::kTransport);
+  EXPECT_EQ(outcomes[0].error->kind(), ErrorKind::kTransport) << outcomes[0].error->what();
   EXPECT_EQ(outcomes[0].error->where().at("field"), "secret");
   EXPECT_EQ(outcomes[0].error->where().at("rank"), "1");
 }
