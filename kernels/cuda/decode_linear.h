@@ -8,7 +8,7 @@
 #include "kernels/cuda/weight_matrix.h"
 
 // The linear layers of a decoding step of one sequence, fused with what stands before and after
-// them: four kernels of a decoder layer's five (the fifth is PagedDecodeAttention). Each reads its
+// them: four kernels of a decoder layer's five (the fifth is DecodeAttention). Each reads its
 // weights once, 16 bytes per load, and begins to do so before the kernel before it has ended.
 // All pointers on 16 bytes.
 namespace xcomposer::cuda {

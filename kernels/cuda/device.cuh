@@ -39,7 +39,6 @@ XCOMPOSER_DEVICE Vector16 PackVector(const float (&in)[8]) {
 
 XCOMPOSER_DEVICE float Max(float a, float b) { return a > b ? a : b; }
 XCOMPOSER_DEVICE int Min(int a, int b) { return a < b ? a : b; }
-XCOMPOSER_DEVICE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// Sum over the lanes of a warp, the same in all of them: the tree is fixed, so are the bits.
 XCOMPOSER_DEVICE float WarpSum(float x) {

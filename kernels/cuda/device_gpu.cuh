@@ -21,7 +21,6 @@ XCOMPOSER_DEVICE int BlockX() { return static_cast<int>(blockIdx.x); }
 XCOMPOSER_DEVICE int BlockY() { return static_cast<int>(blockIdx.y); }
 XCOMPOSER_DEVICE int BlockZ() { return static_cast<int>(blockIdx.z); }
 XCOMPOSER_DEVICE int GridX() { return static_cast<int>(gridDim.x); }
-XCOMPOSER_DEVICE int GridY() { return static_cast<int>(gridDim.y); }
 
 // --- order
 // -----------------------------------------------------------------------------------------
@@ -81,9 +80,6 @@ XCOMPOSER_DEVICE Vector16 LoadStream(const void* p) {
 }
 XCOMPOSER_DEVICE void StoreVector(void* p, Vector16 v) {
   *static_cast<uint4*>(p) = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
-}
-XCOMPOSER_DEVICE void PrefetchL2(const void* p) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 XCOMPOSER_DEVICE int AtomicAdd(int* p, int value) { return atomicAdd(p, value); }
 

@@ -86,13 +86,6 @@ constexpr Format FormatOf() {
   return std::is_same_v<T, Half> ? Format::kFloat16 : Format::kBfloat16;
 }
 
-/// Half a unit in the last place of 1.
-template <typename T>
-constexpr double Roundoff() {
-  if (std::is_same_v<T, Half>) return 0x1p-11;
-  return std::is_same_v<T, BFloat16> ? 0x1p-8 : 0x1p-24;
-}
-
 /// x as T holds it.
 template <typename T>
 double Round(double x) {

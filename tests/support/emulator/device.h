@@ -36,7 +36,6 @@ inline int BlockX() { return static_cast<int>(Gpu().block().x); }
 inline int BlockY() { return static_cast<int>(Gpu().block().y); }
 inline int BlockZ() { return static_cast<int>(Gpu().block().z); }
 inline int GridX() { return static_cast<int>(Gpu().config().grid.x); }
-inline int GridY() { return static_cast<int>(Gpu().config().grid.y); }
 
 // --- order
 // -----------------------------------------------------------------------------------------
@@ -110,9 +109,6 @@ inline Vector16 LoadStream(const void* p, Where where = Where::current()) {
 inline void StoreVector(void* p, Vector16 v, Where where = Where::current()) {
   Gpu().GlobalWrite(p, 16, SiteOf(where));
   std::memcpy(p, &v, 16);
-}
-inline void PrefetchL2(const void* p, Where where = Where::current()) {
-  Gpu().GlobalRead(p, 1, SiteOf(where));
 }
 inline int AtomicAdd(int* p, int value, Where where = Where::current()) {
   Gpu().Atomic(SiteOf(where));
