@@ -183,16 +183,18 @@ Quantization SettleQuantization(const WeightHeaders* headers,
     }
     return found;
   }
-  const std::optional<int64_t> bits = declared ? declared->bits : std::nullopt;
-  const std::optional<int64_t> group = declared ? declared->group_size : std::nullopt;
+  // 0: not declared, or nothing to be told from the shapes. The comparison with the table of names
+  // then says what is wrong with them.
+  const int64_t bits = declared ? declared->bits.value_or(0) : 0;
+  const int64_t group = declared ? declared->group_size.value_or(0) : 0;
   const int64_t bits_of_shape = BitsOf(*headers, found.method, in);
   const int64_t group_of_shape = GroupSizeOf(*headers, found.method, in);
-  Require(!bits || bits_of_shape == 0 || *bits == bits_of_shape, ErrorKind::kConfig,
-          declared ? declared->file : "", " says ", bits.value_or(0), " bits, the shape of ",
-          kFirstLinear, "...qweight says ", bits_of_shape, "; they do not belong together");
-  // Where a shape tells nothing, the comparison with the table of names says what is wrong with it.
-  found.bits = bits_of_shape != 0 ? bits_of_shape : bits.value_or(kUsualBits);
-  found.group_size = group.value_or(group_of_shape != 0 ? group_of_shape : kUsualGroup);
+  Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
+          declared ? declared->file : "", " says ", bits, " bits, the shape of ", kFirstLinear,
+          "...qweight says ", bits_of_shape, "; they do not belong together");
+  const auto first = [](int64_t a, int64_t b, int64_t c) { return a != 0 ? a : b != 0 ? b : c; };
+  found.bits = first(bits_of_shape, bits, kUsualBits);
+  found.group_size = first(group, group_of_shape, kUsualGroup);
   RequireReadable(found);
   return found;
 }
