@@ -145,6 +145,17 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
   std::cout << "written to " << flags.out << std::endl;
 }
 
+// A misspelt name would otherwise go unnoticed; a name of another request's tensor is no error.
+void WarnOfAbsentTaps(const std::vector<WrittenTensor>& tensors,
+                      const std::vector<std::string>& taps) {
+  for (const std::string& tap : taps) {
+    const bool written =
+        std::any_of(tensors.begin(), tensors.end(),
+                    [&](const WrittenTensor& tensor) { return tensor.name == tap; });
+    if (!written) std::cerr << "warning: this run has no tensor '" << tap << "'\n";
+  }
+}
+
 int RunTrace(const TraceFlags& flags) {
   ExitOnInterrupt();
   const ParsedRequest parsed = ReadRequest(flags);
@@ -155,7 +166,9 @@ int RunTrace(const TraceFlags& flags) {
   options.taps = flags.taps;
   const Result result = engine.Trace(
       parsed.request, options, [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
-  PrintTrace(file.Finish(), result, flags);
+  const std::vector<WrittenTensor>& tensors = file.Finish();
+  if (!flags.engine.quiet) WarnOfAbsentTaps(tensors, flags.taps);
+  PrintTrace(tensors, result, flags);
   return kDone;
 }
 
