@@ -146,6 +146,17 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
   std::cout << "written to " << flags.out << std::endl;
 }
 
+// A misspelt name would otherwise go unnoticed; a name of another request's tensor is no error.
+void WarnOfAbsentTaps(const std::vector<WrittenTensor>& tensors,
+                      const std::vector<std::string>& taps) {
+  for (const std::string& tap : taps) {
+    const bool written =
+        std::any_of(tensors.begin(), tensors.end(),
+                    [&](const WrittenTensor& tensor) { return tensor.name == tap; });
+    if (!written) std::cerr << "warning: this run has no tensor '" << tap << "'\n";
+  }
+}
+
 int RunTrace(const TraceFlags& flags) {
   if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   ExitOnInterrupt();
@@ -157,7 +168,9 @@ int RunTrace(const TraceFlags& flags) {
   options.taps = flags.taps;
   const Result result = engine.Trace(
       parsed.request, options, [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
-  PrintTrace(file.Finish(), result, engine.placement(), flags);
+  const std::vector<WrittenTensor>& tensors = file.Finish();
+  if (!flags.engine.quiet) WarnOfAbsentTaps(tensors, flags.taps);
+  PrintTrace(tensors, result, engine.placement(), flags);
   return kDone;
 }
 

@@ -5,7 +5,9 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/check.h"
 #include "checkpoint/fault.h"
+#include "checkpoint/output_files.h"
 
 namespace xcomposer {
 namespace {
@@ -41,8 +43,8 @@ void CopyCompanion(const std::filesystem::path& from, const std::filesystem::pat
                                  std::filesystem::perm_options::add, error);
   }
   if (error) {
-    const std::string name = to.string();
-    Refuse({.file = name}, "copying from ", Quoted(from.string()), " failed: ", error.message());
+    CannotWrite(ErrorKind::kInternal, to,
+                StrCat("copying from ", Quoted(from.string()), " failed: ", error.message()));
   }
 }
 

@@ -8,9 +8,20 @@
 #include <system_error>
 #include <utility>
 
-#include "checkpoint/fault.h"
+#include "base/check.h"
 
 namespace xcomposer {
+namespace {
+
+ErrorKind WriteFailure(int number) {
+  return number == ENOSPC || number == EDQUOT ? ErrorKind::kCapacity : ErrorKind::kInternal;
+}
+
+}  // namespace
+
+void CannotWrite(ErrorKind kind, const std::filesystem::path& file, const std::string& why) {
+  throw Error(kind, StrCat(file.string(), ": ", why), {{"file", file.string()}});
+}
 
 OutputFiles::~OutputFiles() {
   if (descriptor_ >= 0) close(descriptor_);
@@ -24,12 +35,13 @@ void OutputFiles::Begin(const std::filesystem::path& path) {
   Finish();
   std::filesystem::path temporary = path;
   temporary += ".partial";
-  const std::string name = temporary.string();
   // A leftover of a run that was killed is replaced; O_NOFOLLOW keeps a planted link from being
   // written through.
-  descriptor_ = open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+  descriptor_ =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (descriptor_ < 0) {
-    Refuse({.file = name}, "the file cannot be created: ", std::strerror(errno));
+    CannotWrite(ErrorKind::kUsage, temporary,
+                StrCat("the file cannot be created: ", std::strerror(errno)));
   }
   pending_.push_back({std::move(temporary), path});
 }
@@ -39,8 +51,8 @@ void OutputFiles::Write(std::span<const std::byte> bytes) {
     const ssize_t written = write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
-      const std::string name = pending_.back().path.string();
-      Refuse({.file = name}, "writing failed: ", std::strerror(errno));
+      CannotWrite(WriteFailure(errno), pending_.back().path,
+                  StrCat("writing failed: ", std::strerror(errno)));
     }
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
@@ -56,8 +68,9 @@ void OutputFiles::Finish() {
   const int reason = errno;
   const bool closed = close(std::exchange(descriptor_, -1)) == 0;
   if (synced && closed) return;
-  const std::string name = pending_.back().path.string();
-  Refuse({.file = name}, "writing failed: ", std::strerror(synced ? errno : reason));
+  const int failure = synced ? errno : reason;
+  CannotWrite(WriteFailure(failure), pending_.back().path,
+              StrCat("writing failed: ", std::strerror(failure)));
 }
 
 void OutputFiles::Commit() {
@@ -67,8 +80,7 @@ void OutputFiles::Commit() {
     std::error_code error;
     std::filesystem::rename(file.temporary, file.path, error);
     if (error) {
-      const std::string name = file.path.string();
-      Refuse({.file = name}, "renaming failed: ", error.message());
+      CannotWrite(ErrorKind::kUsage, file.path, StrCat("renaming failed: ", error.message()));
     }
     pending_.erase(pending_.begin());
   }

@@ -8,12 +8,20 @@
 #include <string_view>
 #include <vector>
 
+#include "xcomposer/error.h"
+
 namespace xcomposer {
+
+/// Throws Error(kind) about a file or folder that is to be written: kUsage where the place is
+/// wrong, kCapacity where the disk is full, kInternal where writing fails. The checkpoint that is
+/// read has no part in it.
+[[noreturn]] void CannotWrite(ErrorKind kind, const std::filesystem::path& file,
+                              const std::string& why);
 
 /// Files that get their names together: each is written under a temporary name, and Commit()
 /// renames them in the order they were begun. Until then, and on destruction without Commit(),
-/// nothing of the final names is touched and the temporary ones are removed. Errors are kCheckpoint
-/// naming the file.
+/// nothing of the final names is touched and the temporary ones are removed. Errors are those of
+/// CannotWrite.
 class OutputFiles {
  public:
   OutputFiles() = default;

@@ -135,8 +135,9 @@ void PrepareDirectory(const std::filesystem::path& directory, const WriteOptions
   std::filesystem::create_directories(directory, error);
   const bool usable = !error && std::filesystem::is_directory(directory, error) && !error;
   if (!usable) {
-    Refuse({.file = name}, "the directory cannot be made: ",
-           error ? error.message() : "a file of that name is in the way");
+    CannotWrite(ErrorKind::kUsage, directory,
+                StrCat("the directory cannot be made: ",
+                       error ? error.message() : "a file of that name is in the way"));
   }
   if (!options.overwrite && !std::filesystem::is_empty(directory, error)) {
     throw Error(ErrorKind::kUsage,
@@ -146,8 +147,9 @@ void PrepareDirectory(const std::filesystem::path& directory, const WriteOptions
   }
   const std::filesystem::space_info space = std::filesystem::space(directory, error);
   if (!error && space.available < static_cast<uintmax_t>(bytes)) {
-    Refuse({.file = name}, "the weights take ", bytes, " bytes, but only ", space.available,
-           " are free on that disk");
+    CannotWrite(ErrorKind::kCapacity, directory,
+                StrCat("the weights take ", bytes, " bytes, but only ", space.available,
+                       " are free on that disk"));
   }
 }
 
@@ -171,8 +173,8 @@ void RemoveOldWeights(const std::filesystem::path& directory) {
   for (const std::filesystem::path& path : old) {
     std::filesystem::remove(path, error);
     if (error) {
-      const std::string name = path.string();
-      Refuse({.file = name}, "the old file cannot be removed: ", error.message());
+      CannotWrite(ErrorKind::kUsage, path,
+                  StrCat("the old file cannot be removed: ", error.message()));
     }
   }
 }

@@ -49,9 +49,10 @@ struct WriteReport {
 /// Files get their names only when all of them are complete; on an error nothing is left behind.
 /// With `overwrite`, older files of these names go. Memory: one piece of one tensor.
 ///
-/// Throws kUsage where the directory is not empty and overwriting was not asked for, kCheckpoint
-/// where the disk is too small or writing fails, where two sources share a name, or where a source
-/// yields another number of bytes than its shape says.
+/// Throws kUsage where the directory cannot be made or written, or is not empty and overwriting was
+/// not asked for, kCapacity where the disk is too small, kInternal where writing fails, kCheckpoint
+/// where two sources share a name, or where a source yields another number of bytes than its shape
+/// says.
 WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
                              const std::filesystem::path& directory, const WriteOptions& options);
 
