@@ -107,7 +107,7 @@ part_address() {
 }
 
 part_thread() {
-  local selection=(-L '^(engine|transport)$')
+  local selection=(-L "^(engine|transport|workers)$")
   $full && selection=()
   export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/tests/tsan.supp"
   if $full; then
@@ -121,7 +121,7 @@ part_thread() {
 
 build_threaded_tests() {
   cmake --preset tsan "-DXCOMPOSER_SHARED_DIR=$shared" &&
-    cmake --build --preset tsan -j "$jobs" --target test_engine test_transport
+    cmake --build --preset tsan -j "$jobs" --target test_engine test_transport test_workers
 }
 
 part_fuzz() {
