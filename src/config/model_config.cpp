@@ -118,24 +118,6 @@ void FillAdapters(const WeightHeaders* headers, const ModelDescription& descript
   config.adapters.web = rank("adapters.web.rank", "attention.wqkv.lora_web_A.weight", true);
 }
 
-std::string ReadFile(const std::filesystem::path& file) {
-  std::error_code failed;
-  const auto size = std::filesystem::file_size(file, failed);
-  std::ifstream in(file, std::ios::binary);
-  if (failed || !in) {
-    throw Error(ErrorKind::kConfig, StrCat("cannot read ", file.string()),
-                {{"file", file.string()}});
-  }
-  if (size > kMaxConfigBytes) {
-    throw Error(ErrorKind::kConfig,
-                StrCat(file.filename().string(), " has ", size, " bytes, expected a few thousand"),
-                {{"file", file.string()}});
-  }
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
 Kind SettleKind(const ConfigFile& file, const WeightHeaders* headers, std::optional<Kind> wanted,
                 std::vector<std::string>& notes) {
   const std::optional<Kind> by_config = KindOfConfig(file);
