@@ -23,7 +23,7 @@ using testing::SizeIs;
 /// overheads of devices, and the hand-overs between them, as a plan prints them.
 class BruteForce {
  public:
-  explicit BruteForce(const Plan& plan) : plan_(plan) {}
+  explicit BruteForce(const Plan& plan) : plan_(plan), units_(UnitsOf(plan)) {}
 
   /// The smallest value over all subsets, orders and cuts, or nothing where none fits.
   std::optional<double> Best() {
@@ -36,12 +36,12 @@ class BruteForce {
 
  private:
   /// Module ranges that may be cut apart.
-  std::vector<std::vector<size_t>> Units() const {
+  static std::vector<std::vector<size_t>> UnitsOf(const Plan& plan) {
     std::vector<std::vector<size_t>> units(1);
     bool after_layers = false;
-    for (size_t m = 0; m < plan_.modules.size(); ++m) {
-      const bool layer = IsLayer(plan_.modules[m].name);
-      if (layer || (!after_layers && m > 0 && IsLayer(plan_.modules[m - 1].name))) {
+    for (size_t m = 0; m < plan.modules.size(); ++m) {
+      const bool layer = IsLayer(plan.modules[m].name);
+      if (layer || (!after_layers && m > 0 && IsLayer(plan.modules[m - 1].name))) {
         units.emplace_back();
         after_layers = !layer;
       }
@@ -64,7 +64,7 @@ class BruteForce {
   }
 
   void Cut(const std::vector<size_t>& order, std::vector<int64_t>& ends) {
-    const auto units = static_cast<int64_t>(Units().size());
+    const auto units = static_cast<int64_t>(units_.size());
     const int64_t begin = ends.empty() ? 0 : ends.back();
     if (ends.size() + 1 == order.size()) {
       if (begin == units) return;
@@ -81,7 +81,6 @@ class BruteForce {
   }
 
   void Value(const std::vector<size_t>& order, const std::vector<int64_t>& ends) {
-    const auto units = Units();
     double sum = 0;
     double slowest = 0;
     int64_t begin = 0;
@@ -89,7 +88,7 @@ class BruteForce {
       int64_t bytes = plan_.candidates[order[i]].overhead;
       double seconds = 0;
       for (int64_t u = begin; u < ends[i]; ++u) {
-        for (const size_t m : units[static_cast<size_t>(u)]) {
+        for (const size_t m : units_[static_cast<size_t>(u)]) {
           const PlannedModule& module = plan_.modules[m];
           bytes += module.weight_bytes + module.kv_bytes + module.activation_bytes +
                    module.workspace_bytes;
@@ -107,6 +106,7 @@ class BruteForce {
   }
 
   const Plan& plan_;
+  std::vector<std::vector<size_t>> units_;
   std::optional<double> best_;
 };
 
