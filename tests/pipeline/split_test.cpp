@@ -175,8 +175,8 @@ TEST_P(SplitGolden, GivesTheSameBits) {
     const std::vector<std::vector<int>> layouts = Layouts(stages);
     for (size_t i = 0; i < splits.size(); ++i) {
       for (size_t j = 0; j < layouts.size(); ++j) {
-        // By default one split and one layout of each number of stages.
-        const bool chosen = i == splits.size() / 2 && j + 1 == layouts.size();
+        // By default one stage, and three over two ranks; the ragged batches above see the others.
+        const bool chosen = stages % 2 == 1 && i == splits.size() / 2 && j + 1 == layouts.size();
         if (!Full() && !chosen) continue;
         RankThreads ranks(weights, config, splits[i], options, layouts[j]);
         const GoldenRun run = RunGolden(ranks.pipeline(), golden, config);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 #include <regex>
+#include <set>
 #include <thread>
 
 #include "ranks/process.h"
@@ -29,10 +30,12 @@ const std::string kModel = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
 
 bool Full() { return std::getenv("XCOMPOSER_FULL_TESTS") != nullptr; }
 
-std::unique_ptr<Process> StartRank(int rank) {
+std::unique_ptr<Process> StartRank(int rank,
+                                   const std::map<std::string, std::string>& environment = {}) {
   return std::make_unique<Process>(
       std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), std::to_string(kRanks),
-                               kModel, std::to_string(kTimeout)});
+                               kModel, std::to_string(kTimeout)},
+      environment);
 }
 
 class FailureMatrix : public ::testing::Test {
@@ -42,6 +45,12 @@ class FailureMatrix : public ::testing::Test {
   }
 
   void StartRun() {
+    // The time to connect is for ranks that run, not for the system to start them.
+    for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+      if (ready_.insert(ranks_[rank].get()).second) {
+        ASSERT_TRUE(ranks_[rank]->LineWith("ready", kPatience)) << Transcripts();
+      }
+    }
     const std::string port = std::to_string(FreePort());
     for (auto& rank : ranks_) rank->Send("run " + port);
   }
@@ -105,11 +114,13 @@ class FailureMatrix : public ::testing::Test {
     }
     if (!finished) ++losses_;
     ranks_[static_cast<size_t>(victim)]->Signal(SIGKILL);
+    ready_.erase(ranks_[static_cast<size_t>(victim)].get());
     ranks_[static_cast<size_t>(victim)] = StartRank(victim);
   }
 
   std::mt19937 random_{20261125};
   std::vector<std::unique_ptr<Process>> ranks_;
+  std::set<Process*> ready_;
   int losses_ = 0;
   int errors_ = 0;
 };
@@ -132,9 +143,7 @@ TEST_F(FailureMatrix, EverySurvivorNamesTheLostRankAndRunsAgain) {
 
 TEST_F(FailureMatrix, ARankWithAnotherModelOrPlanIsNamedWithTheField) {
   // Another --devices on rank 2 means another plan.
-  ranks_[2] = std::make_unique<Process>(
-      std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, "2", "3", kModel, "3"},
-      std::map<std::string, std::string>{{"RANK_PROGRAM_DEVICES", "cpu,cpu"}});
+  ranks_[2] = StartRank(2, {{"RANK_PROGRAM_DEVICES", "cpu,cpu"}});
   StartRun();
   for (int rank = 0; rank < kRanks; ++rank) {
     const auto end = ranks_[static_cast<size_t>(rank)]->LineWith("error", kBound);
@@ -148,9 +157,7 @@ TEST_F(FailureMatrix, ARankWithoutMemoryTellsAllAndTheyLiveOn) {
   for (int rank = 0; rank < kRanks; ++rank) {
     std::map<std::string, std::string> environment = {{"RANK_PROGRAM_KV", "4000000"}};
     if (rank == 2) environment["RANK_PROGRAM_MEMORY"] = "300000000";
-    ranks_[static_cast<size_t>(rank)] = std::make_unique<Process>(
-        std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), "3", kModel, "3"},
-        environment);
+    ranks_[static_cast<size_t>(rank)] = StartRank(rank, environment);
   }
   for (int run = 0; run < 2; ++run) {
     StartRun();
@@ -167,9 +174,7 @@ TEST_F(FailureMatrix, ARankWithAnotherSecretGetsNothing) {
   const std::map<std::string, std::string> wrong = {
       {"XCOMPOSER_SECRET", "a secret of nobody else"}};
   for (int rank = 0; rank < kRanks; ++rank) {
-    ranks_[static_cast<size_t>(rank)] = std::make_unique<Process>(
-        std::vector<std::string>{XCOMPOSER_RANK_PROGRAM, std::to_string(rank), "3", kModel, "3"},
-        rank == 1 ? wrong : right);
+    ranks_[static_cast<size_t>(rank)] = StartRank(rank, rank == 1 ? wrong : right);
   }
   StartRun();
   for (int rank = 0; rank < kRanks; ++rank) {

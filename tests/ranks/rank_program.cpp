@@ -3,8 +3,8 @@
 //
 //   rank_program RANK WORLD_SIZE MODEL TIMEOUT_S
 //
-// Standard input: "run PORT" starts a run, "quit" ends the program. Standard output: "loading",
-// "prefill", "decode", "ids ...", "ended", "error KIND rank=R stage=S step=N: MESSAGE".
+// Standard input: "run PORT" starts a run, "quit" ends the program. Standard output: "ready",
+// "loading", "prefill", "decode", "ids ...", "ended", "error KIND rank=R stage=S step=N: MESSAGE".
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
     std::istringstream list(devices);
     for (std::string device; std::getline(list, device, ',');) options.devices.push_back(device);
   }
+  Say("ready");
   std::string word;
   while (std::cin >> word && word == "run") {
     std::string port;
