@@ -62,6 +62,10 @@ std::shared_ptr<Store> OpenStore(const Launch& launch, const std::string& addres
 std::unique_ptr<Transport> ConnectRanks(const Launch& launch, const std::optional<Secret>& secret,
                                         const TransportOptions& options) {
   Check(launch.is_distributed(), "one rank has nobody to connect to");
+  Require(
+      options.rank_timeout >= milliseconds(100) && options.rank_timeout <= std::chrono::hours(24),
+      ErrorKind::kUsage, "the rank timeout is ", options.rank_timeout.count(),
+      " ms; expected 100 ms to a day");
   const milliseconds patience =
       options.connect_timeout.count() > 0 ? options.connect_timeout : options.rank_timeout;
   const TimePoint until = steady_clock::now() + patience;

@@ -133,7 +133,7 @@ std::unique_ptr<Links> MakeLinks(const RendezvousOptions& options, const RunNonc
   }
   link.max_message_bytes = std::max<int64_t>(transport.max_payload_bytes, 65536);
   link.queue_frames = static_cast<int>(std::min<int64_t>(transport.window_frames, 1 << 20)) + 16;
-  link.linger = std::min(transport.rank_timeout / 4, milliseconds(1000));
+  link.linger = std::min(transport.rank_timeout / 4, milliseconds(300));
   link.nonce = nonce;
   link.secret = options.secret;
   return MakeZeroMqLinks(link);

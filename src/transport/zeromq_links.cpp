@@ -281,7 +281,8 @@ class ZeroMqLinks final : public Links {
 
   void StopReceiving() override {
     receiver_.close();
-    // Its connections wait for this socket to let go of them, which it only does while it is polled.
+    // Its connections wait for this socket to let go of them, which it only does while it is
+    // polled.
     key_check_.reset();
   }
 

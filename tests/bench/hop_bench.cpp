@@ -228,20 +228,22 @@ int Main(std::chrono::milliseconds time) {
       {"in-process", InProcessPair},
       {"ZeroMQ", [] { return ZeroMqPair(false); }},
       {"ZeroMQ with CURVE", [] { return ZeroMqPair(true); }}};
-  std::printf("%-18s %10s %12s %8s %12s %12s\n", "path", "bytes", "us per hop", "GB/s", "of socket",
-              "of shared");
   std::map<std::pair<std::string, int64_t>, double> seconds;
   for (const auto& [name, make] : paths) {
     const Pair pair = make();
     for (const int64_t size : kSizes) {
-      const double hop = Measure(*pair.first, *pair.second, size, time);
-      seconds[{name, size}] = hop;
-      std::printf("%-18s %10lld %12.1f %8.2f %11.0f%% %11.0f%%\n", name.c_str(),
+      seconds[{name, size}] = Measure(*pair.first, *pair.second, size, time);
+    }
+  }
+  std::printf("%-18s %10s %12s %8s %10s %10s\n", "path", "bytes", "us per hop", "GB/s", "of socket",
+              "of shared");
+  for (const auto& [name, make] : paths) {
+    for (const int64_t size : kSizes) {
+      const double hop = seconds[{name, size}];
+      std::printf("%-18s %10lld %12.1f %8.2f %9.0f%% %9.0f%%\n", name.c_str(),
                   static_cast<long long>(size), hop * 1e6, static_cast<double>(size) / hop / 1e9,
                   100 * seconds[{"raw socket", size}] / hop,
-                  seconds.count({"shared memory", size}) > 0
-                      ? 100 * seconds[{"shared memory", size}] / hop
-                      : 0.0);
+                  100 * seconds[{"shared memory", size}] / hop);
     }
   }
   return 0;

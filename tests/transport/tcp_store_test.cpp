@@ -137,6 +137,17 @@ TEST(TcpStore, TwoRankZerosAreFound) {
   EXPECT_NE(std::string(outcome.error->what()).find("cannot listen"), std::string::npos);
 }
 
+TEST(TcpStore, ARankTimeoutThatNobodyCanKeepIsRefused) {
+  for (const milliseconds bad : {milliseconds(-1), milliseconds(0), milliseconds(99),
+                                 milliseconds(std::chrono::hours(25))}) {
+    TransportOptions options = Options();
+    options.rank_timeout = bad;
+    const Outcome outcome = std::move(Connect({At(1, 2, 1)}, std::nullopt, options)[0]);
+    ASSERT_TRUE(outcome.error.has_value());
+    EXPECT_EQ(outcome.error->kind(), ErrorKind::kUsage);
+  }
+}
+
 TEST(TcpStore, APlaceThatOthersReachNeedsASecret) {
   for (const int rank : {0, 1}) {
     const Outcome outcome = std::move(
