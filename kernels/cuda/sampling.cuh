@@ -219,7 +219,7 @@ XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const Sa
 }
 
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads) SampleKernel(SampleParams p) {
+__global__ void __launch_bounds__(kThreads, 1) SampleKernel(SampleParams p) {
   GridDependencyLaunch();
   GridDependencyWait();
   SharedArena arena;

@@ -96,6 +96,15 @@ TYPED_TEST(DecodeAttentionOf, RefusesWhatItHasNoKernelFor) {
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.shape = {3, 2, 64};
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.shape = {2, 2, 64};
+  params.splits = 0;
+  EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.splits = 1;
+  params.sequences = 0;
+  EXPECT_EQ(Finish(DecodeAttention(params, Ways()[0])), "");
+  params.sequences = -1;
+  EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.sequences = 1;
   params.shape = {2, 2, 96};
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorNotSupported);
   params.shape = {2, 2, 64};

@@ -55,7 +55,8 @@ TYPED_TEST(PrefillAttentionOf, RaggedChunksAgreeWithDouble) {
   using T = TypeParam;
   Check(PagedCase<T>({2, 1, 64}, 16, {{65, 0}, {0, 9}, {1, 130}, {64, 63}}, 1));
   Check(PagedCase<T>({2, 2, 128}, 32, {{17, 0}, {19, 100}}, 2));
-  Check(PagedCase<T>({4, 2, 128}, 7, {{3, 61}}, 3));
+  // Rows that see less than the first 64 keys, while the last ones see more.
+  Check(PagedCase<T>({4, 2, 128}, 7, {{20, 52}}, 3));
 }
 
 TYPED_TEST(PrefillAttentionOf, LargeScoresDoNotOverflow) {
@@ -156,6 +157,17 @@ TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
                                .out = x.data(),
                                .format = FormatOf<T>()};
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  paged.rows = -1;
+  paged.shape = {2, 2, 64};
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  paged.rows = 0;
+  EXPECT_EQ(Finish(PrefillAttention(paged, Ways()[0])), "");
+  paged.cache.block_size = 0;
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  paged.cache.block_size = 16;
+  paged.out = x.data() + 1;
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorMisalignedAddress);
+  paged.out = x.data();
   paged.shape = {2, 2, 80};
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorNotSupported);
 }

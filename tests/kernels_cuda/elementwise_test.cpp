@@ -145,10 +145,18 @@ TYPED_TEST(Elementwise, RefusesWhatItCannotLoad) {
   const Context context = Ways()[0];
   EXPECT_EQ(QuickGelu({x.data() + 1, 8, FormatOf<T>()}, context), cudaErrorMisalignedAddress);
   EXPECT_EQ(Gelu({x.data(), -1, FormatOf<T>()}, context), cudaErrorInvalidValue);
+  EXPECT_EQ(Finish(Gelu({x.data(), 0, FormatOf<T>()}, context)), "");
+  EXPECT_EQ(Add({y.data(), x.data(), -1, FormatOf<T>()}, context), cudaErrorInvalidValue);
+  EXPECT_EQ(Finish(Add({y.data(), x.data(), 0, FormatOf<T>()}, context)), "");
   EXPECT_EQ(Add({y.data() + 1, x.data(), 8, FormatOf<T>()}, context), cudaErrorMisalignedAddress);
   SiluMulParams silu{x.data(), x.data() + 8, 12, x.data(), 1, 8, FormatOf<T>()};
   EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
   silu.in_stride = 16;
+  silu.rows = 0;
+  EXPECT_EQ(Finish(SiluMul(silu, context)), "");
+  silu.rows = -1;
+  EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
+  silu.rows = 1;
   silu.columns = 24;
   EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
   silu.columns = 8;

@@ -158,6 +158,12 @@ TYPED_TEST(Rope, RefusesWhatItCannotLoad) {
                       .rows = 1,
                       .format = FormatOf<T>()};
   EXPECT_EQ(RopeKv(params, Ways()[0]), cudaErrorInvalidValue);
+  params.shape = {2, 1, 16};
+  params.rows = 0;
+  EXPECT_EQ(Finish(RopeKv(params, Ways()[0])), "");
+  params.rows = -1;
+  EXPECT_EQ(RopeKv(params, Ways()[0]), cudaErrorInvalidValue);
+  params.rows = 1;
   params.shape = {3, 2, 16};
   EXPECT_EQ(RopeKv(params, Ways()[0]), cudaErrorInvalidValue);
   params.shape = {2, 1, 16};

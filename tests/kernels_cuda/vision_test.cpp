@@ -208,6 +208,15 @@ TYPED_TEST(VisionRows, RefuseWhatTheyCannotLoad) {
   const Context context = Ways()[0];
   EXPECT_EQ(PatchRows({y.data(), x.data(), 1, 1, 3, 24, FormatOf<T>()}, context),
             cudaErrorInvalidValue);
+  EXPECT_EQ(PatchRows({y.data(), x.data(), -1, 1, 2, 16, FormatOf<T>()}, context),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(Finish(PatchRows({y.data(), x.data(), 0, 1, 2, 16, FormatOf<T>()}, context)), "");
+  EXPECT_EQ(Finish(DropClass({y.data(), x.data(), 0, 1, 8, FormatOf<T>()}, context)), "");
+  EXPECT_EQ(Merge({y.data(), x.data(), x.data(), x.data(), 2, 12, 1, 1, FormatOf<T>()}, context),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(
+      VisionEmbed({y.data(), x.data() + 1, x.data(), y.data(), 1, 1, 8, FormatOf<T>()}, context),
+      cudaErrorMisalignedAddress);
   EXPECT_EQ(PatchRows({y.data(), x.data() + 1, 1, 1, 2, 16, FormatOf<T>()}, context),
             cudaErrorMisalignedAddress);
   EXPECT_EQ(VisionEmbed({y.data(), x.data(), x.data(), y.data(), 1, 1, 12, FormatOf<T>()}, context),
