@@ -115,7 +115,7 @@ TEST(PictureBudget, CountsFeaturesOfAllAndThePeakOfOne) {
 
 TEST(PicturePlan, TakesTheSizeWithTheMostRows) {
   const ModelConfig khd = Shipped(Kind::k4khd7b);
-  EXPECT_EQ(ShapeOf(khd, {.hd_num = 55}).rows, 8209);  // 11 x 5 tiles
+  EXPECT_EQ(ShapeOf(khd, {.hd_num = 55}).rows, 8737);  // 55 x 1 tiles, an upright strip
   EXPECT_EQ(ShapeOf(khd, {.width = 640, .height = 480, .hd_num = 25}).rows, 3085);
   const ModelConfig k25 = Shipped(Kind::k25_7b);
   EXPECT_EQ(ShapeOf(k25, {.width = 3840, .height = 2160, .hd_num = 24}).rows, 10101);
