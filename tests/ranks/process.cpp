@@ -117,6 +117,8 @@ std::optional<std::string> Process::LineWith(const std::string& word, Millisecon
   }
 }
 
+bool Process::HasPrinted(Milliseconds patience) { return !transcript_.empty() || Read(patience); }
+
 std::optional<int> Process::Wait(Milliseconds patience) {
   const auto until = steady_clock::now() + patience;
   while (!status_) {

@@ -31,6 +31,9 @@ class Process {
   /// Lines until one starts with `word`; nothing when the time is over or it has ended.
   std::optional<std::string> LineWith(const std::string& word, Milliseconds patience);
 
+  /// Whether it has printed anything, waited for.
+  bool HasPrinted(Milliseconds patience);
+
   /// Its exit status, 128 + signal where a signal ended it; nothing when it runs on.
   std::optional<int> Wait(Milliseconds patience);
 
