@@ -34,6 +34,7 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
       {"freetype/", "FreeType"},
       {"zmq", "ZeroMQ"},
       {"cuda", "CUDA"},
+      {"cublas", "CUDA"},
       {"nccl", "NCCL"},
       {"support/emulator/", "the CUDA emulator"},
       {"gtest/", "GoogleTest"},
