@@ -1,4 +1,5 @@
-#include <algorithm>
+#include <cublasLt.h>
+
 #include <map>
 #include <tuple>
 
@@ -147,6 +148,15 @@ class LinearCall {
     status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &state_.workspace_bytes,
         sizeof(state_.workspace_bytes));
+    // By default it takes pointers to lie on 256 bytes; those of row spans do not.
+    const uint32_t alignment = 16;
+    for (const cublasLtMatmulPreferenceAttributes_t attribute :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+      if (status != CUBLAS_STATUS_SUCCESS) break;
+      status = cublasLtMatmulPreferenceSetAttribute(preference, attribute, &alignment,
+                                                    sizeof(alignment));
+    }
     cublasLtMatmulHeuristicResult_t choice{};
     int found = 0;
     if (status == CUBLAS_STATUS_SUCCESS) {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cublasLt.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>

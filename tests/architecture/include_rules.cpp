@@ -35,6 +35,7 @@ const std::vector<std::pair<std::string, std::string>>& Prefixes() {
       {"zmq", "ZeroMQ"},
       {"sodium", "libsodium"},
       {"cuda", "CUDA"},
+      {"cublas", "CUDA"},
       {"nccl", "NCCL"},
       {"support/emulator/", "the CUDA emulator"},
       {"gtest/", "GoogleTest"},
