@@ -64,9 +64,12 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, required=True)
     parser.add_argument("--goldens", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="*", default=[], help="only these folders")
     arguments = parser.parse_args()
     for folder in sorted(arguments.goldens.iterdir()):
-        if (folder / "cases.json").exists() and not folder.name.endswith("-4bit"):
+        wanted = not arguments.kinds or folder.name in arguments.kinds
+        quantised = folder.name.endswith("-4bit")
+        if wanted and not quantised and (folder / "cases.json").exists():
             measure(arguments.program, folder)
 
 

@@ -229,6 +229,16 @@ TEST_F(PromptRules, TheCutFollowsTheConfigExceptWhereItIsAnArgument) {
   }
 }
 
+TEST_F(PromptRules, TheFourBitRepositoriesFollowTheOlderPython) {
+  for (const Kind kind : {Kind::k2_7b, Kind::kVl7b}) {
+    ModelConfig config;
+    config.kind = kind;
+    EXPECT_TRUE(PromptStyleFor(config).errors_on_mark_count);
+    config.before_february_2024 = true;
+    EXPECT_FALSE(PromptStyleFor(config).errors_on_mark_count);
+  }
+}
+
 TEST_F(PromptRules, ContradictionsAreErrors) {
   PromptRequest request = Ask("<ImageHere>", {1});
   request.pictures = PictureArgument::kNull;

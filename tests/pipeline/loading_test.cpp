@@ -66,11 +66,12 @@ TEST(Loading, ReportsProgressUpToTheEndAndKeepsViews) {
   const ModelConfig config = LoadConfig(kVl / "model-safetensors", HeadersOf(checkpoint));
   LoadStep last;
   int64_t steps = 0;
-  CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored, [&](const LoadStep& step) {
-    EXPECT_GT(step.bytes_done, last.bytes_done);
-    last = step;
-    ++steps;
-  });
+  CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored,
+                            [&](const LoadStep& step) {
+                              EXPECT_GT(step.bytes_done, last.bytes_done);
+                              last = step;
+                              ++steps;
+                            });
   const std::string name = "model.layers.0.attention.wqkv.weight";
   const at::Tensor wqkv = weights.Take(name, {config.wqkv_rows(), config.hidden_size});
   EXPECT_EQ(wqkv.const_data_ptr(),
