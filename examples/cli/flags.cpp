@@ -60,9 +60,9 @@ void AddRankFlags(CLI::App& command, RankFlags& flags) {
   command.add_option("--rendezvous", flags.rendezvous, "Where rank 0 listens")
       ->type_name("HOST:PORT");
   command
-      .add_option("--secret-file", flags.secret_file,
-                  "What all ranks know and nobody else; or XCOMPOSER_SECRET. Without one only "
-                  "loopback addresses are accepted")
+      .add_option(
+          "--secret-file", flags.secret_file,
+          "What all ranks know and nobody else (or XCOMPOSER_SECRET); needed beyond loopback")
       ->type_name("FILE");
   AddNumber<double>(command, "--rank-timeout", flags.timeout_s, {0.1, 86400},
                     "Seconds after which a silent rank is lost (default 10)");
