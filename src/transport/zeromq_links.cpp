@@ -60,9 +60,11 @@ struct Lent {
 };
 
 zmq::message_t Lend(Payload payload) {
+  std::byte* const data = payload.data;
+  const auto size = static_cast<size_t>(payload.size);
   auto* lent = new Lent(std::move(payload));
-  lent->handed_over.store(true, std::memory_order_release);
-  return {lent->payload.data, static_cast<size_t>(lent->payload.size), &Lent::GiveBack, lent};
+  lent->handed_over.store(true, std::memory_order_release);  // nothing of it is read here any more
+  return {data, size, &Lent::GiveBack, lent};
 }
 
 Payload Own(zmq::message_t message) {

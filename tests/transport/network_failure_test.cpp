@@ -76,7 +76,8 @@ class NetworkFailure : public ::testing::Test {
     const auto begin = steady_clock::now();
     for (const auto& rank : ranks_) {
       const Error reason = FailureOf(*rank);
-      EXPECT_EQ(reason.kind(), ErrorKind::kRank) << "rank " << rank->rank() << ": " << reason.what();
+      EXPECT_EQ(reason.kind(), ErrorKind::kRank)
+          << "rank " << rank->rank() << ": " << reason.what();
       EXPECT_EQ(reason.where().count("rank"), 1U) << reason.what();
       EXPECT_EQ(reason.where().count("stage"), 1U) << reason.what();
       EXPECT_EQ(reason.where().count("step"), 1U) << reason.what();
