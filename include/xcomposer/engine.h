@@ -35,7 +35,7 @@ struct EngineOptions {
   /// One stage each, in order. In a run over several processes these are the devices of every rank,
   /// rank 0's first; or each names its rank: "0:cpu", "1:cuda:0".
   std::vector<std::string> devices = {"cpu"};
-  /// "" or "auto": balanced; otherwise a Hugging Face device_map JSON file.
+  /// "" or "auto": as the planner places it; otherwise a Hugging Face device_map JSON file.
   std::string device_map;
   StorageType dtype = StorageType::kAuto;
   WeightPrecision weights = WeightPrecision::kAsStored;
@@ -142,7 +142,8 @@ class XCOMPOSER_API Engine {
   PlacementReport placement() const;
 
   /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
-  /// Throws kRequest, kImage, kPrompt or kTokenizer at once; what does not fit arrives as an event.
+  /// Throws kRequest, kImage, kPrompt, kTokenizer, or kCapacity for pictures that cannot be encoded,
+  /// at once; what does not fit the KV cache arrives as an event.
   /// With a callback, events go there and Await must not be used.
   RequestId Submit(const Request& request, EventCallback callback = {});
 
