@@ -166,7 +166,8 @@ TEST_P(SplitGolden, GivesTheSameBits) {
   PipelineOptions options;
   options.kv = {.blocks = 400, .block_size = 16};
   const auto weights = [&] {
-    return std::make_unique<CheckpointWeights>(checkpoint, WeightStorage::kAsStored,
+    return std::make_unique<CheckpointWeights>(checkpoint, config.quantization, Quantization{},
+                                               WeightStorage::kAsStored,
                                                std::function<void(const LoadStep&)>());
   };
   std::optional<GoldenRun> expected;
