@@ -55,8 +55,6 @@ XCOMPOSER_DEVICE uint64_t PlaceOf(float score, float largest, int id) {
   const uint64_t near = distance < 255.0f ? 255 - static_cast<int>(distance) : 0;
   return near << 56 | uint64_t{KeyOf(score)} << 24 | static_cast<uint32_t>(id);
 }
-/// The same, descending by score, then ascending by id.
-XCOMPOSER_DEVICE uint64_t MirroredPlace(uint64_t place) { return place ^ 0xFFFFFFFFFF000000u; }
 
 struct SampleShared {
   Shared<uint64_t> bins;    // (256)
@@ -199,7 +197,7 @@ XCOMPOSER_DEVICE uint64_t TotalMass(const Candidates& candidates, const SampleSh
 }
 
 XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
-                           Candidates& candidates) {
+                          Candidates& candidates) {
   const auto mass = [&](uint64_t place) { return candidates.Mass(place); };
   KeepTopK(options.top_k, shared, candidates);
   uint64_t total = TotalMass(candidates, shared);
@@ -213,9 +211,13 @@ XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const Sa
   }
   const double uniform = UniformAt(options.seed, static_cast<uint64_t>(step));
   const auto target = static_cast<uint64_t>(uniform * static_cast<double>(total));
-  const uint64_t chosen =
-      Select(candidates, shared, 8, target < total ? target : total - 1, MirroredPlace, mass);
-  return static_cast<int>(chosen & 0xFFFFFFu);
+  // By id, as the engine draws. The ids' own bits go first, so that they spread over many bins.
+  int shift = 63;
+  while (shift > 40 && static_cast<int64_t>(candidates.vocab - 1) >> (64 - shift) != 0) --shift;
+  const uint64_t chosen = Select(
+      candidates, shared, 3, target < total ? target : total - 1,
+      [shift](uint64_t place) { return (place & 0xFFFFFFu) << shift; }, mass);
+  return static_cast<int>(chosen >> shift);
 }
 
 template <int kThreads>

@@ -22,6 +22,12 @@ void RequireAscendingGroups(const at::Tensor& g_idx, int64_t group, const std::s
 }  // namespace
 
 at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
+  at::Tensor weight = TakeDense(name, shape);
+  bytes_ += static_cast<int64_t>(weight.nbytes());
+  return weight;
+}
+
+at::Tensor WeightSource::TakeDense(const std::string& name, at::IntArrayRef shape) {
   TickOff(name);
   at::Tensor weight = Load(name, shape);
   if (weight.sizes() != shape) {
@@ -38,15 +44,22 @@ at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
 
 ops::LinearWeight WeightSource::TakeLinear(const std::string& name, int64_t outputs,
                                            int64_t inputs) {
+  ops::LinearWeight weight = Prepared(TakeStored(name, outputs, inputs), name);
+  bytes_ += weight.nbytes();
+  return weight;
+}
+
+ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outputs,
+                                           int64_t inputs) {
   switch (stored_.method) {
     case Quantization::Method::kNone:
       break;
     case Quantization::Method::kGptq:
-      return Prepared(TakeGptq(name + ".linear.", outputs, inputs), name);
+      return TakeGptq(name + ".linear.", outputs, inputs);
     case Quantization::Method::kAwq:
-      return Prepared(TakeAwq(name + ".", outputs, inputs), name);
+      return TakeAwq(name + ".", outputs, inputs);
   }
-  return Prepared(ops::LinearWeight::Dense(Take(name + ".weight", {outputs, inputs})), name);
+  return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
 }
 
 ops::LinearWeight WeightSource::TakeGptq(const std::string& module, int64_t outputs,

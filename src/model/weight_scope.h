@@ -30,6 +30,9 @@ class WeightSource {
   /// the source has it in. Ticks off every tensor that it is made of. Throws as Take does.
   ops::LinearWeight TakeLinear(const std::string& name, int64_t outputs, int64_t inputs);
 
+  /// Of everything taken so far, mapped files too; a linear counts as it is kept.
+  int64_t bytes() const { return bytes_; }
+
   /// Throws kInternal naming every tensor of `names` that was not taken.
   void RequireTaken(const std::vector<std::string>& names) const;
 
@@ -42,11 +45,14 @@ class WeightSource {
   virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name);
 
   void TickOff(const std::string& name);
+  at::Tensor TakeDense(const std::string& name, at::IntArrayRef shape);
+  ops::LinearWeight TakeStored(const std::string& name, int64_t outputs, int64_t inputs);
   at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
   ops::LinearWeight TakeGptq(const std::string& module, int64_t outputs, int64_t inputs);
   ops::LinearWeight TakeAwq(const std::string& module, int64_t outputs, int64_t inputs);
 
   Quantization stored_;
+  int64_t bytes_ = 0;
   std::set<std::string> taken_;
 };
 

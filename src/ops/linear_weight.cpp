@@ -64,6 +64,14 @@ int64_t LinearWeight::inputs() const {
   return data.size(0);
 }
 
+int64_t LinearWeight::nbytes() const {
+  size_t bytes = data.nbytes();
+  if (scales.defined()) bytes += scales.nbytes();
+  if (zeros.defined()) bytes += zeros.nbytes();
+  if (bias) bytes += bias->nbytes();
+  return static_cast<int64_t>(bytes);
+}
+
 at::Tensor Dequantised(const LinearWeight& weight) {
   if (weight.packing == WeightPacking::kDense) return weight.data.to(at::kFloat);
   CheckPackedWeight("dequantised", weight);

@@ -41,6 +41,7 @@ struct LinearWeight {
   int bits() const { return packing == WeightPacking::kGptq8 ? 8 : 4; }  ///< of a packed weight
   int64_t outputs() const;                                               ///< N
   int64_t inputs() const;                                                ///< K
+  int64_t nbytes() const;                                                ///< of all its tensors
 };
 
 /// W as float32 (N, K): exact for the packed formats. On the CPU.

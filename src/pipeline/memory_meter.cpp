@@ -41,10 +41,4 @@ AllocationScope::~AllocationScope() = default;
 int64_t AllocationScope::alive() const { return counter_->alive; }
 int64_t AllocationScope::peak() const { return counter_->peak; }
 
-at::Tensor MeteredWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  at::Tensor weight = source_.Take(name, shape);
-  bytes_ += static_cast<int64_t>(weight.nbytes());
-  return weight;
-}
-
 }  // namespace xcomposer

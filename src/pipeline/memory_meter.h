@@ -1,12 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <vector>
-
-#include "batch/executor.h"
-#include "model/weight_scope.h"
 
 namespace xcomposer {
 
@@ -29,20 +24,6 @@ class AllocationScope {
   struct Guard;
   std::shared_ptr<Counter> counter_;
   std::unique_ptr<Guard> guard_;
-};
-
-/// Hands weights on and counts their bytes, mapped ones too.
-class MeteredWeights final : public WeightSource {
- public:
-  explicit MeteredWeights(WeightSource& source) : source_(source) {}
-
-  int64_t bytes() const { return bytes_; }
-
- private:
-  at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
-
-  WeightSource& source_;
-  int64_t bytes_ = 0;
 };
 
 }  // namespace xcomposer

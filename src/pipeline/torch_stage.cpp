@@ -109,12 +109,12 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                 .end_layer = place.end_layer,
                                 .first = i == 0,
                                 .last = i + 1 == static_cast<int>(map.stages.size())};
-      MeteredWeights metered(weights);
-      Stage stage(config, range, metered, options.kv, TorchDevice(place.device));
+      const int64_t taken_before = weights.bytes();
+      Stage stage(config, range, weights, options.kv, TorchDevice(place.device));
       std::shared_ptr<StageMemory> memory;
       if (options.memory != nullptr) {
         memory = {options.memory, &options.memory->emplace_back()};
-        memory->weights = metered.bytes();
+        memory->weights = weights.bytes() - taken_before;
         memory->kv = options.kv.blocks * options.kv.block_size *
                      KvBytesPerPosition(config, range.end_layer - range.first_layer);
       }

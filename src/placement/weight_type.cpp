@@ -54,8 +54,9 @@ WeightType ParseWeightType(const std::string& name) {
 int64_t WeightBytes(const WeightSpec& spec, WeightType format) {
   int64_t count = 1;
   for (const int64_t extent : spec.shape) count *= extent;
-  if (spec.optional) return 0;  // read and checked, not kept
-  if (spec.numbers == NumberKind::kInt32) return 4 * count;
+  if (spec.numbers == NumberKind::kInt32) {
+    return spec.optional ? 0 : 4 * count;  // g_idx is checked and not kept
+  }
   if (spec.numbers == NumberKind::kFloat16) return 2 * count;
   if (format == WeightType::kFloat32) return 4 * count;
   const bool quantises = format == WeightType::kInt8 || format == WeightType::kInt4;

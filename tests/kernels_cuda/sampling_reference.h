@@ -57,7 +57,7 @@ inline int32_t ReferenceSample(const SamplingOptions& options, const std::vector
       items.pop_back();
     }
   }
-  std::sort(items.begin(), items.end(), by_id);
+  std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.id < b.id; });
   double left = UniformAt(options.seed, static_cast<uint64_t>(step)) * total_of();
   for (const Item& item : items) {
     left -= mass(item);

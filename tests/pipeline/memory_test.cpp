@@ -120,14 +120,13 @@ class MeteredRun {
   Counted Run(int64_t planned_activations) {
     const c10::InferenceMode inference;
     const cpu::ThreadPoolScope threads(pool_);
-    MeteredWeights weights(*source_);
     const Workload& work = world_.workload;
     const int64_t blocks = work.sequences * ((work.context + kKvBlock - 1) / kKvBlock);
     const AllocationScope resident;
-    stage_.emplace(world_.config, world_.range, weights,
+    stage_.emplace(world_.config, world_.range, *source_,
                    KvShape{.blocks = blocks, .block_size = kKvBlock}, device_);
     Counted counted;
-    counted.weights = weights.bytes();
+    counted.weights = source_->bytes();
     counted.kv =
         blocks * kKvBlock *
         KvBytesPerPosition(world_.config, world_.range.end_layer - world_.range.first_layer);
