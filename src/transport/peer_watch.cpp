@@ -9,10 +9,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A handshake fails once where a connection breaks in the middle of it; again and again only where
-// the keys differ.
-constexpr int kRefusalsThatCount = 3;
-
 std::string Seconds(milliseconds time) {
   return StrCat(static_cast<double>(time.count()) / 1000.0, " s");
 }
