@@ -103,6 +103,8 @@ std::string Describe(const std::vector<Placement>& placement) {
 std::string Describe(const PlacementReport& report) {
   std::string text;
   for (const StagePlacement& stage : report.stages) {
+    text += "rank " + std::to_string(stage.rank) + ", " + stage.device + ": " +
+            JoinModules(stage.modules) + "\n";
     const std::vector<std::tuple<const char*, int64_t, int64_t>> causes = {
         {"weights", stage.weights, stage.planned.weights},
         {"KV cache", stage.kv, stage.planned.kv},
