@@ -35,6 +35,15 @@ class DemoModel : public ::testing::Test {
   }
 };
 
+TEST_F(DemoModel, ShowsWhereEveryPartIs) {
+  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--devices", "cpu,cpu",
+                                        "--image", AnyPicture(), "--prompt", "What is this?",
+                                        "--greedy", "--show-placement"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("rank 0, cpu: vit, vision_proj, model.tok_embeddings"));
+  EXPECT_THAT(run.out, HasSubstr("model.norm, output\n"));
+}
+
 TEST_F(DemoModel, AnswersAboutAPicture) {
   const std::vector<std::string> arguments = {
       "generate", "--model",       kDemo,      "--image",          AnyPicture(),
