@@ -25,6 +25,7 @@ TOOLS = ("gpu_check", "gpu_check_parts", "make_random_checkpoint.py", "checkpoin
 
 def write(out: Path, build: Path, goldens: Path, tools: Path, version: str) -> dict[str, Any]:
     """Writes the pack and returns its manifest. `goldens` may be missing: then it has none."""
+    _require_programs(build)
     if out.exists():
         if any(out.iterdir()) and not (out / "pack.json").is_file():
             raise SystemExit(f"{out} is not empty and holds no pack: it is left alone")
@@ -72,20 +73,26 @@ def unpack(pack: Path, to: Path) -> None:
         if "link" in entry:
             target.symlink_to(entry["link"])
             continue
-        data = _expand((pack / "data" / entry["stored"]).read_bytes(), entry)
+        try:
+            data = _expand((pack / "data" / entry["stored"]).read_bytes(), entry)
+        except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise SystemExit(f"{pack}: {entry['path']} is damaged: {error}") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise SystemExit(f"{pack}: {entry['path']} is damaged")
         target.write_bytes(data)
         target.chmod(entry["mode"])
 
 
-def _stage_programs(build: Path, staging: Path) -> None:
-    (staging / "bin").mkdir(parents=True)
-    (staging / "lib").mkdir()
+def _require_programs(build: Path) -> None:
     missing = [name for name in PROGRAMS if not (build / "bin" / name).is_file()]
     if missing:
         raise SystemExit(f"{build}/bin lacks {', '.join(missing)}; build them first: cmake --build "
                          f"{build} --target {' '.join(_targets(missing))}")
+
+
+def _stage_programs(build: Path, staging: Path) -> None:
+    (staging / "bin").mkdir(parents=True)
+    (staging / "lib").mkdir()
     for name in PROGRAMS:
         shutil.copy(build / "bin" / name, staging / "bin" / name)
     for pattern in LIBRARIES:

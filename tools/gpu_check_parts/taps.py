@@ -19,6 +19,8 @@ class Difference:
 
     @property
     def relative(self) -> float:
+        if self.largest == 0:
+            return 0.0
         return self.largest / self.rms if self.rms > 0 else math.inf
 
 

@@ -60,9 +60,10 @@ class Tensors:
         if first < 0 or begin + (first + count) * size > end:
             raise ValueError(f"{name}: {count} numbers from {first} on are not in {self.shape(name)}")
         self._file.seek(self._begin + begin + first * size)
-        values = array.array(code)
-        values.frombytes(self._file.read(count * size))
-        return values
+        data = self._file.read(count * size)
+        if len(data) != count * size:
+            raise ValueError(f"{name}: the file ends within it")
+        return array.array(code, data)
 
 
 def write(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
