@@ -181,11 +181,30 @@ class Packs(Place):
         try:
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
                 code = main.main(["--pack", str(self.pack), "--build", str(self.folder), "--shared",
-                                  str(self.folder)])
+                                  str(self.folder), "--no-budgets"])
         finally:
             pack.MOST_BYTES = most
         self.assertEqual(code, 1)
         self.assertIn("bin/xcomposer", said.getvalue())
+
+    def test_budgets_are_what_python_works_out(self):
+        goldens = write_goldens(self.folder)
+        works = self.program("works", """
+import json, pathlib
+file = pathlib.Path(sys.argv[sys.argv.index("--goldens") + 1]) / "goldens.json"
+content = json.loads(file.read_text())
+content["kinds"][0]["cases"][0]["budgets"] = {"logits": 0.5}
+file.write_text(json.dumps(content))""")
+        manifest = pack.write(self.pack, self.folder, goldens, TOOLS, "v1", str(works))
+        self.assertTrue(manifest["budgets"])
+        pack.unpack(self.pack, self.folder / "u")
+        listed = json.loads((self.folder / "u/goldens/goldens.json").read_text(encoding="utf-8"))
+        self.assertEqual(listed["kinds"][0]["cases"][0]["budgets"], {"logits": 0.5})
+        fails = self.program("fails", "sys.exit(1)")
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            manifest = pack.write(self.pack, self.folder, goldens, TOOLS, "v1", str(fails))
+        self.assertFalse(manifest["budgets"])
+        self.assertIn("no budgets", said.getvalue())
 
     def test_no_pack(self):
         self.assertIn("is no pack", self.refusal(lambda: pack.unpack(self.folder, self.folder)))

@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--total-seconds", type=float, default=470.0,
                         help="of all parts together (default 470)")
     parser.add_argument("--device", default="cuda:0", help="of the goldens and the engine")
+    parser.add_argument("--no-budgets", action="store_true",
+                        help="with --pack: leave out how far float16 alone moves the recorded "
+                        "tensors, which --python works out in minutes")
     parser.add_argument("--python", default=sys.executable or "python3",
                         help="the interpreter that has torch, for its libraries and as the peer")
     parser.add_argument("--shared", type=Path, default=_shared_folder(),
@@ -110,9 +113,12 @@ def _version() -> str:
 
 def _pack(options: argparse.Namespace) -> int:
     build = options.build or _build()
-    manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS, _version())
+    manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS, _version(),
+                          None if options.no_budgets else options.python)
     size = pack.size_of(options.pack)
-    print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {'yes' if manifest['goldens'] else 'NO'}")
+    has = {name: "yes" if manifest[name] else "NO" for name in ("goldens", "budgets")}
+    print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {has['goldens']}, budgets of their "
+          f"tensors: {has['budgets']}")
     if size <= pack.MOST_BYTES:
         return 0
     print(f"more than {pack.MOST_BYTES >> 20} MiB; the largest are", *pack.largest(manifest),

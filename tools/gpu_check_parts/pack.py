@@ -7,6 +7,7 @@ import json
 import lzma
 import shutil
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ FROM_THE_SYSTEM = ("libspdlog", "libfmt", "libfreetype", "libpng16", "libbrotli"
 TOOLS = ("gpu_check", "gpu_check_parts", "make_random_checkpoint.py", "checkpoint_layout.py")
 
 
-def write(out: Path, build: Path, goldens: Path, tools: Path, version: str) -> dict[str, Any]:
-    """Writes the pack and returns its manifest. `goldens` may be missing: then it has none."""
+def write(out: Path, build: Path, goldens: Path, tools: Path, version: str,
+          python: str | None = None) -> dict[str, Any]:
+    """Writes the pack and returns its manifest. `goldens` may be missing: then it has none.
+
+    `python` has torch, for the budgets of the goldens; without it, or where that fails, there are none.
+    """
     _require_programs(build)
     if out.exists():
         if any(out.iterdir()) and not (out / "pack.json").is_file():
@@ -33,15 +38,18 @@ def write(out: Path, build: Path, goldens: Path, tools: Path, version: str) -> d
     (out / "data").mkdir(parents=True)
     staging = out / "staging"
     _stage_programs(build, staging)
-    if (goldens / "README.md").is_file() or any(goldens.glob("*/cases.json")):
+    budgets = False
+    if any(goldens.glob("*/cases.json")):
         golden_requests.write(goldens, staging / "goldens")
+        budgets = python is not None and _write_budgets(goldens, staging / "goldens", tools, python)
     files = [_store(staging, file, out / "data") for file in sorted(staging.rglob("*"))
              if file.is_file()]
     shutil.rmtree(staging)
     for tool in TOOLS:
         _copy(tools / tool, out / tool)
     manifest = {"format": 1, "version": version, "files": files,
-                "goldens": any(f["path"].startswith("goldens/") for f in files)}
+                "goldens": any(f["path"].startswith("goldens/") for f in files),
+                "budgets": budgets}
     (out / "pack.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return manifest
 
@@ -81,6 +89,18 @@ def unpack(pack: Path, to: Path) -> None:
             raise SystemExit(f"{pack}: {entry['path']} is damaged")
         target.write_bytes(data)
         target.chmod(entry["mode"])
+
+
+def _write_budgets(goldens: Path, staged: Path, tools: Path, python: str) -> bool:
+    """Takes minutes: the reference model runs every case that is packed."""
+    command = [python, tools / "gpu_check_parts" / "half_error.py", "--shared",
+               goldens.parent.parent, "--goldens", staged]
+    try:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"no budgets for the goldens: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _require_programs(build: Path) -> None:
