@@ -1,5 +1,6 @@
 // Whole layers composed of the kernels, as tests/bench/cuda measures them, against float64: that
-// every argument stands where it belongs. Under the emulator Linear is linear_emulated.cpp's.
+// every argument stands where it belongs. Under the emulator Linear is that of
+// tests/support/emulator.
 #include "bench/cuda/decode_step.h"
 #include "bench/cuda/prefill_pass.h"
 #include "kernels_cuda/kernel_test.h"

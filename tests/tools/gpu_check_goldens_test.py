@@ -122,7 +122,8 @@ print('{"error": {"kind": "device", "message": "this build has no CUDA stages"}}
         self.assertIn("this build has no CUDA stages", done.reason)
 
     def test_any_other_error_is_a_failure(self):
-        for body in ("sys.exit(1)", "print('{}')", "print('rubbish')",
+        full = '{"error": {"kind": "capacity", "message": "out of memory"}}'
+        for body in (f"print({full!r}); sys.exit(5)", "sys.exit(5)", "sys.exit(1)", "print('{}')", "print('rubbish')",
                      "import os; os.kill(os.getpid(), 11)"):
             self.program("xcomposer", body)
             self.assertEqual(self.judge().state, result.FAILED, body)

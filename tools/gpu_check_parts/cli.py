@@ -44,8 +44,9 @@ def explain(outcome: Outcome) -> str:
 
 
 def is_refusal_of_device(outcome: Outcome) -> bool:
-    """Whether the program said that it cannot use the device: its documented exit code."""
-    return outcome.code == NO_SUCH_DEVICE
+    """Whether the program said that it cannot use the device. That something does not fit has the
+    same exit code, and is a failure."""
+    return outcome.code == NO_SUCH_DEVICE and error(outcome).get("kind") == "device"
 
 
 def cuda_refusal(context: Context, box_s: float) -> str:
