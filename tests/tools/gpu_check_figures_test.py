@@ -23,8 +23,8 @@ LIMITS = {"memory.read": figure(1.0, bytes=4e12), "memory.copy": figure(1.0, byt
 
 class FigureLines(unittest.TestCase):
     def test_figures_of_a_stopped_program_are_kept(self):
-        read = figure_lines.read(Outcome('{"figure": "a", "seconds": 0.5}\n{"figure": "b", "sec', "",
-                                         9.0, timed_out=True))
+        out = '{"figure": "a", "seconds": 0.5}\n{"figure": "b", "sec'
+        read = figure_lines.read(Outcome(out, "", 9.0, timed_out=True))
         self.assertEqual(read.state, result.TIMED_OUT)
         self.assertEqual(list(read.figures), ["a"])
         self.assertEqual(read.details["rubbish_lines"], 1)
@@ -47,7 +47,8 @@ class FigureLines(unittest.TestCase):
         self.assertEqual((read.state, read.reason), (result.SKIPPED, "no NVIDIA GPU: no driver"))
 
     def test_a_failed_figure_fails_the_part(self):
-        read = figure_lines.read(ended('{"figure": "a", "seconds": 1}\n{"failed": "b", "reason": "x"}'))
+        out = '{"figure": "a", "seconds": 1}\n{"failed": "b", "reason": "x"}'
+        read = figure_lines.read(ended(out))
         self.assertEqual(read.state, result.FAILED)
         self.assertEqual(list(read.figures), ["a"])
 

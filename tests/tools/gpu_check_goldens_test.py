@@ -123,8 +123,8 @@ print('{"error": {"kind": "device", "message": "this build has no CUDA stages"}}
 
     def test_any_other_error_is_a_failure(self):
         full = '{"error": {"kind": "capacity", "message": "out of memory"}}'
-        for body in (f"print({full!r}); sys.exit(5)", "sys.exit(5)", "sys.exit(1)", "print('{}')", "print('rubbish')",
-                     "import os; os.kill(os.getpid(), 11)"):
+        for body in (f"print({full!r}); sys.exit(5)", "sys.exit(5)", "sys.exit(1)", "print('{}')",
+                     "print('rubbish')", "import os; os.kill(os.getpid(), 11)"):
             self.program("xcomposer", body)
             self.assertEqual(self.judge().state, result.FAILED, body)
 

@@ -101,7 +101,8 @@ class Runs(Place):
         self.assertIn("it needs 5", report["parts"][0]["reason"])
 
     def test_wrong_usage(self):
-        for arguments in (["--only", "nothing"], ["--total-seconds", "0"], ["--from", "a", "--build", "b"]):
+        for arguments in (["--only", "nothing"], ["--total-seconds", "0"],
+                          ["--from", "a", "--build", "b"]):
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)
@@ -173,7 +174,8 @@ class Sanitizer(Place):
         self.assertIn("Invalid read of size 4", done.details["memcheck"]["said"])
 
     def test_refused(self):
-        done = self.state("print('========= Error: Device not supported. Please refer'); sys.exit(1)")
+        done = self.state(
+            "print('========= Error: Device not supported. Please refer'); sys.exit(1)")
         self.assertEqual(done.state, result.SKIPPED)
         self.assertIn("Device not supported", done.reason)
 
@@ -190,13 +192,15 @@ class Sanitizer(Place):
 class Peer(Place):
     def test_without_torch_it_is_skipped_by_name(self):
         context = self.context()
-        fake = self.program("python", "print('{\"skipped\": \"peer.torch\", \"reason\": \"no torch\"}')")
+        said = '{"skipped": "peer.torch", "reason": "no torch"}'
+        fake = self.program("python", f"print({said!r})")
         done = parts.peer(type(context)(**{**context.__dict__, "python": str(fake)}), 20)
         self.assertEqual((done.state, done.reason), (result.SKIPPED, "peer.torch: no torch"))
 
     def test_its_failure_is_not_ours(self):
         context = self.context()
-        fake = self.program("python", "print('{\"figure\": \"peer.a\", \"seconds\": 1}'); sys.exit(1)")
+        said = '{"figure": "peer.a", "seconds": 1}'
+        fake = self.program("python", f"print({said!r}); sys.exit(1)")
         done = parts.peer(type(context)(**{**context.__dict__, "python": str(fake)}), 20)
         self.assertEqual(done.state, result.PASSED)
 

@@ -57,5 +57,6 @@ def cuda_refusal(context: Context, box_s: float) -> str:
     if outcome.code != 0:
         return f"xcomposer devices: {explain(outcome)}"
     if context.device.startswith("cuda") and '"cuda' not in outcome.out.replace(" ", ""):
-        return "xcomposer devices names no CUDA device: no driver, or the engine has no CUDA back end"
+        return ("xcomposer devices names no CUDA device: no driver, or the engine has no CUDA back "
+                "end")
     return ""

@@ -41,8 +41,8 @@ def _measure(context: Context, box_s: float, maker: Path, place: Path) -> Result
     made = bounded.run([context.python, maker, "--kind", "2-vl-7b", "--out", model], 0.6 * box_s,
                        context.env)
     if made.code != 0:
-        return Result(result.SKIPPED, f"no random checkpoint could be written: {made.what_happened}: "
-                      f"{made.last_words}")
+        return Result(result.SKIPPED, "no random checkpoint could be written: "
+                      f"{made.what_happened}: {made.last_words}")
     weights = sum(f.stat().st_size for f in model.iterdir())
     merged = Result(result.PASSED, details={"write_s": made.seconds})
     for sequences in (1, 8):

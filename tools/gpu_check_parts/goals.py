@@ -57,8 +57,9 @@ class Goal:
 
 
 def _steps(row: str, sequences: int, bound: float, contexts: tuple[int, ...]) -> list[Goal]:
-    return [Goal(row, f"decode, {sequences} sequence{'s' * (sequences > 1)}, {keys} keys: bytes over "
-                 "the memory's rate", "share at least", f"decode.bs{sequences}.ctx{keys}", bound)
+    plural = "s" if sequences > 1 else ""
+    return [Goal(row, f"decode, {sequences} sequence{plural}, {keys} keys: bytes over the memory's "
+                 "rate", "share at least", f"decode.bs{sequences}.ctx{keys}", bound)
             for keys in contexts]
 
 
@@ -91,7 +92,8 @@ GOALS = [
 ]
 
 # Rows of the goals that one card cannot show.
-ELSEWHERE = {"10": "hand-over between devices needs two", "11": "throughput of a pipeline needs two"}
+ELSEWHERE = {"10": "hand-over between devices needs two",
+             "11": "throughput of a pipeline needs two"}
 
 
 def judge(goal: Goal, figures: Figures) -> tuple[float | None, bool | None]:

@@ -1,9 +1,9 @@
 """Recorded answers of the reference, asked of the engine on the device.
 
-Ids must be the reference's wherever its margin at a step - the best score before the second best - is
-more than twice what the scores at that step differ by, for then no smaller error can explain another
-id. Tensors are compared with the budgets that the pack carries: twice the error that the plain
-computation has which rounds to float16 wherever the kernels store (half_error.py).
+Ids must be the reference's wherever its margin at a step - the best score before the second best -
+is more than twice what the scores at that step differ by, for then no smaller error can explain
+another id. Tensors are compared with the budgets that the pack carries: twice the error that the
+plain computation has which rounds to float16 wherever the kernels store (half_error.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ LEAST_S = 2.0   # for one case
 
 def run(context: Context, box_s: float) -> Result:
     if context.goldens is None:
-        return Result(result.SKIPPED, "no goldens: neither a pack nor XCOMPOSER_SHARED_DIR has them")
+        return Result(result.SKIPPED,
+                      "no goldens: neither a pack nor XCOMPOSER_SHARED_DIR has them")
     listed = json.loads((context.goldens / "goldens.json").read_text(encoding="utf-8"))["kinds"]
     if not listed:
         return Result(result.SKIPPED, "no case could be made of the goldens")

@@ -1,8 +1,9 @@
 """Recorded cases of the reference as requests that need neither tokenizer nor picture decoder.
 
-A case's ids become `token_ids`, with one -1 for each picture, and its pictures the RGB bytes that the
-reference had before normalisation, which resizing leaves as they are. What cannot be asked for in
-this way - beams, videos, text without pictures on the embeddings path - is left to the tests on CPUs.
+A case's ids become `token_ids`, with one -1 for each picture, and its pictures the RGB bytes that
+the reference had before normalisation, which resizing leaves as they are. What cannot be asked for
+in this way - beams, videos, text without pictures on the embeddings path - is left to the tests on
+CPUs.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python3 half_error.py --shared DIR --goldens FOLDER
 
 Runs tools/reference on the cases of FOLDER/goldens.json in float32, rounded to float16 wherever the
-kernels store: weights, the inputs and outputs of linears, norms in front of them, rotated queries and
-keys. What adds to the decoder's residual stream stays float32. Writes twice the largest difference to
-each recorded tensor into goldens.json as its budget: a kernel may err twice as much as the plain
-computation of the same precision. Needs what tools/requirements.txt names.
+kernels store: weights, the inputs and outputs of linears, norms in front of them, rotated queries
+and keys. What adds to the decoder's residual stream stays float32. Writes twice the largest
+difference to each recorded tensor into goldens.json as its budget: a kernel may err twice as much
+as the plain computation of the same precision. Needs what tools/requirements.txt names.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-PLACES = ("/usr/local/cuda/lib64", "/usr/local/cuda/lib", "/usr/local/cuda/targets/x86_64-linux/lib")
+PLACES = ("/usr/local/cuda/lib64", "/usr/local/cuda/lib",
+          "/usr/local/cuda/targets/x86_64-linux/lib")
 
 
 def folders(python: str, own: Iterable[Path]) -> list[Path]:

@@ -55,8 +55,8 @@ def _exit_code(states: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpu_check", description="Proves and measures the CUDA side on a machine with a GPU.",
-        epilog="Exit codes: 0 all that ran passed, 1 a part failed or was stopped, 2 wrong usage, 5 "
-        "nothing could run. docs/benchmarks/README.md says what the figures mean.")
+        epilog="Exit codes: 0 all that ran passed, 1 a part failed or was stopped, 2 wrong usage, "
+        "5 nothing could run. docs/benchmarks/README.md says what the figures mean.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--pack", type=Path, metavar="DIR",
                       help="write what travels to a machine that has nothing")
@@ -113,8 +113,9 @@ def _version() -> str:
 
 def _pack(options: argparse.Namespace) -> int:
     build = options.build or _build()
-    manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS, _version(),
-                          None if options.no_budgets else options.python)
+    python = None if options.no_budgets else options.python
+    manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS,
+                          _version(), python)
     size = pack.size_of(options.pack)
     has = {name: "yes" if manifest[name] else "NO" for name in ("goldens", "budgets")}
     print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {has['goldens']}, budgets of their "
@@ -165,7 +166,8 @@ def _run_part(part: Part, context: Context, deadline: float, report: Report) -> 
     begin = time.monotonic()
     box = min(part.box_s, left)
     if box < part.least_s:
-        done = Result(result.SKIPPED, f"{max(0.0, left):.0f} s were left, it needs {part.least_s:.0f}")
+        done = Result(result.SKIPPED,
+                      f"{max(0.0, left):.0f} s were left, it needs {part.least_s:.0f}")
     else:
         print(f"{part.name}: {part.title} (at most {box:.0f} s) ... ", end="", flush=True)
         try:

@@ -1,4 +1,4 @@
-"""What travels to a machine that has nothing: one folder, compressed, checked when it is unpacked."""
+"""What travels to a machine that has nothing: a folder, compressed, checked when unpacked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def write(out: Path, build: Path, goldens: Path, tools: Path, version: str,
           python: str | None = None) -> dict[str, Any]:
     """Writes the pack and returns its manifest. `goldens` may be missing: then it has none.
 
-    `python` has torch, for the budgets of the goldens; without it, or where that fails, there are none.
+    `python` has torch, for the budgets of the goldens; without it, or where that fails, there are
+    none.
     """
     _require_programs(build)
     if out.exists():
@@ -146,7 +147,8 @@ def _store(staging: Path, file: Path, data: Path) -> dict[str, Any]:
     if file.is_symlink():
         return {"path": path, "link": str(file.readlink()), "bytes": 0, "stored_bytes": 0}
     content = file.read_bytes()
-    entry: dict[str, Any] = {"path": path, "bytes": len(content), "mode": file.stat().st_mode & 0o777,
+    entry: dict[str, Any] = {"path": path, "bytes": len(content),
+                             "mode": file.stat().st_mode & 0o777,
                              "sha256": hashlib.sha256(content).hexdigest()}
     stored = _shrink(content, path, entry)
     entry["stored"] = f"{entry['sha256'][:24]}"

@@ -155,8 +155,8 @@ def _goals(figures: dict) -> str:
 def _work(figures: dict) -> str:
     names = [n for n in figures
              if n.startswith(("decode.", "prefill.", "vision.", "ttft.", "engine.", "part."))]
-    rows = [[n, _time(figures[n]["seconds"]),
-             _range(figures[n]), _rate(figures[n]), _percent(goals.share(n, figures))] for n in names]
+    rows = [[n, _time(figures[n]["seconds"]), _range(figures[n]), _rate(figures[n]),
+             _percent(goals.share(n, figures))] for n in names]
     if not rows:
         return ""
     return "## The model\n\n" + _table(["figure", "median", "range, runs", "rate", "of the limit"],
@@ -170,8 +170,9 @@ def _peers(figures: dict) -> str:
             continue
         own = figures.get(figure.get("beside", ""))
         ratio = f"{figure['seconds'] / own['seconds']:.2f}" if own else ""
-        rows.append([name, _time(figure["seconds"]), figure.get("beside", ""),
-                     _time(own["seconds"]) if own else "", ratio, figure.get("note", "")])
+        ours = _time(own["seconds"]) if own else ""
+        rows.append([name, _time(figure["seconds"]), figure.get("beside", ""), ours, ratio,
+                     figure.get("note", "")])
     if not rows:
         return ""
     header = ["peer", "its time", "beside", "our time", "its / ours", ""]

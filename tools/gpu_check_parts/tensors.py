@@ -58,7 +58,8 @@ class Tensors:
         code, size = TYPES[self.dtype(name)]
         begin, end = self._header[name]["data_offsets"]
         if first < 0 or begin + (first + count) * size > end:
-            raise ValueError(f"{name}: {count} numbers from {first} on are not in {self.shape(name)}")
+            raise ValueError(
+                f"{name}: {count} numbers from {first} on are not in {self.shape(name)}")
         self._file.seek(self._begin + begin + first * size)
         data = self._file.read(count * size)
         if len(data) != count * size:

@@ -2,8 +2,8 @@
 
     python3 torch_peer.py [--small]
 
-Prints lines as tests/bench/cuda/figures.h has them, each naming in "beside" the figure of ours that it
-stands beside. --small runs tiny sizes on the CPU: that the program works, not how fast.
+Prints lines as tests/bench/cuda/figures.h has them, each naming in "beside" the figure of ours that
+it stands beside. --small runs tiny sizes on the CPU: that the program works, not how fast.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def attention(bench: Bench, heads: int, kv_heads: int, dim: int, rows: Lengths,
     for length in rows:
         q = bench.random(1, heads, length, dim)
         k, v = bench.random(1, kv_heads, length, dim), bench.random(1, kv_heads, length, dim)
-        named = {1289: "prefill.1289", 8201: "prefill.8201.pictures"}.get(length, f"prefill.{length}")
+        named = "prefill.8201.pictures" if length == 8201 else f"prefill.{length}"
         bench.give(f"torch.sdpa.prompt_{length}",
                    lambda q=q, k=k, v=v: sdpa(q, k, v, is_causal=True, enable_gqa=True),
                    f"part.{named}.attention", flops=2 * length * (length + 1) * heads * dim)
@@ -116,8 +116,8 @@ def attention(bench: Bench, heads: int, kv_heads: int, dim: int, rows: Lengths,
                    note="keys and values in one piece; small ones stay in the cache")
     for count, length, beside in views:
         q, k, v = (bench.random(count, heads // 2, length, 64) for _ in range(3))
-        bench.give(f"torch.sdpa.views_{count}x{length}", lambda q=q, k=k, v=v: sdpa(q, k, v), beside,
-                   flops=4 * count * length * length * (heads // 2) * 64)
+        bench.give(f"torch.sdpa.views_{count}x{length}", lambda q=q, k=k, v=v: sdpa(q, k, v),
+                   beside, flops=4 * count * length * length * (heads // 2) * 64)
 
 
 def llama(bench: Bench, small: bool) -> None:
