@@ -167,6 +167,32 @@ class Engine(Place):
         self.assertEqual(done.state, result.SKIPPED)
         self.assertIn("names no CUDA device", done.reason)
 
+    def test_a_checkpoint_is_made_and_asked(self):
+        maker = self.program("python", """
+import os, pathlib
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir()
+(out / "model.safetensors").write_bytes(b"x" * 1000)
+(out / "tokenizer.model").write_bytes(b"")""")
+        self.program("xcomposer", """
+import json, os
+if "devices" in sys.argv:
+    print('{"nodes": [{"devices": [{"name": "cuda:0"}]}]}')
+    sys.exit()
+model = sys.argv[sys.argv.index("--model") + 1]
+requests = json.load(open(sys.argv[sys.argv.index("--request") + 1]))
+if os.path.exists(model + "/tokenizer.model") or len(requests[0]["token_ids"]) != 959: sys.exit(1)
+if len(requests) == 8: print("[]"); sys.exit(1)
+print(json.dumps([{"output_ids": [3] * 65, "timings": {"load_s": 0.5, "prefill_s": 0.1,
+                                                        "decode_s": 0.64}} for r in requests]))""")
+        context = self.context()
+        context = type(context)(**{**context.__dict__, "python": str(maker)})
+        done = engine._measure(context, 60, Path("maker.py"), self.folder)
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("8 sequences: exit code 1", done.reason)
+        self.assertEqual(done.figures["engine.load"]["bytes"], 1000)
+        self.assertIn("engine.prefill.959", done.figures)
+
     def test_figures_come_from_the_timings(self):
         answer = {"output_ids": list(range(65)),
                   "timings": {"load_s": 0.5, "prefill_s": 0.1, "decode_s": 0.64}}
