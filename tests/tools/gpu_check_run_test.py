@@ -1,0 +1,209 @@
+"""Whole runs over stand-ins of the programs: what fails, hangs, prints rubbish or is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from fakes import FIGURES, PASSING_TESTS, TOOLS, Place
+from gpu_check_parts import bounded, main, parts, result
+from gpu_check_parts.parts import Part
+from gpu_check_parts.report import Report
+
+REFUSES = """
+if "devices" in sys.argv: print('{"nodes": []}')
+else: print('{"error": {"kind": "device", "message": "this machine has no cuda:0"}}'); sys.exit(5)
+"""
+
+
+class Runs(Place):
+    def check(self, *arguments: str) -> tuple[int, dict, str]:
+        out = self.folder / "out"
+        env = dict(os.environ, PATH=f"{self.bin}:/usr/bin:/bin")
+        done = subprocess.run(
+            [sys.executable, TOOLS / "gpu_check", "--build", self.folder, "--out", out, "--shared",
+             self.folder / "nowhere", *arguments], capture_output=True, text=True, timeout=100,
+            env=env, check=False)
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        return done.returncode, report, (out / "report.md").read_text(encoding="utf-8")
+
+    def states(self, report: dict) -> dict[str, str]:
+        return {part["name"]: part["state"] for part in report["parts"]}
+
+    def test_all_is_well(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        self.program("bench_gpu_limits", FIGURES)
+        self.program("bench_gpu_model", FIGURES.replace("memory.read", "decode.bs1.ctx1024"))
+        self.program("test_transport_torch", PASSING_TESTS)
+        self.program("xcomposer", REFUSES)
+        code, report, text = self.check()
+        self.assertEqual(code, 0, report)
+        states = self.states(report)
+        for name in ("kernels", "limits", "model", "nccl"):
+            self.assertEqual(states[name], result.PASSED)
+        self.assertEqual(states["engine"], result.SKIPPED)
+        self.assertEqual(list(states), [part.name for part in parts.PARTS])
+        self.assertTrue(report["finished"])
+        self.assertEqual(report["figures"]["memory.read"]["bytes"], 4e9)
+        self.assertIn("| 1 | decode, 1 sequence, 1024 keys", text)
+        self.assertIn("100.0 %", text)  # as fast as the limit, in this fake
+        self.assertIn("goldens | recorded answers of every kind, end to end | skipped", text)
+
+    def test_a_failing_part_does_not_stop_the_others(self):
+        self.program("test_kernels_cuda", "sys.stderr.write('broken driver'); sys.exit(3)")
+        self.program("bench_gpu_limits", FIGURES)
+        self.program("bench_gpu_model", "print('rubbish'); print('{')")
+        code, report, text = self.check("--only", "kernels", "--only", "limits", "--only", "model")
+        self.assertEqual(code, 1)
+        self.assertEqual(self.states(report), {"kernels": result.FAILED, "limits": result.PASSED,
+                                               "model": result.FAILED})
+        self.assertIn("broken driver", text)
+        self.assertIn("model: 2 lines could not be read", text)
+
+    def test_without_a_gpu_nothing_is_proven(self):
+        skip = ("print('[ RUN      ] A.B'); print('no device: no driver');"
+                "print('[  SKIPPED ] A.B (0 ms)')")
+        self.program("test_kernels_cuda", skip)
+        self.program("bench_gpu_limits", "print('{\"no_device\": \"no driver\"}'); sys.exit(5)")
+        code, report, text = self.check("--only", "kernels", "--only", "limits", "--only", "model")
+        self.assertEqual(code, main.NOTHING_PROVEN)
+        self.assertEqual(set(self.states(report).values()), {result.SKIPPED})
+        self.assertIn("no NVIDIA GPU: no driver", text)
+        self.assertIn("bench_gpu_model: No such file", text)
+
+    def test_a_run_that_is_killed_leaves_a_whole_report(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        self.program("bench_gpu_limits", "import time; time.sleep(60)")
+        out = self.folder / "out"
+        process = subprocess.Popen([sys.executable, TOOLS / "gpu_check", "--build", self.folder,
+                                    "--out", out, "--only", "kernels", "--only", "limits"],
+                                   stdout=subprocess.PIPE, text=True, start_new_session=True)
+        for line in process.stdout:
+            if "passed" in line:
+                break
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual(self.states(report), {"kernels": result.PASSED})
+        self.assertFalse(report["finished"])
+        self.assertIn("NOT FINISHED", (out / "report.md").read_text(encoding="utf-8"))
+
+    def test_too_little_time_is_said(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        code, report, _ = self.check("--only", "kernels", "--total-seconds", "5")
+        self.assertEqual(code, main.NOTHING_PROVEN)
+        self.assertIn("it needs 5", report["parts"][0]["reason"])
+
+    def test_wrong_usage(self):
+        for arguments in (["--only", "nothing"], ["--total-seconds", "0"],
+                          ["--from", "a", "--build", "b"]):
+            done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
+                                  capture_output=True, check=False)
+            self.assertEqual(done.returncode, 2, arguments)
+
+
+class Boxes(Place):
+    def run_part(self, run, box_s: float = 1.0, left_s: float = 60.0) -> tuple[str, dict]:
+        report = Report(self.folder / "out", {})
+        part = Part("x", "a part", run, box_s, 0.1)
+        state = main._run_part(part, self.context(), time.monotonic() + left_s, report)
+        return state, json.loads((self.folder / "out" / "report.json").read_text(encoding="utf-8"))
+
+    def test_a_hanging_program_and_its_children_are_ended(self):
+        mark = self.folder / "alive"
+        self.program("test_kernels_cuda", f"""
+import subprocess, time
+print("[ RUN      ] A.B", flush=True)
+subprocess.Popen([sys.executable, "-c",
+                  "import time; time.sleep(2.5); open({str(mark)!r}, 'w').close()"])
+time.sleep(60)""")
+        begin = time.monotonic()
+        state, report = self.run_part(parts.kernels)
+        self.assertEqual(state, result.TIMED_OUT)
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertIn("in A.B", report["parts"][0]["reason"])
+        time.sleep(3)
+        self.assertFalse(mark.exists(), "a child outlived its box")
+
+    def test_a_box_ends_with_the_whole_time(self):
+        self.program("bench_gpu_limits", "import time; time.sleep(60)")
+        begin = time.monotonic()
+        self.run_part(parts.limits, box_s=50, left_s=main.RESERVE_S + 1)
+        self.assertLess(time.monotonic() - begin, 10)
+
+    def test_a_fault_of_the_script_costs_its_part_only(self):
+        def broken(context, box_s):
+            raise KeyError("oh")
+        state, report = self.run_part(broken)
+        self.assertEqual(state, result.FAILED)
+        self.assertIn("KeyError", report["parts"][0]["details"]["trace"])
+
+    def test_numbers_that_json_has_not_are_written_as_text(self):
+        state, report = self.run_part(
+            lambda context, box_s: result.Result(result.PASSED, details={"x": float("nan")}))
+        self.assertEqual((state, report["parts"][0]["details"]["x"]), (result.PASSED, "nan"))
+
+    def test_much_output_is_cut(self):
+        self.program("test_kernels_cuda", "sys.stdout.write('x' * (bounded := 9 << 20))")
+        outcome = bounded.run([self.bin / "test_kernels_cuda"], 30)
+        self.assertEqual(len(outcome.out), bounded.MOST_OUTPUT)
+
+
+class Sanitizer(Place):
+    SUMMARY = "print('========= ERROR SUMMARY: {} errors')"
+
+    def state(self, body: str) -> result.Result:
+        self.program("compute-sanitizer", body)
+        return parts.sanitizer(self.context(), 20)
+
+    def test_clean(self):
+        done = self.state(PASSING_TESTS + self.SUMMARY.format(0))
+        self.assertEqual(done.state, result.PASSED)
+        self.assertEqual(set(done.details), {"memcheck", "racecheck"})
+
+    def test_errors(self):
+        done = self.state(PASSING_TESTS + "print('========= Invalid read of size 4');"
+                          + self.SUMMARY.format(2) + "; sys.exit(99)")
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("Invalid read of size 4", done.details["memcheck"]["said"])
+
+    def test_refused(self):
+        done = self.state(
+            "print('========= Error: Device not supported. Please refer'); sys.exit(1)")
+        self.assertEqual(done.state, result.SKIPPED)
+        self.assertIn("Device not supported", done.reason)
+
+    def test_silent(self):
+        self.assertEqual(self.state(PASSING_TESTS).state, result.FAILED)
+
+    def test_not_installed(self):
+        if any(parts.Path(p).is_file() for p in ("/usr/local/cuda/bin/compute-sanitizer",
+                                                  "/usr/bin/compute-sanitizer")):
+            self.skipTest("this machine has one")
+        self.assertEqual(parts.sanitizer(self.context(), 20).state, result.SKIPPED)
+
+
+class Peer(Place):
+    def test_without_torch_it_is_skipped_by_name(self):
+        context = self.context()
+        said = '{"skipped": "peer.torch", "reason": "no torch"}'
+        fake = self.program("python", f"print({said!r})")
+        done = parts.peer(type(context)(**{**context.__dict__, "python": str(fake)}), 20)
+        self.assertEqual((done.state, done.reason), (result.SKIPPED, "peer.torch: no torch"))
+
+    def test_its_failure_is_not_ours(self):
+        context = self.context()
+        said = '{"figure": "peer.a", "seconds": 1}'
+        fake = self.program("python", f"print({said!r}); sys.exit(1)")
+        done = parts.peer(type(context)(**{**context.__dict__, "python": str(fake)}), 20)
+        self.assertEqual(done.state, result.PASSED)
+
+
+if __name__ == "__main__":
+    unittest.main()

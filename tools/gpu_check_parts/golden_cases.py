@@ -1,0 +1,160 @@
+"""Recorded answers of the reference, asked of the engine on the device.
+
+Ids must be the reference's wherever its margin at a step - the best score before the second best -
+is more than twice what the scores at that step differ by, for then no smaller error can explain
+another id. Tensors are compared with the budgets that the pack carries: twice the error that the
+plain computation has which rounds to float16 wherever the kernels store (half_error.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from . import bounded, cli, result, taps
+from .result import Context, Result
+from .tensors import Tensors
+
+LEAST_S = 2.0   # for one case
+
+
+def run(context: Context, box_s: float) -> Result:
+    if context.goldens is None:
+        return Result(result.SKIPPED,
+                      "no goldens: neither a pack nor XCOMPOSER_SHARED_DIR has them")
+    listed = json.loads((context.goldens / "goldens.json").read_text(encoding="utf-8"))["kinds"]
+    if not listed:
+        return Result(result.SKIPPED, "no case could be made of the goldens")
+    deadline = time.monotonic() + box_s
+    cases: dict[str, Any] = {}
+    for kind in listed:
+        for number, case in enumerate(kind["cases"]):
+            name = f"{kind['kind']} {case['name']}"
+            if deadline - time.monotonic() < LEAST_S:
+                cases[name] = {"state": result.TIMED_OUT, "reason": "no time left"}
+                continue
+            model = context.goldens / kind["model"]
+            first = _Case(context, model, case, deadline)
+            cases[name] = first.judge()
+            if cases[name]["state"] == result.SKIPPED:
+                return Result(result.SKIPPED, cases[name]["reason"], details={"cases": cases})
+            if number == 0 and cases[name]["state"] == result.PASSED:
+                cases.update(first.repeat(name))
+    return _sum_up(cases)
+
+
+def _sum_up(cases: dict[str, Any]) -> Result:
+    states = [case["state"] for case in cases.values()]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in (result.PASSED, result.FAILED,
+                                                           result.TIMED_OUT) if s in states)
+    state = result.PASSED
+    if result.FAILED in states:
+        state = result.FAILED
+    elif result.TIMED_OUT in states:
+        state = result.TIMED_OUT
+    worst = [f"{name}: {case['reason']}" for name, case in cases.items()
+             if case["state"] == result.FAILED]
+    return Result(state, "; ".join([counts, *worst[:3]]), details={"cases": cases})
+
+
+class _Case:
+    def __init__(self, context: Context, model: Path, case: dict[str, Any], deadline: float):
+        self._context = context
+        self._model = model
+        self._case = case
+        self._deadline = deadline
+        self._traced = context.scratch / "traced.safetensors"
+
+    def judge(self) -> dict[str, Any]:
+        outcome = self._trace(self._traced, self._context.device)
+        if outcome.missing:
+            return {"state": result.SKIPPED, "reason": outcome.missing}
+        if cli.is_refusal_of_device(outcome):
+            return {"state": result.SKIPPED, "reason": "the engine has no CUDA back end for this "
+                    f"device: {cli.explain(outcome)}"}
+        if outcome.timed_out:
+            return {"state": result.TIMED_OUT, "reason": outcome.what_happened}
+        if outcome.code != 0:
+            return {"state": result.FAILED, "reason": cli.explain(outcome)}
+        try:
+            ids = json.loads(outcome.out)["output_ids"]
+            return self._compare(ids)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            return {"state": result.FAILED, "reason": f"cannot be read: {error}"}
+
+    def repeat(self, name: str) -> dict[str, Any]:
+        """The same again, and over two stages of the device: not one bit may differ."""
+        once = self._traced.read_bytes()
+        devices = {"again": self._context.device,
+                   "two stages": f"{self._context.device},{self._context.device}"}
+        found = {}
+        for what, device in devices.items():
+            if self._deadline - time.monotonic() < LEAST_S:
+                break
+            other = self._context.scratch / "other.safetensors"
+            outcome = self._trace(other, device)
+            entry = {"state": result.PASSED, "reason": "the same bits"}
+            if outcome.timed_out:
+                entry = {"state": result.TIMED_OUT, "reason": outcome.what_happened}
+            elif outcome.code != 0:
+                entry = {"state": result.FAILED, "reason": cli.explain(outcome)}
+            elif other.read_bytes() != once:
+                entry = {"state": result.FAILED, "reason": "other bits than the first time"}
+            found[f"{name}, {what}"] = entry
+        return found
+
+    def _trace(self, out: Path, device: str) -> bounded.Outcome:
+        assert self._context.goldens is not None
+        out.unlink(missing_ok=True)
+        return bounded.run(
+            [self._context.program("xcomposer"), "trace", "--model", self._model, "--request",
+             self._context.goldens / self._case["request"], "--out", out, "--taps",
+             ",".join(self._case["names"]), "--json", "--devices", device],
+            self._deadline - time.monotonic(), self._context.env)
+
+    def _compare(self, ids: list[int]) -> dict[str, Any]:
+        assert self._context.goldens is not None
+        with Tensors(self._context.goldens / self._case["taps"]) as recorded, \
+                Tensors(self._traced) as traced:
+            agreed = _agreed(ids, self._case["output_ids"])
+            logits = taps.compare("logits", recorded, traced, rows=agreed + 1)
+            faults = self._id_faults(ids, agreed, logits)
+            differences = {"logits": logits}
+            for name in self._case["names"]:
+                if name != "logits":
+                    differences[name] = taps.compare(name, recorded, traced)
+        budgets = self._case.get("budgets", {})
+        for name, difference in differences.items():
+            budget = budgets.get(name, 0.0 if name == "im_mask" else math.inf)
+            if not difference.largest <= budget or math.isnan(difference.largest):
+                faults.append(f"{name} differs by {difference.largest:.3g}, allowed {budget:.3g}")
+        state = result.FAILED if faults else result.PASSED
+        reason = "; ".join(faults) or f"{agreed} of {len(self._case['output_ids'])} ids equal"
+        if not budgets:
+            reason += "; tensors are only reported: the pack has no budgets"
+        return {"state": state, "reason": reason, "ids_equal": agreed,
+                "taps": {name: {"largest": d.largest, "relative_to_rms": d.relative,
+                                "budget": budgets.get(name)} for name, d in differences.items()}}
+
+    def _id_faults(self, ids: list[int], agreed: int, logits: taps.Difference) -> list[str]:
+        expected = self._case["output_ids"]
+        if agreed == len(expected) == len(ids):
+            return []
+        margin = self._case["margins"][agreed] if agreed < len(self._case["margins"]) else math.inf
+        error = logits.per_row[agreed] if agreed < len(logits.per_row) else 0.0
+        if margin <= 2 * error:
+            return []
+        found = ids[agreed] if agreed < len(ids) else "the end"
+        wanted = expected[agreed] if agreed < len(expected) else "the end"
+        return [f"id {agreed} is {found}, expected {wanted}: the margin {margin:.3g} is more than "
+                f"twice the scores' error {error:.3g}"]
+
+
+def _agreed(a: list[int], b: list[int]) -> int:
+    count = 0
+    while count < min(len(a), len(b)) and a[count] == b[count]:
+        count += 1
+    return count

@@ -1,0 +1,184 @@
+"""The command line of gpu_check."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import golden_requests, libraries, machine, pack, result
+from .parts import PARTS, Part
+from .report import Report
+from .result import Context, Result
+
+TOOLS = Path(__file__).resolve().parent.parent
+RESERVE_S = 4.0  # kept of the whole time for the last report
+NOTHING_PROVEN = 5
+TARGETS = ("test_kernels_cuda", "bench_gpu_limits", "bench_gpu_model", "test_transport_torch",
+           "xcomposer_cli")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.pack:
+        return _pack(options)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
+        context, about = _prepare(options, Path(scratch))
+        about["machine"] = machine.describe(context.env)
+        report = Report(options.out, about)
+        # Building and unpacking are not part of the check; describing the machine is short.
+        deadline = time.monotonic() + options.total_seconds
+        states = [_run_part(part, context, deadline, report) for part in PARTS
+                  if not options.only or part.name in options.only]
+        report.finish(time.monotonic() - begin)
+    print(f"\n{options.out}/report.md and report.json")
+    return _exit_code(states)
+
+
+def _exit_code(states: list[str]) -> int:
+    if result.FAILED in states or result.TIMED_OUT in states:
+        return 1
+    if result.PASSED in states:
+        return 0
+    print("nothing was proven: every part was skipped", file=sys.stderr)
+    return NOTHING_PROVEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpu_check", description="Proves and measures the CUDA side on a machine with a GPU.",
+        epilog="Exit codes: 0 all that ran passed, 1 a part failed or was stopped, 2 wrong usage, "
+        "5 nothing could run. docs/benchmarks/README.md says what the figures mean.")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--pack", type=Path, metavar="DIR",
+                      help="write what travels to a machine that has nothing")
+    what.add_argument("--from", type=Path, metavar="DIR", dest="source",
+                      help="run from a pack (default where gpu_check lies in one)")
+    parser.add_argument("--build", type=Path, metavar="DIR",
+                        help="a build folder whose programs are taken as they are")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the reports go")
+    parser.add_argument("--only", action="append", choices=[part.name for part in PARTS],
+                        help="this part; may be repeated")
+    parser.add_argument("--total-seconds", type=float, default=470.0,
+                        help="of all parts together (default 470)")
+    parser.add_argument("--device", default="cuda:0", help="of the goldens and the engine")
+    parser.add_argument("--no-budgets", action="store_true",
+                        help="with --pack: leave out how far float16 alone moves the recorded "
+                        "tensors, which --python works out in minutes")
+    parser.add_argument("--python", default=sys.executable or "python3",
+                        help="the interpreter that has torch, for its libraries and as the peer")
+    parser.add_argument("--shared", type=Path, default=_shared_folder(),
+                        help="folder with the goldens (XCOMPOSER_SHARED_DIR, else ../shared)")
+    return _Defaults(parser)
+
+
+class _Defaults:
+    """Fills in what depends on where gpu_check lies."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self._parser = parser
+
+    def parse_args(self, arguments: list[str] | None) -> argparse.Namespace:
+        options = self._parser.parse_args(arguments)
+        inside_pack = (TOOLS / "pack.json").is_file()
+        if inside_pack and not (options.source or options.build or options.pack):
+            options.source = TOOLS
+        if options.out is None:
+            options.out = (Path.cwd() if options.source else TOOLS.parent / "build") / "gpu_check"
+        if options.total_seconds <= 0:
+            self._parser.error("--total-seconds must be above 0")
+        if options.source and options.build:
+            self._parser.error("--from brings its own programs: --build is not for it")
+        return options
+
+
+def _shared_folder() -> Path:
+    named = os.environ.get("XCOMPOSER_SHARED_DIR")
+    return Path(named) if named else TOOLS.parent.parent / "shared"
+
+
+def _version() -> str:
+    described = subprocess.run(["git", "-C", TOOLS, "describe", "--always", "--dirty"],
+                               capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
+
+
+def _pack(options: argparse.Namespace) -> int:
+    build = options.build or _build()
+    python = None if options.no_budgets else options.python
+    manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS,
+                          _version(), python)
+    size = pack.size_of(options.pack)
+    has = {name: "yes" if manifest[name] else "NO" for name in ("goldens", "budgets")}
+    print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {has['goldens']}, budgets of their "
+          f"tensors: {has['budgets']}")
+    if size <= pack.MOST_BYTES:
+        return 0
+    print(f"more than {pack.MOST_BYTES >> 20} MiB; the largest are", *pack.largest(manifest),
+          sep="\n", file=sys.stderr)
+    return 1
+
+
+def _build() -> Path:
+    """The build without what such machines lack: OpenCV and sentencepiece."""
+    source = TOOLS.parent
+    for command in (["cmake", "--preset", "minimal"],
+                    ["cmake", "--build", "--preset", "minimal", "--target", *TARGETS]):
+        if subprocess.run(command, cwd=source, check=False).returncode != 0:
+            raise SystemExit(f"{' '.join(command)} failed; on a machine without the packages use "
+                             "--from with a pack that was made elsewhere")
+    return source / "build" / "minimal"
+
+
+def _prepare(options: argparse.Namespace, scratch: Path) -> tuple[Context, dict[str, Any]]:
+    goldens: Path | None = scratch / "goldens"
+    if options.source:
+        pack.unpack(options.source, scratch)
+        version = pack.read_manifest(options.source)["version"]
+        place, own, origin = scratch / "bin", [scratch / "lib"], f"pack {options.source}"
+    else:
+        build = options.build or _build()
+        place, own, origin = build / "bin", [build / "lib"], str(build)
+        version = _version()
+        recorded = options.shared / "data" / "goldens"
+        if recorded.is_dir():
+            golden_requests.write(recorded, scratch / "goldens")
+    if not (scratch / "goldens" / "goldens.json").is_file():
+        goldens = None
+    env = libraries.environment(options.python, own)
+    work = scratch / "work"
+    work.mkdir()
+    python = shutil.which(options.python) or options.python
+    context = Context(place, env, goldens, work, options.device, python)
+    return context, {"version": version, "programs": origin}
+
+
+def _run_part(part: Part, context: Context, deadline: float, report: Report) -> str:
+    left = deadline - time.monotonic() - RESERVE_S
+    begin = time.monotonic()
+    box = min(part.box_s, left)
+    if box < part.least_s:
+        done = Result(result.SKIPPED,
+                      f"{max(0.0, left):.0f} s were left, it needs {part.least_s:.0f}")
+    else:
+        print(f"{part.name}: {part.title} (at most {box:.0f} s) ... ", end="", flush=True)
+        try:
+            done = part.run(context, box)
+        except Exception as error:  # pylint: disable=broad-except
+            # A fault of this script must not cost the parts that follow.
+            done = Result(result.FAILED, f"gpu_check itself failed: {error!r}",
+                          details={"trace": traceback.format_exc()})
+    seconds = time.monotonic() - begin
+    print(f"{done.state}, {seconds:.1f} s: {done.reason[:400]}", flush=True)
+    report.add({"name": part.name, "title": part.title, "state": done.state, "reason": done.reason,
+                "seconds": round(seconds, 2), "box_s": round(max(box, 0.0), 1),
+                "details": done.details}, done.figures)
+    return done.state

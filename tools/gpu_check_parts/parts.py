@@ -1,0 +1,133 @@
+"""The parts of a check, in order of value, each with its own time box."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from . import bounded, engine, figure_lines, golden_cases, googletest, result
+from .result import Context, Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    name: str
+    title: str
+    run: Callable[[Context, float], Result]
+    box_s: float
+    least_s: float  # with less time left it is not begun
+
+
+def kernels(context: Context, box_s: float) -> Result:
+    outcome = bounded.run([context.program("test_kernels_cuda")], box_s, context.env)
+    return googletest.judge(outcome, googletest.read(outcome.out))
+
+
+def limits(context: Context, box_s: float) -> Result:
+    command = [context.program("bench_gpu_limits"), "--scratch", _large_folder(context)]
+    return figure_lines.read(bounded.run(command, box_s, context.env))
+
+
+def model(context: Context, box_s: float) -> Result:
+    return figure_lines.read(bounded.run([context.program("bench_gpu_model")], box_s, context.env))
+
+
+def goldens(context: Context, box_s: float) -> Result:
+    return golden_cases.run(context, box_s)
+
+
+def engine_at_full_size(context: Context, box_s: float) -> Result:
+    return engine.run(context, box_s, _large_folder(context))
+
+
+REFUSED = re.compile(r"Device not supported|Target application.*terminated before first|"
+                     r"not supported|[Ii]nsufficient (permission|privilege)|ERR_NVGPUCTRPERM")
+
+
+def sanitizer(context: Context, box_s: float) -> Result:
+    """memcheck over all kernel tests, then racecheck with the time that is left."""
+    program = shutil.which("compute-sanitizer", path=context.env.get("PATH"))
+    program = program or _first_file("/usr/local/cuda/bin/compute-sanitizer",
+                                     "/usr/local/cuda/compute-sanitizer/compute-sanitizer")
+    if program is None:
+        return Result(result.SKIPPED, "compute-sanitizer is not installed")
+    all_of_it = Result(result.PASSED)
+    left = box_s
+    for tool, part in (("memcheck", 0.6), ("racecheck", 1.0)):
+        command = [program, "--tool", tool, "--error-exitcode", "99",
+                   context.program("test_kernels_cuda"), "--gtest_filter=-LinearOf*:ComposedModel*"]
+        outcome = bounded.run(command, left * part, context.env)
+        left -= outcome.seconds
+        one = _judge_sanitizer(outcome)
+        all_of_it.details[tool] = {"state": one.state, "reason": one.reason, **one.details}
+        if one.state != result.PASSED:
+            all_of_it.state = one.state
+        all_of_it.reason += f"{'; ' * bool(all_of_it.reason)}{tool}: {one.reason}"
+        if one.state in (result.SKIPPED, result.FAILED):
+            break
+    return all_of_it
+
+
+def _judge_sanitizer(outcome: bounded.Outcome) -> Result:
+    tests = googletest.read(outcome.out)
+    found = [line.strip("= ") for line in (outcome.out + outcome.err).splitlines()
+             if line.startswith("=========")]
+    errors = [line for line in found if "ERROR SUMMARY" in line]
+    if errors and not re.search(r"ERROR SUMMARY: 0 errors", errors[-1]):
+        return Result(result.FAILED, errors[-1], details={"said": found[:60]})
+    refused = next((line for line in found if REFUSED.search(line)), "")
+    if refused and not tests.passed:
+        return Result(result.SKIPPED, f"refused on this machine: {refused}")
+    one = googletest.judge(outcome, tests)
+    if one.state != result.PASSED and found:
+        one.details["said"] = found[:60]
+    if one.state == result.PASSED and not errors:
+        return Result(result.FAILED, "compute-sanitizer gave no summary")
+    return one
+
+
+def nccl(context: Context, box_s: float) -> Result:
+    command = [context.program("test_transport_torch"), "--gtest_filter=NcclGpu.*"]
+    outcome = bounded.run(command, box_s, context.env)
+    tests = googletest.read(outcome.out)
+    judged = googletest.judge(outcome, tests)
+    if judged.state == result.PASSED and tests.skipped:
+        judged.reason += "; " + "; ".join(f"{k}: {v}" for k, v in tests.skipped.items())
+    return judged
+
+
+def peer(context: Context, box_s: float) -> Result:
+    """Torch's own kernels, and a Llama-shaped 7B of transformers, where the machine has them."""
+    program = Path(__file__).resolve().parent / "torch_peer.py"
+    read = figure_lines.read(bounded.run([context.python, program], box_s, context.env))
+    if read.state in (result.FAILED, result.TIMED_OUT):
+        # A peer that does not run says nothing about us.
+        read.state = result.PASSED if read.figures else result.SKIPPED
+    return read
+
+
+PARTS = [
+    Part("kernels", "kernel tests against float64", kernels, 75, 5),
+    Part("goldens", "recorded answers of every kind, end to end", goldens, 90, 10),
+    Part("limits", "what the card can do at best", limits, 45, 10),
+    Part("model", "the kernels at full 7B size", model, 70, 15),
+    Part("engine", "the engine at full 7B size", engine_at_full_size, 60, 40),
+    Part("sanitizer", "compute-sanitizer over the kernel tests", sanitizer, 60, 15),
+    Part("nccl", "two NCCL ranks", nccl, 25, 10),
+    Part("peer", "torch and transformers at the same sizes", peer, 60, 15),
+]
+
+
+def _large_folder(context: Context) -> Path:
+    """In memory where there is room for a checkpoint, else the scratch folder."""
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free > (24 << 30):
+        return shared
+    return context.scratch
+
+
+def _first_file(*paths: str) -> str | None:
+    return next((path for path in paths if Path(path).is_file()), None)
