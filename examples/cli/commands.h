@@ -21,5 +21,6 @@ void AddConvert(CLI::App& app, Chosen& chosen);
 void AddQuantize(CLI::App& app, Chosen& chosen);
 void AddDevices(CLI::App& app, Chosen& chosen);
 void AddPlan(CLI::App& app, Chosen& chosen);
+void AddBench(CLI::App& app, Chosen& chosen);
 
 }  // namespace xcomposer::cli

@@ -82,20 +82,6 @@ RankOptions ToRankOptions(const RankFlags& flags) {
   return options;
 }
 
-EngineOptions ToEngineOptions(const EngineFlags& flags) {
-  EngineOptions options;
-  options.model = flags.model;
-  options.devices = SplitAtCommas(flags.devices);
-  options.device_map = flags.device_map;
-  options.dtype = ToStorageType(flags.dtype);
-  options.weights = ToWeightPrecision(flags.weights);
-  options.threads = static_cast<int>(flags.threads.value_or(0));
-  if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
-  options.video_font = flags.video_font;
-  options.ranks = ToRankOptions(flags.ranks);
-  return options;
-}
-
 }  // namespace
 
 std::vector<std::string> SplitAtCommas(const std::string& text) {
@@ -204,6 +190,20 @@ void NameEnvironmentVariables(CLI::App& command) {
     });
     option->envname("XCOMPOSER_" + name);
   }
+}
+
+EngineOptions ToEngineOptions(const EngineFlags& flags) {
+  EngineOptions options;
+  options.model = flags.model;
+  options.devices = SplitAtCommas(flags.devices);
+  options.device_map = flags.device_map;
+  options.dtype = ToStorageType(flags.dtype);
+  options.weights = ToWeightPrecision(flags.weights);
+  options.threads = static_cast<int>(flags.threads.value_or(0));
+  if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
+  options.video_font = flags.video_font;
+  options.ranks = ToRankOptions(flags.ranks);
+  return options;
 }
 
 Engine LoadEngine(const EngineFlags& flags) {

@@ -57,6 +57,9 @@ std::vector<std::string> SplitAtCommas(const std::string& text);
 /// Every option gets its environment variable, XCOMPOSER_<NAME>; call it when all are there.
 void NameEnvironmentVariables(CLI::App& command);
 
+/// What the flags say to the library.
+EngineOptions ToEngineOptions(const EngineFlags& flags);
+
 /// Loads the model with a progress bar where stderr is a terminal.
 Engine LoadEngine(const EngineFlags& flags);
 

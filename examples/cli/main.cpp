@@ -70,6 +70,7 @@ int Main(int argc, char** argv) {
   AddQuantize(app, chosen);
   AddDevices(app, chosen);
   AddPlan(app, chosen);
+  AddBench(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

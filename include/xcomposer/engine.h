@@ -44,6 +44,10 @@ struct EngineOptions {
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
   int64_t max_image_pixels = 178956970;
   std::string video_font;  ///< TrueType file for the frame labels of 2.5's videos
+  /// Draw the weights instead of reading them, to measure a size without its checkpoint: `model` is
+  /// then a kind ("2-vl-7b": as published), a config.json or a folder with one. There is no
+  /// tokenizer, and answers mean nothing. One process only.
+  bool random_weights = false;
   RankOptions ranks;
   std::function<void(const LoadProgress&)> progress;
 };
@@ -142,9 +146,9 @@ class XCOMPOSER_API Engine {
   PlacementReport placement() const;
 
   /// Checks the request, prepares pictures and prompt on the calling thread and queues it.
-  /// Throws kRequest, kImage, kPrompt, kTokenizer, or kCapacity for pictures that cannot be encoded,
-  /// at once; what does not fit the KV cache arrives as an event.
-  /// With a callback, events go there and Await must not be used.
+  /// Throws kRequest, kImage, kPrompt, kTokenizer, or kCapacity for pictures that cannot be
+  /// encoded, at once; what does not fit the KV cache arrives as an event. With a callback, events
+  /// go there and Await must not be used.
   RequestId Submit(const Request& request, EventCallback callback = {});
 
   /// The next event of the request, or nothing when `timeout` passes first. After kDone or kError

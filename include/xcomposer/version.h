@@ -7,4 +7,8 @@ namespace xcomposer {
 /// Version of the library that runs, "major.minor.patch".
 XCOMPOSER_API const char* Version();
 
+/// The commit that it was built from, with "-dirty" where files had been changed since; empty where
+/// the sources were not a git checkout.
+XCOMPOSER_API const char* Commit();
+
 }  // namespace xcomposer

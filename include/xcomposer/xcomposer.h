@@ -2,6 +2,7 @@
 
 /// Everything the library offers. Headers need C++17 and the standard library only.
 
+#include "xcomposer/benchmark.h"
 #include "xcomposer/checkpoint.h"
 #include "xcomposer/devices.h"
 #include "xcomposer/engine.h"

@@ -3,9 +3,11 @@
 #include <chrono>
 #include <utility>
 
+#include "api/load_options.h"
 #include "api/load_plan.h"
 #include "api/model_folder.h"
 #include "api/plan_model.h"
+#include "api/random_model.h"
 #include "api/rank_run.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -21,69 +23,6 @@ namespace {
 
 // Of another rank; meanwhile the heartbeat tells who is lost.
 constexpr std::chrono::minutes kLongestOpen{10};
-
-WeightStorage StorageOf(StorageType type) {
-  switch (type) {
-    case StorageType::kAuto:
-      return WeightStorage::kAsStored;
-    case StorageType::kFloat32:
-      return WeightStorage::kFloat32;
-    case StorageType::kFloat16:
-      return WeightStorage::kFloat16;
-    case StorageType::kBFloat16:
-      return WeightStorage::kBFloat16;
-  }
-  return WeightStorage::kAsStored;
-}
-
-Quantization QuantiseTo(WeightPrecision precision) {
-  switch (precision) {
-    case WeightPrecision::kAsStored:
-      return {};
-    case WeightPrecision::kInt8:
-      return kInt8;
-    case WeightPrecision::kInt4:
-      return kInt4;
-  }
-  return {};
-}
-
-// Converted weights live in memory of their own, beside the mapped file whose pages the system may
-// drop.
-WeightType WeightTypeOf(const EngineOptions& options, const WeightHeaders& headers) {
-  if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
-  if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
-  switch (options.dtype) {
-    case StorageType::kAuto:
-      return StoredType(headers);
-    case StorageType::kFloat32:
-      return WeightType::kFloat32;
-    case StorageType::kFloat16:
-      return WeightType::kFloat16;
-    case StorageType::kBFloat16:
-      return WeightType::kBFloat16;
-  }
-  return StoredType(headers);
-}
-
-PipelineOptions OptionsFor(const EngineOptions& options, int64_t kv_positions) {
-  Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
-          "; expected a positive number, or 0 for all that this process may use");
-  Require(options.prefill_chunk >= 0, ErrorKind::kUsage, "prefill_chunk is ", options.prefill_chunk,
-          "; expected a positive number of rows, or 0 for the default");
-  PipelineOptions pipeline;
-  pipeline.threads = options.threads;
-  pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
-  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
-  pipeline.storage = StorageOf(options.dtype);
-  pipeline.quantise = QuantiseTo(options.weights);
-  if (options.progress) {
-    pipeline.progress = [progress = options.progress](const LoadStep& step) {
-      progress({step.bytes_done, step.bytes_total, step.tensor});
-    };
-  }
-  return pipeline;
-}
 
 std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::path& folder,
                                                        Kind kind) {
@@ -109,7 +48,7 @@ struct OpenedModel {
 /// Where the stages of this process go, and how much the KV pool holds.
 LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers,
                   const Transport* transport, OpenedModel* model) {
-  const WeightType weights = WeightTypeOf(options, headers);
+  const WeightType weights = LoadedType(options, StoredType(headers));
   if (transport != nullptr) {
     model->ranked = MapOfRun(options, model->config, transport->world_size());
     const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
@@ -119,12 +58,7 @@ LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers,
         StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank)});
   }
   EngineOptions here = options;
-  here.devices.clear();
-  for (const RankedDevice& device : RankDevices(options.devices)) {
-    Require(device.rank == 0, ErrorKind::kPlan, "a device of rank ", device.rank,
-            " was named, and this run has rank 0 only");
-    here.devices.push_back(device.device);
-  }
+  here.devices = DevicesOfOneProcess(options);
   LoadPlan plan = PlanLoad(here, model->config, weights);
   model->ranked.map = plan.map;
   model->ranked.rank_of_stage.assign(plan.map.stages.size(), 0);
@@ -148,11 +82,11 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   model.plan = PlanHere(options, headers, transport.get(), &model);
   int64_t positions = model.plan.kv_positions;
   if (transport != nullptr) {
-    AgreeOnModel(*transport, model.checkpoint, model.ranked, OptionsFor(options, kKvBlock));
+    AgreeOnModel(*transport, model.checkpoint, model.ranked, PipelineOptionsFor(options, kKvBlock));
     positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
                              std::chrono::steady_clock::now() + kLongestOpen);
   }
-  model.pipeline = OptionsFor(options, positions);
+  model.pipeline = PipelineOptionsFor(options, positions);
   model.pipeline.transport = transport;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
   model.pipeline.memory = std::make_shared<StageMemoryBook>();
@@ -181,6 +115,7 @@ void CheckOptions(const EngineOptions& options) {
 
 LoadedModel LoadModel(const EngineOptions& options) {
   CheckOptions(options);
+  if (options.random_weights) return DrawModel(options);
   const auto start = std::chrono::steady_clock::now();
   Require(RankOf(options.ranks) == 0, ErrorKind::kUsage, "this process is rank ",
           RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");

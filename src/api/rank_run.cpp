@@ -146,6 +146,8 @@ RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int 
   return ranked;
 }
 
+bool IsDistributed(const RankOptions& options) { return LaunchOf(options).is_distributed(); }
+
 std::shared_ptr<Transport> JoinRun(const RankOptions& options) {
   const Launch launch = LaunchOf(options);
   TransportOptions transport;

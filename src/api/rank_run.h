@@ -42,6 +42,10 @@ std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, 
 /// as many layers on each device as on any other. Throws kPlan.
 RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size);
 
+/// Whether the options, or the variables that they allow, speak of several processes. Throws as
+/// RankOf.
+bool IsDistributed(const RankOptions& options);
+
 /// Connects this process to the other ranks of the run, or gives nothing where it is alone. Throws
 /// as ConnectRanks.
 std::shared_ptr<Transport> JoinRun(const RankOptions& options);

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "base/check.h"
+
 namespace xcomposer {
 namespace {
 
@@ -24,22 +26,38 @@ bool IsNormWeight(const std::string& name) {
          name.compare(name.size() - 7, 7, ".weight") == 0;
 }
 
-}  // namespace
-
-at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  at::Tensor weight = at::empty(shape, at::kBFloat16);
-  const auto fan_in = static_cast<float>(
-      shape.size() > 1 ? weight.numel() / std::max<int64_t>(shape[0], 1) : int64_t{16});
-  const bool norm = IsNormWeight(name);
-  const float scale = norm ? 0.2f : std::sqrt(3.0f / fan_in);
-  auto* values = weight.data_ptr<at::BFloat16>();
-  uint64_t state = Hash(name, seed_);
+/// Numbers center - scale .. center + scale.
+template <typename Number>
+void Draw(at::Tensor& weight, uint64_t state, float center, float scale) {
+  auto* values = weight.mutable_data_ptr<Number>();
   for (int64_t i = 0; i < weight.numel(); ++i) {
     state += 0x9e3779b97f4a7c15ULL;
     const auto unit =
         static_cast<float>(Mixed(state) >> 40) / static_cast<float>(1 << 24);  // [0, 1)
-    values[i] = at::BFloat16((norm ? 1.0f : 0.0f) + scale * (2.0f * unit - 1.0f));
+    values[i] = Number(center + scale * (2.0f * unit - 1.0f));
   }
+}
+
+}  // namespace
+
+RandomWeights::RandomWeights(uint64_t seed, const Quantization& stored, at::ScalarType type)
+    : WeightSource(stored), seed_(seed), type_(type) {
+  Check(type == at::kBFloat16 || type == at::kHalf || type == at::kFloat,
+        "random weights are asked for as ", type);
+}
+
+at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
+  at::Tensor weight = at::empty(shape, type_);
+  const auto fan_in = static_cast<float>(
+      shape.size() > 1 ? weight.numel() / std::max<int64_t>(shape[0], 1) : int64_t{16});
+  const bool norm = IsNormWeight(name);
+  const float scale = norm ? 0.2f : std::sqrt(3.0f / fan_in);
+  const float center = norm ? 1.0f : 0.0f;
+  const uint64_t state = Hash(name, seed_);
+  if (type_ == at::kBFloat16) Draw<at::BFloat16>(weight, state, center, scale);
+  if (type_ == at::kHalf) Draw<at::Half>(weight, state, center, scale);
+  if (type_ == at::kFloat) Draw<float>(weight, state, center, scale);
+  if (on_drawn_) on_drawn_(static_cast<int64_t>(weight.nbytes()), name);
   return weight;
 }
 
@@ -58,6 +76,7 @@ std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::S
       part.mutable_data_ptr<at::Half>()[i] = at::Half(0.002f + 0.002f * unit);
     }
   }
+  if (on_drawn_) on_drawn_(static_cast<int64_t>(part.nbytes()), name);
   return part;
 }
 

@@ -25,10 +25,14 @@ Base BaseOf(const ModelConfig& config, const Workload& workload, Part part) {
   Base base;
   for (const WeightSpec& spec : WeightTable(one)) {
     if (spec.part != part || IsLowRank(spec.name)) continue;
+    base.bytes += static_cast<double>(WeightBytes(spec, workload.weights));
+  }
+  one.quantization = {};  // codes in a word of the checkpoint are numbers of the product
+  for (const WeightSpec& spec : WeightTable(one)) {
+    if (spec.part != part || IsLowRank(spec.name)) continue;
     double numbers = 1;
     for (const int64_t extent : spec.shape) numbers *= static_cast<double>(extent);
     base.numbers += numbers;
-    base.bytes += static_cast<double>(WeightBytes(spec, workload.weights));
   }
   return base;
 }
@@ -77,10 +81,16 @@ int64_t PromptRows(const Workload& workload) {
 }
 
 Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload) {
+  const int64_t rows = PromptRows(workload);
+  return PrefillWorkOfLayer(config, workload,
+                            {rows, std::min(rows, workload.images * workload.picture.rows)});
+}
+
+Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload,
+                        const PromptShape& prompt) {
   const Base base = BaseOf(config, workload, Part::kLayer);
-  const auto rows = static_cast<double>(PromptRows(workload));
-  const auto pictures =
-      static_cast<double>(std::min(PromptRows(workload), workload.images * workload.picture.rows));
+  const auto rows = static_cast<double>(prompt.rows);
+  const auto pictures = static_cast<double>(prompt.picture_rows);
   const double chunks = std::max(1.0, rows / static_cast<double>(workload.prefill_chunk));
   const double low_rank = pictures > 0 ? LowRankNumbersOfLayer(config) : 0;
   Work work;

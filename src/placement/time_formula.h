@@ -36,8 +36,17 @@ Work DecodeWorkOfHead(const ModelConfig& config, const Workload& workload, int64
 /// Rows of the prompt that predictions are about: the pictures and 64 rows of text.
 int64_t PromptRows(const Workload& workload);
 
-/// The whole prompt of one sequence through one layer. Weights are read once per chunk.
+/// The rows of a prompt.
+struct PromptShape {
+  int64_t rows = 0;          ///< all of them
+  int64_t picture_rows = 0;  ///< of them
+};
+
+/// The whole prompt of one sequence through one layer. Weights are read once per chunk. Without a
+/// shape: the prompt that predictions are about.
 Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload);
+Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload,
+                        const PromptShape& prompt);
 
 /// One picture through tower and projector.
 Work PictureWork(const ModelConfig& config, const Workload& workload);

@@ -85,6 +85,7 @@ const std::map<std::string, RoomRules>& Rooms() {
       {"kernels", {{}, {"CUDA", "the CUDA emulator"}}},
       {"checkpoint", {{"base"}, {"nlohmann"}}},
       {"placement", {{"base", "config"}, {"nlohmann"}}},
+      {"measure", {{"base", "config", "kernels", "placement"}, {}}},
       {"transport", {{"base"}, {"ZeroMQ", "libsodium", "NCCL", "CUDA", "Torch"}}},
       {"workers", {{"base", "batch", "transport"}, {}}},
       {"input",
@@ -101,8 +102,8 @@ const std::map<std::string, RoomRules>& Rooms() {
          "transport", "workers"},
         {"Torch"}}},
       {"api",
-       {{"base", "batch", "config", "checkpoint", "placement", "transport", "workers", "input",
-         "engine", "pipeline", "kernels"},
+       {{"base", "batch", "config", "checkpoint", "placement", "measure", "transport", "workers",
+         "input", "engine", "pipeline", "kernels"},
         {"nlohmann", "Torch's version"}}},
   };
   return rooms;

@@ -5,10 +5,10 @@
 #include <cstdlib>
 #include <vector>
 
-#include "bench/limits.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/limits.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
 
@@ -60,6 +60,20 @@ void BM_Fma(benchmark::State& state) {
   Flops(state, FlopsPerRound() * kRounds * pool.threads());
 }
 BENCHMARK(BM_Fma)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+/// The limit of everything that multiplies in 8 bits.
+void BM_IntegerDots(benchmark::State& state) {
+  ThreadPool pool(Threads());
+  constexpr int64_t kRounds = 1 << 20;
+  const int64_t parts = 16 * pool.threads();
+  for (auto _ : state) {
+    pool.ParallelFor(parts, 1, [](int64_t, int64_t, int) {
+      benchmark::DoNotOptimize(RunIntegerDots(kRounds / 16));
+    });
+  }
+  Flops(state, OpsPerIntegerRound() * kRounds * pool.threads());
+}
+BENCHMARK(BM_IntegerDots)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 /// The limit of everything that streams.
 void BM_Read(benchmark::State& state) {

@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 const char* const kCommands[] = {"generate", "chat",     "trace",   "tokenize", "inspect",
-                                 "convert",  "quantize", "devices", "plan"};
+                                 "convert",  "quantize", "devices", "plan",    "bench"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 

@@ -2,6 +2,7 @@
 
 #include <fstream>
 
+#include "config/published_config.h"
 #include "config_texts.h"
 #include "gmock/gmock.h"
 #include "xcomposer/error.h"
@@ -38,6 +39,24 @@ TEST(ModelConfig, TellsTheKindFromConfigAloneAndFromTensors) {
     EXPECT_EQ(ParseKind(ToString(kind)), kind);
   }
   EXPECT_THROW(ParseKind("2.7b"), Error);
+}
+
+TEST(ModelConfig, ThePublishedSizesAreKnownWithoutAFile) {
+  for (const Kind kind : kAllKinds) {
+    const ModelConfig built_in = PublishedConfig(kind);
+    const ModelConfig shipped = ParseConfig(ShippedConfig(kind).dump(), std::nullopt, kind);
+    EXPECT_EQ(built_in.kind, kind);
+    EXPECT_EQ(ParameterCount(built_in), ParameterCount(shipped)) << ToString(kind);
+    EXPECT_EQ(built_in.heads, shipped.heads);
+    EXPECT_EQ(built_in.kv_heads, shipped.kv_heads);
+    EXPECT_EQ(built_in.max_length, shipped.max_length) << ToString(kind);
+    EXPECT_EQ(built_in.rope.scaling, shipped.rope.scaling) << ToString(kind);
+    EXPECT_EQ(built_in.rope.factor, shipped.rope.factor) << ToString(kind);
+    EXPECT_EQ(built_in.rope.theta, shipped.rope.theta);
+    EXPECT_EQ(built_in.rope.max_positions, shipped.rope.max_positions) << ToString(kind);
+    EXPECT_EQ(built_in.vision.tile, shipped.vision.tile) << ToString(kind);
+    EXPECT_EQ(built_in.eos_id, shipped.eos_id);
+  }
 }
 
 TEST(ModelConfig, OnlyThe4khdScalesItsNarrowPlora) {

@@ -1,0 +1,186 @@
+#include "kernels/cpu/limits.h"
+
+#include "kernels/cpu/cpu_info.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace xcomposer::cpu {
+namespace {
+
+// Enough chains to hide the latency of two units, few enough for the registers: whoever changes
+// them looks at the disassembly, since one spilled accumulator halves what is measured.
+constexpr int kChains = 12;
+constexpr int kMaddChains = 8;  // each needs a second register for what is not summed yet
+constexpr int kPortableChains = 48;
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) float FmasAvx512(int64_t rounds) {
+  __m512 sums[kChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  const __m512 a = _mm512_set1_ps(0.999f);
+  const __m512 b = _mm512_set1_ps(0.001f);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
+  }
+  float total[16];
+#pragma GCC unroll 16
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  _mm512_storeu_ps(total, sums[0]);
+  return total[0] + total[15];
+}
+
+__attribute__((target("avx2,fma"))) float FmasAvx2(int64_t rounds) {
+  __m256 sums[kChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_set1_ps(static_cast<float>(i));
+  const __m256 a = _mm256_set1_ps(0.999f);
+  const __m256 b = _mm256_set1_ps(0.001f);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) sums[i] = _mm256_fmadd_ps(sums[i], a, b);
+  }
+  float total[8];
+#pragma GCC unroll 16
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
+  _mm256_storeu_ps(total, sums[0]);
+  return total[0] + total[7];
+}
+
+// Written as instructions: of the intrinsics the compiler takes what does not change out of the
+// loop, or copies every sum twice a round.
+__attribute__((target("avx512f,avx512vnni"))) float DotsAvx512Vnni(int64_t rounds) {
+  __m512i sums[kChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_epi32(i);
+  const __m512i a = _mm512_set1_epi8(3);
+  const __m512i b = _mm512_set1_epi8(-5);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) {
+      asm volatile("vpdpbusd %2, %1, %0" : "+v"(sums[i]) : "v"(a), "v"(b));
+    }
+  }
+  int32_t total[16];
+#pragma GCC unroll 16
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm512_xor_si512(sums[0], sums[i]);
+  _mm512_storeu_si512(total, sums[0]);
+  return static_cast<float>(total[0]) + static_cast<float>(total[15]);
+}
+
+__attribute__((target("avx2"))) float DotsAvx2(int64_t rounds) {
+  __m256i sums[kMaddChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < kMaddChains; ++i) sums[i] = _mm256_set1_epi32(i);
+  const __m256i a = _mm256_set1_epi8(3);
+  const __m256i b = _mm256_set1_epi8(-5);
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kMaddChains; ++i) {
+      __m256i pairs;
+      asm volatile("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(a), "x"(b));
+      asm volatile("vpmaddwd %1, %0, %0" : "+x"(pairs) : "x"(ones));
+      asm volatile("vpaddd %1, %0, %0" : "+x"(sums[i]) : "x"(pairs));
+    }
+  }
+  int32_t total[8];
+#pragma GCC unroll 16
+  for (int i = 1; i < kMaddChains; ++i) sums[0] = _mm256_xor_si256(sums[0], sums[i]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(total), sums[0]);
+  return static_cast<float>(total[0]) + static_cast<float>(total[7]);
+}
+#endif
+
+float ProductsAndSums(int64_t rounds) {
+  float sums[kPortableChains];
+  for (int i = 0; i < kPortableChains; ++i) sums[i] = static_cast<float>(i);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (float& sum : sums) sum = sum * 0.999f + 0.001f;
+  }
+  float total = 0;
+  for (const float sum : sums) total += sum;
+  return total;
+}
+
+template <int kStreams>
+uint64_t ReadStreams(const char* memory, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  constexpr int64_t kAhead = 1536;
+  const int64_t run = bytes / kStreams / kLine * kLine;
+  uint64_t sums[kStreams] = {};
+  for (int64_t i = 0; i < run; i += kLine) {
+    for (int64_t s = 0; s < kStreams; ++s) {
+      const char* line = memory + s * run + i;
+      __builtin_prefetch(line + kAhead);
+      uint64_t value;
+      __builtin_memcpy(&value, line, sizeof(value));
+      sums[s] += value;
+    }
+  }
+  uint64_t total = 0;
+  for (const uint64_t sum : sums) total += sum;
+  return total;
+}
+
+/// Of the processor; the kernels in use may be narrower.
+bool HasVnni() {
+#if defined(__x86_64__)
+  return BestIsa() >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+float RunFmas(int64_t rounds) {
+#if defined(__x86_64__)
+  if (BestIsa() >= Isa::kAvx512) return FmasAvx512(rounds);
+  if (BestIsa() >= Isa::kAvx2) return FmasAvx2(rounds);
+#endif
+  return ProductsAndSums(rounds);
+}
+
+double FlopsPerRound() {
+  if (BestIsa() >= Isa::kAvx512) return 2.0 * kChains * 16;
+  if (BestIsa() >= Isa::kAvx2) return 2.0 * kChains * 8;
+  return 2.0 * kPortableChains;
+}
+
+float RunIntegerDots(int64_t rounds) {
+#if defined(__x86_64__)
+  if (HasVnni()) return DotsAvx512Vnni(rounds);
+  if (BestIsa() >= Isa::kAvx2) return DotsAvx2(rounds);
+#endif
+  return ProductsAndSums(rounds);
+}
+
+double OpsPerIntegerRound() {
+  if (HasVnni()) return 2.0 * kChains * 64;
+  if (BestIsa() >= Isa::kAvx2) return 2.0 * kMaddChains * 32;
+  return 2.0 * kPortableChains;
+}
+
+const char* IntegerDotName() {
+  if (HasVnni()) return "vpdpbusd";
+  return BestIsa() >= Isa::kAvx2 ? "vpmaddubsw" : "";
+}
+
+uint64_t ReadAll(const char* memory, int64_t bytes, int streams) {
+  switch (streams) {
+    case 1:
+      return ReadStreams<1>(memory, bytes);
+    case 2:
+      return ReadStreams<2>(memory, bytes);
+    case 8:
+      return ReadStreams<8>(memory, bytes);
+    default:
+      return ReadStreams<4>(memory, bytes);
+  }
+}
+
+}  // namespace xcomposer::cpu

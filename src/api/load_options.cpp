@@ -1,0 +1,85 @@
+#include "api/load_options.h"
+
+#include "api/rank_run.h"
+#include "base/check.h"
+#include "placement/workload.h"
+
+namespace xcomposer::api {
+namespace {
+
+WeightStorage StorageOf(StorageType type) {
+  switch (type) {
+    case StorageType::kAuto:
+      return WeightStorage::kAsStored;
+    case StorageType::kFloat32:
+      return WeightStorage::kFloat32;
+    case StorageType::kFloat16:
+      return WeightStorage::kFloat16;
+    case StorageType::kBFloat16:
+      return WeightStorage::kBFloat16;
+  }
+  return WeightStorage::kAsStored;
+}
+
+}  // namespace
+
+Quantization QuantiseTo(WeightPrecision precision) {
+  switch (precision) {
+    case WeightPrecision::kAsStored:
+      return {};
+    case WeightPrecision::kInt8:
+      return kInt8;
+    case WeightPrecision::kInt4:
+      return kInt4;
+  }
+  return {};
+}
+
+// Converted weights live in memory of their own, beside the mapped file whose pages the system may
+// drop.
+WeightType LoadedType(const EngineOptions& options, WeightType stored) {
+  if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
+  if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
+  switch (options.dtype) {
+    case StorageType::kAuto:
+      return stored;
+    case StorageType::kFloat32:
+      return WeightType::kFloat32;
+    case StorageType::kFloat16:
+      return WeightType::kFloat16;
+    case StorageType::kBFloat16:
+      return WeightType::kBFloat16;
+  }
+  return stored;
+}
+
+PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_positions) {
+  Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
+          "; expected a positive number, or 0 for all that this process may use");
+  Require(options.prefill_chunk >= 0, ErrorKind::kUsage, "prefill_chunk is ", options.prefill_chunk,
+          "; expected a positive number of rows, or 0 for the default");
+  PipelineOptions pipeline;
+  pipeline.threads = options.threads;
+  pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
+  pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
+  pipeline.storage = StorageOf(options.dtype);
+  pipeline.quantise = QuantiseTo(options.weights);
+  if (options.progress) {
+    pipeline.progress = [progress = options.progress](const LoadStep& step) {
+      progress({step.bytes_done, step.bytes_total, step.tensor});
+    };
+  }
+  return pipeline;
+}
+
+std::vector<std::string> DevicesOfOneProcess(const EngineOptions& options) {
+  std::vector<std::string> devices;
+  for (const RankedDevice& device : RankDevices(options.devices)) {
+    Require(device.rank == 0, ErrorKind::kPlan, "a device of rank ", device.rank,
+            " was named, and this run has rank 0 only");
+    devices.push_back(device.device);
+  }
+  return devices;
+}
+
+}  // namespace xcomposer::api

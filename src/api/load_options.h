@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/quantization.h"
+#include "pipeline/pipeline_options.h"
+#include "placement/weight_type.h"
+#include "xcomposer/engine.h"
+
+/// EngineOptions in the words of the rooms below.
+namespace xcomposer::api {
+
+/// How the decoder's linears shall be kept; nothing where as they are stored.
+Quantization QuantiseTo(WeightPrecision precision);
+
+/// The type of the weights in memory, of what is stored as `stored`.
+WeightType LoadedType(const EngineOptions& options, WeightType stored);
+
+/// What the pipeline is told. Throws kUsage for options out of range.
+PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_positions);
+
+/// The devices of a run of one process, which may be named as rank 0's. Throws kPlan.
+std::vector<std::string> DevicesOfOneProcess(const EngineOptions& options);
+
+}  // namespace xcomposer::api

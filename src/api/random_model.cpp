@@ -1,0 +1,87 @@
+#include "api/random_model.h"
+
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "api/load_options.h"
+#include "api/load_plan.h"
+#include "base/check.h"
+#include "config/published_config.h"
+#include "config/weight_names.h"
+#include "pipeline/random_pipeline.h"
+
+namespace xcomposer::api {
+namespace {
+
+int64_t BytesOf(const ModelConfig& config, WeightType type) {
+  int64_t bytes = 0;
+  for (const WeightSpec& spec : WeightTable(config)) bytes += WeightBytes(spec, type);
+  return bytes;
+}
+
+ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, WeightType type) {
+  ModelInfo info;
+  info.path = options.model;
+  info.kind = ToString(config.kind);
+  info.quantization = ToString(config.quantization);
+  info.parameters = ParameterCount(config);
+  info.weight_bytes = BytesOf(config, type);
+  info.layers = config.layers;
+  info.hidden = config.hidden_size;
+  info.vocab = config.vocab_size;
+  return info;
+}
+
+}  // namespace
+
+PlanSubject ReadRandomSubject(const std::string& model) {
+  for (const Kind kind : kAllKinds) {
+    if (model == ToString(kind)) return {PublishedConfig(kind), WeightType::kBFloat16};
+  }
+  std::error_code ignored;
+  if (std::filesystem::exists(model, ignored)) return ReadPlanSubject(model, "");
+  std::string kinds;
+  for (const Kind kind : kAllKinds) kinds += StrCat(kinds.empty() ? "" : ", ", ToString(kind));
+  throw Error(ErrorKind::kConfig,
+              StrCat("'", model, "' is neither a kind (", kinds,
+                     ") nor a config.json nor a folder with one"),
+              {{"model", model}});
+}
+
+LoadedModel DrawModel(const EngineOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Require(!IsDistributed(options.ranks), ErrorKind::kUsage,
+          "random weights are for one process; a run over several needs a checkpoint");
+  LoadedModel model;
+  RequestContext& context = model.context;
+  context.config = ReadRandomSubject(options.model).config;
+  context.defaults = ChatDefaults(context.config.kind);
+  const Quantization wanted = QuantiseTo(options.weights);
+  Require(!wanted || !context.config.quantization, ErrorKind::kUsage,
+          "the linears of this size are quantised already (", ToString(context.config.quantization),
+          "); leave --weights out");
+  if (wanted) context.config.quantization = wanted;
+  const WeightType type = LoadedType(options, WeightType::kBFloat16);
+  model.info = InfoOf(options, context.config, type);
+
+  EngineOptions here = options;
+  here.devices = DevicesOfOneProcess(options);
+  LoadPlan plan = PlanLoad(here, context.config, type);
+  PipelineOptions pipeline = PipelineOptionsFor(here, plan.kv_positions);
+  pipeline.memory = std::make_shared<StageMemoryBook>();
+  model.executor = DrawPipeline(context.config, plan.map, pipeline);
+  const RankedMap ranked{plan.map, std::vector<int>(plan.map.stages.size(), 0)};
+  model.placement =
+      std::make_shared<PlacementBook>(context.config, ranked, plan, 0, pipeline.memory);
+  for (const PlacedPart& part : model.executor->placement()) {
+    model.info.placement.push_back({part.device, part.modules});
+  }
+  model.feature_rows = plan.feature_rows;
+  context.pictures = std::move(plan.pictures);
+  model.info.load_s =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return model;
+}
+
+}  // namespace xcomposer::api
