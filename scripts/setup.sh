@@ -19,7 +19,7 @@ packages=(build-essential cmake ninja-build ccache pkg-config python3-venv ca-ce
           libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev libzmq3-dev cppzmq-dev libsodium-dev)
 optional_packages=()
 if [ "${1:-}" = "--tests" ]; then
-  optional_packages=(clang openmpi-bin)
+  optional_packages=(clang openmpi-bin iproute2)
 elif [ $# -gt 0 ]; then
   echo "usage: scripts/setup.sh [--tests]" >&2
   exit 2

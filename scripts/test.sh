@@ -139,7 +139,7 @@ part_fuzz() {
 part_minimal() {
   part "no OpenCV, no sentencepiece: build" build minimal || return 0
   part "no OpenCV, no sentencepiece: tests" run_ctest minimal \
-    -L '^(input|pictures|api|cli|cli_parts)$' || true
+    -L '^(input|pictures|api|cli|cli_parts|transport)$' || true
 }
 
 part_package() {

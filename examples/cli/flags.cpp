@@ -68,6 +68,10 @@ void AddRankFlags(CLI::App& command, RankFlags& flags) {
                     "Seconds after which a silent rank is lost (default 10)");
   AddNumber<double>(command, "--connect-timeout", flags.connect_timeout_s, {0.1, 86400},
                     "Seconds to wait for all ranks to come (default: --rank-timeout)");
+  command.add_option("--bind-address", flags.bind_address, "Listen on this local address only")
+      ->type_name("HOST");
+  AddNumber<int64_t>(command, "--bind-port", flags.bind_port, {1, 65535},
+                     "Rank R listens on this port + R (default: any)");
 }
 
 RankOptions ToRankOptions(const RankFlags& flags) {
@@ -78,6 +82,8 @@ RankOptions ToRankOptions(const RankFlags& flags) {
   options.secret_file = flags.secret_file;
   options.timeout_s = flags.timeout_s.value_or(options.timeout_s);
   options.connect_timeout_s = flags.connect_timeout_s.value_or(options.connect_timeout_s);
+  options.bind_address = flags.bind_address;
+  options.bind_port = static_cast<int>(flags.bind_port.value_or(0));
   options.from_environment = true;
   return options;
 }

@@ -19,6 +19,8 @@ struct RankFlags {
   std::string secret_file;
   std::optional<double> timeout_s;
   std::optional<double> connect_timeout_s;
+  std::string bind_address;
+  std::optional<int64_t> bind_port;
 };
 
 /// Flags of every command that loads a model.

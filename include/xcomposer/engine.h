@@ -138,7 +138,12 @@ class XCOMPOSER_API Engine {
 
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
-  ~Engine();  ///< cancels what is still running
+
+  /// Cancels what is still running: every request gets its last event, kCancelled, before the
+  /// destructor returns. No other call may run meanwhile. An EventCallback may destroy (or assign
+  /// to) its own engine: then the destructor returns at once, and the last events come, and
+  /// everything is freed, after the callback has returned.
+  ~Engine();
 
   const ModelInfo& info() const;
 
@@ -172,6 +177,7 @@ class XCOMPOSER_API Engine {
  private:
   class Impl;
   explicit Engine(std::unique_ptr<Impl> impl);
+  static void End(std::unique_ptr<Impl> impl) noexcept;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -28,6 +28,12 @@ struct RankOptions {
 
   double timeout_s = 10;         ///< a rank that is silent for so long is lost
   double connect_timeout_s = 0;  ///< until all ranks have come; 0: as timeout_s
+
+  /// The one local address to listen on, for the rendezvous too where this is rank 0. Empty: rank 0
+  /// listens on the rendezvous' own address, others on the one from which they reach it.
+  std::string bind_address;
+  /// Rank r listens on this port plus r, for firewalls; 0: any that is free.
+  int bind_port = 0;
 };
 
 /// This process's rank; 0 in a run of one process. Throws kUsage for options or variables that are

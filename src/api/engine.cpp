@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "api/model_loader.h"
 #include "api/prepare.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "config/rope.h"
 #include "engine/scheduler.h"
 
@@ -61,6 +64,9 @@ class Engine::Impl {
                    {.rope_base = [config = context_.config](
                                      int64_t length) { return RopeBase(config, length); },
                     .feature_cache_rows = model.feature_rows}) {}
+
+  /// Whether this is the thread that calls callbacks.
+  bool IsCallingBack() const { return scheduler_.IsOwnThread(); }
 
   const ModelInfo& info() const { return info_; }
   PlacementReport placement() const { return placement_->Report(); }
@@ -219,8 +225,22 @@ Engine Engine::Load(const EngineOptions& options) {
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::Engine(Engine&&) noexcept = default;
-Engine& Engine::operator=(Engine&&) noexcept = default;
-Engine::~Engine() = default;
+Engine& Engine::operator=(Engine&& other) noexcept {
+  if (this != &other) End(std::exchange(impl_, std::move(other.impl_)));
+  return *this;
+}
+Engine::~Engine() { End(std::move(impl_)); }
+
+void Engine::End(std::unique_ptr<Impl> impl) noexcept {
+  if (impl == nullptr || !impl->IsCallingBack()) return;
+  // Called from a callback: the engine's thread cannot wait for itself, so another one does.
+  Impl* const last = impl.release();
+  try {
+    std::thread([last] { delete last; }).detach();
+  } catch (const std::system_error& error) {
+    log::Warn("an engine that its own callback destroyed is given up: ", error.what());
+  }
+}
 
 const ModelInfo& Engine::info() const { return impl_->info(); }
 PlacementReport Engine::placement() const { return impl_->placement(); }

@@ -1,30 +1,15 @@
 #include "engine/driver.h"
 
 #include <algorithm>
-#include <new>
 #include <string>
 #include <utility>
 
 #include "base/check.h"
+#include "base/current_error.h"
 #include "base/log.h"
 
 namespace xcomposer {
 namespace {
-
-/// The exception in flight, as one of ours.
-Error CurrentError() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorKind::kCapacity, "out of memory");
-  } catch (const std::exception& error) {
-    return Error(ErrorKind::kInternal, error.what());
-  } catch (...) {
-    return Error(ErrorKind::kInternal, "an exception of unknown type");
-  }
-}
 
 Error OfJob(const Error& error, const Job& job) {
   return job.id.empty() ? error : error.With("request", job.id);
@@ -55,7 +40,8 @@ Driver::Driver(Executor* executor, const SchedulerOptions& options, Mailbox* mai
       limits_(executor->limits()),
       blocks_(limits_.kv_blocks, limits_.block_size),
       features_(executor, options.feature_cache_rows),
-      context_{&blocks_, &features_, &options.rope_base, limits_.vocab} {
+      context_{&blocks_, &features_, &options.rope_base, limits_.vocab},
+      planner_(limits_, [this](JobRun* run, const Error& error) { Fail(run, error); }) {
   Publish();
 }
 
@@ -156,63 +142,10 @@ void Driver::EncodeOnePicture() {
   }
 }
 
-std::vector<BatchPart> Driver::PlanBatch() {
-  std::vector<JobRun*> answers;  // one new row per sequence
-  std::vector<JobRun*> prompts;
-  JobRun* alone = nullptr;
-  for (const RunPtr& run : running_) {
-    if (run->HasPictures() || run->pending_rows() == 0) continue;
-    if (run->WantsBatchAlone()) {
-      if (alone == nullptr) alone = run.get();
-    } else {
-      (run->prefilling() ? prompts : answers).push_back(run.get());
-    }
-  }
-  std::vector<BatchPart> parts;
-  // A job that must be alone takes turns with all others.
-  const bool its_turn = alone != nullptr && alone->last_served < batches_;
-  if (!its_turn) {
-    // Answers first, those that waited longest before the others; prompts take what is left, in
-    // order of admission, and never nothing.
-    std::stable_sort(answers.begin(), answers.end(), [](const JobRun* a, const JobRun* b) {
-      return a->last_served < b->last_served;
-    });
-    const int64_t rows = limits_.max_batch_rows;
-    const int64_t kept_for_prompts = prompts.empty() || rows == 1 ? 0 : 1;
-    TakeRows(answers, std::min(rows - kept_for_prompts, ShareOfAnswers(answers)), &parts);
-    TakeRows(prompts, rows, &parts);
-  }
-  if (parts.empty() && alone != nullptr) TakeRows({alone}, limits_.max_batch_rows, &parts);
-  return parts;
-}
-
-int64_t Driver::ShareOfAnswers(const std::vector<JobRun*>& answers) const {
-  int64_t rows = 0;
-  for (const JobRun* run : answers) rows += run->pending_rows();
-  const int64_t on_their_way = std::count_if(flights_.begin(), flights_.end(),
-                                             [](const Flight& f) { return f.has_answers; });
-  const int64_t free_stages = std::max<int64_t>(1, limits_.stages - on_their_way);
-  return (rows + free_stages - 1) / free_stages;
-}
-
-void Driver::TakeRows(const std::vector<JobRun*>& runs, int64_t most,
-                      std::vector<BatchPart>* parts) {
-  for (const BatchPart& part : *parts) most -= part.slice.row_count;
-  for (JobRun* run : runs) {
-    if (most <= 0) return;
-    try {
-      for (BatchPart& part : run->TakeRows(most)) {
-        most -= part.slice.row_count;
-        parts->push_back(std::move(part));
-      }
-    } catch (...) {
-      Fail(run, CurrentError());
-    }
-  }
-}
-
 bool Driver::SubmitBatch() {
-  std::vector<BatchPart> parts = PlanBatch();
+  const auto answers_on_their_way = std::count_if(
+      flights_.begin(), flights_.end(), [](const Flight& flight) { return flight.has_answers; });
+  std::vector<BatchPart> parts = planner_.Plan(running_, answers_on_their_way, batches_);
   if (parts.empty()) return false;
   if (const auto error = Submit(parts)) Recover(*error, {.parts = std::move(parts)});
   return true;

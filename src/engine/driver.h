@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "batch/executor.h"
+#include "engine/batch_planner.h"
 #include "engine/feature_cache.h"
 #include "engine/job_run.h"
 #include "engine/kv_blocks.h"
@@ -49,12 +50,6 @@ class Driver {
     bool has_answers = false;
   };
 
-  std::vector<BatchPart> PlanBatch();
-  /// Rows of answers that the next batch may take, so that all stages get some.
-  int64_t ShareOfAnswers(const std::vector<JobRun*>& answers) const;
-  /// Adds rows of `runs` to `parts`, `most` at most.
-  void TakeRows(const std::vector<JobRun*>& runs, int64_t most, std::vector<BatchPart>* parts);
-
   /// False where no job has rows to run.
   bool SubmitBatch();
   std::optional<Error> Submit(std::vector<BatchPart> parts);
@@ -82,6 +77,7 @@ class Driver {
   BlockPool blocks_;
   FeatureCache features_;
   RunContext context_;
+  const BatchPlanner planner_;
   std::deque<RunPtr> queue_;                  // waiting for blocks, in order of submission
   std::vector<RunPtr> running_;               // in order of admission
   std::deque<Flight> flights_;                // in order of submission

@@ -70,7 +70,7 @@ JobId Scheduler::Submit(Job job, Callback callback) {
 }
 
 std::optional<JobEvent> Scheduler::Await(JobId id, std::chrono::nanoseconds timeout) {
-  Require(std::this_thread::get_id() != parts_->thread_id, ErrorKind::kUsage,
+  Require(!IsOwnThread(), ErrorKind::kUsage,
           "a callback must not wait for a job: it would wait for itself");
   return parts_->mailbox.Await(id, timeout);
 }
@@ -81,10 +81,11 @@ void Scheduler::Forget(JobId id) { parts_->mailbox.Forget(id); }
 
 void Scheduler::Shutdown() {
   parts_->mailbox.Close();
-  if (std::this_thread::get_id() == parts_->thread_id)
-    return;  // from a callback: nobody to wait for
+  if (IsOwnThread()) return;  // from a callback: nobody to wait for
   std::call_once(parts_->joined, [this] { parts_->thread.join(); });
 }
+
+bool Scheduler::IsOwnThread() const { return std::this_thread::get_id() == parts_->thread_id; }
 
 SchedulerStats Scheduler::stats() const { return parts_->mailbox.stats(); }
 

@@ -51,8 +51,12 @@ class Scheduler {
   Scheduler(std::unique_ptr<Executor> executor, SchedulerOptions options);
 
   /// Ends what runs at the next batch border; what is not finished gets a kError event of
-  /// kCancelled. Threads that wait in Await get it too before the destructor returns.
+  /// kCancelled. Threads that wait in Await get it too before the destructor returns. Not from a
+  /// callback: the thread would wait for itself.
   ~Scheduler();
+
+  /// Whether this is the thread that runs jobs and callbacks.
+  bool IsOwnThread() const;
 
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;

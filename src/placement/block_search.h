@@ -52,10 +52,6 @@ bool IsSmall(const BlockProblem& problem);
 /// none fits.
 std::optional<BlockAnswer> BestBlocks(const BlockProblem& problem);
 
-/// Whether any cut fits, without looking for the best one; in linear time per set of devices.
-bool CanCover(const BlockProblem& problem);
-bool CanCoverInOrder(const BlockProblem& problem);
-
 /// The cut that exceeds the budgets by the fewest bytes in all.
 BlockAnswer LeastMissing(const BlockProblem& problem);
 
@@ -63,8 +59,5 @@ BlockAnswer LeastMissing(const BlockProblem& problem);
 /// unless `use_all`.
 std::optional<BlockAnswer> BestBlocksInOrder(const BlockProblem& problem);
 BlockAnswer LeastMissingInOrder(const BlockProblem& problem);
-
-/// No cut over any subset in any order has a smaller value.
-double LowerBound(const BlockProblem& problem);
 
 }  // namespace xcomposer

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "config/weight_names.h"
+#include "placement/block_bounds.h"
 #include "placement/block_search.h"
 #include "placement/device_map_json.h"
 #include "placement/plan_report.h"

@@ -9,6 +9,7 @@
 #include "transport/deadline_worker.h"
 #include "transport/rendezvous.h"
 #include "transport/store.h"
+#include "transport/timed_store.h"
 
 namespace xcomposer {
 namespace {
@@ -28,33 +29,33 @@ std::string Resolve(const std::string& host, TimePoint until) {
   return *address;
 }
 
-std::shared_ptr<Store> OpenStore(const Launch& launch, const std::string& address,
+/// `listen_on`: where this rank keeps the store; others connect to `address`.
+std::shared_ptr<Store> OpenStore(const RendezvousOptions& meeting, TcpStoreOptions options,
+                                 const std::optional<std::string>& listen_on,
                                  DeadlineWorker& worker, TimePoint until) {
-  const std::string place = StrCat(launch.host, ":", launch.port);
-  TcpStoreOptions options;
-  options.address = address;
-  options.port = launch.port;
   SocketHandle listener(-1);
-  if (launch.rank == 0 && !launch.agent_store) {
-    listener = ListenOn(address, launch.port);
+  if (listen_on) {
+    options.address = *listen_on;
+    listener = ListenOn(*listen_on, options.port);
     options.listening_socket = listener.fd();
-  } else if (!WaitForListener(address, launch.port, until)) {
-    throw Error(ErrorKind::kRank,
-                StrCat("rank 0 does not listen at the rendezvous ", place,
-                       " (is its process alive, is the port open, is the address right?)"),
-                {{"rank", "0"}, {"address", place}, {"stage", "0"}, {"step", "0"}});
+  } else if (!WaitForListener(options.address, options.port, until)) {
+    throw StoreIsGone(meeting,
+                      "is not there: nobody listens (is its process alive, is the port open, is "
+                      "the address right?)");
   }
   options.timeout =
       std::max(milliseconds(1), std::chrono::ceil<milliseconds>(until - steady_clock::now()));
   const auto store = std::make_shared<std::shared_ptr<Store>>();
   const bool opened = worker.Run([options, store] { *store = OpenTcpStore(options); }, until);
   if (options.listening_socket) listener.Release();  // the store's now
-  if (!opened) {
-    throw Error(ErrorKind::kRank,
-                StrCat("what listens at the rendezvous ", place, " does not answer as a store"),
-                {{"rank", "0"}, {"address", place}, {"stage", "0"}, {"step", "0"}});
-  }
+  if (!opened) throw StoreIsGone(meeting, "does not answer as a store");
   return std::move(*store);
+}
+
+void RequireOneAddress(const std::string& address) {
+  Require(address != "0.0.0.0" && address != "::", ErrorKind::kUsage, "cannot listen on ", address,
+          ": it stands for every address, and the other ranks need one that leads here "
+          "(--bind-address, or the rendezvous' own)");
 }
 
 }  // namespace
@@ -79,6 +80,7 @@ std::unique_ptr<Transport> ConnectRanks(const Launch& launch, const std::optiona
   meeting.world_size = launch.world_size;
   meeting.place = StrCat(launch.host, ":", launch.port);
   meeting.prefix = StrCat("xcomposer/", launch.run_id, "/");
+  meeting.agent_store = launch.agent_store;
   meeting.secret = secret;
   meeting.transport = options;
   if (!options.bind_address.empty()) {
@@ -86,11 +88,17 @@ std::unique_ptr<Transport> ConnectRanks(const Launch& launch, const std::optiona
   } else {
     meeting.bind_address = keeps_store ? address : LocalAddressTowards(address, launch.port);
   }
+  RequireSecretOrLoopback(meeting.bind_address, "the address to listen on", secret);
+  RequireOneAddress(meeting.bind_address);
   log::Info("rank ", launch.rank, " of ", launch.world_size, " (", ToString(launch.launcher),
             ") listens on ", meeting.bind_address, ", rendezvous ", meeting.place);
 
   DeadlineWorker worker;
-  std::shared_ptr<Store> store = OpenStore(launch, address, worker, until);
+  const auto listen_on = keeps_store ? std::optional(meeting.bind_address) : std::nullopt;
+  TcpStoreOptions store_options;
+  store_options.address = address;
+  store_options.port = launch.port;
+  std::shared_ptr<Store> store = OpenStore(meeting, store_options, listen_on, worker, until);
   std::unique_ptr<Transport> transport = MeetRanks(store, worker, meeting, until);
   // Closing talks to nobody, but it joins the store's own thread.
   worker.Run([store = std::move(store)]() mutable { store.reset(); }, until);

@@ -16,8 +16,10 @@ namespace xcomposer {
 /// What happened to the connection that carries one channel to `rank`.
 struct LinkEvent {
   enum class Kind {
-    kClosed,   ///< it was established and the other side closed or reset it
-    kRefused,  ///< the other side was reached and does not accept this rank's key
+    kReached,      ///< it is established
+    kUnreachable,  ///< nobody takes it: an attempt to make it failed, others follow
+    kClosed,       ///< it was established and the other side closed or reset it
+    kRefused,      ///< the other side was reached and does not accept this rank's key
   };
   Kind kind = Kind::kClosed;
   int rank = 0;

@@ -1,6 +1,8 @@
 #include "transport/peer_watch.h"
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 #include "base/check.h"
 
@@ -53,10 +55,19 @@ void PeerWatch::SaidHello(int rank) {
 void PeerWatch::Saw(const LinkEvent& event, TimePoint now) {
   const std::lock_guard lock(mutex_);
   Peer& peer = peers_.at(static_cast<size_t>(event.rank));
-  if (event.kind == LinkEvent::Kind::kRefused) {
-    peer.refused = true;
-  } else if (!peer.closed) {
-    peer.closed = now;
+  switch (event.kind) {
+    case LinkEvent::Kind::kReached:
+      peer.unreachable.reset();
+      return;
+    case LinkEvent::Kind::kUnreachable:
+      if (!peer.unreachable) peer.unreachable = now;
+      return;
+    case LinkEvent::Kind::kClosed:
+      if (!peer.closed) peer.closed = now;
+      return;
+    case LinkEvent::Kind::kRefused:
+      peer.refused = true;
+      return;
   }
 }
 
@@ -77,6 +88,16 @@ std::vector<int> PeerWatch::added() const {
   return ranks;
 }
 
+std::vector<int> PeerWatch::WithoutHello() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<int> ranks;
+  for (size_t rank = 0; rank < peers_.size(); ++rank) {
+    const bool missing = static_cast<int>(rank) != rank_ && !peers_[rank].said_hello;
+    if (missing) ranks.push_back(static_cast<int>(rank));
+  }
+  return ranks;
+}
+
 bool PeerWatch::AllSaidHello() const {
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     if (static_cast<int>(rank) != rank_ && !peers_[rank].said_hello) return false;
@@ -90,29 +111,64 @@ bool PeerWatch::WaitForHellos(TimePoint until) {
   return !closed_ && AllSaidHello();
 }
 
-Error PeerWatch::MissingHellos() const {
+milliseconds PeerWatch::suspicion() const { return 3 * beat(); }
+
+PeerWatch::Suspicion PeerWatch::SuspicionOf(const Peer& peer, TimePoint now) const {
+  if (peer.refused && !peer.heard) return Suspicion::kRefused;
+  if (GoneSince(peer, now)) return Suspicion::kGone;
+  // What a rank that has said hello was heard to say later counts like any other's.
+  if (!peer.said_hello && !peer.added) return Suspicion::kNeverAppeared;
+  if (!peer.said_hello && !peer.heard) return Suspicion::kNeverHeard;
+  return now - peer.last_heard > suspicion() ? Suspicion::kSilent : Suspicion::kAlive;
+}
+
+bool PeerWatch::AllSeemAlive(TimePoint now) const {
   const std::lock_guard lock(mutex_);
+  for (size_t rank = 0; rank < peers_.size(); ++rank) {
+    if (static_cast<int>(rank) == rank_) continue;
+    if (SuspicionOf(peers_[rank], now) != Suspicion::kAlive) return false;
+  }
+  return true;
+}
+
+std::string PeerWatch::Described(const Peer& peer, TimePoint now) const {
+  const std::string at = peer.endpoint.empty() ? "" : StrCat(" at ", peer.endpoint);
+  switch (SuspicionOf(peer, now)) {
+    case Suspicion::kRefused:
+      return at + " (the handshake failed: has it another secret?)";
+    case Suspicion::kGone:
+      return StrCat(at, " (", HowLost(peer), ")");
+    case Suspicion::kNeverAppeared:
+      return at + " (never appeared at the rendezvous)";
+    case Suspicion::kNeverHeard:
+      return at + " (not reached: is its process alive, is the port open?)";
+    case Suspicion::kSilent:
+      return at + " (it has fallen silent)";
+    case Suspicion::kAlive:
+      return at + " (it waits for others itself)";
+  }
+  return at;
+}
+
+Error PeerWatch::MissingHellos(TimePoint now) const {
+  const std::lock_guard lock(mutex_);
+  using Rank = std::tuple<Suspicion, TimePoint, size_t>;
+  std::optional<Rank> likeliest;
   std::string missing;
-  std::optional<size_t> first;  // of those that are silent, else of those that wait for others
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     const Peer& peer = peers_[rank];
-    if (static_cast<int>(rank) == rank_ || peer.said_hello) continue;
-    missing += StrCat(first ? ", rank " : "rank ", rank);
-    if (!first || (peers_[*first].heard && !peer.heard)) first = rank;
-    if (!peer.added) {
-      missing += " (never appeared at the rendezvous)";
-    } else if (peer.refused) {
-      missing += StrCat(" at ", peer.endpoint, " (the handshake failed: has it another secret?)");
-    } else if (peer.heard) {
-      missing += StrCat(" at ", peer.endpoint, " (it waits for others itself)");
-    } else {
-      missing +=
-          StrCat(" at ", peer.endpoint, " (not reached: is its process alive, is the port open?)");
-    }
+    if (static_cast<int>(rank) == rank_) continue;
+    const Suspicion suspicion = SuspicionOf(peer, now);
+    if (peer.said_hello && suspicion == Suspicion::kAlive) continue;
+    missing += StrCat(missing.empty() ? "rank " : ", rank ", rank, Described(peer, now));
+    const TimePoint since = GoneSince(peer, now).value_or(peer.last_heard);
+    const Rank candidate(suspicion, since, rank);
+    if (!likeliest || candidate < *likeliest) likeliest = candidate;
   }
-  Check(first.has_value(), "no rank is missing");
-  Error::Where where = {{"rank", StrCat(*first)}, {"stage", "0"}, {"step", "0"}};
-  const bool refused = peers_[*first].refused;
+  Check(likeliest.has_value(), "no rank is missing");
+  const auto [suspicion, since, rank] = *likeliest;
+  Error::Where where = {{"rank", StrCat(rank)}, {"stage", "0"}, {"step", "0"}};
+  const bool refused = suspicion == Suspicion::kRefused;
   if (refused) where["field"] = "secret";
   return Error(
       refused ? ErrorKind::kTransport : ErrorKind::kRank,
@@ -132,11 +188,16 @@ std::optional<Error> PeerWatch::Judge(TimePoint now) {
     if (static_cast<int>(rank) != rank_) lost = JudgeKey(static_cast<int>(rank), peers_[rank]);
   }
   // Later: where one rank has another key, all others end and close their connections.
-  for (size_t rank = 0; rank < peers_.size() && !lost; ++rank) {
-    if (static_cast<int>(rank) != rank_)
-      lost = JudgeLife(static_cast<int>(rank), peers_[rank], now);
+  if (lost || std::none_of(peers_.begin(), peers_.end(),
+                           [&](const Peer& peer) { return IsLost(peer, now); })) {
+    return lost;
   }
-  return lost;
+  std::optional<std::pair<TimePoint, size_t>> first;
+  for (size_t rank = 0; rank < peers_.size(); ++rank) {
+    const std::optional<TimePoint> since = GoneSince(peers_[rank], now);
+    if (since && (!first || std::pair(*since, rank) < *first)) first = {*since, rank};
+  }
+  return LostLocked(static_cast<int>(first->second), HowLost(peers_[first->second]));
 }
 
 std::optional<Error> PeerWatch::JudgeKey(int rank, const Peer& peer) const {
@@ -149,16 +210,28 @@ std::optional<Error> PeerWatch::JudgeKey(int rank, const Peer& peer) const {
       {{"rank", StrCat(rank)}, {"field", "secret"}, {"stage", "0"}, {"step", "0"}});
 }
 
-std::optional<Error> PeerWatch::JudgeLife(int rank, const Peer& peer, TimePoint now) const {
-  if (peer.closed && now - *peer.closed >= closing_grace()) {
-    return LostLocked(rank, "its connection was closed or reset (was its process killed?)");
-  }
+bool PeerWatch::IsSilent(const Peer& peer, TimePoint now) const {
   // A beat less than the bound: this is looked at once a beat only.
-  if (peer.heard && now - peer.last_heard >= timeout_ - beat()) {
-    return LostLocked(
-        rank, StrCat("nothing was heard of it within the rank timeout of ", Seconds(timeout_)));
+  return peer.heard && now - peer.last_heard >= timeout_ - beat();
+}
+
+bool PeerWatch::IsLost(const Peer& peer, TimePoint now) const {
+  return (peer.closed && now - *peer.closed >= closing_grace()) || IsSilent(peer, now);
+}
+
+std::optional<TimePoint> PeerWatch::GoneSince(const Peer& peer, TimePoint now) const {
+  std::optional<TimePoint> since = peer.closed;
+  if (peer.unreachable && (!since || *peer.unreachable < *since)) since = peer.unreachable;
+  if (IsSilent(peer, now) && (!since || peer.last_heard < *since)) since = peer.last_heard;
+  return since;
+}
+
+std::string PeerWatch::HowLost(const Peer& peer) const {
+  if (peer.closed) return "its connection was closed or reset (was its process killed?)";
+  if (peer.unreachable) {
+    return "nobody listens at its address any more (was its process killed, is the port open?)";
   }
-  return std::nullopt;
+  return StrCat("nothing was heard of it within the rank timeout of ", Seconds(timeout_));
 }
 
 TimePoint PeerWatch::NextJudgement(TimePoint now) const {

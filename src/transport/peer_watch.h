@@ -37,15 +37,23 @@ class PeerWatch {
   void Close();
 
   std::vector<int> added() const;
+  /// The others that have not said hello yet.
+  std::vector<int> WithoutHello() const;
 
   /// Returns true when every other rank has said hello; false at `until`, or once it is closed.
   bool WaitForHellos(TimePoint until);
-  /// Names the ranks that have not said hello; kRank.
-  Error MissingHellos() const;
+  /// How long after the last sign of life a rank counts as dead where hellos are missing.
+  std::chrono::milliseconds suspicion() const;
+  /// Whether all ranks live and wait for each other, as far as this one can know.
+  bool AllSeemAlive(TimePoint now) const;
+  /// Names the ranks that have not said hello, and as "rank" the one that is the likeliest cause:
+  /// whoever waits for others is not. kRank.
+  Error MissingHellos(TimePoint now) const;
 
   /// To be called regularly. The reason why a rank is lost: kRank where it is silent or its
-  /// connection was closed, kTransport where it refuses the handshake. A gap between two calls
-  /// (this process was stopped) is nobody's silence.
+  /// connection was closed, kTransport where it refuses the handshake. Of several that are gone it
+  /// is the one that went first: others leave because of it. A gap between two calls (this process
+  /// was stopped) is nobody's silence.
   std::optional<Error> Judge(TimePoint now);
 
   /// When Judge could have news; not later than a beat from now.
@@ -64,12 +72,22 @@ class PeerWatch {
     uint32_t stage = 0;
     uint64_t step = 0;
     std::optional<TimePoint> closed;
+    std::optional<TimePoint> unreachable;  // since when, without interruption
     bool refused = false;
   };
 
+  /// From the likeliest cause of a meeting that fails to the least likely.
+  enum class Suspicion { kRefused, kGone, kNeverAppeared, kNeverHeard, kSilent, kAlive };
+
   Error LostLocked(int rank, const std::string& how) const;
   std::optional<Error> JudgeKey(int rank, const Peer& peer) const;
-  std::optional<Error> JudgeLife(int rank, const Peer& peer, TimePoint now) const;
+  bool IsLost(const Peer& peer, TimePoint now) const;
+  bool IsSilent(const Peer& peer, TimePoint now) const;
+  /// When the rank was last known to be there, for ranks that are not any more.
+  std::optional<TimePoint> GoneSince(const Peer& peer, TimePoint now) const;
+  std::string HowLost(const Peer& peer) const;
+  Suspicion SuspicionOf(const Peer& peer, TimePoint now) const;
+  std::string Described(const Peer& peer, TimePoint now) const;
   bool AllSaidHello() const;
 
   const int rank_;

@@ -11,6 +11,8 @@
 #include "base/check.h"
 #include "transport/addresses.h"
 #include "transport/links.h"
+#include "transport/loss_notice.h"
+#include "transport/timed_store.h"
 #include "transport/wire_transport.h"
 
 namespace xcomposer {
@@ -20,52 +22,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPause{10};  // between two looks into the store
-
-Error RankZeroIsSilent(const RendezvousOptions& options, const std::string& what) {
-  return Error(ErrorKind::kRank, StrCat("rank 0 at the rendezvous ", options.place, " ", what),
-               {{"rank", "0"}, {"address", options.place}, {"stage", "0"}, {"step", "0"}});
-}
-
-// The store with a deadline for every call.
-class TimedStore {
- public:
-  TimedStore(std::shared_ptr<Store> store, DeadlineWorker& worker, const RendezvousOptions& options,
-             TimePoint until)
-      : store_(std::move(store)), worker_(worker), options_(options), until_(until) {}
-
-  void Set(const std::string& key, const std::string& value) {
-    Call<bool>([key, value](Store& store) {
-      store.Set(key, value);
-      return true;
-    });
-  }
-  std::optional<std::string> TryGet(const std::string& key) {
-    return Call<std::optional<std::string>>([key](Store& store) { return store.TryGet(key); });
-  }
-  int64_t Count(const std::string& key) {
-    return Call<int64_t>([key](Store& store) { return store.Add(key, 1); });
-  }
-
- private:
-  template <typename Result>
-  Result Call(std::function<Result(Store&)> call) {
-    const auto result = std::make_shared<Result>();
-    bool done = false;
-    try {
-      done = worker_.Run(
-          [store = store_, result, call = std::move(call)] { *result = call(*store); }, until_);
-    } catch (const Error& error) {
-      throw RankZeroIsSilent(options_, StrCat("was lost: ", error.what()));
-    }
-    if (!done) throw RankZeroIsSilent(options_, "does not answer (is its process stopped?)");
-    return std::move(*result);
-  }
-
-  const std::shared_ptr<Store> store_;
-  DeadlineWorker& worker_;
-  const RendezvousOptions& options_;
-  const TimePoint until_;
-};
 
 std::string ToHex(const RunNonce& nonce) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -97,27 +53,29 @@ RunNonce DrawNonce() {
 }
 
 RunNonce AgreeOnNonce(TimedStore& store, const RendezvousOptions& options, TimePoint until) {
-  const std::string key = options.prefix + "nonce";
   if (options.rank == 0) {
     const RunNonce nonce = DrawNonce();
-    store.Set(key, ToHex(nonce));
+    store.Set("nonce", ToHex(nonce));
     return nonce;
   }
   while (true) {
-    if (const std::optional<std::string> text = store.TryGet(key)) {
+    ThrowIfNoticed(store, options);
+    if (const std::optional<std::string> text = store.TryGet("nonce")) {
       const std::optional<RunNonce> nonce = FromHex(*text);
       Require(nonce.has_value(), ErrorKind::kTransport, "the store at ", options.place, " holds ",
               text->size(), " bytes as the run's nonce; expected 32 hexadecimal digits");
       return *nonce;
     }
-    if (steady_clock::now() >= until) throw RankZeroIsSilent(options, "did not appear in time");
+    if (steady_clock::now() >= until) {
+      throw Error(ErrorKind::kRank,
+                  StrCat("rank 0 did not appear in time at the rendezvous ", options.place),
+                  {{"rank", "0"}, {"address", options.place}, {"stage", "0"}, {"step", "0"}});
+    }
     std::this_thread::sleep_for(kPause);
   }
 }
 
-std::string EndpointKey(const RendezvousOptions& options, int rank) {
-  return StrCat(options.prefix, "endpoint/", rank);
-}
+std::string EndpointKey(int rank) { return StrCat("endpoint/", rank); }
 
 std::unique_ptr<Links> MakeLinks(const RendezvousOptions& options, const RunNonce& nonce) {
   const TransportOptions& transport = options.transport;
@@ -142,7 +100,7 @@ std::unique_ptr<Links> MakeLinks(const RendezvousOptions& options, const RunNonc
 void AddWhoAppeared(TimedStore& store, const RendezvousOptions& options, WireTransport& transport,
                     std::vector<int>& missing) {
   std::erase_if(missing, [&](int rank) {
-    const std::optional<std::string> endpoint = store.TryGet(EndpointKey(options, rank));
+    const std::optional<std::string> endpoint = store.TryGet(EndpointKey(rank));
     if (!endpoint) return false;
     const std::string address = AddressOfEndpoint(*endpoint);
     if (address.empty()) {
@@ -156,6 +114,40 @@ void AddWhoAppeared(TimedStore& store, const RendezvousOptions& options, WireTra
     transport.AddPeer(rank, *endpoint);
     return true;
   });
+}
+
+/// Listens, and publishes where.
+std::unique_ptr<WireTransport> Appear(TimedStore& store, const RendezvousOptions& options,
+                                      TimePoint until) {
+  const RunNonce nonce = AgreeOnNonce(store, options, until);
+  std::unique_ptr<Links> links = MakeLinks(options, nonce);
+  const std::string endpoint = links->endpoint();
+  auto transport = std::make_unique<WireTransport>(
+      std::move(links), WireOptions{options.rank, options.world_size, nonce, options.transport});
+  store.Set(EndpointKey(options.rank), endpoint);
+  return transport;
+}
+
+std::vector<int> Others(const RendezvousOptions& options) {
+  std::vector<int> others;
+  for (int rank = 0; rank < options.world_size; ++rank) {
+    if (rank != options.rank) others.push_back(rank);
+  }
+  return others;
+}
+
+/// Connects to the others as they appear, and says hello once all have.
+void FindOthers(TimedStore& store, const RendezvousOptions& options, WireTransport& transport,
+                TimePoint until) {
+  std::vector<int> missing = Others(options);
+  while (steady_clock::now() < until && !transport.failure()) {
+    ThrowIfNoticed(store, options);
+    AddWhoAppeared(store, options, transport, missing);
+    if (missing.empty()) break;
+    std::this_thread::sleep_for(kPause);
+  }
+  // Rank 0 closes the store once it has every hello; nobody needs it any more then.
+  if (missing.empty()) transport.SayHello();
 }
 
 }  // namespace
@@ -175,41 +167,29 @@ std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorke
                                      const RendezvousOptions& options, TimePoint until) {
   RequireSecretOrLoopback(options.bind_address, "the address to listen on", options.secret);
   TimedStore timed(std::move(store), worker, options, until);
-  if (timed.Count(StrCat(options.prefix, "claim/", options.rank)) != 1) {
+  if (timed.Add(StrCat("claim/", options.rank), 1) != 1) {
     throw Error(ErrorKind::kRank,
                 StrCat("two processes claim rank ", options.rank, " at the rendezvous ",
                        options.place, "; give every process its own --rank"),
                 {{"rank", StrCat(options.rank)}});
   }
-  const RunNonce nonce = AgreeOnNonce(timed, options, until);
-  std::unique_ptr<Links> links = MakeLinks(options, nonce);
-  const std::string endpoint = links->endpoint();
-  auto transport = std::make_unique<WireTransport>(
-      std::move(links), WireOptions{options.rank, options.world_size, nonce, options.transport});
+  std::unique_ptr<WireTransport> transport;
   try {
-    timed.Set(EndpointKey(options, options.rank), endpoint);
-    std::vector<int> missing;
-    for (int rank = 0; rank < options.world_size; ++rank) {
-      if (rank != options.rank) missing.push_back(rank);
-    }
-    while (!missing.empty() && steady_clock::now() < until && !transport->failure()) {
-      AddWhoAppeared(timed, options, *transport, missing);
-      if (!missing.empty()) std::this_thread::sleep_for(kPause);
-    }
-    // Rank 0 closes the store once it has every hello; nobody needs it any more then.
-    if (missing.empty()) transport->SayHello();
-  } catch (const Error& error) {
-    transport->Abort(error);  // so that those who are connected learn the reason
-  }
-  try {
+    transport = Appear(timed, options, until);
+    FindOthers(timed, options, *transport, until);
     transport->WaitUntilConnected(until);
-  } catch (const Error&) {
-    // Others may be about to find out the same, by this rank's answers; who vanishes leaves them
-    // guessing.
-    std::this_thread::sleep_for(std::min(options.transport.rank_timeout / 4, milliseconds(500)));
-    throw;
+    return transport;
+  } catch (const Error& error) {
+    if (transport) transport->Abort(error);  // so that those who are connected learn the reason
+    const Error reason = transport ? *transport->failure() : error;
+    LeaveMeeting(timed, options, reason, transport ? transport->WithoutHello() : Others(options),
+                 until);
+    // What was told last must be on its way before the connections close.
+    if (transport) {
+      std::this_thread::sleep_for(std::min(options.transport.rank_timeout / 4, milliseconds(500)));
+    }
+    throw Error(reason);
   }
-  return transport;
 }
 
 }  // namespace xcomposer

@@ -19,13 +19,14 @@ struct RendezvousOptions {
   std::string place;         ///< for messages: "host:port"
   std::string bind_address;  ///< numeric
   std::string prefix;        ///< of every key, where the store serves others too
+  bool agent_store = false;  ///< torchrun's agent keeps the store; else rank 0 does
   std::optional<Secret> secret;
   TransportOptions transport;
 };
 
 /// Meets the other ranks in the store and connects to them. What passes through the store: a count
-/// of the processes that claim each rank, the run's nonce, and each rank's endpoint. See
-/// ConnectRanks for errors.
+/// of the processes that claim each rank, the run's nonce, each rank's endpoint, and where the
+/// meeting fails the number of the rank that is the cause. See ConnectRanks for errors.
 std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorker& worker,
                                      const RendezvousOptions& options, TimePoint until);
 

@@ -26,8 +26,8 @@ struct TransportOptions {
   int64_t window_bytes = int64_t{256} << 20;
   int64_t window_frames = 1024;
 
-  /// The local address to listen on. Empty: rank 0 listens on the rendezvous' own address, every
-  /// other rank on the one that leads there.
+  /// The local address to listen on, for the rendezvous' store too where this rank keeps it. Empty:
+  /// rank 0 listens on the rendezvous' own address, every other rank on the one that leads there.
   std::string bind_address;
 
   /// The port to listen on is this one plus the rank, for firewalls; 0: any that is free.

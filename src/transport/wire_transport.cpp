@@ -72,8 +72,13 @@ void WireTransport::SayHello() {
 
 void WireTransport::WaitUntilConnected(TimePoint until) {
   if (watch_.WaitForHellos(until)) return;
+  // A rank may have been lost so shortly before that its silence does not tell yet.
+  if (watch_.AllSeemAlive(steady_clock::now()) &&
+      watch_.WaitForHellos(until + watch_.suspicion() + watch_.beat())) {
+    return;
+  }
   if (const std::optional<Error> reason = failure()) throw Error(*reason);
-  Abort(watch_.MissingHellos());
+  Abort(watch_.MissingHellos(steady_clock::now()));
   throw Error(*failure());
 }
 

@@ -48,6 +48,9 @@ class WireTransport final : public Transport, private LinkSink {
   /// that are missing. Throws what ended the transport.
   void WaitUntilConnected(TimePoint until);
 
+  /// Those that have not said hello yet: they may know neither this rank nor why it ends.
+  std::vector<int> WithoutHello() const { return watch_.WithoutHello(); }
+
   int rank() const override { return options_.rank; }
   int world_size() const override { return options_.world_size; }
   void Send(int to, const FrameHeader& header, Payload payload) override;

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <charconv>
 #include <cstring>
-#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -14,6 +13,8 @@
 #include "base/check.h"
 #include "transport/curve_keys.h"
 #include "transport/links.h"
+#include "transport/zeromq_key_check.h"
+#include "transport/zeromq_monitor.h"
 
 namespace xcomposer {
 namespace {
@@ -87,99 +88,6 @@ std::optional<int> ProvenRank(const zmq::message_t& message) {
 }
 
 zmq::const_buffer Key(const std::array<uint8_t, 32>& key) { return zmq::buffer(key); }
-
-// Answers ZeroMQ's question whether a client's key belongs to the run (ZAP, RFC 27).
-class KeyCheck {
- public:
-  KeyCheck(zmq::context_t& context, const CurveKeys& keys, int world_size)
-      : socket_(context, zmq::socket_type::rep) {
-    for (int rank = 0; rank < world_size; ++rank) {
-      const auto key = keys.ForConnecting(rank).public_key;
-      ranks_[{reinterpret_cast<const char*>(key.data()), key.size()}] = rank;
-    }
-    socket_.set(zmq::sockopt::linger, 0);
-    socket_.bind("inproc://zeromq.zap.01");
-  }
-
-  zmq::socket_t& socket() { return socket_; }
-
-  void Answer() {
-    std::vector<std::string> request;
-    zmq::message_t part;
-    while (socket_.recv(part, zmq::recv_flags::dontwait)) {
-      request.push_back(part.to_string());
-      if (!part.more()) break;
-    }
-    if (request.size() < 2) return;
-    // version, request id, domain, address, identity, mechanism, credentials
-    const bool is_curve = request.size() == 7 && request[5] == "CURVE";
-    const auto found = is_curve ? ranks_.find(request[6]) : ranks_.end();
-    const bool known = found != ranks_.end();
-    const std::array<std::string, 6> reply = {"1.0",
-                                              request[1],
-                                              known ? "200" : "400",
-                                              known ? "OK" : "not a key of this run",
-                                              known ? StrCat(found->second) : "",
-                                              ""};
-    for (size_t i = 0; i < reply.size(); ++i) {
-      socket_.send(zmq::buffer(reply[i]),
-                   i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
-    }
-  }
-
- private:
-  std::map<std::string, int> ranks_;
-  zmq::socket_t socket_;
-};
-
-// Follows what happens to the connection of one sending socket.
-class Monitor {
- public:
-  Monitor(zmq::context_t& context, zmq::socket_t& watched, int rank, const std::string& name)
-      : socket_(context, zmq::socket_type::pair), rank_(rank) {
-    const int events = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                       ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                       ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-    if (zmq_socket_monitor(watched.handle(), name.c_str(), events) != 0) throw zmq::error_t();
-    socket_.set(zmq::sockopt::linger, 0);
-    socket_.connect(name);
-  }
-
-  zmq::socket_t& socket() { return socket_; }
-
-  void Report(LinkSink& sink) {
-    zmq::message_t event;
-    zmq::message_t address;
-    while (socket_.recv(event, zmq::recv_flags::dontwait) &&
-           socket_.recv(address, zmq::recv_flags::dontwait)) {
-      uint16_t number = 0;
-      if (event.size() < sizeof(number)) continue;
-      std::memcpy(&number, event.data(), sizeof(number));
-      Report(number, sink);
-    }
-  }
-
- private:
-  void Report(int event, LinkSink& sink) {
-    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-      established_ = true;
-    } else if (event == ZMQ_EVENT_DISCONNECTED) {
-      if (established_) sink.OnEvent({LinkEvent::Kind::kClosed, rank_});
-    } else {
-      // Who holds another key only closes the connection, as does a process that ends just then.
-      constexpr int kTries = 3;
-      ++failures_;
-      if (event != ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL || failures_ == kTries) {
-        sink.OnEvent({LinkEvent::Kind::kRefused, rank_});
-      }
-    }
-  }
-
-  zmq::socket_t socket_;
-  const int rank_;
-  bool established_ = false;
-  int failures_ = 0;
-};
 
 zmq::context_t MakeContext(int world_size) {
   zmq::context_t context(1);

@@ -1,30 +1,11 @@
 #include "workers/stage_thread.h"
 
-#include <new>
 #include <utility>
 
 #include "base/check.h"
+#include "base/current_error.h"
 
 namespace xcomposer {
-namespace {
-
-/// The exception in flight, as one of ours.
-Error CurrentError() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorKind::kCapacity, "out of memory");
-  } catch (const std::exception& error) {
-    return Error(ErrorKind::kInternal, error.what());
-  } catch (...) {
-    return Error(ErrorKind::kInternal, "an exception of unknown type");
-  }
-}
-
-}  // namespace
-
 StageThread::StageThread(StageBody* body, StagePorts ports, Error::Where place)
     : body_(body),
       ports_(std::move(ports)),

@@ -4,7 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 #include "api/demo_model.h"
 
@@ -130,6 +135,56 @@ TEST(Engine, AnExceptionOfTheCallersCallbackEndsOnlyThatRequest) {
   Engine engine = LoadDemo();
   EXPECT_THROW(engine.Generate(IdRequest(4000), [](const std::string&) { throw 1; }), int);
   EXPECT_EQ(engine.Generate(IdRequest(3)).output_ids.size(), 3u);
+}
+
+/// The last events of `count` requests, one of which ends its engine from its callback.
+class EndedByCallback {
+ public:
+  void Run(int count, const std::function<void(std::unique_ptr<Engine>&)>& end) {
+    auto engine = std::make_unique<Engine>(LoadDemo());
+    Engine& alive = *engine;  // the callback may have taken it by the time of the later requests
+    const auto held = std::make_shared<int>(0);
+    std::mutex submitting;
+    std::unique_lock lock(submitting);
+    for (int i = 0; i < count; ++i) {
+      alive.Submit(IdRequest(400), [&, held, i](const Event& event) {
+        const std::lock_guard wait(submitting);  // until all are there
+        if (event.type == Event::Type::kText && i == 0 && engine != nullptr) end(engine);
+        if (event.error) last_.push_back(event.error->kind());
+      });
+    }
+    const std::weak_ptr<int> freed = held;
+    lock.unlock();
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    // One owner is left: this function.
+    while (freed.use_count() > 1 && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(5ms);
+    }
+    is_freed_ = freed.use_count() == 1;
+  }
+
+  std::vector<ErrorKind> last_;
+  bool is_freed_ = false;
+};
+
+TEST(Engine, ACallbackMayDestroyItsEngine) {
+  EndedByCallback run;
+  run.Run(3, [](std::unique_ptr<Engine>& engine) { engine.reset(); });
+  EXPECT_EQ(run.last_, std::vector<ErrorKind>(3, ErrorKind::kCancelled));
+  EXPECT_TRUE(run.is_freed_);
+}
+
+TEST(Engine, ACallbackMayReplaceItsEngine) {
+  EndedByCallback run;
+  run.Run(2, [done = false](std::unique_ptr<Engine>& engine) mutable {
+    if (std::exchange(done, true)) return;
+    *engine = LoadDemo();
+    const std::unique_ptr<Engine> next = std::move(engine);
+    EXPECT_EQ(next->info().kind, "2-vl-7b");
+    // It is another engine, whose own thread is not this one: it is waited for here.
+  });
+  EXPECT_EQ(run.last_, std::vector<ErrorKind>(2, ErrorKind::kCancelled));
+  EXPECT_TRUE(run.is_freed_);
 }
 
 TEST(Engine, TheSeedMakesSamplingReproducibleAndIsReturned) {

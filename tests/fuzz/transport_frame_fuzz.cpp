@@ -12,6 +12,7 @@
 #include "transport/frame_codec.h"
 #include "transport/in_process.h"
 #include "transport/link_messages.h"
+#include "transport/loss_notice.h"
 #include "transport/run_identity.h"
 
 namespace {
@@ -55,7 +56,7 @@ void ReadIdentity(std::span<const std::byte> bytes) {
 }
 
 void Read(uint8_t what, std::span<const std::byte> bytes) {
-  switch (what % 6) {
+  switch (what % 7) {
     case 0:
       return ReadHeader(bytes);
     case 1:
@@ -72,8 +73,14 @@ void Read(uint8_t what, std::span<const std::byte> bytes) {
     }
     case 4:
       return ReadIdentity(bytes);
-    default:
+    case 5:
       AddressOfEndpoint({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      return;
+    default: {
+      const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      const std::optional<LossNotice> notice = DecodeNotice(text, 1000);
+      Insist(!notice || (notice->rank >= 0 && notice->rank < 1000));
+    }
   }
 }
 

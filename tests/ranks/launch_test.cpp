@@ -113,6 +113,45 @@ TEST_F(Launch, ByHandOverTwoAndThreeProcessesTheAnswerIsTheSame) {
   EXPECT_EQ(three["placement"][2]["device"], "1:cpu");
 }
 
+TEST_F(Launch, TheLayersGoWhereThePlanSays) {
+  // What the engine makes room for: four sequences of full length, no picture larger than usual.
+  std::ifstream config_file(kModel + "/config.json");
+  const json config = json::parse(config_file);
+  const std::string context = std::to_string(config["max_length"].get<int64_t>() + 1024);
+  Process plan({XCOMPOSER_PROGRAM, "plan", "--model", kModel, "--devices", "0:cpu,1:cpu,1:cpu",
+                "--sequences", "4", "--context", context, "--json"});
+  ASSERT_EQ(plan.Wait(kPatience), 0) << plan.transcript();
+  const json planned = json::parse(plan.transcript());
+  const json answer = AnswerOf(StartAll(2, Generate({"--devices", "0:cpu,1:cpu,1:cpu"})));
+  ASSERT_EQ(answer["placement"].size(), 3u);
+  for (size_t stage = 0; stage < 3; ++stage) {
+    const json& parts = planned["devices"][stage]["parts"];
+    EXPECT_EQ(answer["placement"][stage]["modules"], parts) << stage;
+  }
+}
+
+TEST_F(Launch, ListensOnTheAddressAndPortsThatAreGiven) {
+  // 127.0.0.2 is loopback too, and nobody else's.
+  const std::string place = "127.0.0.2:" + std::to_string(FreePort());
+  std::vector<Process> processes;
+  for (const char* rank : {"0", "1"}) {
+    processes.emplace_back(Generate({"--rank", rank, "--world-size", "2", "--rendezvous", place,
+                                     "--bind-address", "127.0.0.2", "--log-level", "info"}));
+  }
+  for (Process& process : processes) {
+    EXPECT_EQ(process.Wait(kPatience), 0) << process.transcript();
+    EXPECT_THAT(process.transcript(), HasSubstr("listens on 127.0.0.2"));
+  }
+  Process all(Generate({"--rank", "0", "--world-size", "2", "--rendezvous", "127.0.0.1:29501",
+                        "--bind-address", "0.0.0.0"}));
+  EXPECT_EQ(all.Wait(kPatience), 2) << all.transcript();
+  Process every(Generate({"--rank", "0", "--world-size", "2", "--rendezvous", "127.0.0.1:29501",
+                          "--bind-address", "0.0.0.0"}),
+                {{"XCOMPOSER_SECRET", "a secret of sixteen bytes"}});
+  EXPECT_EQ(every.Wait(kPatience), 2) << every.transcript();
+  EXPECT_THAT(every.transcript(), HasSubstr("stands for every address"));
+}
+
 TEST_F(Launch, ADeviceMapMayNameTheRanks) {
   json map = {{"vit", "0:cpu"},
               {"vision_proj", "0:cpu"},

@@ -138,18 +138,31 @@ std::optional<int> Process::Wait(Milliseconds patience) {
   return status_;
 }
 
-int FreePort() {
+namespace {
+
+/// Binds loopback's port, or any where it is 0; the port, or nothing where it is taken.
+std::optional<int> TryPort(int port) {
   const int handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
   socklen_t size = sizeof(address);
   const bool bound = handle >= 0 &&
                      bind(handle, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
                      getsockname(handle, reinterpret_cast<sockaddr*>(&address), &size) == 0;
   if (handle >= 0) close(handle);
-  if (!bound) throw std::runtime_error("no free port");
-  return ntohs(address.sin_port);
+  return bound ? std::optional<int>(ntohs(address.sin_port)) : std::nullopt;
 }
+
+}  // namespace
+
+int FreePort() {
+  const std::optional<int> port = TryPort(0);
+  if (!port) throw std::runtime_error("no free port");
+  return *port;
+}
+
+bool IsFreePort(int port) { return TryPort(port).has_value(); }
 
 }  // namespace xcomposer::testing

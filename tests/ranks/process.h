@@ -54,4 +54,7 @@ class Process {
 /// A TCP port of the loopback interface that nobody listened to a moment ago.
 int FreePort();
 
+/// Whether nobody listens to it now.
+bool IsFreePort(int port);
+
 }  // namespace xcomposer::testing

@@ -3,12 +3,15 @@
 //
 //   rank_program RANK WORLD_SIZE MODEL TIMEOUT_S
 //
-// Standard input: "run PORT" starts a run, "quit" ends the program. Standard output: "ready",
-// "loading", "prefill", "decode", "ids ...", "ended", "error KIND rank=R stage=S step=N: MESSAGE".
+// Standard input, one command a line: "set NAME VALUE" (see Apply), "run HOST:PORT" starts a run,
+// "quit" ends the program. Standard output: "ready", "loading", "prefill", "decode", "ids ...",
+// "failed ..." for a request that the engine survives, "ended", "error ...", the last two with
+// "KIND rank=R stage=S step=N field=F: MESSAGE".
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -16,6 +19,7 @@
 #include <string>
 #include <thread>
 
+#include "ranks/interposed.h"
 #include "xcomposer/xcomposer.h"
 
 namespace {
@@ -25,12 +29,20 @@ using namespace xcomposer;
 // So that a signal that comes "while loading" or "while the prompt runs" finds it there.
 constexpr std::chrono::milliseconds kSlowTensor{3};
 constexpr int64_t kPromptRows = 160;
-constexpr int64_t kAnswer = 40;
 
 void Say(const std::string& line) { std::cout << line + "\n" << std::flush; }
 
-void RunFirst(const EngineOptions& options) {
-  Engine engine = Engine::Load(options);
+std::string WhereOf(const Error& error, const char* key) {
+  const auto found = error.where().find(key);
+  return std::string(" ") + key + "=" + (found == error.where().end() ? "?" : found->second);
+}
+
+std::string Described(const Error& error) {
+  return std::string(ToString(error.kind())) + WhereOf(error, "rank") + WhereOf(error, "stage") +
+         WhereOf(error, "step") + WhereOf(error, "field") + ": " + error.what();
+}
+
+Request Question(int64_t answer) {
   Request request;
   request.token_ids.emplace();
   for (int32_t i = 0; i < kPromptRows; ++i) request.token_ids->push_back(i == 0 ? 1 : 40 + i % 7);
@@ -39,25 +51,37 @@ void RunFirst(const EngineOptions& options) {
   request.generation.top_k = 0;
   request.generation.top_p = 1.0;
   request.generation.seed = 7;
-  request.generation.max_new_tokens = kAnswer;
+  request.generation.max_new_tokens = answer;
   request.generation.eos_token_id = std::vector<int32_t>{};
-  Say("prefill");
-  bool begun = false;
-  const Result result = engine.Generate(request, [&begun](const std::string&) {
-    if (!begun) Say("decode");
-    begun = true;
-  });
+  return request;
+}
+
+/// Asks until there is an answer: a step without memory fails its request and nothing else.
+Result Ask(Engine& engine, const Request& request) {
+  for (;;) {
+    Say("prefill");
+    bool begun = false;
+    try {
+      return engine.Generate(request, [&begun](const std::string&) {
+        if (!begun) Say("decode");
+        begun = true;
+      });
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kCapacity) throw;
+      Say("failed " + Described(error));
+    }
+  }
+}
+
+void RunFirst(const EngineOptions& options, int64_t answer) {
+  Engine engine = Engine::Load(options);
+  const Result result = Ask(engine, Question(answer));
   std::ostringstream ids;
   for (const int32_t id : result.output_ids) ids << ' ' << id;
   Say("ids" + ids.str());
 }
 
-std::string WhereOf(const Error& error, const char* key) {
-  const auto found = error.where().find(key);
-  return std::string(" ") + key + "=" + (found == error.where().end() ? "?" : found->second);
-}
-
-void RunOnce(EngineOptions options) {
+void RunOnce(EngineOptions options, int64_t answer) {
   bool loading = false;
   options.progress = [&loading](const LoadProgress&) {
     if (!loading) Say("loading");
@@ -66,14 +90,13 @@ void RunOnce(EngineOptions options) {
   };
   try {
     if (*options.ranks.rank == 0) {
-      RunFirst(options);
+      RunFirst(options, answer);
     } else {
       Serve(options);
     }
     Say("ended");
   } catch (const Error& error) {
-    Say(std::string("error ") + ToString(error.kind()) + WhereOf(error, "rank") +
-        WhereOf(error, "stage") + WhereOf(error, "step") + ": " + error.what());
+    Say("error " + Described(error));
   }
 }
 
@@ -82,16 +105,61 @@ void LimitMemory(int64_t bytes) {
   std::ifstream file("/proc/self/statm");
   int64_t pages = 0;
   file >> pages;
-  const auto limit = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + bytes);
-  const rlimit both = {limit, limit};
-  if (setrlimit(RLIMIT_AS, &both) != 0) Say("the limit could not be set");
+  rlimit limit{};
+  getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + bytes);
+  if (bytes <= 0) limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_AS, &limit) != 0) Say("the limit could not be set");
+}
+
+std::vector<std::string> ListOf(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream list(text);
+  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+struct Settings {
+  EngineOptions engine;
+  int64_t answer = 40;
+};
+
+void Apply(const std::string& name, const std::string& value, Settings& settings) {
+  EngineOptions& engine = settings.engine;
+  if (name == "model") {
+    engine.model = value;
+  } else if (name == "devices") {
+    engine.devices = ListOf(value);
+  } else if (name == "kv") {
+    engine.kv_tokens = std::stoll(value);
+  } else if (name == "answer") {
+    settings.answer = std::stoll(value);
+  } else if (name == "secret") {
+    engine.ranks.secret = value;
+  } else if (name == "timeout") {
+    engine.ranks.timeout_s = std::stod(value);
+  } else if (name == "bind_port") {
+    engine.ranks.bind_port = std::stoi(value);
+  } else if (name == "memory") {  // bytes that it may still allocate; 0: any
+    LimitMemory(std::stoll(value));
+  } else if (name == "version") {  // of the library, as the other ranks see it
+    testing::PretendVersion(value);
+  } else if (name == "redirect") {  // PORT,OTHER: connections go to the other port of loopback
+    const std::vector<std::string> ports = ListOf(value);
+    testing::RedirectConnections(std::stoi(ports.at(0)), std::stoi(ports.at(1)));
+  } else {
+    Say("there is no setting " + name);
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc != 5) return 2;
-  EngineOptions options;
+  // SIGUSR1: the system has no memory for the next tensor.
+  std::signal(SIGUSR1, [](int) { testing::FailNextAllocation(); });
+  Settings settings;
+  EngineOptions& options = settings.engine;
   options.model = argv[3];
   options.threads = 1;
   options.kv_tokens = 2048;
@@ -99,24 +167,20 @@ int main(int argc, char** argv) {
   options.ranks.rank = std::atoi(argv[1]);
   options.ranks.world_size = std::atoi(argv[2]);
   options.ranks.timeout_s = std::atof(argv[4]);
-  options.ranks.from_environment = true;  // the secret
-  if (const char* positions = std::getenv("RANK_PROGRAM_KV")) {
-    options.kv_tokens = std::atoll(positions);
-  }
-  if (const char* bytes = std::getenv("RANK_PROGRAM_MEMORY")) LimitMemory(std::atoll(bytes));
-  // A plan of its own, for the test that ranks compare theirs.
-  if (const char* devices = std::getenv("RANK_PROGRAM_DEVICES")) {
-    options.devices.clear();
-    std::istringstream list(devices);
-    for (std::string device; std::getline(list, device, ',');) options.devices.push_back(device);
-  }
   Say("ready");
-  std::string word;
-  while (std::cin >> word && word == "run") {
-    std::string port;
-    std::cin >> port;
-    options.ranks.rendezvous = "127.0.0.1:" + port;
-    RunOnce(options);
+  for (std::string line; std::getline(std::cin, line) && line != "quit";) {
+    std::istringstream words(line);
+    std::string command;
+    std::string name;
+    words >> command >> name >> std::ws;
+    if (command == "run") {
+      options.ranks.rendezvous = name;
+      RunOnce(options, settings.answer);
+    } else {
+      std::string value;
+      std::getline(words, value);
+      Apply(name, value, settings);
+    }
   }
   return 0;
 }

@@ -115,22 +115,79 @@ TEST(PeerWatch, WhoWasNeverHeardOfIsNotSilent) {
 
 TEST(PeerWatch, MissingRanksAreNamedWithWhatIsKnownOfThem) {
   PeerWatch watch(0, 4, seconds(1));
+  watch.Heard(1, 0, 0, kStart);
   watch.SaidHello(1);
   watch.Added(2, "tcp://10.0.0.9:1");
-  const Error missing = watch.MissingHellos();
+  const Error missing = watch.MissingHellos(kStart);
   EXPECT_EQ(missing.kind(), ErrorKind::kRank);
-  EXPECT_EQ(missing.where().at("rank"), "2");
+  // Rank 2 was there a moment ago; of rank 3 nobody knows anything.
+  EXPECT_EQ(missing.where().at("rank"), "3");
   const std::string text = missing.what();
   EXPECT_NE(text.find("rank 2 at tcp://10.0.0.9:1 (not reached"), std::string::npos) << text;
   EXPECT_NE(text.find("rank 3 (never appeared"), std::string::npos) << text;
   EXPECT_EQ(text.find("rank 1"), std::string::npos) << text;
 }
 
-TEST(PeerWatch, WhoWaitsForOthersIsNotTheOneThatIsMissing) {
-  PeerWatch watch(0, 3, seconds(1));
-  watch.Added(1, "tcp://127.0.0.1:1");
-  watch.Heard(1, 0, 0, kStart);
-  EXPECT_EQ(watch.MissingHellos().where().at("rank"), "2");
+// Rank 0 of 4 while the ranks meet.
+class Meeting : public ::testing::Test {
+ protected:
+  Meeting() {
+    for (const int rank : {1, 2, 3}) watch_.Added(rank, "tcp://127.0.0.1:1");
+  }
+  void HeardOf(std::initializer_list<int> ranks, TimePoint now) {
+    for (const int rank : ranks) watch_.Heard(rank, 0, 0, now);
+  }
+  std::string Named(TimePoint now) { return watch_.MissingHellos(now).where().at("rank"); }
+
+  PeerWatch watch_{0, 4, seconds(10)};
+};
+
+TEST_F(Meeting, WhoWaitsForOthersIsNotTheOneThatIsMissing) {
+  HeardOf({1, 2}, kStart);
+  EXPECT_EQ(Named(kStart), "3");
+  HeardOf({3}, kStart);
+  EXPECT_TRUE(watch_.AllSeemAlive(kStart));
+  EXPECT_EQ(Named(kStart), "1");  // for want of anything better
+}
+
+TEST_F(Meeting, WhoFellSilentAfterItsHelloIsTheCauseAndNotWhoWaitsForIt) {
+  HeardOf({1, 2, 3}, kStart);
+  watch_.SaidHello(3);
+  HeardOf({1, 2}, kStart + seconds(4));  // rank 3 was stopped; 1 and 2 ask its store
+  EXPECT_FALSE(watch_.AllSeemAlive(kStart + seconds(4)));
+  const Error missing = watch_.MissingHellos(kStart + seconds(4));
+  EXPECT_EQ(missing.where().at("rank"), "3") << missing.what();
+  EXPECT_NE(std::string(missing.what()).find("fallen silent"), std::string::npos);
+}
+
+TEST_F(Meeting, OfTwoThatAreGoneTheFirstIsTheCause) {
+  HeardOf({1, 2, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kClosed, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kClosed, 1}, kStart + milliseconds(100));
+  const std::optional<Error> lost = watch_.Judge(kStart + seconds(1));
+  ASSERT_TRUE(lost.has_value());
+  EXPECT_EQ(lost->where().at("rank"), "3");
+  EXPECT_EQ(Named(kStart + seconds(1)), "3");
+}
+
+TEST_F(Meeting, WhoCannotBeReachedWasGoneBeforeWhoLeavesLater) {
+  HeardOf({1, 2}, kStart);
+  watch_.Saw({LinkEvent::Kind::kUnreachable, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kUnreachable, 3}, kStart + seconds(2));
+  // By itself that is no proof: the connect timeout decides.
+  EXPECT_FALSE(watch_.Judge(kStart + seconds(1)).has_value());
+  watch_.Saw({LinkEvent::Kind::kClosed, 1}, kStart + seconds(1));
+  const std::optional<Error> lost = watch_.Judge(kStart + seconds(2));
+  ASSERT_TRUE(lost.has_value());
+  EXPECT_EQ(lost->where().at("rank"), "3") << lost->what();
+}
+
+TEST_F(Meeting, WhoIsReachedInTheEndIsNotSuspected) {
+  HeardOf({1, 2, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kUnreachable, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kReached, 3}, kStart);
+  watch_.Saw({LinkEvent::Kind::kClosed, 1}, kStart + milliseconds(10));
+  EXPECT_EQ(watch_.Judge(kStart + seconds(1))->where().at("rank"), "1");
 }
 
 TEST(PeerWatch, HellosEndTheWait) {

@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <deque>
 #include <fstream>
 #include <future>
 #include <thread>
 
 #include "transport/addresses.h"
+#include "transport/loss_notice.h"
 #include "transport/memory_store.h"
 #include "transport/rank_group.h"
 
@@ -76,6 +78,100 @@ TEST(Rendezvous, ARankThatDoesNotAppearIsNamed) {
     EXPECT_EQ(outcome.error->kind(), ErrorKind::kRank);
     EXPECT_EQ(outcome.error->where().at("rank"), "2") << outcome.error->what();
   }
+}
+
+// Ranks as they come: each in a thread of its own, which ends with its transport or its error.
+class Arrivals {
+ public:
+  explicit Arrivals(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+
+  void Come(const RendezvousOptions& options, TimePoint until) {
+    ends_.push_back(std::async(std::launch::async, [store = store_, options, until] {
+      return std::move(Meet({options}, store, until).front());
+    }));
+  }
+  Error EndOf(size_t arrival) {
+    return ends_.at(arrival).get().error.value_or(Error(ErrorKind::kInternal, "they met"));
+  }
+
+ private:
+  const std::shared_ptr<Store> store_;
+  std::deque<std::future<Outcome>> ends_;
+};
+
+TEST(Rendezvous, WhoComesLateLearnsWhichRankWasLost) {
+  const auto store = std::make_shared<MemoryStore>();
+  std::vector<RendezvousOptions> ranks = LoopbackRanks(4);
+  Arrivals arrivals(store);
+  arrivals.Come(ranks[0], In(milliseconds(8000)));
+  arrivals.Come(ranks[1], In(milliseconds(500)));  // gives up early: rank 3 does not come
+  EXPECT_EQ(arrivals.EndOf(1).where().at("rank"), "2");
+  // Rank 3 comes when rank 0 has ended the run for the loss of rank 2 already.
+  std::this_thread::sleep_for(milliseconds(300));
+  arrivals.Come(ranks[3], Soon());
+  const Error late = arrivals.EndOf(2);
+  EXPECT_EQ(late.kind(), ErrorKind::kRank);
+  EXPECT_EQ(late.where().at("rank"), "2") << late.what();
+  EXPECT_EQ(arrivals.EndOf(0).where().at("rank"), "2");
+}
+
+TEST(Rendezvous, RankZeroKeepsTheStoreUntilAllButTheLostHaveLeft) {
+  const auto store = std::make_shared<MemoryStore>();
+  std::vector<RendezvousOptions> ranks = LoopbackRanks(3);
+  Arrivals arrivals(store);
+  store->Set("notice", "lost/1");
+  const auto begin = std::chrono::steady_clock::now();
+  arrivals.Come(ranks[0], Soon());
+  std::this_thread::sleep_for(milliseconds(400));
+  arrivals.Come(ranks[2], Soon());
+  EXPECT_EQ(arrivals.EndOf(0).where().at("rank"), "1");
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(400));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(10000));
+  EXPECT_EQ(arrivals.EndOf(1).where().at("rank"), "1");
+  EXPECT_TRUE(store->TryGet("left/2").has_value());
+}
+
+TEST(Rendezvous, ARankThatCannotListenLeavesWord) {
+  const auto store = std::make_shared<MemoryStore>();
+  std::vector<RendezvousOptions> ranks = LoopbackRanks(3);
+  ranks[2].bind_address = "192.0.2.1";  // of documentation: nobody's
+  ranks[2].secret = Secret("sixteen bytes...");
+  const std::vector<Outcome> outcomes = Meet(ranks, store, In(milliseconds(8000)));
+  EXPECT_EQ(outcomes[2].error->kind(), ErrorKind::kTransport);
+  for (const size_t survivor : {0U, 1U}) {
+    ASSERT_TRUE(outcomes[survivor].error.has_value());
+    EXPECT_EQ(outcomes[survivor].error->where().at("rank"), "2") << survivor;
+  }
+}
+
+TEST(Rendezvous, AHostileNoticeIsRefused) {
+  for (const std::string& bad :
+       {std::string(), std::string("lost"), std::string("lost/"), std::string("lost/2"),
+        std::string("lost/-1"), std::string("lost/1 "), std::string("gone/1"),
+        std::string("lost/1\0", 7), std::string(1 << 20, '1')}) {
+    const auto store = std::make_shared<MemoryStore>();
+    store->Set("nonce", kNonce);
+    store->Set("notice", bad);
+    EXPECT_EQ(RankOneThrows(store).kind(), ErrorKind::kTransport) << bad.substr(0, 20);
+  }
+}
+
+TEST(LossNotice, SaysWhoIsTheCauseAndNoMore) {
+  for (const auto cause : {LossNotice::Cause::kLost, LossNotice::Cause::kSecret}) {
+    const std::optional<LossNotice> same = DecodeNotice(EncodeNotice({cause, 65535}), 65536);
+    ASSERT_TRUE(same.has_value());
+    EXPECT_EQ(same->cause, cause);
+    EXPECT_EQ(same->rank, 65535);
+  }
+  const Error lost(ErrorKind::kRank, "x", {{"rank", "3"}});
+  EXPECT_EQ(NoticeOf(lost, 1)->rank, 3);
+  const Error own(ErrorKind::kTransport, "cannot listen", {{"address", "a"}});
+  EXPECT_EQ(NoticeOf(own, 1)->rank, 1);
+  // Rank 0's secret is the run's: what others make of keys is not passed on.
+  const Error refused(ErrorKind::kTransport, "x", {{"rank", "3"}, {"field", "secret"}});
+  EXPECT_EQ(NoticeOf(refused, 0)->cause, LossNotice::Cause::kSecret);
+  EXPECT_FALSE(NoticeOf(refused, 1).has_value());
+  EXPECT_FALSE(NoticeOf(Error(ErrorKind::kTransport, "x", {{"rank", "3"}}), 0).has_value());
 }
 
 TEST(Rendezvous, TwoProcessesOfOneRankAreFound) {

@@ -1,0 +1,11 @@
+#pragma once
+
+#include "xcomposer/error.h"
+
+namespace xcomposer {
+
+/// The exception in flight as one of ours: kCapacity for a failed allocation, kInternal for what
+/// nobody foresaw. Only inside of a catch clause.
+Error CurrentError();
+
+}  // namespace xcomposer
