@@ -67,6 +67,26 @@ class Requests(Place):
         with tensors.Tensors(out / kind["cases"][0]["taps"]) as taps:
             self.assertEqual(taps.names(), ["logits"])
 
+    def test_pictures_that_were_not_recorded_are_decoded(self):
+        goldens = write_goldens(self.folder)
+        file = goldens / "2-vl-7b" / "cases.json"
+        cases = json.loads(file.read_text(encoding="utf-8"))
+        pixels = bytes(range(12))
+        traced = self.folder / "pixels.safetensors"
+        tensors.write(traced, {"image0.rgb": ("U8", [2, 2, 3], pixels)})
+        decoder = self.program("decoder", f"""
+import shutil
+shutil.copy({str(traced)!r}, sys.argv[sys.argv.index("--out") + 1])""")
+        for digest, names in ((golden_requests.hashlib.sha256(pixels).hexdigest(),
+                               ["picture", "unknown picture", "text"]),
+                              ("0" * 64, ["picture", "text"])):
+            cases[2]["image0.rgb_sha256"] = digest
+            file.write_text(json.dumps(cases), encoding="utf-8")
+            out = self.folder / digest
+            out.mkdir()
+            made = golden_requests.write(goldens, out, decoder=decoder)
+            self.assertEqual([case["name"] for case in made["kinds"][0]["cases"]], names)
+
     def test_margins_are_taken_after_the_penalty(self):
         out = self.folder / "out"
         out.mkdir()
