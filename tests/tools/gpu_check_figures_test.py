@@ -32,7 +32,7 @@ class FigureLines(unittest.TestCase):
     def test_rubbish_is_no_figure(self):
         lines = ["[1]", "12", '{"figure": "a"}', '{"figure": "b", "seconds": -1}', "\x00\xff",
                  '{"figure": "c", "seconds": "1"}', '{"figure": "d", "seconds": NaN}',
-                 '{"figure": "e", "seconds": true}']
+                 '{"figure": "e", "seconds": true}', '{"figure": "f", "seconds": Infinity}']
         read = figure_lines.read(ended("\n".join(lines)))
         self.assertEqual(read.state, result.FAILED)
         self.assertEqual(read.figures, {})
@@ -92,6 +92,11 @@ class GoogleTestOutput(unittest.TestCase):
         out = "[ RUN      ] A.One\n[       OK ] A.One (0 ms)\n"
         self.assertEqual(self.judge(out, code=0).state, result.PASSED)
         self.assertEqual(self.judge(out, code=1).state, result.FAILED)
+
+    def test_a_failure_counts_whatever_came_after(self):
+        out = "[ RUN      ] A.One\n[  FAILED  ] A.One (0 ms)\n"
+        self.assertEqual(self.judge(out, code=1).reason, "0 passed, 1 failed, 0 skipped")
+        self.assertEqual(self.judge(out, timed_out=True).state, result.FAILED)
 
     def test_a_stopped_run_says_where(self):
         judged = self.judge("[ RUN      ] A.One\n", timed_out=True)

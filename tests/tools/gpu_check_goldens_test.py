@@ -74,8 +74,15 @@ print(json.dumps({{"output_ids": {ids}}}))""")
 
     def test_an_answer_that_ends_early(self):
         self.answer([1], LOGITS[:1])
-        done = self.judge()
-        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("id 1 is the end, expected 0", self.judge().reason)
+
+    def test_an_answer_that_does_not_end(self):
+        self.answer([1, 0, 2])
+        self.assertIn("id 2 is 2, expected the end", self.judge().reason)
+
+    def test_an_answer_of_a_program_that_failed(self):
+        self.answer([1, 0], also="import atexit, os; atexit.register(lambda: os._exit(1))")
+        self.assertIn("exit code 1", self.judge().reason)
 
     def test_tensors_beyond_their_budget(self):
         wrong = [list(row) for row in HIDDEN]

@@ -32,7 +32,7 @@ def write_goldens(folder: Path) -> Path:
                       {"logits": ("F32", [2, 4], logits), **more})
     generate = {"max_new_tokens": 2, "num_beams": 1, "do_sample": False, "repetition_penalty": 2.0,
                 "eos_token_id": [2]}
-    base = {"output_ids": [1, 0], "history": [], "call": "chat"}
+    base = {"output_ids": [2, 0], "history": [], "call": "chat"}
     cases = [
         {**base, "name": "picture", "images": ["a.webp"], "input_ids": [1, -1, -1, -1, 7],
          "image0.rgb_sha256": digest, "taps": "taps/picture.safetensors",
@@ -67,14 +67,34 @@ class Requests(Place):
         with tensors.Tensors(out / kind["cases"][0]["taps"]) as taps:
             self.assertEqual(taps.names(), ["logits"])
 
+    def test_pictures_that_were_not_recorded_are_decoded(self):
+        goldens = write_goldens(self.folder)
+        file = goldens / "2-vl-7b" / "cases.json"
+        cases = json.loads(file.read_text(encoding="utf-8"))
+        pixels = bytes(range(12))
+        traced = self.folder / "pixels.safetensors"
+        tensors.write(traced, {"image0.rgb": ("U8", [2, 2, 3], pixels)})
+        decoder = self.program("decoder", f"""
+import shutil
+shutil.copy({str(traced)!r}, sys.argv[sys.argv.index("--out") + 1])""")
+        for digest, names in ((golden_requests.hashlib.sha256(pixels).hexdigest(),
+                               ["picture", "unknown picture", "text"]),
+                              ("0" * 64, ["picture", "text"])):
+            cases[2]["image0.rgb_sha256"] = digest
+            file.write_text(json.dumps(cases), encoding="utf-8")
+            out = self.folder / digest
+            out.mkdir()
+            made = golden_requests.write(goldens, out, decoder=decoder)
+            self.assertEqual([case["name"] for case in made["kinds"][0]["cases"]], names)
+
     def test_margins_are_taken_after_the_penalty(self):
         out = self.folder / "out"
         out.mkdir()
         made = golden_requests.write(write_goldens(self.folder), out)
         picture, text = made["kinds"][0]["cases"]
-        # Penalised are 1 (the dummy BOS, or in the prompt), in the text 3 too, then the answer's.
-        self.assertEqual(picture["margins"], [3 - 2.5, 2 - 1])
-        self.assertEqual(text["margins"], [3 - 2.5, 2 - 1])
+        # Penalised are 1 (the dummy BOS, or in the prompt), in the text 3 too, then the answer's 2.
+        self.assertEqual(picture["margins"], [3 - 2.5, 3 - 1])
+        self.assertEqual(text["margins"], [3 - 2.5, 4 - 1])
 
     def test_pictures_that_touch_are_told_apart(self):
         record = {"images": ["a", "b"], "image0.rows": 2, "image1.rows": 1,

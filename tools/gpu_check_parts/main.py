@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-budgets", action="store_true",
                         help="with --pack: leave out how far float16 alone moves the recorded "
                         "tensors, which --python works out in minutes")
+    parser.add_argument("--decoder", type=Path, metavar="XCOMPOSER",
+                        help="with --pack: a build that decodes pictures, for those of the goldens "
+                        "whose pixels were not recorded (tiles of 4khd)")
     parser.add_argument("--python", default=sys.executable or "python3",
                         help="the interpreter that has torch, for its libraries and as the peer")
     parser.add_argument("--shared", type=Path, default=_shared_folder(),
@@ -115,7 +118,7 @@ def _pack(options: argparse.Namespace) -> int:
     build = options.build or _build()
     python = None if options.no_budgets else options.python
     manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS,
-                          _version(), python)
+                          _version(), python, options.decoder)
     size = pack.size_of(options.pack)
     has = {name: "yes" if manifest[name] else "NO" for name in ("goldens", "budgets")}
     print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {has['goldens']}, budgets of their "

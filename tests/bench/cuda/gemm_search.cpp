@@ -91,7 +91,7 @@ GemmTimes SearchGemm(const GemmShape& shape, const GemmMemory& memory, GpuTimer&
     if (choice.state != CUBLAS_STATUS_SUCCESS) continue;
     const Timing timing =
         timer.Measure([&] { product.Enqueue(memory, choice.algo, timer.stream()); },
-                      {.least_runs = 5, .most_runs = 15, .budget_s = 0.05});
+                      {.least_runs = 5, .most_runs = 15, .budget_s = 0.05, .warm_up_s = 0.01});
     if (times.tried == 0) times.first = timing;
     if (times.tried == 0 || timing.median < times.best.median) times.best = timing;
     ++times.tried;

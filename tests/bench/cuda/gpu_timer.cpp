@@ -41,8 +41,13 @@ float GpuTimer::Once(const std::function<void()>& enqueue) {
 Timing GpuTimer::Measure(const std::function<void()>& enqueue, const TimingOptions& options) {
   // Memory is written on the default stream, which this one does not wait for by itself.
   Check(cudaDeviceSynchronize(), "the device");
-  Once(enqueue);
-  const double expected = std::max(1e-6, static_cast<double>(Once(enqueue)));
+  // The first run loads kernels; how long one takes is known from a later one.
+  double warm = Once(enqueue);
+  double expected = 0;
+  do {
+    expected = std::max(1e-6, static_cast<double>(Once(enqueue)));
+    warm += expected;
+  } while (warm < options.warm_up_s);
   const int runs = std::clamp(static_cast<int>(options.budget_s / expected), options.least_runs,
                               options.most_runs);
   std::vector<double> seconds;

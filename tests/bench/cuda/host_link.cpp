@@ -8,7 +8,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -229,14 +232,20 @@ void MeasureHostLink(Figures& figures, GpuTimer& timer, const std::string& scrat
     Unregister(pages, kThreads);
   });
   figures.Group("host.page_cache", [&] {
-    const CachedFile file(scratch);
+    std::optional<CachedFile> file;
+    try {
+      file.emplace(scratch);
+    } catch (const std::runtime_error& error) {
+      figures.Skip("host.page_cache", error.what());
+      return;
+    }
     const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
     for (const unsigned threads : {2u, 4u, 8u}) {
       if (threads > cores) break;
       std::vector<std::unique_ptr<Reader>> readers;
       for (unsigned i = 0; i < threads; ++i) readers.push_back(std::make_unique<Reader>());
       figures.Give("host.page_cache_" + std::to_string(threads) + "_readers",
-                   MeasureWall([&] { ReadFile(file, readers, device.data()); }, 3),
+                   MeasureWall([&] { ReadFile(*file, readers, device.data()); }, 3),
                    {.bytes = static_cast<double>(kFileBytes)});
     }
   });
