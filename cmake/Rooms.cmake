@@ -35,10 +35,12 @@ function(xcomposer_room)
   set_property(GLOBAL APPEND PROPERTY XCOMPOSER_ROOMS ${ROOM_NAME})
 endfunction()
 
-# The objects of the named rooms and of every room below them go into `target`.
+# The objects of the named rooms and of every room below them go into `target`, but for those that are
+# named after WITHOUT: the target has something else in their place.
 function(xcomposer_link_rooms target)
+  cmake_parse_arguments(LINK "" "" "WITHOUT" ${ARGN})
   set(all "")
-  foreach(name IN LISTS ARGN)
+  foreach(name IN LISTS LINK_UNPARSED_ARGUMENTS)
     get_property(below GLOBAL PROPERTY XCOMPOSER_CLOSURE_${name})
     if(NOT below)
       message(FATAL_ERROR "${target}: there is no room '${name}' in this build")
@@ -46,6 +48,9 @@ function(xcomposer_link_rooms target)
     list(APPEND all ${below})
   endforeach()
   list(REMOVE_DUPLICATES all)
+  if(LINK_WITHOUT)
+    list(REMOVE_ITEM all ${LINK_WITHOUT})
+  endif()
   foreach(name IN LISTS all)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:room_${name}>)
     # The objects are named above; here only the include directories and libraries are wanted.
@@ -59,11 +64,11 @@ function(xcomposer_link_rooms target)
   endforeach()
 endfunction()
 
-# xcomposer_test(NAME checkpoint SOURCES a_test.cpp ROOMS checkpoint LIBRARIES ...)
+# xcomposer_test(NAME checkpoint SOURCES a_test.cpp ROOMS checkpoint WITHOUT ... LIBRARIES ...)
 # One executable test_<name>; every TEST is a ctest entry of its own, so that a skip shows as a skip.
 # COMPUTES keeps the optimisation of the build: for tests that hold loops of reference arithmetic.
 function(xcomposer_test)
-  cmake_parse_arguments(T "COMPUTES" "NAME;TIMEOUT" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(T "COMPUTES" "NAME;TIMEOUT" "SOURCES;ROOMS;WITHOUT;LIBRARIES" ${ARGN})
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 300)
   endif()
@@ -78,7 +83,7 @@ function(xcomposer_test)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/include)
   target_compile_definitions(${target} PRIVATE
     XCOMPOSER_SHARED_DIR="${XCOMPOSER_SHARED_DIR}" XCOMPOSER_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  xcomposer_link_rooms(${target} ${T_ROOMS})
+  xcomposer_link_rooms(${target} ${T_ROOMS} WITHOUT ${T_WITHOUT})
   gtest_discover_tests(${target} TEST_PREFIX "${T_NAME}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120
                        PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_NAME}")
 endfunction()

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "kernels/cpu/isa_kernels.h"
 
@@ -10,15 +9,6 @@ namespace xcomposer::cpu {
 namespace {
 
 constexpr int64_t kTaskFloats = 16 * 1024;
-
-void InverseFrequencies(double base, int64_t head_dim, std::vector<float>& out) {
-  const auto rounded = static_cast<float>(base);
-  for (size_t j = 0; j < out.size(); ++j) {
-    const auto exponent =
-        static_cast<float>(static_cast<double>(2 * j) / static_cast<double>(head_dim));
-    out[j] = 1.0f / std::pow(rounded, exponent);
-  }
-}
 
 void RotateRow(const RopeKvParams& params, int64_t row, const IsaKernels& kernels) {
   const int64_t dim = params.head_dim;
@@ -40,20 +30,17 @@ void RotateRow(const RopeKvParams& params, int64_t row, const IsaKernels& kernel
 
 }  // namespace
 
-void RopeTable(const double* bases, const int64_t* positions, int64_t count, int64_t head_dim,
-               float* cos, float* sin) {
-  const int64_t half = head_dim / 2;
-  std::vector<float> inverse(static_cast<size_t>(half));
-  for (int64_t row = 0; row < count; ++row) {
-    if (row == 0 || bases[row] != bases[row - 1]) {
-      InverseFrequencies(bases[row], head_dim, inverse);
-    }
-    const auto position = static_cast<float>(positions[row]);
-    for (int64_t j = 0; j < half; ++j) {
-      const float angle = position * inverse[static_cast<size_t>(j)];
+void RopeTable(const RopeTableParams& params) {
+  for (int64_t row = 0; row < params.rows; ++row) {
+    const float* inverse = params.inverse_frequencies + params.tables[row] * params.half;
+    const auto position = static_cast<float>(params.positions[row]);
+    for (int64_t j = 0; j < params.half; ++j) {
+      const float angle = position * inverse[j];
       // By way of double, the result is the rounded one whatever the C library.
-      cos[row * half + j] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      sin[row * half + j] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      params.cos[row * params.half + j] =
+          static_cast<float>(std::cos(static_cast<double>(angle)));
+      params.sin[row * params.half + j] =
+          static_cast<float>(std::sin(static_cast<double>(angle)));
     }
   }
 }

@@ -6,11 +6,19 @@
 
 namespace xcomposer::cpu {
 
-/// Cosines and sines, (count, head_dim / 2) each, of the rotary angles of `positions`, with a base
-/// for each row: inverse frequency = 1 / float(base)^(2 j / head_dim) and angle = position *
-/// inverse frequency, both in float32 (model specification 6.4).
-void RopeTable(const double* bases, const int64_t* positions, int64_t count, int64_t head_dim,
-               float* cos, float* sin);
+/// Angle = position * inverse frequency in float32 (model specification 6.4), with a table of
+/// inverse frequencies for each rotary base.
+struct RopeTableParams {
+  const float* inverse_frequencies = nullptr;  ///< (tables, half)
+  const int32_t* tables = nullptr;             ///< (rows): which table a row takes
+  const int32_t* positions = nullptr;          ///< (rows)
+  float* cos = nullptr;                        ///< (rows, half)
+  float* sin = nullptr;                        ///< (rows, half)
+  int64_t rows = 0;
+  int64_t half = 0;  ///< head_dim / 2
+};
+
+void RopeTable(const RopeTableParams& params);
 
 /// One packed row per token: per key-value head its query heads, the key, the value
 /// (specification 2.2).

@@ -8,13 +8,10 @@ namespace {
 
 // Rows are numbered with int on the device.
 constexpr int64_t kMaxRows = int64_t{1} << 30;
-// The input stays in shared memory, two blocks to a multiprocessor of the smallest device (100
-// KiB).
-constexpr int64_t kMaxColumns = 24 * 1024;
 
 cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   if (weight.rows <= 0 || weight.rows > kMaxRows || weight.columns <= 0 ||
-      weight.columns > kMaxColumns || weight.columns % 8 != 0 ||
+      weight.columns > kDecodeColumns || weight.columns % 8 != 0 ||
       weight.row_stride < weight.columns || weight.row_stride % 8 != 0) {
     return cudaErrorInvalidValue;
   }

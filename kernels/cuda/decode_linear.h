@@ -13,6 +13,10 @@
 // All pointers on 16 bytes.
 namespace xcomposer::cuda {
 
+/// Inputs of a product, at most: they stay in shared memory, two blocks to a multiprocessor of the
+/// smallest device (100 KiB).
+constexpr int64_t kDecodeColumns = 24 * 1024;
+
 /// The residual stream's row and the norm in front of a product.
 struct NormedRow {
   const float* hidden = nullptr;  ///< (C)

@@ -3,8 +3,8 @@
 #include <map>
 #include <tuple>
 
-#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/linear_check.h"
 
 namespace xcomposer::cuda {
 namespace {
@@ -27,13 +27,6 @@ cudaError_t ToCuda(cublasStatus_t status) {
 /// What the choice of an algorithm depends on.
 using Shape =
     std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, LinearResult, Format, bool>;
-
-bool IsFloat(LinearResult result) {
-  return result == LinearResult::kFloat || result == LinearResult::kAddFloat;
-}
-bool IsAdd(LinearResult result) {
-  return result == LinearResult::kAddFloat || result == LinearResult::kAddStored;
-}
 
 /// cuBLASLt's descriptors of one product, and the algorithm for it.
 struct Plan {
@@ -175,73 +168,10 @@ class LinearCall {
 };
 
 cudaError_t Linear(const LinearParams& params, LinearPlans& plans, const Context& context) {
-  const WeightMatrix& weight = params.weight;
-  if (params.rows < 0 || weight.rows <= 0 || weight.columns <= 0 || weight.columns % 8 != 0 ||
-      weight.row_stride < weight.columns || params.x_stride < weight.columns ||
-      params.x_stride % 8 != 0 || params.y_stride < weight.rows ||
-      (params.bias != nullptr && IsAdd(params.result))) {
-    return cudaErrorInvalidValue;
-  }
-  if (!Matches(weight, params.format)) return cudaErrorNotSupported;
-  if (!Aligned16(params.x, weight.data, params.bias, params.y)) return cudaErrorMisalignedAddress;
+  const cudaError_t status = CheckLinear(params);
+  if (status != cudaSuccess) return status;
   if (params.rows == 0) return cudaSuccess;
   return LinearCall(params, plans, context).Run();
-}
-
-std::vector<RowSpan> JoinSpans(const std::vector<RowSpan>& spans, bool& ascending) {
-  std::vector<RowSpan> joined;
-  ascending = true;
-  int64_t end = 0;
-  for (const RowSpan& span : spans) {
-    if (span.begin < end || span.end < span.begin) {
-      ascending = false;
-      return {};
-    }
-    end = span.end;
-    if (span.begin == span.end) continue;
-    if (!joined.empty() && joined.back().end == span.begin) {
-      joined.back().end = span.end;
-    } else {
-      joined.push_back(span);
-    }
-  }
-  return joined;
-}
-
-cudaError_t AddLowRank(const LowRankParams& params, const std::vector<RowSpan>& spans,
-                       LinearPlans& plans, const Context& context) {
-  bool ascending = false;
-  const std::vector<RowSpan> joined = JoinSpans(spans, ascending);
-  if (!ascending || !IsAdd(params.result) || params.b.columns != params.a.rows) {
-    return cudaErrorInvalidValue;
-  }
-  const int64_t result_bytes = IsFloat(params.result) ? 4 : 2;
-  for (const RowSpan& span : joined) {
-    const int64_t rows = span.end - span.begin;
-    cudaError_t status =
-        Linear({.x = static_cast<const char*>(params.x) + span.begin * params.x_stride * 2,
-                .x_stride = params.x_stride,
-                .weight = params.a,
-                .y = params.inner,
-                .y_stride = params.a.rows,
-                .rows = rows,
-                .format = params.format},
-               plans, context);
-    if (status != cudaSuccess) return status;
-    status =
-        Linear({.x = params.inner,
-                .x_stride = params.a.rows,
-                .weight = params.b,
-                .y = static_cast<char*>(params.y) + span.begin * params.y_stride * result_bytes,
-                .y_stride = params.y_stride,
-                .rows = rows,
-                .scale = params.scale,
-                .result = params.result,
-                .format = params.format},
-               plans, context);
-    if (status != cudaSuccess) return status;
-  }
-  return cudaSuccess;
 }
 
 }  // namespace xcomposer::cuda

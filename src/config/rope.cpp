@@ -17,4 +17,15 @@ double RopeBase(const ModelConfig& config, int64_t total_length) {
   return rope.theta * std::pow(stretch, dim / (dim - 2.0));
 }
 
+std::vector<float> InverseFrequencies(double base, int64_t head_dim) {
+  const auto rounded = static_cast<float>(base);
+  std::vector<float> inverse;
+  for (int64_t j = 0; j < head_dim / 2; ++j) {
+    const auto exponent =
+        static_cast<float>(static_cast<double>(2 * j) / static_cast<double>(head_dim));
+    inverse.push_back(1.0f / std::pow(rounded, exponent));
+  }
+  return inverse;
+}
+
 }  // namespace xcomposer

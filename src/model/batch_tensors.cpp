@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "model/rope_rows.h"
 
 namespace xcomposer {
 namespace {
@@ -32,7 +31,7 @@ at::Tensor Slots(const Batch& batch, int64_t block_size) {
   return slots;
 }
 
-ops::SequenceTable Sequences(const Batch& batch, at::Device device) {
+ops::SequenceTable Sequences(const Batch& batch) {
   const auto count = static_cast<int64_t>(batch.sequences.size());
   size_t blocks = 1;
   for (const SequenceSlice& sequence : batch.sequences) {
@@ -43,25 +42,54 @@ ops::SequenceTable Sequences(const Batch& batch, at::Device device) {
   at::Tensor positions = at::empty({count}, at::kInt);   // (S)
   at::Tensor tables =
       at::zeros({count, static_cast<int64_t>(blocks)}, at::kInt);  // (S, max blocks)
+  int64_t longest = 0;
   for (int64_t s = 0; s < count; ++s) {
     const SequenceSlice& sequence = batch.sequences[static_cast<size_t>(s)];
+    longest = std::max(longest, sequence.row_count);
     first_rows.data_ptr<int32_t>()[s] = static_cast<int32_t>(sequence.first_row);
     row_counts.data_ptr<int32_t>()[s] = static_cast<int32_t>(sequence.row_count);
     positions.data_ptr<int32_t>()[s] = static_cast<int32_t>(sequence.position);
     std::copy(sequence.block_table.begin(), sequence.block_table.end(),
               tables.data_ptr<int32_t>() + s * static_cast<int64_t>(blocks));
   }
-  return {first_rows.to(device), row_counts.to(device), positions.to(device), tables.to(device)};
+  return {first_rows, row_counts, positions, tables, longest};
+}
+
+ops::SequenceTable CopyTo(const ops::SequenceTable& table, at::Device device) {
+  return {table.first_rows.to(device), table.row_counts.to(device), table.positions.to(device),
+          table.block_tables.to(device), table.longest};
 }
 
 }  // namespace
 
+BatchTables MakeBatchTables(const ModelConfig& config, const Batch& batch, const KvShape& kv) {
+  return {RopeRowsOf(config, batch), Slots(batch, kv.block_size), Sequences(batch)};
+}
+
+BatchTensors OnDevice(const BatchTables& tables) {
+  BatchTensors tensors;
+  std::tie(tensors.cos, tensors.sin) = ops::RopeTable(
+      tables.rope.inverse_frequencies, tables.rope.tables, tables.rope.positions);
+  tensors.slots = tables.slots;
+  tensors.sequences = tables.sequences;
+  return tensors;
+}
+
 BatchTensors MakeBatchTensors(const ModelConfig& config, const Batch& batch, const KvShape& kv,
                               at::Device device) {
+  const BatchTables tables = MakeBatchTables(config, batch, kv);
   BatchTensors tensors;
-  std::tie(tensors.cos, tensors.sin) = RopeRows(config, batch, device);
-  tensors.slots = Slots(batch, kv.block_size).to(device);
-  tensors.sequences = Sequences(batch, device);
+  if (ScalesLinearly(config)) {
+    const auto [cos, sin] = LinearScaledTable(config, tables.rope);
+    tensors.cos = cos.to(device);
+    tensors.sin = sin.to(device);
+  } else {
+    std::tie(tensors.cos, tensors.sin) =
+        ops::RopeTable(tables.rope.inverse_frequencies.to(device), tables.rope.tables.to(device),
+                       tables.rope.positions.to(device));
+  }
+  tensors.slots = tables.slots.to(device);
+  tensors.sequences = CopyTo(tables.sequences, device);
   for (const FeatureSpan& span : batch.features) {
     AddSpan(tensors.picture_rows, span.first_row, span.first_row + span.row_count);
   }

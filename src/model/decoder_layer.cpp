@@ -23,24 +23,38 @@ DecoderLayer::DecoderLayer(const ModelConfig& config, const WeightScope& scope)
 // width.
 void DecoderLayer::Forward(at::Tensor& hidden, const BatchTensors& batch, at::Tensor& keys,
                            at::Tensor& values) const {
-  at::Tensor x = ops::RmsNorm(hidden, attention_norm_, eps_);  // (T, C)
-  ops::Add_(hidden, Attention(x, batch, keys, values));
-  x = ops::RmsNorm(hidden, ffn_norm_, eps_);  // (T, C)
-  ops::Add_(hidden, FeedForward(x, batch));
+  at::Tensor q = Queries(hidden, batch, keys, values);                       // (T, H, D)
+  at::Tensor mixed = ops::PagedAttention(q, keys, values, batch.sequences);  // (T, H, D)
+  wo_.AddTo(hidden, mixed.flatten(1), batch);                                // (T, C)
+  w2_.AddTo(hidden, GateUp(hidden, batch), batch);                           // (T, C)
 }
 
-at::Tensor DecoderLayer::Attention(const at::Tensor& x, const BatchTensors& batch, at::Tensor& keys,
-                                   at::Tensor& values) const {
-  at::Tensor qkv = wqkv_.Forward(x, batch);  // (T, G (H/G + 2) D)
-  at::Tensor q = ops::RopeKv(qkv, batch.cos, batch.sin, keys, values, batch.slots);  // (T, H, D)
-  at::Tensor mixed = ops::PagedAttention(q, keys, values, batch.sequences);          // (T, H, D)
-  return wo_.Forward(mixed.flatten(1), batch);                                       // (T, C)
+at::Tensor DecoderLayer::Queries(const at::Tensor& hidden, const BatchTensors& batch,
+                                 at::Tensor& keys, at::Tensor& values) const {
+  if (batch.base_only()) {
+    return ops::NormQkvRope({.hidden = hidden,
+                             .norm = attention_norm_,
+                             .eps = eps_,
+                             .wqkv = wqkv_.base(),
+                             .cos = batch.cos,
+                             .sin = batch.sin,
+                             .slots = batch.slots},
+                            keys, values);  // (T, H, D)
+  }
+  const at::Tensor x = ops::RmsNorm(hidden, attention_norm_, eps_);                 // (T, C)
+  at::Tensor qkv = wqkv_.Forward(x, batch);                                         // (T, G (H/G + 2) D)
+  return ops::RopeKv(qkv, batch.cos, batch.sin, keys, values, batch.slots);         // (T, H, D)
 }
 
-at::Tensor DecoderLayer::FeedForward(const at::Tensor& x, const BatchTensors& batch) const {
-  at::Tensor gate = w1_.Forward(x, batch);     // (T, F)
-  ops::SiluMul_(gate, w3_.Forward(x, batch));  // silu(w1 x) * w3 x
-  return w2_.Forward(gate, batch);             // (T, C)
+/// silu(w1 x) * w3 x
+at::Tensor DecoderLayer::GateUp(const at::Tensor& hidden, const BatchTensors& batch) const {
+  if (batch.base_only()) {
+    return ops::NormGateUp(hidden, ffn_norm_, eps_, w1_.base(), w3_.base());  // (T, F)
+  }
+  const at::Tensor x = ops::RmsNorm(hidden, ffn_norm_, eps_);  // (T, C)
+  at::Tensor gate = w1_.Forward(x, batch);                     // (T, F)
+  ops::SiluMul_(gate, w3_.Forward(x, batch));
+  return gate;
 }
 
 }  // namespace xcomposer

@@ -20,9 +20,9 @@ class DecoderLayer {
                at::Tensor& values) const;
 
  private:
-  at::Tensor Attention(const at::Tensor& x, const BatchTensors& batch, at::Tensor& keys,
-                       at::Tensor& values) const;
-  at::Tensor FeedForward(const at::Tensor& x, const BatchTensors& batch) const;
+  at::Tensor Queries(const at::Tensor& hidden, const BatchTensors& batch, at::Tensor& keys,
+                     at::Tensor& values) const;
+  at::Tensor GateUp(const at::Tensor& hidden, const BatchTensors& batch) const;
 
   double eps_;
   at::Tensor attention_norm_;  // (C)

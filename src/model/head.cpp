@@ -11,6 +11,8 @@ Head::Head(const ModelConfig& config, const WeightScope& root)
 
 at::Tensor Head::Norm(const at::Tensor& hidden) const { return ops::RmsNorm(hidden, norm_, eps_); }
 
-at::Tensor Head::Scores(const at::Tensor& normed) const { return ops::Linear(normed, output_); }
+at::Tensor Head::Scores(const at::Tensor& hidden) const {
+  return ops::NormScores(hidden, norm_, eps_, output_);
+}
 
 }  // namespace xcomposer

@@ -13,11 +13,11 @@ class Head {
   /// `root` is the scope of the whole checkpoint.
   Head(const ModelConfig& config, const WeightScope& root);
 
-  /// hidden (R, C) -> (R, C).
+  /// hidden (R, C) -> (R, C), for those who want to look at it.
   at::Tensor Norm(const at::Tensor& hidden) const;
 
-  /// Rows that went through Norm (R, C) -> scores (R, V) float32.
-  at::Tensor Scores(const at::Tensor& normed) const;
+  /// Norm and output: hidden (R, C) -> scores (R, V) float32.
+  at::Tensor Scores(const at::Tensor& hidden) const;
 
  private:
   double eps_;

@@ -8,17 +8,21 @@
 
 namespace xcomposer {
 
-int64_t KvBytesPerPosition(const ModelConfig& config, int64_t layers) {
-  return 2 * layers * config.kv_heads * config.head_dim() * static_cast<int64_t>(sizeof(float));
+int64_t KvBytesPerPosition(const ModelConfig& config, int64_t layers, at::ScalarType type) {
+  return 2 * layers * config.kv_heads * config.head_dim() *
+         static_cast<int64_t>(c10::elementSize(type));
 }
 
-KvCache::KvCache(const ModelConfig& config, int64_t layers, KvShape shape, at::Device device)
+KvCache::KvCache(const ModelConfig& config, int64_t layers, KvShape shape,
+                 const at::TensorOptions& options)
     : shape_(shape) {
   Require(shape.blocks > 0 && shape.block_size > 0, ErrorKind::kUsage, "a KV pool of ",
           shape.blocks, " blocks of ", shape.block_size, " positions cannot hold anything");
   const auto positions = CheckedMul(shape.blocks, shape.block_size);
   const auto bytes =
-      positions ? CheckedMul(*positions, KvBytesPerPosition(config, layers)) : std::nullopt;
+      positions ? CheckedMul(*positions, KvBytesPerPosition(config, layers,
+                                                            c10::typeMetaToScalarType(options.dtype())))
+                : std::nullopt;
   Require(positions && *positions <= INT32_MAX && bytes, ErrorKind::kCapacity, "a KV pool of ",
           shape.blocks, " blocks of ", shape.block_size,
           " positions is beyond what can be addressed");
@@ -27,7 +31,7 @@ KvCache::KvCache(const ModelConfig& config, int64_t layers, KvShape shape, at::D
       for (auto* list : {&keys_, &values_}) {
         list->push_back(
             at::empty({shape.blocks, shape.block_size, config.kv_heads, config.head_dim()},
-                      at::TensorOptions().dtype(at::kFloat).device(device)));
+                      options));
       }
     }
   } catch (

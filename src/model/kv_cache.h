@@ -18,9 +18,10 @@ struct KvShape {
 /// Keys (after rotation) and values of some layers, in blocks that any sequence may own.
 class KvCache {
  public:
-  /// Memory is taken from the system when a block is first written. Throws kCapacity where the
-  /// address space or memory is refused.
-  KvCache(const ModelConfig& config, int64_t layers, KvShape shape, at::Device device);
+  /// `options`: device and type. On the CPU memory is taken from the system when a block is first
+  /// written. Throws kCapacity where the address space or memory is refused.
+  KvCache(const ModelConfig& config, int64_t layers, KvShape shape,
+          const at::TensorOptions& options);
 
   at::Tensor& keys(int64_t layer) { return keys_[static_cast<size_t>(layer)]; }
   at::Tensor& values(int64_t layer) { return values_[static_cast<size_t>(layer)]; }
@@ -31,11 +32,12 @@ class KvCache {
 
  private:
   KvShape shape_;
-  std::vector<at::Tensor> keys_;    // per layer (blocks, block_size, G, D) float32
+  std::vector<at::Tensor> keys_;    // per layer (blocks, block_size, G, D)
   std::vector<at::Tensor> values_;  // likewise
 };
 
-/// Bytes of one position over `layers` layers, keys and values.
-int64_t KvBytesPerPosition(const ModelConfig& config, int64_t layers);
+/// Bytes of one position over `layers` layers, keys and values of `type`.
+int64_t KvBytesPerPosition(const ModelConfig& config, int64_t layers,
+                           at::ScalarType type = at::kFloat);
 
 }  // namespace xcomposer

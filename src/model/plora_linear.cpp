@@ -31,12 +31,21 @@ void PloraLinear::AddRows(at::Tensor& y, const at::Tensor& x, const std::optiona
 }
 
 at::Tensor PloraLinear::Forward(const at::Tensor& x, const BatchTensors& batch) const {
-  at::Tensor y = ops::Linear(x, weight_);      // (T, out)
+  at::Tensor y = ops::Linear(x, weight_);  // (T, out)
+  AddLowRank(y, x, batch);
+  return y;
+}
+
+void PloraLinear::AddTo(at::Tensor& y, const at::Tensor& x, const BatchTensors& batch) const {
+  ops::LinearAdd_(y, x, weight_);
+  AddLowRank(y, x, batch);
+}
+
+void PloraLinear::AddLowRank(at::Tensor& y, const at::Tensor& x, const BatchTensors& batch) const {
   AddRows(y, x, web_, batch.web_rows, 1.0);    // y += Bw (Aw x)
   AddRows(y, x, sft_, batch.write_rows, 1.0);  // y += Bs (As x)
   AddRows(y, x, dpo_, batch.write_rows, 1.0);  // y += Bd (Ad x)
   AddRows(y, x, plora_, batch.picture_rows, plora_scale_);
-  return y;
 }
 
 }  // namespace xcomposer

@@ -23,6 +23,12 @@ class PloraLinear {
   /// x (T, in) -> (T, out).
   at::Tensor Forward(const at::Tensor& x, const BatchTensors& batch) const;
 
+  /// y += what Forward gives. y (T, out) float32: the residual stream.
+  void AddTo(at::Tensor& y, const at::Tensor& x, const BatchTensors& batch) const;
+
+  /// All that a batch with base_only() is multiplied with.
+  const ops::LinearWeight& base() const { return weight_; }
+
  private:
   struct LowRank {
     at::Tensor a;  // (R, in)
@@ -30,6 +36,7 @@ class PloraLinear {
   };
   static std::optional<LowRank> TakeLowRank(const WeightScope& scope, const std::string& name,
                                             int64_t rank, int64_t out, int64_t in);
+  void AddLowRank(at::Tensor& y, const at::Tensor& x, const BatchTensors& batch) const;
   static void AddRows(at::Tensor& y, const at::Tensor& x, const std::optional<LowRank>& factors,
                       const RowSpans& rows, double scale);
 

@@ -2,54 +2,55 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cmath>
 
-#include "ops/ops.h"
+#include "config/rope.h"
 
 namespace xcomposer {
-namespace {
 
-/// No checkpoint of the family scales linearly, but its config class allows it: t = p / factor in
-/// float32.
-std::tuple<at::Tensor, at::Tensor> LinearScaled(const at::Tensor& bases,
-                                                const at::Tensor& positions,
-                                                const ModelConfig& config) {
-  const int64_t rows = positions.size(0);
+RopeRows RopeRowsOf(const ModelConfig& config, const Batch& batch) {
+  const auto sequences = static_cast<int64_t>(batch.sequences.size());
   const int64_t half = config.head_dim() / 2;
-  at::Tensor cos = at::empty({rows, half}, at::kFloat);  // (T, D/2)
-  at::Tensor sin = at::empty({rows, half}, at::kFloat);  // (T, D/2)
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto base = static_cast<float>(bases.data_ptr<double>()[row]);
-    const float t = static_cast<float>(positions.data_ptr<int64_t>()[row]) /
+  RopeRows rows;
+  rows.inverse_frequencies = at::empty({sequences, half}, at::kFloat);  // (S, D/2)
+  rows.tables = at::empty({batch.rows()}, at::kInt);                    // (T)
+  rows.positions = at::empty({batch.rows()}, at::kInt);                 // (T)
+  for (int64_t s = 0; s < sequences; ++s) {
+    const SequenceSlice& sequence = batch.sequences[static_cast<size_t>(s)];
+    const std::vector<float> inverse = InverseFrequencies(sequence.rope_base, config.head_dim());
+    std::copy(inverse.begin(), inverse.end(),
+              rows.inverse_frequencies.data_ptr<float>() + s * half);
+    for (int64_t i = 0; i < sequence.row_count; ++i) {
+      const int64_t row = sequence.first_row + i;
+      rows.tables.data_ptr<int32_t>()[row] = static_cast<int32_t>(s);
+      rows.positions.data_ptr<int32_t>()[row] = static_cast<int32_t>(sequence.position + i);
+    }
+  }
+  return rows;
+}
+
+bool ScalesLinearly(const ModelConfig& config) {
+  return config.rope.scaling == RopeConfig::Scaling::kLinear && config.rope.factor != 1.0;
+}
+
+std::tuple<at::Tensor, at::Tensor> LinearScaledTable(const ModelConfig& config,
+                                                     const RopeRows& rows) {
+  const int64_t count = rows.positions.size(0);
+  const int64_t half = rows.inverse_frequencies.size(1);
+  at::Tensor cos = at::empty({count, half}, at::kFloat);  // (T, D/2)
+  at::Tensor sin = at::empty({count, half}, at::kFloat);  // (T, D/2)
+  for (int64_t row = 0; row < count; ++row) {
+    const float t = static_cast<float>(rows.positions.data_ptr<int32_t>()[row]) /
                     static_cast<float>(config.rope.factor);
+    const float* inverse = rows.inverse_frequencies.data_ptr<float>() +
+                           rows.tables.data_ptr<int32_t>()[row] * half;
     for (int64_t j = 0; j < half; ++j) {
-      const float exponent = static_cast<float>(2 * j) / static_cast<float>(config.head_dim());
-      const float angle = t * (1.0f / std::pow(base, exponent));
-      cos.data_ptr<float>()[row * half + j] = std::cos(angle);
-      sin.data_ptr<float>()[row * half + j] = std::sin(angle);
+      cos.data_ptr<float>()[row * half + j] = std::cos(t * inverse[j]);
+      sin.data_ptr<float>()[row * half + j] = std::sin(t * inverse[j]);
     }
   }
   return {cos, sin};
-}
-
-}  // namespace
-
-std::tuple<at::Tensor, at::Tensor> RopeRows(const ModelConfig& config, const Batch& batch,
-                                            at::Device device) {
-  at::Tensor bases = at::empty({batch.rows()}, at::kDouble);    // (T)
-  at::Tensor positions = at::empty({batch.rows()}, at::kLong);  // (T)
-  for (const SequenceSlice& sequence : batch.sequences) {
-    for (int64_t i = 0; i < sequence.row_count; ++i) {
-      const int64_t row = sequence.first_row + i;
-      bases.data_ptr<double>()[row] = sequence.rope_base;
-      positions.data_ptr<int64_t>()[row] = sequence.position + i;
-    }
-  }
-  if (config.rope.scaling == RopeConfig::Scaling::kLinear && config.rope.factor != 1.0) {
-    auto [cos, sin] = LinearScaled(bases, positions, config);
-    return {cos.to(device), sin.to(device)};
-  }
-  return ops::RopeTable(bases.to(device), positions.to(device), config.head_dim());
 }
 
 }  // namespace xcomposer

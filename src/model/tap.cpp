@@ -6,7 +6,8 @@ namespace xcomposer {
 
 void PutTap(const TapSink& taps, const std::string& name, const at::Tensor& tensor) {
   if (!taps.Wants(name) || !taps.put || tensor.is_meta()) return;
-  const at::Tensor host = tensor.cpu().contiguous();
+  const at::Tensor read = tensor.scalar_type() == at::kByte ? tensor : tensor.to(at::kFloat);
+  const at::Tensor host = read.cpu().contiguous();
   Tap tap;
   tap.name = name;
   tap.shape = host.sizes().vec();

@@ -8,7 +8,8 @@
 
 namespace xcomposer {
 
-/// Hands a float32 or uint8 tensor to the listener if it wants this name; otherwise costs nothing.
+/// Hands a tensor to the listener if it wants this name, uint8 as it is and all else as float32;
+/// otherwise costs nothing.
 void PutTap(const TapSink& taps, const std::string& name, const at::Tensor& tensor);
 
 }  // namespace xcomposer

@@ -14,6 +14,8 @@ at::Tensor VisionNorm::Forward(const at::Tensor& x) const {
   return ops::LayerNorm(x, weight_, bias_, eps_);
 }
 
+void VisionNorm::Apply(at::Tensor& x) const { ops::LayerNorm_(x, weight_, bias_, eps_); }
+
 VisionLayer::VisionLayer(const VisionConfig& config, const WeightScope& scope)
     : heads_(config.heads),
       layer_norm1_(config, scope.Sub("layer_norm1")),
@@ -73,12 +75,13 @@ at::Tensor VisionTower::Embed(const at::Tensor& views) const {
   at::Tensor hidden =
       at::empty({n, g * g + 1, config_.hidden_size}, views.options());  // (n, N + 1, C)
   hidden.narrow(1, 0, 1).copy_(class_embedding_.view({1, 1, -1}));
-  hidden.narrow(1, 1, g * g).copy_(ops::Linear(patches, patch_embedding_));
+  hidden.narrow(1, 1, g * g).copy_(ops::LinearFloat(patches, patch_embedding_));
   return hidden.add_(position_embedding_);
 }
 
 at::Tensor VisionTower::Forward(const at::Tensor& views) const {
-  at::Tensor hidden = pre_layrnorm_.Forward(Embed(views));  // (n, N + 1, C)
+  at::Tensor hidden = Embed(views);  // (n, N + 1, C)
+  pre_layrnorm_.Apply(hidden);
   for (const VisionLayer& layer : layers_) layer.Forward(hidden);
   return hidden.narrow(1, 1, config_.patches());  // (n, N, C)
 }

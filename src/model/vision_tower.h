@@ -34,6 +34,9 @@ class VisionNorm {
   /// x (..., C) -> (..., C).
   at::Tensor Forward(const at::Tensor& x) const;
 
+  /// The same in place.
+  void Apply(at::Tensor& x) const;
+
  private:
   double eps_;
   at::Tensor weight_;

@@ -19,15 +19,22 @@ bool IsStored(const Tensor& t) {
          t.scalar_type() == at::kHalf;
 }
 
+/// float32; on CUDA also what weights are stored as. Which of them an op takes, the back end knows.
+bool IsActivation(const Tensor& t) {
+  const bool float_only = t.is_cpu() || t.is_meta();
+  return t.scalar_type() == at::kFloat || (!float_only && IsStored(t));
+}
+
 void CheckActivation(const char* op, const char* name, const Tensor& t) {
-  Check(t.scalar_type() == at::kFloat && t.is_contiguous(), op, ": ", name,
-        " must be contiguous float32, found ", Describe(t));
+  Check(IsActivation(t) && t.is_contiguous(), op, ": ", name,
+        " must be contiguous activations (on the CPU float32), found ", Describe(t));
 }
 
 /// A matrix of activations whose rows may lie apart.
 void CheckRows(const char* op, const char* name, const Tensor& t) {
-  Check(t.scalar_type() == at::kFloat && t.dim() == 2 && (t.stride(1) == 1 || t.size(1) <= 1), op,
-        ": ", name, " must be a float32 matrix with dense rows, found ", Describe(t));
+  Check(IsActivation(t) && t.dim() == 2 && (t.stride(1) == 1 || t.size(1) <= 1), op, ": ", name,
+        " must be a matrix of activations (on the CPU float32) with dense rows, found ",
+        Describe(t));
 }
 
 void CheckWeight(const char* op, const char* name, const Tensor& t) {
@@ -147,13 +154,17 @@ std::vector<int64_t> CheckEmbedding(const Tensor& ids, const Tensor& table) {
   return {ids.size(0), table.size(1)};
 }
 
-std::vector<int64_t> CheckRopeTable(const Tensor& bases, const Tensor& positions,
-                                    int64_t head_dim) {
-  CheckInts("rope_table", "bases", bases, at::kDouble, positions.size(0));
-  CheckInts("rope_table", "positions", positions, at::kLong, bases.size(0));
-  Check(head_dim > 0 && head_dim % 2 == 0, "rope_table: head_dim must be even and positive, found ",
-        head_dim);
-  return {positions.size(0), head_dim / 2};
+std::vector<int64_t> CheckRopeTable(const Tensor& inverse_frequencies, const Tensor& tables,
+                                    const Tensor& positions) {
+  const char* op = "rope_table";
+  Check(inverse_frequencies.scalar_type() == at::kFloat && inverse_frequencies.dim() == 2 &&
+            inverse_frequencies.size(1) > 0 && inverse_frequencies.is_contiguous(),
+        op, ": the inverse frequencies must be a dense float32 matrix, found ",
+        Describe(inverse_frequencies));
+  const int64_t rows = positions.dim() == 1 ? positions.size(0) : 0;
+  CheckInts(op, "tables", tables, at::kInt, rows);
+  CheckInts(op, "positions", positions, at::kInt, rows);
+  return {rows, inverse_frequencies.size(1)};
 }
 
 HeadShape CheckRopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin,

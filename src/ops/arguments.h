@@ -29,8 +29,8 @@ void CheckSameShape(const char* op, const at::Tensor& y, const at::Tensor& x);
 /// Returns the shape of the result.
 std::vector<int64_t> CheckEmbedding(const at::Tensor& ids, const at::Tensor& table);
 /// Returns the shape of either result.
-std::vector<int64_t> CheckRopeTable(const at::Tensor& bases, const at::Tensor& positions,
-                                    int64_t head_dim);
+std::vector<int64_t> CheckRopeTable(const at::Tensor& inverse_frequencies, const at::Tensor& tables,
+                                    const at::Tensor& positions);
 
 /// Sizes of an attention layer, read off the arguments.
 struct HeadShape {

@@ -14,13 +14,23 @@ namespace {
 
 using at::Tensor;
 
-std::tuple<Tensor, Tensor> RopeTable(const Tensor& bases, const Tensor& positions,
-                                     int64_t head_dim) {
-  const auto shape = CheckRopeTable(bases, positions, head_dim);
-  Tensor cos = at::empty(shape, bases.options().dtype(at::kFloat));  // (T, D/2)
-  Tensor sin = at::empty(shape, bases.options().dtype(at::kFloat));  // (T, D/2)
-  cpu::RopeTable(bases.const_data_ptr<double>(), positions.const_data_ptr<int64_t>(), shape[0],
-                 head_dim, cos.mutable_data_ptr<float>(), sin.mutable_data_ptr<float>());
+std::tuple<Tensor, Tensor> RopeTable(const Tensor& inverse_frequencies, const Tensor& tables,
+                                     const Tensor& positions) {
+  const auto shape = CheckRopeTable(inverse_frequencies, tables, positions);
+  const int32_t* table = tables.const_data_ptr<int32_t>();
+  for (int64_t row = 0; row < shape[0]; ++row) {
+    Check(table[row] >= 0 && table[row] < inverse_frequencies.size(0), "rope_table: row ", row,
+          " takes table ", table[row], " of ", inverse_frequencies.size(0));
+  }
+  Tensor cos = at::empty(shape, inverse_frequencies.options());  // (T, D/2)
+  Tensor sin = at::empty(shape, inverse_frequencies.options());  // (T, D/2)
+  cpu::RopeTable({.inverse_frequencies = inverse_frequencies.const_data_ptr<float>(),
+                  .tables = table,
+                  .positions = positions.const_data_ptr<int32_t>(),
+                  .cos = cos.mutable_data_ptr<float>(),
+                  .sin = sin.mutable_data_ptr<float>(),
+                  .rows = shape[0],
+                  .half = shape[1]});
   return {cos, sin};
 }
 
@@ -89,7 +99,7 @@ std::vector<cpu::AttentionSequence> Sequences(const Tensor& first_rows, const Te
 
 Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                       const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
-                      const Tensor& block_tables) {
+                      const Tensor& block_tables, int64_t) {
   const HeadShape shape =
       CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts, positions, block_tables);
   const auto sequences =

@@ -52,10 +52,10 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
   return Empty(CheckEmbedding(ids, table), table);
 }
 
-std::tuple<Tensor, Tensor> RopeTable(const Tensor& bases, const Tensor& positions,
-                                     int64_t head_dim) {
-  const auto shape = CheckRopeTable(bases, positions, head_dim);
-  return {Empty(shape, bases), Empty(shape, bases)};
+std::tuple<Tensor, Tensor> RopeTable(const Tensor& inverse_frequencies, const Tensor& tables,
+                                     const Tensor& positions) {
+  const auto shape = CheckRopeTable(inverse_frequencies, tables, positions);
+  return {Empty(shape, inverse_frequencies), Empty(shape, inverse_frequencies)};
 }
 
 Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
@@ -66,7 +66,7 @@ Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k
 
 Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                       const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
-                      const Tensor& block_tables) {
+                      const Tensor& block_tables, int64_t) {
   CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts, positions, block_tables);
   return Empty(q.sizes(), q);
 }

@@ -13,6 +13,11 @@ c10::TypedOperatorHandle<Signature> Find(const char* name) {
 using at::IntArrayRef;
 using at::Tensor;
 
+/// Fused ops know these only.
+bool IsPlain(const LinearWeight& weight) {
+  return weight.packing == WeightPacking::kDense && !weight.bias;
+}
+
 }  // namespace
 
 Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
@@ -28,6 +33,18 @@ Tensor Linear(const Tensor& x, const LinearWeight& weight) {
                   int64_t, const std::optional<Tensor>&)>("xcomposer::linear_packed");
   return op.call(x, ToString(weight.packing), weight.data, weight.scales, weight.zeros,
                  weight.group, weight.bias);
+}
+
+Tensor LinearFloat(const Tensor& x, const Tensor& weight) {
+  static const auto op = Find<Tensor(const Tensor&, const Tensor&)>("xcomposer::linear_float");
+  return op.call(x, weight);
+}
+
+void LinearAdd_(Tensor& y, const Tensor& x, const LinearWeight& weight) {
+  if (!IsPlain(weight)) return Add_(y, Linear(x, weight));
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&)>("xcomposer::linear_add_");
+  op.call(y, x, weight.data);
 }
 
 void LinearAddRows_(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, IntArrayRef spans,
@@ -47,6 +64,12 @@ Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, doub
   static const auto op =
       Find<Tensor(const Tensor&, const Tensor&, const Tensor&, double)>("xcomposer::layer_norm");
   return op.call(x, weight, bias, eps);
+}
+
+void LayerNorm_(Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&, double)>("xcomposer::layer_norm_");
+  op.call(x, weight, bias, eps);
 }
 
 void QuickGelu_(Tensor& x) {
@@ -74,11 +97,12 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
   return op.call(ids, table);
 }
 
-std::tuple<Tensor, Tensor> RopeTable(const Tensor& bases, const Tensor& positions,
-                                     int64_t head_dim) {
-  static const auto op = Find<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, int64_t)>(
-      "xcomposer::rope_table");
-  return op.call(bases, positions, head_dim);
+std::tuple<Tensor, Tensor> RopeTable(const Tensor& inverse_frequencies, const Tensor& tables,
+                                     const Tensor& positions) {
+  static const auto op =
+      Find<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&)>(
+          "xcomposer::rope_table");
+  return op.call(inverse_frequencies, tables, positions);
 }
 
 Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
@@ -93,15 +117,46 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
                       const SequenceTable& sequences) {
   static const auto op =
       Find<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                  const Tensor&, const Tensor&)>("xcomposer::paged_attention");
+                  const Tensor&, const Tensor&, int64_t)>("xcomposer::paged_attention");
   return op.call(q, k_cache, v_cache, sequences.first_rows, sequences.row_counts,
-                 sequences.positions, sequences.block_tables);
+                 sequences.positions, sequences.block_tables, sequences.longest);
 }
 
 Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
   static const auto op =
       Find<Tensor(const Tensor&, const Tensor&, const Tensor&)>("xcomposer::vision_attention");
   return op.call(q, k, v);
+}
+
+Tensor NormQkvRope(const QkvArguments& a, Tensor& k_cache, Tensor& v_cache) {
+  if (!IsPlain(a.wqkv)) {
+    const Tensor qkv = Linear(RmsNorm(a.hidden, a.norm, a.eps), a.wqkv);
+    return RopeKv(qkv, a.cos, a.sin, k_cache, v_cache, a.slots);
+  }
+  static const auto op =
+      Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&, const Tensor&, const Tensor&,
+                  Tensor&, Tensor&, const Tensor&)>("xcomposer::norm_qkv_rope");
+  return op.call(a.hidden, a.norm, a.eps, a.wqkv.data, a.cos, a.sin, k_cache, v_cache, a.slots);
+}
+
+Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const LinearWeight& w1,
+                  const LinearWeight& w3) {
+  if (!IsPlain(w1) || !IsPlain(w3)) {
+    const Tensor x = RmsNorm(hidden, norm, eps);
+    Tensor gate = Linear(x, w1);
+    SiluMul_(gate, Linear(x, w3));
+    return gate;
+  }
+  static const auto op =
+      Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&, const Tensor&)>(
+          "xcomposer::norm_gate_up");
+  return op.call(hidden, norm, eps, w1.data, w3.data);
+}
+
+Tensor NormScores(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& output) {
+  static const auto op = Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&)>(
+      "xcomposer::norm_scores");
+  return op.call(hidden, norm, eps, output);
 }
 
 void CopyBlocks_(Tensor& cache, IntArrayRef source, IntArrayRef target) {

@@ -8,12 +8,17 @@
 #include "ops/linear_weight.h"
 
 /// The arithmetic of the family, one function per op, each behind the dispatcher (library
-/// "xcomposer", back ends CPU and Meta). There is no autograd: call under c10::InferenceMode.
+/// "xcomposer", back ends CPU, CUDA and Meta). There is no autograd: call under c10::InferenceMode.
 ///
-/// Activations are float32; weights are bfloat16, float16 or float32 as stored, row-major, and may
-/// be views (row stride); sums are float32. On the CPU an op works on the threads of the pool that
-/// the calling thread has installed (cpu::ThreadPoolScope), and on the calling thread alone where
-/// there is none; the numbers do not depend on the count of threads.
+/// Weights are bfloat16, float16 or float32 as stored, row-major, and may be views (row stride);
+/// sums are float32. On the CPU activations are float32, and an op works on the threads of the pool
+/// that the calling thread has installed (cpu::ThreadPoolScope), and on the calling thread alone
+/// where there is none; the numbers do not depend on the count of threads.
+///
+/// On CUDA weights, activations, keys and values are float16 or bfloat16, one of them throughout; an
+/// op rounds its float32 result to that type once. What the functions below call float32 is so
+/// everywhere: the residual stream and the scores. An op works on the stream of the CudaScope that
+/// the calling thread has installed (ops/cuda_resources.h).
 ///
 /// Every function throws Error(kInternal) when dtype, shape or layout of an argument is not as
 /// stated. Letters: T rows of a batch, C channels, H query heads, G key-value heads, D head
@@ -28,18 +33,30 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
 /// exactly, and never as a whole; sums are float32.
 at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 
+/// y = x W^T in float32. x (..., K), weight (N, K) -> (..., N).
+at::Tensor LinearFloat(const at::Tensor& x, const at::Tensor& weight);
+
+/// y += x W^T: the products that end in the residual stream. y (T, N) float32, x (T, K).
+void LinearAdd_(at::Tensor& y, const at::Tensor& x, const LinearWeight& weight);
+
 /// Partial LoRA (model specification 5): y[rows] += scale * B (A x[rows]) for the rows of each
 /// span. y (T, N), x (T, K), a (R, K), b (N, R); spans = begin0, end0, begin1, end1, ... half-open,
 /// ascending, without overlap; no spans or empty ones leave y as it is.
 void LinearAddRows_(at::Tensor& y, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
                     at::IntArrayRef spans, double scale);
 
-/// x * rsqrt(mean(x^2) + eps) * weight (model specification 7). x (..., C), weight (C) -> (..., C).
+/// x * rsqrt(mean(x^2) + eps) * weight (model specification 7). x (..., C) float32, weight (C) ->
+/// (..., C).
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps = 1e-5);
 
-/// (x - mean) * rsqrt(variance + eps) * weight + bias. x (..., C), weight and bias (C) -> (..., C).
+/// (x - mean) * rsqrt(variance + eps) * weight + bias. x (..., C) float32, weight and bias (C) ->
+/// (..., C).
 at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                      double eps = 1e-5);
+
+/// The same in place, in float32: a norm that begins a residual stream.
+void LayerNorm_(at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                double eps = 1e-5);
 
 /// x = x * sigmoid(1.702 x), the vision tower's activation.
 void QuickGelu_(at::Tensor& x);
@@ -50,7 +67,7 @@ void Gelu_(at::Tensor& x);
 /// gate = silu(gate) * up, with silu(g) = g * sigmoid(g); equal shapes.
 void SiluMul_(at::Tensor& gate, const at::Tensor& up);
 
-/// y += x; equal shapes.
+/// y += x; equal shapes, y float32.
 void Add_(at::Tensor& y, const at::Tensor& x);
 
 /// Rows of the table as float32. ids (T) int32 or int64, table (V, C) -> (T, C). A negative id
@@ -58,16 +75,17 @@ void Add_(at::Tensor& y, const at::Tensor& x);
 /// error.
 at::Tensor Embedding(const at::Tensor& ids, const at::Tensor& table);
 
-/// Cosines and sines of the rotary angles (model specification 6.4): float32 powers, reciprocals
-/// and products. bases (T) float64, one per row (dynamic NTK is per request); positions (T) int64
-/// -> two tensors (T, D/2).
-std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& bases, const at::Tensor& positions,
-                                             int64_t head_dim);
+/// Cosines and sines of the rotary angles position * inverse frequency (model specification 6.4),
+/// float32. inverse_frequencies (B, D/2) float32, one row per rotary base (dynamic NTK is per
+/// request); tables (T) int32: which of them a row takes; positions (T) int32 -> two tensors (T,
+/// D/2).
+std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& inverse_frequencies,
+                                             const at::Tensor& tables, const at::Tensor& positions);
 
 /// Rotates queries and keys (split halves, model specification 6.1) and stores keys and values.
 /// qkv (T, G * (H/G + 2) * D): per key-value head its H/G query heads, then the key, then the value
 /// (model specification 2.2). cos, sin (T, D/2). k_cache, v_cache (blocks, block_size, G, D)
-/// float32. slots (T) int64: block * block_size + offset, where the row's key and value go.
+/// activations. slots (T) int64: block * block_size + offset, where the row's key and value go.
 /// -> rotated queries (T, H, D).
 at::Tensor RopeKv(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                   at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots);
@@ -80,6 +98,7 @@ struct SequenceTable {
   at::Tensor positions;     ///< (S); of each sequence's first row = keys stored before this batch
   at::Tensor block_tables;  ///< (S, max blocks); physical blocks in order; entries past the end are
                             ///< not read
+  int64_t longest = 0;      ///< rows of the longest sequence where the caller knows it, else 0
 };
 
 /// Causal attention over the paged cache, with scores divided by sqrt(D) and a float32 softmax that
@@ -92,6 +111,29 @@ at::Tensor PagedAttention(const at::Tensor& q, const at::Tensor& k_cache, const 
 /// Attention of every row to every row of the same view, queries multiplied by D^-0.5 first
 /// (model specification 3.1). q, k, v (n, N, H, D) -> (n, N, H, D).
 at::Tensor VisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
+// What follows is composed of ops above, and defined so. A back end may have one kernel for it.
+
+/// RmsNorm, the linear wqkv, RopeKv: from the residual stream to rotated queries (T, H, D). hidden
+/// (T, C) float32; the rest as these functions have it.
+struct QkvArguments {
+  const at::Tensor& hidden;
+  const at::Tensor& norm;
+  double eps;
+  const LinearWeight& wqkv;
+  const at::Tensor& cos;
+  const at::Tensor& sin;
+  const at::Tensor& slots;
+};
+at::Tensor NormQkvRope(const QkvArguments& arguments, at::Tensor& k_cache, at::Tensor& v_cache);
+
+/// silu(w1 x) * w3 x with x = RmsNorm(hidden). hidden (T, C) float32, w1 and w3 (F, C) -> (T, F).
+at::Tensor NormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                      const LinearWeight& w1, const LinearWeight& w3);
+
+/// The head: LinearFloat(RmsNorm(hidden), output). hidden (R, C) float32 -> (R, V) float32.
+at::Tensor NormScores(const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                      const at::Tensor& output);
 
 /// cache[target[i]] = cache[source[i]] for i in order; cache (blocks, ...).
 void CopyBlocks_(at::Tensor& cache, at::IntArrayRef source, at::IntArrayRef target);

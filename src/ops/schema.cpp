@@ -1,8 +1,11 @@
 #include <torch/library.h>
 
-// The one list of our ops. A back end registers under these names; see meta.cpp and cpu_*.cpp.
+// The one list of our ops. A back end registers under these names; see meta.cpp, cpu_*.cpp and
+// cuda_*.cpp, and composed.cpp for those that are made of others.
 TORCH_LIBRARY(xcomposer, m) {
   m.def("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
+  m.def("linear_float(Tensor x, Tensor weight) -> Tensor");
+  m.def("linear_add_(Tensor(a!) y, Tensor x, Tensor weight) -> ()");
   m.def(
       "linear_packed(Tensor x, str packing, Tensor words, Tensor scales, Tensor zeros, int group, "
       "Tensor? bias) -> Tensor");
@@ -11,18 +14,26 @@ TORCH_LIBRARY(xcomposer, m) {
       "-> ()");
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
   m.def("layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
+  m.def("layer_norm_(Tensor(a!) x, Tensor weight, Tensor bias, float eps) -> ()");
   m.def("quick_gelu_(Tensor(a!) x) -> ()");
   m.def("gelu_(Tensor(a!) x) -> ()");
   m.def("silu_mul_(Tensor(a!) gate, Tensor up) -> ()");
   m.def("add_(Tensor(a!) y, Tensor x) -> ()");
   m.def("embedding(Tensor ids, Tensor table) -> Tensor");
-  m.def("rope_table(Tensor bases, Tensor positions, int head_dim) -> (Tensor, Tensor)");
+  m.def(
+      "rope_table(Tensor inverse_frequencies, Tensor tables, Tensor positions) "
+      "-> (Tensor, Tensor)");
   m.def(
       "rope_kv(Tensor qkv, Tensor cos, Tensor sin, Tensor(a!) k_cache, Tensor(b!) v_cache, "
       "Tensor slots) -> Tensor");
   m.def(
       "paged_attention(Tensor q, Tensor k_cache, Tensor v_cache, Tensor first_rows, "
-      "Tensor row_counts, Tensor positions, Tensor block_tables) -> Tensor");
+      "Tensor row_counts, Tensor positions, Tensor block_tables, int longest) -> Tensor");
   m.def("vision_attention(Tensor q, Tensor k, Tensor v) -> Tensor");
+  m.def(
+      "norm_qkv_rope(Tensor hidden, Tensor norm, float eps, Tensor wqkv, Tensor cos, Tensor sin, "
+      "Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots) -> Tensor");
+  m.def("norm_gate_up(Tensor hidden, Tensor norm, float eps, Tensor w1, Tensor w3) -> Tensor");
+  m.def("norm_scores(Tensor hidden, Tensor norm, float eps, Tensor output) -> Tensor");
   m.def("copy_blocks_(Tensor(a!) cache, int[] source, int[] target) -> ()");
 }

@@ -69,12 +69,14 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
 
 CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
                                      const Quantization& wanted, WeightStorage storage,
-                                     std::function<void(const LoadStep&)> progress)
+                                     std::function<void(const LoadStep&)> progress,
+                                     PageReading reading)
     : WeightSource(stored),
       checkpoint_(checkpoint),
       wanted_(wanted),
       storage_(storage),
-      progress_(std::move(progress)) {
+      progress_(std::move(progress)),
+      reading_(reading) {
   Require(!stored || !wanted, ErrorKind::kUsage, "the checkpoint is quantised already (",
           ToString(stored), "); it cannot be loaded as ", wanted.bits,
           " bits. Leave --weights out, or load the 16-bit checkpoint");
@@ -86,7 +88,7 @@ CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantiz
 std::optional<at::Tensor> CheckpointWeights::Read(const std::string& name) {
   const TensorEntry* entry = checkpoint_.Find(name);
   if (entry == nullptr) return std::nullopt;
-  TouchPages(checkpoint_.Bytes(*entry));
+  if (reading_ == PageReading::kWhileLoading) TouchPages(checkpoint_.Bytes(*entry));
   at::Tensor stored = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
                                          : RealignedCopy(checkpoint_, *entry);
   step_.bytes_done += entry->DenseBytes();

@@ -22,10 +22,15 @@ struct LoadStep {
   std::string tensor;  ///< that was just loaded
 };
 
+/// When a mapped weight's pages are read from the disk.
+enum class PageReading {
+  kWhileLoading,  ///< so that the first request does not wait for the disk
+  kLater          ///< by who copies them to a device
+};
+
 /// Weights out of a checkpoint, for the CPU: views into the mapped files that keep the mappings
 /// alive, quantised linears in their own packing. Tensors with gaps or odd addresses and those that
-/// change their storage type are copied. Pages are read while loading, so that the first request
-/// does not wait for the disk.
+/// change their storage type are copied.
 class CheckpointWeights final : public WeightSource {
  public:
   /// `stored` says how the checkpoint's linears are quantised; `wanted` (GPTQ's layout, or none)
@@ -33,7 +38,8 @@ class CheckpointWeights final : public WeightSource {
   /// both quantise.
   CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
                     const Quantization& wanted, WeightStorage storage,
-                    std::function<void(const LoadStep&)> progress);
+                    std::function<void(const LoadStep&)> progress,
+                    PageReading reading = PageReading::kWhileLoading);
 
   const CastCounts& cast_counts() const { return counts_; }
 
@@ -49,6 +55,7 @@ class CheckpointWeights final : public WeightSource {
   Quantization wanted_;
   WeightStorage storage_;
   std::function<void(const LoadStep&)> progress_;
+  PageReading reading_;
   LoadStep step_;
   CastCounts counts_;
 };

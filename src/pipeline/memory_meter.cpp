@@ -8,9 +8,7 @@
 namespace xcomposer {
 
 struct AllocationScope::Counter final : c10::MemoryReportingInfoBase {
-  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device device) override {
-    if (device.is_cpu() || device.is_meta()) Add(size);
-  }
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override { Add(size); }
   bool memoryProfilingEnabled() const override { return true; }
 
   void Add(int64_t size) {

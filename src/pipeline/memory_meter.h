@@ -5,8 +5,8 @@
 
 namespace xcomposer {
 
-/// Counts the bytes of CPU tensors (and of meta tensors, where their allocator reports) that the
-/// calling thread allocates and frees while it lives: what is alive now, and the most that was.
+/// Counts the bytes of tensors (of meta tensors where their allocator reports) that the calling
+/// thread allocates and frees while it lives: what is alive now, and the most that was.
 /// Memory that existed before counts as zero, and freeing it as negative. Scopes of one thread
 /// nest: the inner one counts, and hands its balance on to the outer one at its end.
 class AllocationScope {

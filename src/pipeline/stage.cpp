@@ -43,11 +43,11 @@ std::vector<int64_t> ScoredRows(const Batch& batch) {
 }  // namespace
 
 Stage::Stage(const ModelConfig& config, StageRange range, WeightSource& weights, KvShape kv,
-             at::Device device)
+             const at::TensorOptions& options)
     : config_(config),
       range_(range),
-      device_(device),
-      cache_(config, range.end_layer - range.first_layer, kv, device) {
+      device_(options.device()),
+      cache_(config, range.end_layer - range.first_layer, kv, options) {
   const WeightScope root(weights);
   if (range.first) {
     vision_.emplace(config, root);
@@ -89,7 +89,13 @@ at::Tensor Stage::Embed(const Batch& batch,
 void Stage::Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps) {
   if (layers_.empty()) return;
   const BatchTensors tensors = MakeBatchTensors(config_, batch, cache_.shape(), device_);
-  cache_.Copy(batch.copies);
+  CopyBlocks(batch);
+  RunLayers(hidden, tensors, taps);
+}
+
+void Stage::CopyBlocks(const Batch& batch) { cache_.Copy(batch.copies); }
+
+void Stage::RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto layer = static_cast<int64_t>(i);
     layers_[i].Forward(hidden, tensors, cache_.keys(layer), cache_.values(layer));
@@ -113,7 +119,7 @@ Logits Stage::Score(const at::Tensor& hidden, const Batch& batch, const TapSink&
     for (int64_t i = first; i < first + count; ++i) {
       rows.push_back(hidden.narrow(0, wanted[static_cast<size_t>(i)], 1));
     }
-    const at::Tensor scores = head_->Scores(head_->Norm(at::cat(rows)));  // (count, V)
+    const at::Tensor scores = head_->Scores(at::cat(rows));  // (count, V)
     if (scores.is_meta()) continue;
     const at::Tensor host = scores.cpu().contiguous();
     std::copy_n(host.const_data_ptr<float>(), host.numel(),

@@ -32,10 +32,11 @@ struct StageRange {
 /// whoever made it.
 class Stage {
  public:
-  /// Takes the stage's weights from `weights`, and nothing else. Throws what the source throws, and
-  /// kCapacity for the cache.
+  /// Takes the stage's weights from `weights`, which lie on the device of `options`, and nothing
+  /// else. The type in `options` is that of keys and values: float32 on the CPU, that of the
+  /// weights on CUDA. Throws what the source throws, and kCapacity for the cache.
   Stage(const ModelConfig& config, StageRange range, WeightSource& weights, KvShape kv,
-        at::Device device);
+        const at::TensorOptions& options);
 
   /// Picture -> (rows, C). First stage only.
   at::Tensor Encode(const Picture& picture, const std::string& tap_prefix,
@@ -48,10 +49,16 @@ class Stage {
   /// Runs the layers over hidden (T, C), in place. Taps: layer<k>.out.
   void Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps = {});
 
+  /// The parts of Run without taps, for those who keep a batch's tables on the device.
+  void CopyBlocks(const Batch& batch);
+  void RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps = {});
+
   /// Scores of the rows that the batch wants. Last stage only. Tap: final_norm.out (all rows).
   Logits Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps = {}) const;
 
   at::Device device() const { return device_; }
+  const ModelConfig& config() const { return config_; }
+  const KvShape& kv_shape() const { return cache_.shape(); }
 
  private:
   ModelConfig config_;

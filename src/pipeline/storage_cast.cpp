@@ -1,6 +1,9 @@
 #include "pipeline/storage_cast.h"
 
+#include <ATen/ops/empty.h>
+
 #include <cmath>
+#include <cstring>
 
 #include "base/check.h"
 
@@ -8,12 +11,13 @@ namespace xcomposer {
 namespace {
 
 template <typename From, typename To>
-CastCounts Compare(const at::Tensor& before, const at::Tensor& after) {
-  const From* from = before.const_data_ptr<From>();
-  const To* to = after.const_data_ptr<To>();
+CastCounts CastAll(const void* in, void* out, size_t count) {
+  const From* from = static_cast<const From*>(in);
+  To* to = static_cast<To*>(out);
   CastCounts counts;
-  for (int64_t i = 0; i < before.numel(); ++i) {
+  for (size_t i = 0; i < count; ++i) {
     const auto x = static_cast<float>(from[i]);
+    to[i] = static_cast<To>(x);
     const auto y = static_cast<float>(to[i]);
     counts.overflows += std::isfinite(x) && !std::isfinite(y);
     counts.underflows += x != 0.0f && y == 0.0f;
@@ -21,26 +25,45 @@ CastCounts Compare(const at::Tensor& before, const at::Tensor& after) {
   return counts;
 }
 
-template <typename From>
-CastCounts CompareTo(const at::Tensor& before, const at::Tensor& after) {
-  switch (after.scalar_type()) {
-    case at::kHalf:
-      return Compare<From, at::Half>(before, after);
-    case at::kBFloat16:
-      return Compare<From, at::BFloat16>(before, after);
-    default:
-      return {};  // float32 holds every value of the others
+/// The usual conversion at load, where nearly all numbers keep their digits: those whose exponent
+/// float16 has are moved bit by bit.
+template <>
+CastCounts CastAll<at::BFloat16, at::Half>(const void* in, void* out, size_t count) {
+  const uint16_t* from = static_cast<const uint16_t*>(in);
+  uint16_t* to = static_cast<uint16_t*>(out);
+  constexpr unsigned kSmallest = 127 - 14;  // exponent of the smallest normal float16, as stored
+  CastCounts counts;
+  for (size_t i = 0; i < count; ++i) {
+    const unsigned bits = from[i];
+    const unsigned exponent = bits >> 7 & 0xFF;
+    if (exponent - kSmallest < 30) {
+      to[i] = static_cast<uint16_t>((bits & 0x8000) | (exponent - kSmallest + 1) << 10 |
+                                    (bits & 0x7F) << 3);
+      continue;
+    }
+    const CastCounts one = [&] {
+      const auto x = static_cast<float>(static_cast<const at::BFloat16*>(in)[i]);
+      const auto y = static_cast<at::Half>(x);
+      to[i] = y.x;
+      const auto back = static_cast<float>(y);
+      return CastCounts{.overflows = std::isfinite(x) && !std::isfinite(back),
+                        .underflows = x != 0.0f && back == 0.0f};
+    }();
+    counts.overflows += one.overflows;
+    counts.underflows += one.underflows;
   }
+  return counts;
 }
 
-CastCounts Counts(const at::Tensor& before, const at::Tensor& after) {
-  switch (before.scalar_type()) {
+template <typename From>
+CastCounts CastFrom(const void* in, void* out, at::ScalarType to, size_t count) {
+  switch (to) {
     case at::kHalf:
-      return CompareTo<at::Half>(before, after);
+      return CastAll<From, at::Half>(in, out, count);
     case at::kBFloat16:
-      return CompareTo<at::BFloat16>(before, after);
+      return CastAll<From, at::BFloat16>(in, out, count);
     default:
-      return CompareTo<float>(before, after);
+      return CastAll<From, float>(in, out, count);
   }
 }
 
@@ -60,18 +83,38 @@ at::ScalarType TypeOf(WeightStorage storage, at::ScalarType stored) {
 
 }  // namespace
 
+CastCounts Cast(const void* in, at::ScalarType from, void* out, at::ScalarType to, size_t count) {
+  if (from == to) {
+    std::memcpy(out, in, count * c10::elementSize(from));
+    return {};
+  }
+  switch (from) {
+    case at::kHalf:
+      return CastFrom<at::Half>(in, out, to, count);
+    case at::kBFloat16:
+      return CastFrom<at::BFloat16>(in, out, to, count);
+    default:
+      return CastFrom<float>(in, out, to, count);
+  }
+}
+
+void RequireNoOverflow(const CastCounts& counts, at::ScalarType type, const std::string& name) {
+  if (counts.overflows == 0) return;
+  throw Error(ErrorKind::kCheckpoint,
+              StrCat(counts.overflows, " values of ", name, " do not fit into ", type,
+                     "; load with --dtype bf16, or on the CPU with auto or fp32"),
+              {{"tensor", name}});
+}
+
 at::Tensor StoredAs(const at::Tensor& weight, WeightStorage storage, const std::string& name,
                     CastCounts& counts) {
   const at::ScalarType wanted = TypeOf(storage, weight.scalar_type());
   if (wanted == weight.scalar_type()) return weight;
-  const at::Tensor cast = weight.to(wanted);
-  const CastCounts here = Counts(weight, cast);
-  if (here.overflows > 0) {
-    throw Error(ErrorKind::kCheckpoint,
-                StrCat(here.overflows, " values of ", name, " do not fit into ", wanted,
-                       "; load with --dtype auto, bf16 or fp32"),
-                {{"tensor", name}});
-  }
+  at::Tensor cast = at::empty(weight.sizes(), weight.options().dtype(wanted));
+  const CastCounts here =
+      Cast(weight.const_data_ptr(), weight.scalar_type(), cast.mutable_data_ptr(), wanted,
+           static_cast<size_t>(weight.numel()));
+  RequireNoOverflow(here, wanted, name);
   counts.underflows += here.underflows;
   return cast;
 }

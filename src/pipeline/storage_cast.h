@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -15,6 +16,12 @@ struct CastCounts {
   int64_t overflows = 0;   ///< finite before, infinite after
   int64_t underflows = 0;  ///< not zero before, zero after
 };
+
+/// Writes `count` numbers of type `from` as type `to`, either of them bfloat16, float16 or float32.
+CastCounts Cast(const void* in, at::ScalarType from, void* out, at::ScalarType to, size_t count);
+
+/// Throws kCheckpoint, naming the tensor, where a value became infinite.
+void RequireNoOverflow(const CastCounts& counts, at::ScalarType type, const std::string& name);
 
 /// The tensor in the wanted storage, unchanged where it has it already. Throws kCheckpoint naming
 /// the tensor where a value would become infinite; underflows are counted and accepted.

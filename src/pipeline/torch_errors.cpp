@@ -17,11 +17,15 @@ void RethrowAsError(const std::string& doing) {
     throw Error(ErrorKind::kCapacity, StrCat("out of memory while ", doing));
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
-    const bool memory = what.find("allocate memory") != std::string::npos ||
-                        what.find("out of memory") != std::string::npos;
+    const auto says = [&what](const char* text) { return what.find(text) != std::string::npos; };
+    if (says("allocate memory") || says("out of memory")) {
+      throw Error(ErrorKind::kCapacity, StrCat("out of memory while ", doing, ": ", what));
+    }
+    // After these the device's context is lost to the whole process.
+    const bool device = says("CUDA error") || says("CUDA driver") || says("NVIDIA driver");
     throw Error(
-        memory ? ErrorKind::kCapacity : ErrorKind::kInternal,
-        StrCat(memory ? "out of memory while " : "an operation failed while ", doing, ": ", what));
+        device ? ErrorKind::kDevice : ErrorKind::kInternal,
+        StrCat(device ? "the GPU failed while " : "an operation failed while ", doing, ": ", what));
   } catch (const std::exception& error) {
     throw Error(ErrorKind::kInternal,
                 StrCat("unexpected failure while ", doing, ": ", error.what()));

@@ -5,8 +5,8 @@
 namespace xcomposer {
 
 /// Called inside a catch block: throws the exception at hand on as an xcomposer::Error. Ours pass
-/// as they are; LibTorch's and the standard library's become kCapacity where memory ran out, else
-/// kInternal.
+/// as they are; LibTorch's and the standard library's become kCapacity where memory ran out,
+/// kDevice where CUDA failed, else kInternal.
 [[noreturn]] void RethrowAsError(const std::string& doing);
 
 /// Runs `work` and translates what it throws.

@@ -3,6 +3,7 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -12,17 +13,16 @@
 namespace xcomposer {
 namespace {
 
-at::Device TorchDevice(const std::string& name) {
-  if (name.rfind("cpu", 0) == 0) return at::Device(at::kCPU);
-  throw Error(ErrorKind::kDevice, StrCat("no stage can run on ", name, " in this build; use cpu"),
-              {{"device", name}});
-}
-
 /// The rows where they lie, (T, C). The payload's owner lives as long as the tensor.
 at::Tensor RowsOf(const Payload& payload, int64_t rows) {
   const int64_t width = payload.size / (rows * static_cast<int64_t>(sizeof(float)));
   return at::from_blob(
       payload.data, {rows, width}, [owner = payload.owner](void*) {}, at::kFloat);
+}
+
+/// Rows that stay on their device travel as a payload without bytes, which no other process sees.
+Payload PayloadOf(DeviceRows rows) {
+  return {std::make_shared<DeviceRows>(std::move(rows)), nullptr, 0};
 }
 
 Payload PayloadOf(const at::Tensor& rows) {
@@ -49,7 +49,7 @@ auto Metered(std::atomic<int64_t>* most, int64_t before, const Work& work) {
 at::Tensor TorchStage::Encode(const Picture& picture, const std::string& tap_prefix,
                               const TapSink& taps) {
   const c10::InferenceMode inference;
-  const CorePool::Lease cores(*cores_);
+  const auto lease = device_->Enter();
   return Translated("encoding a picture", [&] {
     return Metered(memory_ ? &memory_->vision : nullptr, 0,
                    [&] { return stage_.Encode(picture, tap_prefix, taps); });
@@ -58,25 +58,36 @@ at::Tensor TorchStage::Encode(const Picture& picture, const std::string& tap_pre
 
 Payload TorchStage::Run(const Step& step, Payload hidden, const TapSink& taps) {
   const c10::InferenceMode inference;
-  const CorePool::Lease cores(*cores_);
+  const auto lease = device_->Enter();
   const int64_t given = hidden.size;
   const auto run = [&] {
     at::Tensor rows;  // (T, C)
-    if (first_) {
+    if (role_.first) {
       const auto& pictures = *static_cast<const PictureRows*>(step.first_stage_input.get());
       rows = stage_.Embed(
           step.batch, [&](FeatureHandle handle) { return pictures.at(handle); }, taps);
     } else {
-      rows = RowsOf(hidden, step.batch.rows()).to(stage_.device());
+      rows = Taken(hidden, step.batch.rows());
     }
-    stage_.Run(rows, step.batch, taps);
-    return PayloadOf(rows);
+    if (decode_ && step.taps.empty() && decode_->Takes(step.batch)) {
+      decode_->Run(rows, step.batch);
+    } else {
+      stage_.Run(rows, step.batch, taps);
+    }
+    return role_.keeps_rows ? PayloadOf(device_->Give(rows)) : PayloadOf(rows);
   };
   Payload result = Translated("running a batch", [&] {
     return Metered(memory_ ? &memory_->activations : nullptr, given, run);
   });
-  if (first_ && memory_ != nullptr) CountJoins(step.batch);
+  if (role_.first && memory_ != nullptr) CountJoins(step.batch);
   return result;
+}
+
+at::Tensor TorchStage::Taken(const Payload& payload, int64_t rows) const {
+  if (payload.data == nullptr && payload.owner != nullptr) {
+    return device_->Take(*static_cast<const DeviceRows*>(payload.owner.get()));
+  }
+  return RowsOf(payload, rows).to(stage_.device());
 }
 
 void TorchStage::CountJoins(const Batch& batch) {
@@ -88,12 +99,25 @@ void TorchStage::CountJoins(const Batch& batch) {
 
 Logits TorchStage::Score(const Step& step, const Payload& hidden, const TapSink& taps) {
   const c10::InferenceMode inference;
-  const CorePool::Lease cores(*cores_);
+  const auto lease = device_->Enter();
   return Translated("scoring a batch", [&] {
-    const at::Tensor rows = RowsOf(hidden, step.batch.rows()).to(stage_.device());  // (T, C)
+    const at::Tensor rows = Taken(hidden, step.batch.rows());  // (T, C)
     return stage_.Score(rows, step.batch, taps);
   });
 }
+
+namespace {
+
+/// Whether the rows of stage `i` are taken by a stage of this process that can take them on a GPU:
+/// the next one, or, of the last stage, its own head.
+bool KeepsRows(const DeviceMap& map, int i, int end) {
+  const auto& stages = map.stages;
+  if (!IsCuda(stages[static_cast<size_t>(i)].device)) return false;
+  if (i + 1 == static_cast<int>(stages.size())) return true;
+  return i + 1 < end && IsCuda(stages[static_cast<size_t>(i) + 1].device);
+}
+
+}  // namespace
 
 std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                                     const ModelConfig& config, const DeviceMap& map,
@@ -109,17 +133,27 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                 .end_layer = place.end_layer,
                                 .first = i == 0,
                                 .last = i + 1 == static_cast<int>(map.stages.size())};
-      const int64_t taken_before = weights.bytes();
-      Stage stage(config, range, weights, options.kv, TorchDevice(place.device));
+      auto device = MakeStageDevice(place.device, options, cores);
+      CheckModelOn(place.device, config);
+      std::optional<Stage> stage;
+      int64_t weight_bytes = 0;
+      device->Load(weights, [&](WeightSource& source) {
+        const int64_t taken_before = source.bytes();
+        stage.emplace(config, range, source, options.kv, device->options());
+        weight_bytes = source.bytes() - taken_before;
+      });
       std::shared_ptr<StageMemory> memory;
       if (options.memory != nullptr) {
         memory = {options.memory, &options.memory->emplace_back()};
-        memory->weights = weights.bytes() - taken_before;
+        memory->weights = weight_bytes;
         memory->kv = options.kv.blocks * options.kv.block_size *
-                     KvBytesPerPosition(config, range.end_layer - range.first_layer);
+                     KvBytesPerPosition(config, range.end_layer - range.first_layer,
+                                        c10::typeMetaToScalarType(device->options().dtype()));
       }
-      stages.push_back(
-          std::make_unique<TorchStage>(std::move(stage), range.first, cores, std::move(memory)));
+      stages.push_back(std::make_unique<TorchStage>(
+          *std::move(stage),
+          TorchStage::Role{.first = range.first, .keeps_rows = KeepsRows(map, i, end)},
+          std::move(device), std::move(memory)));
     }
   });
   return stages;

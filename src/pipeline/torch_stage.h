@@ -4,13 +4,16 @@
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "batch/picture.h"
 #include "model/weight_scope.h"
-#include "pipeline/core_pool.h"
+#include "pipeline/decode_steps.h"
 #include "pipeline/pipeline_options.h"
 #include "pipeline/stage.h"
+#include "pipeline/stage_device.h"
 #include "placement/device_map.h"
 #include "workers/stage_body.h"
 
@@ -22,13 +25,20 @@ using PictureRows = std::map<FeatureHandle, at::Tensor>;
 /// A Stage as the threads and links of src/workers drive it.
 class TorchStage final : public StageBody {
  public:
-  /// `memory` may be empty.
-  TorchStage(Stage stage, bool first, std::shared_ptr<CorePool> cores,
+  struct Role {
+    bool first = false;
+    bool keeps_rows = false;  ///< who is given the rows takes them on the device
+  };
+
+  /// `device` is where `stage` was loaded; `memory` may be empty.
+  TorchStage(Stage stage, Role role, std::unique_ptr<StageDevice> device,
              std::shared_ptr<StageMemory> memory)
-      : stage_(std::move(stage)),
-        first_(first),
-        cores_(std::move(cores)),
-        memory_(std::move(memory)) {}
+      : device_(std::move(device)),
+        stage_(std::move(stage)),
+        role_(role),
+        memory_(std::move(memory)) {
+    if (device_->recorder() != nullptr) decode_.emplace(stage_, *device_->recorder());
+  }
 
   /// First stage only. Picture -> (S, C).
   at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
@@ -38,11 +48,13 @@ class TorchStage final : public StageBody {
 
  private:
   void CountJoins(const Batch& batch);
+  at::Tensor Taken(const Payload& payload, int64_t rows) const;
 
+  const std::unique_ptr<StageDevice> device_;
   Stage stage_;
-  const bool first_;
-  const std::shared_ptr<CorePool> cores_;
+  const Role role_;
   const std::shared_ptr<StageMemory> memory_;
+  std::optional<DecodeSteps> decode_;  // where launches can be recorded
 };
 
 /// Loads the stages [first, end) of the map, and nothing else. Throws as Pipeline's constructor.

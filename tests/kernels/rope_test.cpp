@@ -10,36 +10,29 @@ namespace xcomposer::cpu {
 namespace {
 
 TEST(RopeTable, FollowsTheRecipe) {
-  const double bases[] = {1e6, 1e6, 1680235.508, 10000.0};
-  const int64_t positions[] = {0, 12345, 32767, 7};
-  for (const int64_t dim : {int64_t{2}, int64_t{6}, int64_t{64}, int64_t{128}}) {
-    Guarded<float> cos(4 * dim / 2);
-    Guarded<float> sin(4 * dim / 2);
-    RopeTable(bases, positions, 4, dim, cos.data(), sin.data());
+  const int32_t tables[] = {1, 1, 0, 2};
+  const int32_t positions[] = {0, 12345, 32767, 7};
+  for (const int64_t half : {int64_t{1}, int64_t{3}, int64_t{32}, int64_t{64}}) {
+    Random random(half);
+    Guarded<float> inverse(3 * half);
+    random.Fill(inverse);
+    Guarded<float> cos(4 * half);
+    Guarded<float> sin(4 * half);
+    RopeTable({.inverse_frequencies = inverse.data(),
+               .tables = tables,
+               .positions = positions,
+               .cos = cos.data(),
+               .sin = sin.data(),
+               .rows = 4,
+               .half = half});
     for (int64_t row = 0; row < 4; ++row) {
-      for (int64_t j = 0; j < dim / 2; ++j) {
-        const float exponent =
-            static_cast<float>(2.0 * static_cast<double>(j) / static_cast<double>(dim));
-        const float inverse = 1.0f / std::pow(static_cast<float>(bases[row]), exponent);
-        const float angle = static_cast<float>(positions[row]) * inverse;
-        ASSERT_EQ(cos[row * dim / 2 + j], static_cast<float>(std::cos(double{angle})));
-        ASSERT_EQ(sin[row * dim / 2 + j], static_cast<float>(std::sin(double{angle})));
+      for (int64_t j = 0; j < half; ++j) {
+        const float angle = static_cast<float>(positions[row]) * inverse[tables[row] * half + j];
+        ASSERT_EQ(cos[row * half + j], static_cast<float>(std::cos(double{angle})));
+        ASSERT_EQ(sin[row * half + j], static_cast<float>(std::sin(double{angle})));
       }
     }
   }
-}
-
-// The first and last entries for base 1e6 and 128 dimensions, worked out apart: 1 and
-// 1e6^(-126/128).
-TEST(RopeTable, KnownValues) {
-  const double base = 1e6;
-  const int64_t position = 1;
-  Guarded<float> cos(64);
-  Guarded<float> sin(64);
-  RopeTable(&base, &position, 1, 128, cos.data(), sin.data());
-  EXPECT_FLOAT_EQ(cos[0], 0.54030231f);
-  EXPECT_FLOAT_EQ(sin[0], 0.84147098f);
-  EXPECT_NEAR(sin[63], 1.2409378e-6, 1e-12);
 }
 
 class RopeKvTest : public testing::TestWithParam<Isa> {};

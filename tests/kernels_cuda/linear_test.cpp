@@ -4,7 +4,7 @@
 
 #include "kernels_cuda/weights.h"
 
-// cuBLASLt is not emulated: these run on a GPU only, but for the spans' arithmetic.
+// On a GPU this is cuBLASLt; under the emulator its stand-in, which other tests rely on.
 namespace xcomposer::cuda {
 namespace {
 

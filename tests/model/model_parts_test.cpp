@@ -11,7 +11,6 @@
 #include "model/batch_tensors.h"
 #include "model/projector.h"
 #include "model/random_weights.h"
-#include "model/rope_rows.h"
 #include "model/vision_views.h"
 #include "model/weight_scope.h"
 #include "xcomposer/error.h"
@@ -146,23 +145,24 @@ TEST(RandomWeights, DependOnNameAndSeedOnly) {
   EXPECT_FALSE(at::equal(a, one.Take("c", {5, 7})));
 }
 
-TEST(RopeRows, EverySequenceHasItsOwnBaseAndPosition) {
+TEST(BatchTensors, EverySequenceHasItsOwnBaseAndPosition) {
   ModelConfig config;
   config.hidden_size = 32;
   config.heads = 2;
+  const KvShape kv{.blocks = 10, .block_size = 50};
   Batch batch;
   batch.ids.assign(5, 0);
   batch.sequences.resize(2);
-  batch.sequences[0] = {0, 3, 0, 1e6, Adapter::kBase, true, {}};
-  batch.sequences[1] = {3, 2, 40, 5e6, Adapter::kBase, true, {}};
-  const auto [cos, sin] = RopeRows(config, batch, at::kCPU);
-  EXPECT_EQ(cos.sizes(), (std::vector<int64_t>{5, 8}));
-  EXPECT_NEAR(cos[2][3].item<float>(), std::cos(2.0 * std::pow(1e6, -6.0 / 16)), 1e-6);
-  EXPECT_NEAR(sin[4][3].item<float>(), std::sin(41.0 * std::pow(5e6, -6.0 / 16)), 1e-6);
+  batch.sequences[0] = {0, 3, 0, 1e6, Adapter::kBase, true, {0}};
+  batch.sequences[1] = {3, 2, 40, 5e6, Adapter::kBase, true, {1}};
+  const BatchTensors tensors = MakeBatchTensors(config, batch, kv, at::kCPU);
+  EXPECT_EQ(tensors.cos.sizes(), (std::vector<int64_t>{5, 8}));
+  EXPECT_NEAR(tensors.cos[2][3].item<float>(), std::cos(2.0 * std::pow(1e6, -6.0 / 16)), 1e-6);
+  EXPECT_NEAR(tensors.sin[4][3].item<float>(), std::sin(41.0 * std::pow(5e6, -6.0 / 16)), 1e-6);
   config.rope.scaling = RopeConfig::Scaling::kLinear;
   config.rope.factor = 4.0;
-  const auto [slow_cos, slow_sin] = RopeRows(config, batch, at::kCPU);
-  EXPECT_NEAR(slow_sin[4][3].item<float>(), std::sin(41.0 / 4 * std::pow(5e6, -6.0 / 16)), 1e-6);
+  const BatchTensors slow = MakeBatchTensors(config, batch, kv, at::kCPU);
+  EXPECT_NEAR(slow.sin[4][3].item<float>(), std::sin(41.0 / 4 * std::pow(5e6, -6.0 / 16)), 1e-6);
 }
 
 TEST(BatchTensors, SlotsFollowTheBlockTablesAndSpansJoin) {
@@ -183,6 +183,8 @@ TEST(BatchTensors, SlotsFollowTheBlockTablesAndSpansJoin) {
   EXPECT_THAT(tensors.picture_rows, testing::ElementsAre(0, 5, 6, 7));
   EXPECT_THAT(tensors.web_rows, testing::ElementsAre(0, 7));
   EXPECT_TRUE(tensors.write_rows.empty());
+  EXPECT_FALSE(tensors.base_only());
+  EXPECT_EQ(tensors.sequences.longest, 4);
 }
 
 }  // namespace

@@ -11,8 +11,9 @@ class Arguments : public OpTest {};
 TEST_F(Arguments, LinearNamesWhatIsWrong) {
   const Tensor x = Uniform({3, 8});
   const Tensor weight = Uniform({5, 8});
-  ExpectInternalError([&] { Linear(x.to(at::kDouble), weight); }, "x must be contiguous float32");
-  ExpectInternalError([&] { Linear(x.t(), weight); }, "x must be contiguous float32");
+  ExpectInternalError([&] { Linear(x.to(at::kDouble), weight); },
+                      "x must be contiguous activations");
+  ExpectInternalError([&] { Linear(x.t(), weight); }, "x must be contiguous activations");
   ExpectInternalError([&] { Linear(x, weight.to(at::kDouble)); }, "weight must be a bfloat16");
   ExpectInternalError([&] { Linear(x, Uniform({8, 5}).t()); }, "dense rows");
   ExpectInternalError([&] { Linear(x, Uniform({5, 7})); }, "does not fit");
@@ -41,7 +42,7 @@ TEST_F(Arguments, RowsAndActivations) {
   ExpectInternalError([&] { LayerNorm(x, Uniform({8}), Uniform({7})); }, "bias must be a dense");
   ExpectInternalError([&] { SiluMul_(x, Uniform({3, 7})); }, "shapes differ");
   Tensor wide = x.to(at::kDouble);
-  ExpectInternalError([&] { QuickGelu_(wide); }, "contiguous float32");
+  ExpectInternalError([&] { QuickGelu_(wide); }, "contiguous activations");
   ExpectInternalError([&] { Embedding(Uniform({3}), x); }, "ids must be");
 }
 
@@ -57,7 +58,14 @@ TEST_F(Arguments, Attention) {
   ExpectInternalError([&] { RopeKv(qkv, Uniform({3, 3}), angles, k, v, slots); }, "cos and sin");
   ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots + 4); }, "slot 6 of row 2");
   ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots.to(at::kInt)); }, "slots");
-  ExpectInternalError([&] { RopeTable(slots.to(at::kDouble), slots, 7); }, "even");
+  ExpectInternalError([&] { RopeTable(angles, slots, slots.to(at::kInt)); }, "tables");
+  ExpectInternalError([&] { RopeTable(angles.to(at::kDouble), Ints({0}), Ints({0})); },
+                      "inverse frequencies");
+  ExpectInternalError(
+      [&] {
+        RopeTable(angles, Ints({0, 3}), Ints({0, 1}));
+      },
+      "row 1 takes table 3");
   ExpectInternalError([&] { VisionAttention(k, v, Uniform({2, 3, 2, 5})); }, "must be equal");
 }
 

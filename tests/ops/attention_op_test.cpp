@@ -129,15 +129,15 @@ TEST_F(AttentionOp, VisionAgreesWithReference) {
 }
 
 TEST_F(AttentionOp, RopeTableFollowsTheRecipe) {
-  const Tensor bases = at::tensor(std::vector<double>{1e6, 1e6, 1680235.508, 10000.0});
-  const Tensor positions = at::tensor(std::vector<int64_t>{0, 1289, 32767, 5}, at::kLong);
-  for (const int64_t dim : {2, 64, 128}) {
-    const auto [cos, sin] = RopeTable(bases, positions, dim);
-    const auto [cos_reference, sin_reference] = reference::RopeTable(bases, positions, dim);
-    // LibTorch's vectorised power may differ by a unit from the C library's: a unit of the angle.
-    const Tensor angle_unit = reference::Wide(positions).unsqueeze(1) * 4 * kUnit + kUnit;
-    ExpectWithin(cos, cos_reference, angle_unit.expand_as(cos));
-    ExpectWithin(sin, sin_reference, angle_unit.expand_as(sin));
+  const Tensor tables = Ints({2, 2, 0, 1});
+  const Tensor positions = Ints({0, 1289, 32767, 5});
+  for (const int64_t half : {1, 32, 64}) {
+    const Tensor inverse = Uniform({3, half});
+    const auto [cos, sin] = RopeTable(inverse, tables, positions);
+    const auto [cos_reference, sin_reference] = reference::RopeTable(inverse, tables, positions);
+    // The angle is a float32 product on either side; cosine and sine are rounded once.
+    ExpectWithin(cos, cos_reference, at::full_like(cos_reference, kUnit));
+    ExpectWithin(sin, sin_reference, at::full_like(sin_reference, kUnit));
   }
 }
 

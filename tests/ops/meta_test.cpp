@@ -57,9 +57,11 @@ TEST_F(MetaOps, Attention) {
   Tensor v = Uniform({2, 3, 2, 4});
   Tensor k_meta = Meta(k);
   Tensor v_meta = Meta(v);
-  const Tensor bases = at::full({5}, 1e6, at::kDouble);
-  const auto [cos, sin] = RopeTable(bases, slots, 4);
-  const auto [cos_meta, sin_meta] = RopeTable(Meta(bases), Meta(slots), 4);
+  const Tensor inverse = Uniform({1, 2});
+  const Tensor tables = at::zeros({5}, at::kInt);
+  const Tensor positions = slots.to(at::kInt);
+  const auto [cos, sin] = RopeTable(inverse, tables, positions);
+  const auto [cos_meta, sin_meta] = RopeTable(Meta(inverse), Meta(tables), Meta(positions));
   ExpectSame(cos_meta, cos);
   ExpectSame(sin_meta, sin);
   const Tensor q = RopeKv(qkv, cos, sin, k, v, slots);

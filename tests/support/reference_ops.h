@@ -90,11 +90,10 @@ inline at::Tensor Embedding(const at::Tensor& ids, const at::Tensor& table) {
 }
 
 /// Angles as the specification has them, in float32; their cosines and sines in float64.
-inline std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& bases,
-                                                    const at::Tensor& positions, int64_t head_dim) {
-  const at::Tensor exponents = at::arange(0, head_dim, 2, bases.options()).div(head_dim);
-  const at::Tensor inverse = at::reciprocal(
-      at::pow(bases.to(at::kFloat).unsqueeze(1), exponents.to(at::kFloat).unsqueeze(0)));
+inline std::tuple<at::Tensor, at::Tensor> RopeTable(const at::Tensor& inverse_frequencies,
+                                                    const at::Tensor& tables,
+                                                    const at::Tensor& positions) {
+  const at::Tensor inverse = at::index_select(inverse_frequencies, 0, tables);
   const at::Tensor angles = Wide(positions.to(at::kFloat).unsqueeze(1) * inverse);
   return {angles.cos(), angles.sin()};
 }

@@ -1,7 +1,14 @@
-// What kernels/cuda/linear.h promises, in plain C++: cuBLASLt has no emulated twin. Whoever calls
-// it is tested here; linear.cu itself on a GPU only.
 #include "kernels/cuda/linear.h"
 
+#include <vector>
+
+#include "kernels/cuda/linear_check.h"
+#include "kernels/cuda/vector.cuh"
+#include "support/emulator/device.h"
+#include "support/emulator/runtime.h"
+
+// Stands in for cuBLASLt: the same products, its arguments checked alike, and all that it reads and
+// writes checked as a kernel's. One thread does all of it.
 namespace xcomposer::cuda {
 
 struct LinearPlans::State {};
@@ -13,27 +20,46 @@ cudaError_t LinearPlans::status() const { return cudaSuccess; }
 namespace {
 
 template <typename T>
+std::vector<float> ReadRow(const void* data, int64_t first, int64_t count) {
+  std::vector<float> row(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; i += 8) {
+    float eight[8];
+    Unpack<T>(LoadVector(static_cast<const T*>(data) + first + i), eight);
+    std::copy_n(eight, 8, row.begin() + i);
+  }
+  return row;
+}
+
+float Dot(const std::vector<float>& a, const float* b) {
+  float parts[8] = {};
+  for (size_t i = 0; i < a.size(); i += 8) {
+    for (size_t k = 0; k < 8; ++k) parts[k] += a[i + k] * b[i + k];
+  }
+  float sum = 0.0f;
+  for (const float part : parts) sum += part;
+  return sum;
+}
+
+template <typename T>
 void Multiply(const LinearParams& p) {
-  const bool to_float = p.result == LinearResult::kFloat || p.result == LinearResult::kAddFloat;
-  const bool add = p.result == LinearResult::kAddFloat || p.result == LinearResult::kAddStored;
-  const auto* x = static_cast<const T*>(p.x);
-  const auto* w = static_cast<const T*>(p.weight.data);
-  const auto* bias = static_cast<const T*>(p.bias);
-  for (int64_t row = 0; row < p.rows; ++row) {
+  const int64_t columns = p.weight.columns;
+  std::vector<float> weight;
+  for (int64_t n = 0; n < p.weight.rows; ++n) {
+    const auto row = ReadRow<T>(p.weight.data, n * p.weight.row_stride, columns);
+    weight.insert(weight.end(), row.begin(), row.end());
+  }
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const std::vector<float> x = ReadRow<T>(p.x, r * p.x_stride, columns);
     for (int64_t n = 0; n < p.weight.rows; ++n) {
-      float sum = 0;
-      for (int64_t k = 0; k < p.weight.columns; ++k) {
-        sum += Widen(x[row * p.x_stride + k]) * Widen(w[n * p.weight.row_stride + k]);
-      }
-      sum *= p.scale;
-      if (bias != nullptr) sum += Widen(bias[n]);
-      const int64_t at = row * p.y_stride + n;
-      if (to_float) {
-        float& y = static_cast<float*>(p.y)[at];
-        y = add ? y + sum : sum;
+      float value = p.scale * Dot(x, weight.data() + n * columns);
+      if (p.bias != nullptr) value += ToFloat(Load(static_cast<const T*>(p.bias) + n));
+      const int64_t at = r * p.y_stride + n;
+      if (IsFloat(p.result)) {
+        float* y = static_cast<float*>(p.y) + at;
+        Store(y, IsAdd(p.result) ? Load(y) + value : value);
       } else {
-        T& y = static_cast<T*>(p.y)[at];
-        y = Narrow<T>(add ? Widen(y) + sum : sum);
+        T* y = static_cast<T*>(p.y) + at;
+        Store(y, FromFloat<T>(IsAdd(p.result) ? ToFloat(Load(y)) + value : value));
       }
     }
   }
@@ -42,50 +68,16 @@ void Multiply(const LinearParams& p) {
 }  // namespace
 
 cudaError_t Linear(const LinearParams& params, LinearPlans&, const Context&) {
-  const WeightMatrix& weight = params.weight;
-  if (params.rows < 0 || weight.rows <= 0 || weight.columns <= 0 || weight.columns % 8 != 0 ||
-      weight.row_stride < weight.columns || params.x_stride < weight.columns ||
-      params.x_stride % 8 != 0 || params.y_stride < weight.rows) {
-    return cudaErrorInvalidValue;
-  }
-  if (params.format == Format::kFloat16) {
-    Multiply<Half>(params);
-  } else {
-    Multiply<BFloat16>(params);
-  }
-  return cudaSuccess;
-}
-
-cudaError_t AddLowRank(const LowRankParams& params, const std::vector<RowSpan>& spans,
-                       LinearPlans& plans, const Context& context) {
-  const bool to_float = params.result == LinearResult::kAddFloat;
-  if (!to_float && params.result != LinearResult::kAddStored) return cudaErrorInvalidValue;
-  for (const RowSpan& span : spans) {
-    const int64_t rows = span.end - span.begin;
-    cudaError_t status =
-        Linear({.x = static_cast<const char*>(params.x) + span.begin * params.x_stride * 2,
-                .x_stride = params.x_stride,
-                .weight = params.a,
-                .y = params.inner,
-                .y_stride = params.a.rows,
-                .rows = rows,
-                .format = params.format},
-               plans, context);
-    if (status != cudaSuccess) return status;
-    const int64_t offset = span.begin * params.y_stride * (to_float ? 4 : 2);
-    status = Linear({.x = params.inner,
-                     .x_stride = params.a.rows,
-                     .weight = params.b,
-                     .y = static_cast<char*>(params.y) + offset,
-                     .y_stride = params.y_stride,
-                     .rows = rows,
-                     .scale = params.scale,
-                     .result = params.result,
-                     .format = params.format},
-                    plans, context);
-    if (status != cudaSuccess) return status;
-  }
-  return cudaSuccess;
+  const cudaError_t status = CheckLinear(params);
+  if (status != cudaSuccess || params.rows == 0) return status;
+  return emulator::LaunchOnMachine({}, [&params] {
+    if (ThreadIndex() != 0) return;
+    if (params.format == Format::kFloat16) {
+      Multiply<Half>(params);
+    } else {
+      Multiply<BFloat16>(params);
+    }
+  });
 }
 
 }  // namespace xcomposer::cuda

@@ -10,6 +10,7 @@
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorMisalignedAddress = 716,
   cudaErrorLaunchFailure = 719,

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+/// Ops that are made of others, for back ends and batches that have no kernel of their own for
+/// them. Arguments as in schema.cpp.
+namespace xcomposer::ops {
+
+at::Tensor ComposedNormQkvRope(const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                               const at::Tensor& wqkv, const at::Tensor& cos, const at::Tensor& sin,
+                               at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots);
+at::Tensor ComposedNormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                              const at::Tensor& w1, const at::Tensor& w3);
+at::Tensor ComposedNormScores(const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                              const at::Tensor& output);
+
+}  // namespace xcomposer::ops

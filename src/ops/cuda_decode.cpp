@@ -1,0 +1,124 @@
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "base/check.h"
+#include "kernels/cuda/decode_linear.h"
+#include "kernels/cuda/linear_few_rows.h"
+#include "ops/arguments.h"
+#include "ops/composed.h"
+#include "ops/cuda_arguments.h"
+#include "ops/cuda_library.h"
+#include "ops/cuda_resources.h"
+#include "ops/ops.h"
+
+// The composed ops that have kernels of their own: for one row, where norm and product are one, and
+// for few rows, where the two products before SwiGLU are.
+namespace xcomposer::ops {
+namespace {
+
+using at::Tensor;
+
+cuda::NormedRow NormedRowOf(const Tensor& hidden, const Tensor& norm, double eps) {
+  return {.hidden = hidden.const_data_ptr<float>(),
+          .weight = norm.const_data_ptr(),
+          .eps = static_cast<float>(eps)};
+}
+
+void CheckNormed(const char* op, const Tensor& hidden, const Tensor& norm, const Tensor& weight) {
+  CheckNorm(op, hidden, norm, std::nullopt);
+  CheckLinear(hidden, weight, std::nullopt);
+  RequireType(op, at::kFloat, {&hidden});
+  RequireType(op, weight.scalar_type(), {&norm});
+}
+
+/// Whether the kernels for one row take this product.
+bool IsOneRow(const Tensor& hidden, const Tensor& weight) {
+  return hidden.dim() == 2 && hidden.size(0) == 1 && weight.size(0) % 2 == 0 &&
+         weight.size(1) % 8 == 0 && weight.size(1) <= cuda::kDecodeColumns;
+}
+
+Tensor DecodeQkvRope(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& wqkv,
+                     const Tensor& cos, const Tensor& sin, Tensor& k_cache, Tensor& v_cache,
+                     const Tensor& slots) {
+  const char* op = "norm_qkv_rope";
+  if (!IsOneRow(hidden, wqkv)) {
+    return ComposedNormQkvRope(hidden, norm, eps, wqkv, cos, sin, k_cache, v_cache, slots);
+  }
+  CheckNormed(op, hidden, norm, wqkv);
+  const Tensor qkv = at::empty({1, wqkv.size(0)}, at::kMeta);  // the product that is not stored
+  const HeadShape shape = CheckRopeKv(qkv, cos, sin, k_cache, v_cache, slots);
+  RequireType(op, wqkv.scalar_type(), {&k_cache, &v_cache});
+  RequireType(op, at::kFloat, {&cos, &sin});
+  Tensor q = at::empty({1, shape.heads, shape.head_dim}, wqkv.options());  // (1, H, D)
+  Launched(
+      op,
+      cuda::DecodeQkv(
+          {.x = NormedRowOf(hidden, norm, eps),
+           .wqkv = CudaMatrixOf(op, wqkv),
+           .shape = {.heads = shape.heads, .kv_heads = shape.kv_heads, .head_dim = shape.head_dim},
+           .cos = cos.const_data_ptr<float>(),
+           .sin = sin.const_data_ptr<float>(),
+           .slot = slots.const_data_ptr<int64_t>(),
+           .q = q.mutable_data_ptr(),
+           .k_cache = k_cache.mutable_data_ptr(),
+           .v_cache = v_cache.mutable_data_ptr(),
+           .format = CudaFormatOf(op, wqkv)},
+          CurrentCuda().context()));
+  return q;
+}
+
+Tensor FusedGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& w1,
+                   const Tensor& w3) {
+  const char* op = "norm_gate_up";
+  const int64_t rows = hidden.dim() == 2 ? hidden.size(0) : 0;
+  const bool few = rows >= 1 && rows <= cuda::kFewRows && w1.size(1) % 32 == 0;
+  const bool one = IsOneRow(hidden, w1);
+  if (!one && !few) return ComposedNormGateUp(hidden, norm, eps, w1, w3);
+  CheckNormed(op, hidden, norm, w1);
+  CheckNormed(op, hidden, norm, w3);
+  Check(w1.sizes() == w3.sizes(), op, ": w1 ", w1.sizes(), " and w3 ", w3.sizes(), " differ");
+  RequireType(op, w1.scalar_type(), {&w3});
+  const cuda::Format format = CudaFormatOf(op, w1);
+  Tensor out = at::empty({rows, w1.size(0)}, w1.options());  // (T, F)
+  if (one) {
+    Launched(op, cuda::DecodeGateUp({.x = NormedRowOf(hidden, norm, eps),
+                                     .w1 = CudaMatrixOf(op, w1),
+                                     .w3 = CudaMatrixOf(op, w3),
+                                     .out = out.mutable_data_ptr(),
+                                     .format = format},
+                                    CurrentCuda().context()));
+    return out;
+  }
+  const Tensor x = RmsNorm(hidden, norm, eps);  // (T, C)
+  Launched(op, cuda::GateUpFewRows({.x = x.const_data_ptr(),
+                                    .w1 = CudaMatrixOf(op, w1),
+                                    .w3 = CudaMatrixOf(op, w3),
+                                    .rows = rows,
+                                    .out = out.mutable_data_ptr(),
+                                    .format = format},
+                                   CurrentCuda().context()));
+  return out;
+}
+
+Tensor DecodeScores(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& output) {
+  const char* op = "norm_scores";
+  if (!IsOneRow(hidden, output)) return ComposedNormScores(hidden, norm, eps, output);
+  CheckNormed(op, hidden, norm, output);
+  Tensor scores = at::empty({1, output.size(0)}, hidden.options());  // (1, V) float32
+  Launched(op, cuda::DecodeLogits({.x = NormedRowOf(hidden, norm, eps),
+                                   .weight = CudaMatrixOf(op, output),
+                                   .logits = scores.mutable_data_ptr<float>(),
+                                   .format = CudaFormatOf(op, output)},
+                                  CurrentCuda().context()));
+  return scores;
+}
+
+}  // namespace
+
+void RegisterCudaDecode(torch::Library& m) {
+  m.impl("norm_qkv_rope", &DecodeQkvRope);
+  m.impl("norm_gate_up", &FusedGateUp);
+  m.impl("norm_scores", &DecodeScores);
+}
+
+}  // namespace xcomposer::ops

@@ -1,0 +1,12 @@
+#include "ops/cuda_library.h"
+
+namespace xcomposer::ops {
+
+void RegisterCudaOps(torch::Library& m) {
+  RegisterCudaLinear(m);
+  RegisterCudaRows(m);
+  RegisterCudaAttention(m);
+  RegisterCudaDecode(m);
+}
+
+}  // namespace xcomposer::ops

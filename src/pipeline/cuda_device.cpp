@@ -1,0 +1,212 @@
+#include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <ATen/cuda/PeerToPeerAccess.h>
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/cpu/core_count.h"
+#include "ops/cuda_resources.h"
+#include "pipeline/device_weights.h"
+#include "pipeline/stage_device.h"
+#include "pipeline/torch_errors.h"
+
+namespace xcomposer {
+namespace {
+
+using c10::cuda::CUDAStream;
+
+constexpr size_t kStagingBytes = size_t{16} << 20;
+constexpr int kMostReaders = 8;  // one core copies about 7 GB/s, the bus takes 55
+constexpr size_t kCopyStreams = 2;
+
+/// Pinned buffers, and streams that copy from them.
+class PinnedCopies final : public CopyEngine {
+ public:
+  PinnedCopies(CUDAStream allocating, size_t buffers) : allocating_(allocating), events_(buffers) {
+    for (size_t i = 0; i < buffers; ++i) {
+      buffers_.push_back(at::empty({static_cast<int64_t>(kStagingBytes)},
+                                   at::TensorOptions().dtype(at::kByte).pinned_memory(true)));
+    }
+    for (size_t i = 0; i < kCopyStreams; ++i) {
+      streams_.push_back(c10::cuda::getStreamFromPool(false, allocating.device_index()));
+    }
+  }
+  ~PinnedCopies() override {
+    buffers_.clear();
+    at::getHostAllocator(at::kCUDA)->empty_cache();
+  }
+
+  void Settle() override { allocating_.synchronize(); }
+
+  std::span<std::byte> Buffer(size_t buffer) override {
+    return {static_cast<std::byte*>(buffers_[buffer].mutable_data_ptr()), kStagingBytes};
+  }
+
+  void Start(size_t buffer, void* target, size_t bytes) override {
+    const CUDAStream& stream = streams_[buffer % kCopyStreams];
+    const c10::cuda::CUDAGuard device(stream.device_index());
+    C10_CUDA_CHECK(cudaMemcpyAsync(target, buffers_[buffer].const_data_ptr(), bytes,
+                                   cudaMemcpyHostToDevice, stream.stream()));
+    events_[buffer].record(stream);
+  }
+
+  void Wait(size_t buffer) override {
+    if (events_[buffer].isCreated()) events_[buffer].synchronize();
+  }
+
+ private:
+  CUDAStream allocating_;
+  std::vector<at::Tensor> buffers_;
+  std::vector<CUDAStream> streams_;
+  std::vector<at::cuda::CUDAEvent> events_;
+};
+
+class CudaGraph final : public CapturedGraph {
+ public:
+  void Replay() override {
+    Translated("replaying a CUDA graph", [this] { graph.replay(); });
+  }
+  at::cuda::CUDAGraph graph;
+};
+
+/// Records the current stream of the calling thread; the others of the process go on as they were.
+class CudaGraphs final : public GraphRecorder {
+ public:
+  std::unique_ptr<CapturedGraph> Record(const std::function<void()>& work) override {
+    auto recorded = std::make_unique<CudaGraph>();
+    Translated("recording a CUDA graph", [&] {
+      recorded->graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+      try {
+        work();
+      } catch (...) {
+        EndFailed(recorded->graph);
+        throw;
+      }
+      recorded->graph.capture_end();
+    });
+    return recorded;
+  }
+
+ private:
+  // One for all graphs of a stage: they run one after another and leave nothing in it.
+  c10::MempoolId_t pool_ = at::cuda::graph_pool_handle();
+
+  /// Takes the stream out of recording; what else goes wrong is a consequence.
+  static void EndFailed(at::cuda::CUDAGraph& graph) {
+    try {
+      graph.capture_end();
+    } catch (const std::exception&) {
+      static_cast<void>(cudaGetLastError());
+    }
+  }
+};
+
+cuda::Context ContextOf(CUDAStream stream) {
+  cuda::Context context;
+  C10_CUDA_CHECK(cuda::DescribeContext(stream.device_index(), stream.stream(), context));
+  return context;
+}
+
+/// A stage's own stream on a GPU. Memory is LibTorch's caching allocator's.
+class CudaDevice final : public StageDevice {
+ public:
+  CudaDevice(c10::DeviceIndex number, at::ScalarType type)
+      : options_(at::TensorOptions().dtype(type).device(at::kCUDA, number)),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, number)) {
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    LimitMemory();
+    resources_.emplace(ContextOf(stream_), options_.device());
+    stream_.synchronize();
+  }
+
+  at::TensorOptions options() const override { return options_; }
+
+  std::unique_ptr<Lease> Enter() override { return std::make_unique<Use>(*this); }
+
+  void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
+    const Use use(*this);
+    const auto readers = static_cast<size_t>(std::clamp(cpu::UsableCores(), 1, kMostReaders));
+    DeviceWeights weights(host, options_,
+                          std::make_unique<StagedUpload>(
+                              std::make_unique<PinnedCopies>(stream_, 2 * readers), readers));
+    load(weights);
+    weights.Finish();
+    stream_.synchronize();
+  }
+
+  GraphRecorder* recorder() override { return &graphs_; }
+
+  bool keeps_rows() const override { return true; }
+
+  DeviceRows Give(const at::Tensor& rows) override {
+    const auto computed = std::make_shared<at::cuda::CUDAEvent>();
+    computed->record(stream_);
+    return {rows, [computed, from = stream_.device_index()](const at::Tensor& given) {
+              Check(given.device().index() == from, "rows of another GPU than the event's");
+              const CUDAStream user = c10::cuda::getCurrentCUDAStream();
+              computed->block(user);
+              c10::cuda::CUDACachingAllocator::recordStream(given.storage().data_ptr(), user);
+            }};
+  }
+
+  /// On the calling thread the current device and stream are this stage's.
+  at::Tensor Take(const DeviceRows& given) override {
+    given.wait(given.rows);
+    const auto from = given.rows.device().index();
+    const auto to = options_.device().index();
+    if (from == to) return given.rows;
+    at::cuda::get_p2p_access(from, to);  // from now on directly, where the machine can
+    at::Tensor rows = at::empty(given.rows.sizes(), options_.dtype(at::kFloat));  // (T, C)
+    C10_CUDA_CHECK(cudaMemcpyPeerAsync(rows.mutable_data_ptr(), to, given.rows.const_data_ptr(),
+                                       from, given.rows.nbytes(), stream_.stream()));
+    return rows;
+  }
+
+ private:
+  struct Use final : Lease {
+    explicit Use(CudaDevice& device) : stream(device.stream_), scope(*device.resources_) {}
+    c10::cuda::CUDAStreamGuard stream;
+    ops::CudaScope scope;
+  };
+
+  /// To what is free now and what this process has already: the budget that the plan was made for.
+  void LimitMemory() const {
+    using c10::CachingAllocator::StatType;
+    size_t free = 0;
+    size_t total = 0;
+    C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(stream_.device_index());
+    const int64_t own = stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].current;
+    const double share = static_cast<double>(free + static_cast<size_t>(own)) /
+                         static_cast<double>(std::max<size_t>(total, 1));
+    c10::cuda::CUDACachingAllocator::setMemoryFraction(std::min(1.0, share),
+                                                       stream_.device_index());
+  }
+
+  at::TensorOptions options_;
+  CUDAStream stream_;
+  std::optional<ops::CudaResources> resources_;
+  CudaGraphs graphs_;
+};
+
+}  // namespace
+
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options) {
+  const at::ScalarType type =
+      options.storage == WeightStorage::kBFloat16 ? at::kBFloat16 : at::kHalf;
+  return Translated(StrCat("setting up cuda:", number), [&]() -> std::unique_ptr<StageDevice> {
+    at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+    return std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(number), type);
+  });
+}
+
+}  // namespace xcomposer

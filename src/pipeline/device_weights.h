@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/weight_scope.h"
+#include "pipeline/staged_upload.h"
+#include "pipeline/storage_cast.h"
+
+namespace xcomposer {
+
+/// The weights of a source on the host, on a device and in one 16-bit type. Tensors are on their
+/// way when they are given; they are there after Finish.
+class DeviceWeights final : public WeightSource {
+ public:
+  /// `upload` brings them to the device of `options`.
+  DeviceWeights(WeightSource& host, const at::TensorOptions& options,
+                std::unique_ptr<StagedUpload> upload)
+      : host_(host), options_(options), upload_(std::move(upload)) {}
+
+  /// Waits, and reports which tensors lost numbers. Throws kCheckpoint where a value became
+  /// infinite, naming the tensor, and what a copy threw.
+  void Finish();
+
+ private:
+  /// What a tensor's pieces have counted.
+  struct Report {
+    std::string name;
+    int64_t numbers = 0;
+    CastCounts counts;
+  };
+
+  at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
+
+  WeightSource& host_;
+  at::TensorOptions options_;
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Report>> reports_;
+  std::unique_ptr<StagedUpload> upload_;  // last: its threads use the members above
+};
+
+}  // namespace xcomposer

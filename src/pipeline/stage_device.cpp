@@ -1,0 +1,99 @@
+#include "pipeline/stage_device.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "config/quantization.h"
+#include "kernels/cuda/device_info.h"
+
+namespace xcomposer {
+namespace {
+
+class CpuDevice final : public StageDevice {
+ public:
+  explicit CpuDevice(std::shared_ptr<CorePool> cores) : cores_(std::move(cores)) {}
+
+  at::TensorOptions options() const override { return at::kCPU; }
+  std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_); }
+  void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
+    load(host);
+  }
+  GraphRecorder* recorder() override { return nullptr; }
+  bool keeps_rows() const override { return false; }
+  DeviceRows Give(const at::Tensor& rows) override {
+    return {rows, [](const at::Tensor&) {}};
+  }
+  at::Tensor Take(const DeviceRows& given) override { return given.rows.cpu(); }
+
+ private:
+  struct Cores final : Lease {
+    explicit Cores(CorePool& cores) : lease(cores) {}
+    CorePool::Lease lease;
+  };
+
+  std::shared_ptr<CorePool> cores_;
+};
+
+/// What stands in the way of computing on a GPU with these options.
+void CheckCudaOptions(const PipelineOptions& options) {
+  Require(options.storage != WeightStorage::kFloat32, ErrorKind::kUsage,
+          "CUDA devices compute with float16 or bfloat16 weights; use --dtype fp16, bf16 or auto");
+  Require(!options.quantise, ErrorKind::kUsage,
+          "there are no CUDA kernels for int8 and int4 weights yet; leave --weights out");
+}
+
+}  // namespace
+
+bool IsCuda(const std::string& device) { return device.rfind("cuda:", 0) == 0; }
+
+void CheckModelOn(const std::string& device, const ModelConfig& config) {
+  if (!IsCuda(device)) return;
+  const auto require = [&](bool holds, const auto&... found) {
+    if (holds) return;
+    throw Error(
+        ErrorKind::kDevice,
+        StrCat("the CUDA kernels cannot compute this model: ", found..., "; run it on the CPU"),
+        {{"device", device}});
+  };
+  require(!config.quantization, "its weights are quantised (", ToString(config.quantization),
+          "), and they read 16-bit weights only");
+  const auto is_head = [](int64_t dim) { return dim == 64 || dim == 128; };
+  require(is_head(config.head_dim()), "it has heads of ", config.head_dim(),
+          " numbers, expected 64 or 128");
+  const int64_t vision_dim = config.vision.hidden_size / std::max<int64_t>(1, config.vision.heads);
+  require(is_head(vision_dim), "its vision tower has heads of ", vision_dim,
+          " numbers, expected 64 or 128");
+  for (const int64_t width : {config.hidden_size, config.intermediate_size,
+                              config.vision.hidden_size, config.vision.intermediate_size}) {
+    require(width % 8 == 0, "it has a width of ", width, ", expected a multiple of 8");
+  }
+}
+
+bool OnGpusOnly(const DeviceMap& map) {
+  return std::all_of(map.stages.begin(), map.stages.end(),
+                     [](const StagePlace& stage) { return IsCuda(stage.device); });
+}
+
+std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
+                                             const PipelineOptions& options,
+                                             const std::shared_ptr<CorePool>& cores) {
+  if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores);
+  CheckCudaOptions(options);
+  const int number = std::stoi(name.substr(name.find(':') + 1));
+  const cuda::RuntimeInfo runtime = cuda::QueryRuntime();
+  const bool found =
+      std::any_of(runtime.devices.begin(), runtime.devices.end(),
+                  [number](const cuda::DeviceInfo& device) { return device.ordinal == number; });
+  if (!found) {
+    throw Error(
+        ErrorKind::kDevice,
+        StrCat("this machine has no ", name, ": ",
+               runtime.problem.empty() ? StrCat("it has ", runtime.devices.size(), " CUDA devices")
+                                       : runtime.problem),
+        {{"device", name}});
+  }
+  return MakeCudaDevice(number, options);
+}
+
+}  // namespace xcomposer

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "config/model_config.h"
+#include "model/weight_scope.h"
+#include "pipeline/core_pool.h"
+#include "pipeline/pipeline_options.h"
+#include "pipeline/step_graphs.h"
+#include "placement/device_map.h"
+
+namespace xcomposer {
+
+/// Activations that stay on their device between two stages of this process, or between a stage's
+/// layers and its head. Handed on before they are computed: `wait` makes the receiver's work follow
+/// the giver's.
+struct DeviceRows {
+  at::Tensor rows;  ///< (T, C) float32
+
+  /// Lets the work that the calling thread starts from here on wait for the rows, and keeps their
+  /// memory from being used again before that work is done.
+  std::function<void(const at::Tensor& rows)> wait;
+};
+
+/// Where a stage computes: what differs between devices outside of the ops. Each stage has its own.
+class StageDevice {
+ public:
+  /// Use of the device by the calling thread, which runs ops meanwhile.
+  class Lease {
+   public:
+    virtual ~Lease() = default;
+  };
+
+  virtual ~StageDevice() = default;
+
+  /// Device and type of keys and values.
+  virtual at::TensorOptions options() const = 0;
+
+  /// Waits for the device where it is shared.
+  virtual std::unique_ptr<Lease> Enter() = 0;
+
+  /// Loads: calls `load` with the source that gives the weights of `host` where this device reads
+  /// them. They are all there when this returns. Throws what `load` throws, and for weights that do
+  /// not fit the device's types.
+  virtual void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) = 0;
+
+  /// How launches on this device are recorded; null where they are not.
+  virtual GraphRecorder* recorder() = 0;
+
+  /// Whether rows that this device computes may be handed on as DeviceRows.
+  virtual bool keeps_rows() const = 0;
+
+  /// The rows as this device hands them on.
+  virtual DeviceRows Give(const at::Tensor& rows) = 0;
+
+  /// Rows that another device, or this one, gave: on this device, ready for the calling thread.
+  virtual at::Tensor Take(const DeviceRows& given) = 0;
+};
+
+/// The device that a device map calls `name`, as that of one stage. Throws kDevice where this
+/// machine or this build does not have it, kUsage where `options` ask for what it cannot do.
+std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
+                                             const PipelineOptions& options,
+                                             const std::shared_ptr<CorePool>& cores);
+
+bool IsCuda(const std::string& device);
+
+/// Throws kDevice, naming what it is, where the kernels for this kind of device cannot compute the
+/// model: CUDA takes heads of 64 or 128 numbers, widths that are multiples of 8, no packed weights.
+void CheckModelOn(const std::string& device, const ModelConfig& config);
+
+/// Whether no stage reads its weights on the host: they are read and converted on their way.
+bool OnGpusOnly(const DeviceMap& map);
+
+/// The CUDA device with this number, which exists. In a build without CUDA throws kDevice.
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options);
+
+}  // namespace xcomposer

@@ -1,0 +1,144 @@
+// Whole recorded cases through the CUDA ops and kernels: some of them under the emulator, all of
+// them on a GPU.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <optional>
+
+#include "checkpoint/checkpoint.h"
+#include "ops_cuda/stage_executor.h"
+#include "pipeline/checkpoint_weights.h"
+#include "pipeline/golden_case.h"
+#include "pipeline/golden_run.h"
+#include "support/cuda_device.h"
+#include "support/rounded_ops.h"
+
+namespace xcomposer {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGoldens = fs::path(XCOMPOSER_SHARED_DIR) / "data/goldens";
+
+struct CaseName {
+  std::string kind;
+  std::string name;
+  KvShape kv;
+};
+
+/// One case three times: in float32, with float16 storage and otherwise exact, and as CUDA has it.
+class CudaGolden : public testing::TestWithParam<CaseName> {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(kGoldens)) GTEST_SKIP() << "no goldens in " << kGoldens;
+    cuda_testing::RequireDevice();
+    if (IsSkipped()) return;
+    golden_ = LoadGoldenCase(kGoldens / GetParam().kind, GetParam().name);
+    checkpoint_ = Checkpoint::Open(golden_.folder / "model");
+    config_ = LoadConfig(golden_.folder / "model", HeadersOf(*checkpoint_));
+  }
+
+  CheckpointWeights Weights() const {
+    return CheckpointWeights(*checkpoint_, {}, {}, WeightStorage::kFloat16, {});
+  }
+
+  GoldenRun OnCpu() {
+    CheckpointWeights weights = Weights();
+    StageExecutor executor(config_, weights, GetParam().kv, at::kCPU);
+    return RunGolden(executor, golden_, config_);
+  }
+
+  GoldenRun OnCuda() {
+    const cuda_testing::CudaRun cuda;
+    CheckpointWeights host = Weights();
+    cuda_testing::DeviceWeights weights(host, at::kHalf);
+    StageExecutor executor(config_, weights, GetParam().kv,
+                           at::TensorOptions().device(cuda_testing::CudaDevice()).dtype(at::kHalf));
+    ReplayingRecorder recorder;
+    executor.RecordSteps(recorder);
+    const GoldenRun run = RunGolden(executor, golden_, config_);
+    EXPECT_EQ(recorder.replayed > 0, golden_.output_ids.size() > 3);
+    return run;
+  }
+
+  GoldenCase golden_;
+  std::optional<Checkpoint> checkpoint_;
+  ModelConfig config_;
+};
+
+double LargestDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double difference = std::abs(static_cast<double>(a[i]) - b[i]);
+    if (!(difference <= largest)) largest = difference;  // also for NaN
+  }
+  return largest;
+}
+
+/// The field's rule: at most twice the error of the plain computation that stores the same things.
+void ExpectWithinTwice(const std::string& tap, const std::vector<float>& cuda,
+                       const std::vector<float>& rounded, const std::vector<float>& exact) {
+  const double budget = 2 * LargestDifference(rounded, exact);
+  const double error = LargestDifference(cuda, exact);
+  EXPECT_LE(error, budget + 1e-6) << tap;
+  std::cout << "tap " << tap << " error " << error << " of " << budget << "\n";
+}
+
+TEST_P(CudaGolden, TapsAndIds) {
+  const GoldenRun exact = OnCpu();
+  const GoldenRun rounded = [&] {
+    const RoundedOps scope;
+    return OnCpu();
+  }();
+  const GoldenRun cuda = OnCuda();
+  ASSERT_EQ(exact.taps.size(), cuda.taps.size());
+  for (const auto& [name, tap] : exact.taps) {
+    if (name.find(".rgb") != std::string::npos || name == "im_mask") {
+      EXPECT_EQ(cuda.taps.at(name).values, tap.values) << name;
+    } else {
+      ExpectWithinTwice(name, cuda.taps.at(name).values, rounded.taps.at(name).values, tap.values);
+    }
+  }
+  EXPECT_EQ(exact.ids, golden_.output_ids);
+  EXPECT_EQ(rounded.ids, golden_.output_ids) << "float16 does not decide this case";
+  EXPECT_EQ(cuda.ids, golden_.output_ids);
+  ExpectWithinTwice("logits", cuda.logits, rounded.logits, exact.logits);
+}
+
+/// What the emulator can do in seconds: text with a penalty, an adapter, one view, tiles.
+std::vector<CaseName> EmulatedCases() {
+  return {{"2.5-7b", "z_text_penalty", {.blocks = 4, .block_size = 16}},
+          {"2.5-7b", "i_web_adapter", {.blocks = 4, .block_size = 16}},
+          {"2-7b", "image_greedy", {.blocks = 40, .block_size = 16}},
+          {"2-4khd-7b", "e_panda_nosystem_middle", {.blocks = 24, .block_size = 16}}};
+}
+
+std::vector<CaseName> AllCases() {
+  std::vector<CaseName> cases;
+  for (const fs::path& folder : GoldenFolders(kGoldens)) {
+    const std::string kind = folder.filename().string();
+    if (kind.find("4bit") != std::string::npos) continue;  // no kernels for packed weights
+    for (const std::string& name : GoldenCaseNames(folder)) {
+      if (name.find("beam") != std::string::npos || name == "b_short_after_a") continue;
+      cases.push_back({kind, name, {.blocks = 400, .block_size = 16}});
+    }
+  }
+  if (cases.empty()) cases.push_back({"no", "goldens", {}});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(, CudaGolden,
+                         testing::ValuesIn(cuda_testing::IsEmulated() ? EmulatedCases()
+                                                                      : AllCases()),
+                         [](const auto& info) {
+                           std::string name = info.param.kind + "_" + info.param.name;
+                           for (char& c : name)
+                             c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace xcomposer

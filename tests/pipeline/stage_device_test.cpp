@@ -1,0 +1,76 @@
+#include "pipeline/stage_device.h"
+
+#include <gmock/gmock.h>
+
+#include "kernels/cuda/device_info.h"
+#include "tiny_model.h"
+#include "xcomposer/error.h"
+
+namespace xcomposer {
+namespace {
+
+using testing::HasSubstr;
+
+ErrorKind KindOf(const std::string& device, const PipelineOptions& options) {
+  try {
+    MakeStageDevice(device, options, std::make_shared<CorePool>(1));
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  ADD_FAILURE() << "no error";
+  return ErrorKind::kInternal;
+}
+
+TEST(StageDevice, WhatGpusCannotDoIsRefusedByName) {
+  PipelineOptions options;
+  options.storage = WeightStorage::kFloat32;
+  EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
+  options.storage = WeightStorage::kAsStored;
+  options.quantise = kInt4;
+  EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
+}
+
+TEST(StageDevice, AGpuThatIsNotThereIsADeviceError) {
+  const size_t gpus = cuda::QueryRuntime().devices.size();
+  EXPECT_EQ(KindOf("cuda:" + std::to_string(gpus), {}), ErrorKind::kDevice);
+}
+
+TEST(StageDevice, ModelsThatNoKernelTakesAreRefusedByName) {
+  ModelConfig config = TinyModel(Kind::kVl7b);  // heads of 16
+  const auto refusal = [&config] {
+    try {
+      CheckModelOn("cuda:0", config);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CheckModelOn("cpu", config);
+  EXPECT_THAT(refusal(), HasSubstr("heads of 16"));
+  config.hidden_size = 6 * 64;
+  EXPECT_EQ(refusal(), "");
+  config.intermediate_size = 132;
+  EXPECT_THAT(refusal(), HasSubstr("width of 132"));
+  config.intermediate_size = 136;
+  config.vision.heads = 2;
+  EXPECT_THAT(refusal(), HasSubstr("vision tower has heads of 32"));
+  config.vision.heads = 1;
+  config.quantization = kInt4;
+  EXPECT_THAT(refusal(), HasSubstr("quantised"));
+}
+
+TEST(StageDevice, TheCpuNeedsNone) {
+  const auto cpu = MakeStageDevice("cpu:1", {}, std::make_shared<CorePool>(1));
+  EXPECT_EQ(cpu->options().device(), at::Device(at::kCPU));
+  EXPECT_EQ(cpu->recorder(), nullptr);
+  EXPECT_NE(cpu->Enter(), nullptr);
+}
+
+TEST(StageDevice, OnlyMapsOfGpusLeaveReadingToThem) {
+  EXPECT_TRUE(OnGpusOnly({{{"cuda:0", 0, 1}, {"cuda:1", 1, 2}}}));
+  EXPECT_FALSE(OnGpusOnly({{{"cuda:0", 0, 1}, {"cpu", 1, 2}}}));
+}
+
+}  // namespace
+}  // namespace xcomposer
