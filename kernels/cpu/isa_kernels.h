@@ -14,17 +14,23 @@ namespace xcomposer::cpu {
 struct IsaKernels {
   int64_t panel_rows = 0;       ///< rows of x in a packed panel
   int64_t panel_columns = 0;    ///< rows of the weight in a widened panel
-  int64_t panel_scratch = 0;    ///< floats that linear_panels needs
+  int64_t panel_scratch = 0;    ///< floats that linear_panels needs beside the sums
   int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
   /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
   int64_t streamed_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
+  /// x for linear_rows, in pieces of PieceOf(rows) inputs.
+  void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
   /// The same for quantised weights, by Packing.
   void (*packed_rows[kPackings])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);
   void (*packed_panels[kPackings])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+  /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
+  void (*round_x[2])(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
+  void (*linear_integers[2])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+  int64_t integer_scratch = 0;  ///< floats that linear_integers needs
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

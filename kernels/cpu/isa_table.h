@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/elementwise_range.h"
+#include "kernels/cpu/integer_panels.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_packed.h"
 #include "kernels/cpu/linear_panels.h"
@@ -15,6 +16,10 @@ void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
   AttentionTile<S>(args, scratch).Run();
 }
 
+/// Measured: where unpacking once per panel begins to pay.
+template <typename S>
+inline constexpr int64_t kStreamedRows = 16;
+
 /// Every kernel, instantiated for one instruction set; the order of Format and Packing.
 template <typename S>
 struct IsaTable {
@@ -23,9 +28,12 @@ struct IsaTable {
       .panel_columns = kPanelColumns<S>,
       .panel_scratch = kDepth<S> * kPanelColumns<S>,
       .attention_lanes = kAttentionLanes<S>,
-      .streamed_rows = 16,
+      .streamed_rows = kStreamedRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
+      .linear_pack_pieces = {&LinearPackPieces<S, Format::kFloat32>,
+                             &LinearPackPieces<S, Format::kBfloat16>,
+                             &LinearPackPieces<S, Format::kFloat16>},
       .linear_pack_x = &LinearPackX<S>,
       .linear_panels = {&LinearPanels<S, DenseWeight<S, Format::kFloat32>>,
                         &LinearPanels<S, DenseWeight<S, Format::kBfloat16>>,
@@ -35,6 +43,9 @@ struct IsaTable {
       .packed_panels = {&LinearPanels<S, PackedWeight<S, Packing::kGptq4>>,
                         &LinearPanels<S, PackedWeight<S, Packing::kGptq8>>,
                         &LinearPanels<S, PackedWeight<S, Packing::kAwq4>>},
+      .round_x = {&LinearRoundX<S, Packing::kGptq4>, &LinearRoundX<S, Packing::kGptq8>},
+      .linear_integers = {&LinearIntegers<S, Packing::kGptq4>, &LinearIntegers<S, Packing::kGptq8>},
+      .integer_scratch = kIntegerScratch<S>,
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,
       .quick_gelu = &QuickGeluRange<S>,

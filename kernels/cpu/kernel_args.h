@@ -21,12 +21,22 @@ struct LinearKernelArgs {
   int64_t y_stride = 0;
   bool accumulate = false;
   float scale = 1.0f;
-  float* packed_x = nullptr;  ///< (panels, K, rows of a panel); only for many rows
+  float* packed_x = nullptr;  ///< see linear_panels.h and linear_rows.h; for more than two rows
+  int64_t packed_rows = 0;    ///< of x, rounded up to whole panels
   // Of a quantised weight, see packed_matrix.h; `weight` holds its words.
   const uint32_t* zeros = nullptr;
   const void* scales = nullptr;
   int64_t group = 0;
+  // Rounded rows of x, see integer_x.h; packed_rows of them.
+  int64_t panel_rows = 0;
+  uint32_t* x_codes = nullptr;
+  float* x_scales = nullptr;  ///< (block of inputs, row)
+  int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
+
+/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache, and the
+/// fewer rows there are, the longer are the runs in which the weight is read.
+constexpr int64_t PieceOf(int64_t rows) { return rows <= 4 ? 1024 : rows <= 8 ? 512 : 256; }
 
 struct LinearBlock {
   int64_t row_begin = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/linear_integer.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -10,9 +11,13 @@ namespace {
 // Packed rows of x take at most this many floats (32 MiB); more rows are worked on in turns.
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
 // Rows of x in one task: its share of x then fits into the second cache, piece by piece.
-constexpr int64_t kBlockRows = 384;
+constexpr int64_t kBlockRows = 256;
 // Weights that a thread takes at a time while streaming: long enough to be read at full speed.
 constexpr int64_t kStreamedWeights = 128 * 1024;
+// Pieces of a row of x that are packed in one task: less is not worth another thread.
+constexpr int64_t kPackedPieces = 128;
+// Outputs that share a loop, in every kernel.
+constexpr int64_t kGrain = 24;
 // Outputs of a quantised weight that a thread takes at a time: whole vectors of every instruction
 // set, and long enough runs of each row of words.
 constexpr int64_t kPackedOutputs = 256;
@@ -25,14 +30,16 @@ struct Weight {
   void (*rows)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;
   void (*panels)(const LinearKernelArgs&, const LinearBlock&, float*) = nullptr;
   int64_t grain = 1;  ///< outputs that a thread takes at a time while streaming
+  void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
   LinearKernelArgs args = {};
 };
 
 Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   const auto format = static_cast<size_t>(matrix.format);
   Weight weight{.rows = kernels.linear_rows[format], .panels = kernels.linear_panels[format]};
-  weight.grain =
-      RoundUp(std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, matrix.columns)), 4);
+  weight.pack = kernels.linear_pack_pieces[format];
+  weight.grain = RoundUp(
+      std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, matrix.columns)), kGrain);
   weight.args.weight = matrix.data;
   weight.args.weight_stride = matrix.row_stride;
   weight.args.outputs = matrix.rows;
@@ -56,6 +63,11 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
 
 /// Few rows: stream the weight.
 void Stream(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
+  if (weight.pack != nullptr) {
+    context.pool.ParallelFor(
+        DivideUp(args.depth, PieceOf(args.rows)), kPackedPieces / args.rows + 1,
+        [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
+  }
   context.pool.ParallelFor(args.outputs, weight.grain,
                            [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
 }
@@ -79,7 +91,8 @@ void Multiply(const Weight& weight, const LinearKernelArgs& args, const Context&
   }
   const int64_t column_blocks = DivideUp(columns, task_columns);
   pool.ParallelFor(column_blocks * row_blocks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch = pool.WorkerScratch(worker, kernels.panel_scratch);
+    float* scratch = pool.WorkerScratch(
+        worker, kernels.panel_scratch + block_rows * task_columns * kernels.panel_columns);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row_begin = task % row_blocks * block_rows;
       const int64_t n_begin = task / row_blocks * task_columns * kernels.panel_columns;
@@ -118,14 +131,19 @@ void Linear(const LinearParams& params, const Context& context) {
   args.accumulate = params.accumulate;
   args.scale = params.scale;
   if (args.rows <= 0 || args.outputs <= 0) return;
+  const auto* packed = std::get_if<PackedMatrix>(&params.weight);
+  if (packed != nullptr && TakesIntegers(*packed)) {
+    return LinearInteger(*packed, params.bias, args, context);
+  }
 
   const bool stream = args.rows <= kernels.streamed_rows;
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
   const int64_t packed_rows =
-      stream ? 0 : RoundUp(std::min(args.rows, most_rows), kernels.panel_rows);
+      stream ? args.rows : RoundUp(std::min(args.rows, most_rows), kernels.panel_rows);
   const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
-  float* scratch = context.pool.SharedScratch(bias_floats + packed_rows * args.depth + 1);
+  const int64_t packed_depth = RoundUp(args.depth, 32);  // whole pairs of vectors
+  float* scratch = context.pool.SharedScratch(bias_floats + packed_rows * packed_depth + 1);
   if (params.bias) {
     kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
                                                             args.outputs);
@@ -141,6 +159,7 @@ void Linear(const LinearParams& params, const Context& context) {
     args.x = params.x + row * params.x_stride;
     args.y = params.y + row * params.y_stride;
     args.rows = std::min(turn_rows, params.rows - row);
+    args.packed_rows = RoundUp(args.rows, kernels.panel_rows);
     Multiply(weight, args, context);
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/simd.h"
 
@@ -17,11 +18,19 @@ class Codes {
  public:
   /// Inputs k .. k + 7, outputs from n on.
   XCOMPOSER_INLINE void Load(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t lanes) {
+    stride_ = args.outputs;
+    place_ = static_cast<const uint32_t*>(args.weight) + k / kPerWord * stride_ + n;
     XCOMPOSER_UNROLL
     for (int w = 0; w < kWords; ++w) {
-      const uint32_t* place =
-          static_cast<const uint32_t*>(args.weight) + (k / kPerWord + w) * args.outputs + n;
+      const uint32_t* place = place_ + w * stride_;
       words_[w] = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
+    }
+  }
+  /// Asks for the words that lie `ahead` bytes further on.
+  XCOMPOSER_INLINE void Fetch(int64_t ahead) const {
+    XCOMPOSER_UNROLL
+    for (int w = 0; w < kWords; ++w) {
+      S::Prefetch(reinterpret_cast<const char*>(place_ + w * stride_) + ahead);
     }
   }
   /// Of input k + i.
@@ -34,6 +43,8 @@ class Codes {
   static constexpr int kWords = 8 / kPerWord;
 
   typename S::W words_[kWords];
+  const uint32_t* place_;
+  int64_t stride_;
 };
 
 template <typename S>
@@ -44,6 +55,12 @@ class Codes<S, Packing::kAwq4> {
     row_ = static_cast<const uint32_t*>(args.weight) + k * row_words_;
     n_ = n;
     lanes_ = lanes;
+  }
+  XCOMPOSER_INLINE void Fetch(int64_t ahead) const {
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      S::Prefetch(reinterpret_cast<const char*>(row_ + i * row_words_ + n_ / 8) + ahead);
+    }
   }
   XCOMPOSER_INLINE typename S::F At(int i) const {
     return S::template Nibbles<true>(row_ + i * row_words_, n_, lanes_);
@@ -137,18 +154,24 @@ inline void PackedRows(const LinearKernelArgs& args, int64_t g, int64_t n, int64
   if constexpr (kRows > 1) PackedRows<S, packing, kVectors, kRows / 2>(args, g, n, row, lanes);
 }
 
+/// y before any product is added: zero or what it holds, and the bias.
+template <typename S>
+void StartSums(const LinearKernelArgs& args, const LinearBlock& block) {
+  for (int64_t row = block.row_begin; row < block.row_end; ++row) {
+    float* y = args.y + row * args.y_stride;
+    for (int64_t n = block.n_begin; n < block.n_end; ++n) {
+      const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
+      y[n] = args.accumulate ? y[n] + bias : bias;
+    }
+  }
+}
+
 /// Few rows of x: outputs [n_begin, n_end), group after group, so that the codes of neighbouring
 /// outputs are read as long runs. y holds the sums meanwhile.
 template <typename S, Packing packing>
 void LinearPackedRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
   constexpr int kVectors = S::kWidth == 16 ? 4 : 2;
-  for (int64_t row = 0; row < args.rows; ++row) {
-    float* y = args.y + row * args.y_stride;
-    for (int64_t n = n_begin; n < n_end; ++n) {
-      const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
-      y[n] = args.accumulate ? y[n] + bias : bias;
-    }
-  }
+  StartSums<S>(args, {.row_begin = 0, .row_end = args.rows, .n_begin = n_begin, .n_end = n_end});
   const int64_t groups = (args.depth + args.group - 1) / args.group;
   for (int64_t g = 0; g < groups; ++g) {
     int64_t n = n_begin;
@@ -165,13 +188,20 @@ void LinearPackedRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_e
 /// Many rows of x: the same weights for the panels of linear_panels.h.
 template <typename S, Packing packing>
 struct PackedWeight {
+  /// How far words lie apart: `rows` of the weight and `inputs`.
+  static int64_t Distance(const LinearKernelArgs& args, int64_t rows, int64_t inputs) {
+    if constexpr (packing == Packing::kAwq4) return (inputs * (args.outputs / 8) + rows / 8) * 4;
+    return (inputs * BitsOf(packing) / 32 * args.outputs + rows) * 4;
+  }
+
   /// Dequantises W[n .. n + kWidth)[k .. k + depth) into out[k][n], `stride` apart. k and depth are
-  /// multiples of 8.
-  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth, float* out,
-                   int64_t stride) {
+  /// multiples of 8. Asks for what lies `ahead` bytes further on.
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
+                   const PanelPlace& place) {
     using F = typename S::F;
     const int64_t lanes = args.outputs - n < S::kWidth ? args.outputs - n : S::kWidth;
     const int64_t end = k + depth;
+    float* out = place.out;
     while (k < end) {
       const int64_t g = k / args.group;
       const int64_t group_end = (g + 1) * args.group < end ? (g + 1) * args.group : end;
@@ -180,10 +210,11 @@ struct PackedWeight {
       for (; k < group_end; k += 8) {
         Codes<S, packing> codes;
         codes.Load(args, k, n, lanes);
+        codes.Fetch(place.ahead);
         XCOMPOSER_UNROLL
         for (int i = 0; i < 8; ++i) {
           S::Store(out, S::Mul(scales, S::Sub(codes.At(i), zeros)));
-          out += stride;
+          out += place.stride;
         }
       }
     }

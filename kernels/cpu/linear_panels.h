@@ -6,11 +6,14 @@
 
 namespace xcomposer::cpu {
 
-// Many rows of x (prompts, pictures): x is packed once, by all threads, into panels of S::kRows
-// rows (panel, k, row); then each task takes a block of x and a range of the weight's rows, widens
-// a piece of the weight at a time into a panel (k, n) that stays in the first cache, and multiplies
-// it with all panels of its block of x. A sum is taken over k in pieces of kDepth, ascending,
-// whatever the blocks.
+// Many rows of x (prompts, pictures): x is packed once, by all threads, into pieces of kDepth
+// inputs and in them into panels of S::kRows rows (piece, panel, k, row); then each task takes a
+// block of x and a range of the weight's rows, widens a piece of the weight at a time into a panel
+// (k, n) that stays in the first cache, and multiplies it with all panels of its block of x. A sum
+// is taken over k in pieces of kDepth, ascending, whatever the blocks.
+//
+// A piece of the block of x, and the sums of the task, lie without gaps: rows of x and y are often
+// a power of two apart, and then a few of them would fill their places in the second cache.
 
 template <typename S>
 inline constexpr int64_t kDepth = S::kWidth == 16 ? 192 : 256;
@@ -38,22 +41,46 @@ void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int6
   }
 }
 
+/// Where the piece at k of the panel at `row` begins.
+template <typename S>
+XCOMPOSER_INLINE float* PackedPlace(const LinearKernelArgs& args, int64_t row, int64_t k) {
+  const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+  return args.packed_x + k * args.packed_rows + row * depth;
+}
+
 template <typename S>
 void LinearPackX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    PackPanel<S>(args.x, args.x_stride, panel * S::kRows, args.rows, args.depth,
-                 args.packed_x + panel * S::kRows * args.depth);
+    const int64_t row = panel * S::kRows;
+    for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
+      const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+      PackPanel<S>(args.x + k, args.x_stride, row, args.rows, depth, PackedPlace<S>(args, row, k));
+    }
   }
 }
+
+/// Where the columns of a panel of the weight go.
+struct PanelPlace {
+  float* out = nullptr;
+  int64_t stride = 0;
+  int64_t ahead = 0;  ///< bytes from a number to that of the panel that comes next
+};
 
 /// A dense weight for LinearPanels.
 template <typename S, Format format>
 struct DenseWeight {
-  /// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n], rows `stride` apart.
-  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth, float* out,
-                   int64_t stride) {
+  /// How far numbers lie apart: `rows` of the weight and `inputs`.
+  static int64_t Distance(const LinearKernelArgs& args, int64_t rows, int64_t inputs) {
+    return (rows * args.weight_stride + inputs) * SizeOf(format);
+  }
+
+  /// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n], rows `stride` apart. Asks for
+  /// what lies `ahead` bytes further on.
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
+                   const PanelPlace& place) {
     using Element = typename ElementOf<format>::Type;
     constexpr int64_t kStep = S::template kPackColumns<format>;
+    constexpr int64_t kLine = 64 / SizeOf(format);
     const Element* rows[S::kWidth];
     for (int64_t i = 0; i < S::kWidth; ++i) {
       const int64_t row = n + i < args.outputs ? n + i : args.outputs - 1;
@@ -61,91 +88,109 @@ struct DenseWeight {
     }
     int64_t p = 0;
     for (; p + kStep <= depth; p += kStep) {
-      S::template PackWeights<format>(rows, out + p * stride, stride);
+      if (p % kLine == 0) {
+        for (int64_t i = 0; i < S::kWidth; ++i) {
+          S::Prefetch(reinterpret_cast<const char*>(rows[i]) + place.ahead);
+        }
+      }
+      S::template PackWeights<format>(rows, place.out + p * place.stride, place.stride);
       for (int64_t i = 0; i < S::kWidth; ++i) rows[i] += kStep;
     }
     for (; p < depth; ++p) {
       for (int64_t i = 0; i < S::kWidth; ++i) {
-        out[p * stride + i] = Widen<S, format>(rows[i]++);
+        place.out[p * place.stride + i] = Widen<S, format>(rows[i]++);
       }
-    }
-  }
-};
-
-/// What becomes of the sums of one tile: y = (first ? bias : y) + scale * sum, cut to the columns
-/// that exist. kWhole: all columns of the tile do.
-template <typename S, bool kWhole>
-struct LinearFinish {
-  float* y;  ///< of the tile's first row and column
-  int64_t y_stride;
-  int64_t width;      ///< columns that exist from there on
-  const float* bias;  ///< null: none, or not this time
-  bool add;           ///< to what y holds
-  typename S::F scale;
-
-  XCOMPOSER_INLINE void operator()(int i, int v, typename S::F sum) const {
-    using F = typename S::F;
-    const int64_t offset = v * S::kWidth;
-    float* place = y + i * y_stride + offset;
-    F value = S::Mul(scale, sum);
-    if (kWhole || width - offset >= S::kWidth) {
-      if (bias != nullptr) value = S::Add(value, S::Load(bias + offset));
-      if (add) value = S::Add(S::Load(place), value);
-      S::Store(place, value);
-    } else {
-      const int64_t left = width - offset;
-      if (bias != nullptr) value = S::Add(value, S::LoadN(bias + offset, left));
-      if (add) value = S::Add(S::LoadN(place, left), value);
-      S::StoreN(place, value, left);
     }
   }
 };
 
 /// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of
-/// both.
+/// both. `sums`: (row, column of the panel).
 template <typename S>
 inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
-                          const TileFactors& weight) {
-  const int64_t n = block.n_begin;
-  const int64_t width = block.n_end - n;
-  const float* bias = k == 0 && args.bias != nullptr ? args.bias + n : nullptr;
-  const bool add = k > 0 || args.accumulate;
+                          const TileFactors& weight, float* sums) {
+  const int64_t width = block.n_end - block.n_begin;
   const int vectors = static_cast<int>((width + S::kWidth - 1) / S::kWidth);
-  for (int64_t row = block.row_begin; row < block.row_end; row += S::kRows) {
+  const bool first = k == 0;
+  const int64_t panels = (block.row_end - block.row_begin + S::kRows - 1) / S::kRows;
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t row = block.row_begin + panel * S::kRows;
     const int64_t rows = block.row_end - row;
     TileFactors factors = weight;
-    factors.a = args.packed_x + row * args.depth + k * S::kRows;
+    factors.a = PackedPlace<S>(args, row, k);
     factors.a_stride = S::kRows;
-    float* y = args.y + row * args.y_stride + n;
-    const auto scale = S::Set(args.scale);
-    if (rows >= S::kRows && width == kPanelColumns<S>) {
-      Tile<S, S::kRows, S::kVectors>(
-          factors, LinearFinish<S, true>{y, args.y_stride, width, bias, add, scale});
+    const auto finish =
+        [ sums, first ](int i, int v, typename S::F sum) __attribute__((always_inline)) {
+      float* place = sums + i * kPanelColumns<S> + v * S::kWidth;
+      S::Store(place, first ? sum : S::Add(S::Load(place), sum));
+    };
+    if (rows >= S::kRows && vectors == S::kVectors) {
+      Tile<S, S::kRows, S::kVectors>(factors, finish);
     } else {
-      TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors,
-                LinearFinish<S, false>{y, args.y_stride, width, bias, add, scale});
+      TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors, finish);
     }
+    sums += S::kRows * kPanelColumns<S>;
+  }
+}
+
+/// y = (y or nothing) + bias + scale * sums for the outputs of one panel of the weight.
+template <typename S>
+inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, const float* sums) {
+  using F = typename S::F;
+  const F scale = S::Set(args.scale);
+  for (int64_t row = block.row_begin; row < block.row_end; ++row) {
+    float* y = args.y + row * args.y_stride;
+    for (int64_t n = block.n_begin; n < block.n_end; n += S::kWidth) {
+      F value = S::Mul(scale, S::Load(sums + n - block.n_begin));
+      if (block.n_end - n >= S::kWidth) {
+        if (args.bias != nullptr) value = S::Add(value, S::Load(args.bias + n));
+        if (args.accumulate) value = S::Add(S::Load(y + n), value);
+        S::Store(y + n, value);
+      } else {
+        const int64_t left = block.n_end - n;
+        if (args.bias != nullptr) value = S::Add(value, S::LoadN(args.bias + n, left));
+        if (args.accumulate) value = S::Add(S::LoadN(y + n, left), value);
+        S::StoreN(y + n, value, left);
+      }
+    }
+    sums += kPanelColumns<S>;
   }
 }
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's
 /// rows [n_begin, n_end) (n_begin a multiple of the panel). `Weight` gives pieces of the weight in
-/// float32: DenseWeight, PackedWeight. `panel`: scratch of kDepth * kPanelColumns floats.
+/// float32: DenseWeight, PackedWeight. `memory`: kDepth * kPanelColumns floats for the panel and
+/// one for each sum, in whole panels.
 template <typename S, typename Weight>
-void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* panel) {
+void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
+  constexpr int64_t kColumns = kPanelColumns<S>;
+  float* panel = memory;
+  float* sums = memory + kDepth<S> * kColumns;
+  const int64_t panel_sums =
+      (block.row_end - block.row_begin + S::kRows - 1) / S::kRows * S::kRows * kColumns;
+  const auto columns = [&](int64_t n) {
+    return LinearBlock{.row_begin = block.row_begin,
+                       .row_end = block.row_end,
+                       .n_begin = n,
+                       .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end};
+  };
   for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
     const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
-    for (int64_t n = block.n_begin; n < block.n_end; n += kPanelColumns<S>) {
-      const int64_t left = block.n_end - n;
-      const LinearBlock column{.row_begin = block.row_begin,
-                               .row_end = block.row_end,
-                               .n_begin = n,
-                               .n_end = n + (left < kPanelColumns<S> ? left : kPanelColumns<S>)};
+    for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
+      const LinearBlock column = columns(n);
+      // At the end of the columns, the first of the next piece is next.
+      const int64_t ahead = column.n_end == block.n_end
+                                ? Weight::Distance(args, block.n_begin - n, kDepth<S>)
+                                : Weight::Distance(args, kColumns, 0);
       for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
-        Weight::Pack(args, n + v, k, depth, panel + v, kPanelColumns<S>);
+        Weight::Pack(args, n + v, k, depth, {panel + v, kColumns, ahead});
       }
-      MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kPanelColumns<S>});
+      MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kColumns},
+                       sums + (n - block.n_begin) / kColumns * panel_sums);
     }
+  }
+  for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
+    FinishPanel<S>(args, columns(n), sums + (n - block.n_begin) / kColumns * panel_sums);
   }
 }
 

@@ -10,82 +10,295 @@ namespace xcomposer::cpu {
 // taken over S::kWidth interleaved partial sums in ascending order of k and does not depend on
 // which rows of x or of the weight happen to share the loop.
 
+/// Up to so many rows of x, long runs of four rows of the weight are read.
+inline constexpr int kDotRows = 2;
+/// Most rows of x that LinearRows takes.
+inline constexpr int64_t kMostRows = 32;
+/// Outputs whose sums are kept while all of K is read, piece by piece, for more rows.
+inline constexpr int64_t kStripe = 6;
+/// Rows of x in a tile of sums, at most.
+template <typename S>
+inline constexpr int kTileRows = S::kRows;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1536;
 
-template <typename S, Format format, int kOutputs, int kRows>
-inline void DotTile(const LinearKernelArgs& args, int64_t n, int64_t row) {
-  using F = typename S::F;
-  using Element = typename ElementOf<format>::Type;
-  const Element* weight = static_cast<const Element*>(args.weight) + n * args.weight_stride;
-  const float* x = args.x + row * args.x_stride;
-  F sums[kOutputs][kRows];
-  XCOMPOSER_UNROLL
-  for (int o = 0; o < kOutputs; ++o) {
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) sums[o][t] = S::Zero();
-  }
-  constexpr int64_t kAhead = kPrefetchBytes / static_cast<int64_t>(sizeof(Element));
-  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Element));
-  const int64_t whole = args.depth - args.depth % S::kWidth;
-  for (int64_t k = 0; k < whole; k += S::kWidth) {
-    if (k % kLine == 0) {
-      // Past the end of a row, what comes next is the same place in the next rows of the loop.
-      const int64_t ahead = k + kAhead < args.depth
-                                ? k + kAhead
-                                : k + kAhead - args.depth + kOutputs * args.weight_stride;
-      XCOMPOSER_UNROLL
-      for (int o = 0; o < kOutputs; ++o) S::Prefetch(weight + o * args.weight_stride + ahead);
-    }
-    F column[kRows];
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) column[t] = S::Load(x + t * args.x_stride + k);
-    XCOMPOSER_UNROLL
-    for (int o = 0; o < kOutputs; ++o) {
-      const F w = S::template LoadAs<format>(weight + o * args.weight_stride + k);
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) sums[o][t] = S::Fma(w, column[t], sums[o][t]);
-    }
-  }
-  if (whole < args.depth) {
-    const int64_t rest = args.depth - whole;
-    XCOMPOSER_UNROLL
-    for (int o = 0; o < kOutputs; ++o) {
-      const F w = S::template LoadAsN<format>(weight + o * args.weight_stride + whole, rest);
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) {
-        sums[o][t] = S::Fma(w, S::LoadN(x + t * args.x_stride + whole, rest), sums[o][t]);
+/// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
+/// place of a sum among the sixteen registers.
+template <typename S, Format format>
+inline constexpr int kGroupRows =
+    S::kWidth == 8 && format == Format::kBfloat16 ? S::kRows - 1 : S::kRows;
+
+/// Groups of rows of equal size, so that the last one is not a crumb.
+template <typename S, Format format>
+XCOMPOSER_INLINE int64_t GroupsOf(int64_t rows) {
+  return (rows + kGroupRows<S, format> - 1) / kGroupRows<S, format>;
+}
+
+/// Packs the pieces [begin, end) of x as (piece, group of rows, step, row, input), a step being two
+/// vectors of inputs in the order in which S::LoadFirst and S::LoadSecond give the weights: a tile
+/// reads x from one place on. What is left of the last step is filled with zeros.
+template <typename S, Format format>
+void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
+  constexpr int64_t kStep = 2 * S::kWidth;
+  const int64_t groups = GroupsOf<S, format>(args.rows);
+  const int64_t piece = PieceOf(args.rows);
+  for (int64_t k = begin * piece; k < args.depth && k < end * piece; k += piece) {
+    const int64_t depth = args.depth - k < piece ? args.depth - k : piece;
+    float* out = args.packed_x + k * args.rows;
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t row_end = args.rows * (group + 1) / groups;
+      for (int64_t i = 0; i < depth; i += kStep) {
+        for (int64_t row = args.rows * group / groups; row < row_end; ++row) {
+          const float* x = args.x + row * args.x_stride + k;
+          for (int64_t j = 0; j < kStep; ++j) {
+            const int64_t from = i + S::template PairPlace<format>(j);
+            out[j] = from < depth ? x[from] : 0.0f;
+          }
+          out += kStep;
+        }
       }
     }
   }
+}
+
+/// One piece of some rows of the weight, and of some rows of x.
+template <typename S, Format format>
+struct Piece {
+  using Element = typename ElementOf<format>::Type;
+
+  const Element* weight;
+  int64_t weight_stride;
+  const Element* ahead;  ///< to fetch meanwhile, rows like those of the weight; null: nothing
+  const float* x;        ///< packed
+  int64_t depth;         ///< inputs, in whole pairs of vectors ...
+  int64_t rest;          ///< ... and what is left after them
+};
+
+/// Products of one step of inputs added to the tile.
+template <typename S, Format format, int kOutputs, int kRows>
+XCOMPOSER_INLINE void AddStep(const typename ElementOf<format>::Type* weight, int64_t weight_stride,
+                              const float* x, typename S::F (&tile)[kOutputs][kRows]) {
+  using F = typename S::F;
   XCOMPOSER_UNROLL
-  for (int o = 0; o < kOutputs; ++o) {
+  for (int half = 0; half < 2; ++half) {
+    F w[kOutputs];
+    XCOMPOSER_UNROLL
+    for (int o = 0; o < kOutputs; ++o) {
+      const auto* place = weight + o * weight_stride;
+      w[o] =
+          half == 0 ? S::template LoadFirst<format>(place) : S::template LoadSecond<format>(place);
+    }
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      float* y = args.y + (row + t) * args.y_stride + n + o;
-      const float bias = args.bias != nullptr ? args.bias[n + o] : 0.0f;
-      const float sum = args.scale * S::Sum(sums[o][t]) + bias;
-      *y = args.accumulate ? *y + sum : sum;
+      const F column = S::Keep(S::Load(x + (2 * t + half) * S::kWidth));
+      XCOMPOSER_UNROLL
+      for (int o = 0; o < kOutputs; ++o) tile[o][t] = S::Fma(w[o], column, tile[o][t]);
     }
   }
 }
 
-/// kOutputs rows of the weight with all rows of x, kRows of these at a time.
 template <typename S, Format format, int kOutputs, int kRows>
-inline void DotRows(const LinearKernelArgs& args, int64_t n, int64_t row) {
-  for (; row + kRows <= args.rows; row += kRows) {
-    DotTile<S, format, kOutputs, kRows>(args, n, row);
+XCOMPOSER_INLINE void AddPiece(const Piece<S, format>& piece,
+                               typename S::F (&tile)[kOutputs][kRows]) {
+  using Element = typename ElementOf<format>::Type;
+  constexpr int64_t kStep = 2 * S::kWidth;
+  constexpr int64_t kLine = 64 / SizeOf(format);
+  for (int64_t k = 0; k < piece.depth; k += kStep) {
+    if (piece.ahead != nullptr && k % (kLine > kStep ? kLine : kStep) == 0) {
+      XCOMPOSER_UNROLL
+      for (int o = 0; o < kOutputs; ++o) {
+        for (int64_t line = 0; line < kStep; line += kLine) {
+          S::Prefetch(piece.ahead + o * piece.weight_stride + k + line);
+        }
+      }
+    }
+    AddStep<S, format, kOutputs, kRows>(piece.weight + k, piece.weight_stride, piece.x + k * kRows,
+                                        tile);
   }
-  if constexpr (kRows > 1) DotRows<S, format, kOutputs, kRows / 2>(args, n, row);
+  if (piece.rest > 0) {
+    Element copy[kOutputs * kStep] = {};
+    for (int o = 0; o < kOutputs; ++o) {
+      std::memcpy(copy + o * kStep, piece.weight + o * piece.weight_stride + piece.depth,
+                  static_cast<size_t>(piece.rest) * sizeof(Element));
+    }
+    AddStep<S, format, kOutputs, kRows>(copy, kStep, piece.x + piece.depth * kRows, tile);
+  }
 }
 
+/// y of one output and row from its sum.
+XCOMPOSER_INLINE void FinishSum(const LinearKernelArgs& args, int64_t row, int64_t n, float sum) {
+  float* y = args.y + row * args.y_stride + n;
+  const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
+  const float value = args.scale * sum + bias;
+  *y = args.accumulate ? *y + value : value;
+}
+
+/// kOutputs rows of the weight with all kRows rows of x there are.
+template <typename S, Format format, int kOutputs, int kRows>
+inline void DotRows(const LinearKernelArgs& args, int64_t n) {
+  using F = typename S::F;
+  using Element = typename ElementOf<format>::Type;
+  constexpr int64_t kStep = 2 * S::kWidth;
+  constexpr int64_t kAhead = kPrefetchBytes / SizeOf(format);
+  const Element* weight = static_cast<const Element*>(args.weight) + n * args.weight_stride;
+  F tile[kOutputs][kRows];
+  XCOMPOSER_UNROLL
+  for (int o = 0; o < kOutputs; ++o) {
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) tile[o][t] = S::Zero();
+  }
+  // From here on, what comes next is the beginning of the next rows of the loop.
+  const int64_t turn = (args.depth - kAhead) / kStep * kStep;
+  for (int64_t k = 0; k < args.depth;) {
+    const int64_t end = k < turn ? turn : args.depth;
+    const int64_t ahead =
+        k < turn ? k + kAhead : k + kAhead - args.depth + kOutputs * args.weight_stride;
+    AddPiece<S, format, kOutputs, kRows>({.weight = weight + k,
+                                          .weight_stride = args.weight_stride,
+                                          .ahead = weight + ahead,
+                                          .x = args.packed_x + k * kRows,
+                                          .depth = (end - k) / kStep * kStep,
+                                          .rest = (end - k) % kStep},
+                                         tile);
+    k = end;
+  }
+  XCOMPOSER_UNROLL
+  for (int o = 0; o < kOutputs; ++o) {
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) FinishSum(args, t, n + o, S::Sum(tile[o][t]));
+  }
+}
+
+template <typename S, Format format, int kOutputs, int kRows>
+inline void PieceTile(const Piece<S, format>& piece, typename S::F* sums, int64_t sums_stride) {
+  typename S::F tile[kOutputs][kRows];
+  XCOMPOSER_UNROLL
+  for (int o = 0; o < kOutputs; ++o) {
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) tile[o][t] = sums[o * sums_stride + t];
+  }
+  AddPiece<S, format, kOutputs, kRows>(piece, tile);
+  XCOMPOSER_UNROLL
+  for (int o = 0; o < kOutputs; ++o) {
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) sums[o * sums_stride + t] = tile[o][t];
+  }
+}
+
+/// More than kDotRows rows of x with `outputs` <= kStripe rows of the weight from n on.
+template <typename S, Format format>
+class Stripe {
+ public:
+  Stripe(const LinearKernelArgs& args, int64_t n, int64_t outputs)
+      : args_(args),
+        weight_(static_cast<const Element*>(args.weight) + n * args.weight_stride),
+        n_(n),
+        outputs_(outputs),
+        piece_(PieceOf(args.rows)),
+        groups_(GroupsOf<S, format>(args.rows)) {
+    for (int64_t group = 0; group < groups_; ++group) {
+      group_rows_[group] = args.rows * (group + 1) / groups_ - args.rows * group / groups_;
+    }
+  }
+
+  void Run() {
+    for (int64_t i = 0; i < outputs_ * args_.rows; ++i) sums_[i] = S::Zero();
+    for (int64_t k = 0; k < args_.depth; k += piece_) {
+      // As many sums as registers hold.
+      if (S::kWidth == 16) {
+        Outputs<3, kGroupRows<S, format>>(k);
+      } else if (args_.rows <= 3) {
+        Outputs<3, 3>(k);
+      } else {
+        Outputs<2, kGroupRows<S, format>>(k);
+      }
+    }
+    Finish();
+  }
+
+ private:
+  using F = typename S::F;
+  using Element = typename ElementOf<format>::Type;
+  static constexpr int64_t kStep = 2 * S::kWidth;
+
+  template <int kOutputs, int kRows>
+  void Outputs(int64_t k) {
+    const int64_t depth = args_.depth - k < piece_ ? args_.depth - k : piece_;
+    Piece<S, format> piece{.weight = weight_ + k,
+                           .weight_stride = args_.weight_stride,
+                           .ahead = nullptr,
+                           .x = args_.packed_x + k * args_.rows,
+                           .depth = depth - depth % kStep,
+                           .rest = depth % kStep};
+    // After the last piece, what comes next is the first one of the next stripe.
+    const int64_t ahead = k + piece_ < args_.depth ? piece_ : outputs_ * args_.weight_stride - k;
+    int64_t n = 0;
+    for (; n + kOutputs <= outputs_; n += kOutputs) {
+      piece.ahead = piece.weight + ahead;
+      Groups<kOutputs, kRows>(piece, n);
+      piece.weight += kOutputs * args_.weight_stride;
+    }
+    piece.ahead = nullptr;
+    for (; n < outputs_; ++n) {
+      Groups<1, kRows>(piece, n);
+      piece.weight += args_.weight_stride;
+    }
+  }
+
+  template <int kOutputs, int kRows>
+  XCOMPOSER_INLINE void Groups(Piece<S, format> piece, int64_t n) {
+    const int64_t depth = piece.depth + (piece.rest > 0 ? kStep : 0);
+    F* sums = sums_ + n * args_.rows;
+    for (int64_t group = 0; group < groups_; ++group) {
+      const int64_t rows = group_rows_[group];
+      Rows<kOutputs, kRows>(rows, piece, sums);
+      piece.x += rows * depth;
+      piece.ahead = nullptr;
+      sums += rows;
+    }
+  }
+
+  template <int kOutputs, int kRows>
+  XCOMPOSER_INLINE void Rows(int64_t rows, const Piece<S, format>& piece, F* sums) const {
+    if constexpr (kRows > 1) {
+      if (rows < kRows) return Rows<kOutputs, kRows - 1>(rows, piece, sums);
+    }
+    PieceTile<S, format, kOutputs, kRows>(piece, sums, args_.rows);
+  }
+
+  void Finish() const {
+    for (int64_t row = 0; row < args_.rows; ++row) {
+      for (int64_t n = 0; n < outputs_; ++n) {
+        FinishSum(args_, row, n_ + n, S::Sum(sums_[n * args_.rows + row]));
+      }
+    }
+  }
+
+  const LinearKernelArgs& args_;
+  const Element* weight_;
+  int64_t n_;
+  int64_t outputs_;
+  int64_t piece_;
+  int64_t groups_;
+  int64_t group_rows_[kMostRows];
+  F sums_[kStripe * kMostRows];  // (output, row)
+};
+
+template <typename S, Format format, int kRows>
+inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
+  constexpr int kOutputs = 4;
+  for (; n + kOutputs <= n_end; n += kOutputs) DotRows<S, format, kOutputs, kRows>(args, n);
+  for (; n < n_end; ++n) DotRows<S, format, 1, kRows>(args, n);
+}
+
+/// Rows of the weight [n_begin, n_end) with up to kMostRows rows of x, packed before.
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  constexpr int kOutputs = 4;
-  constexpr int kRows = S::kWidth == 16 ? 4 : 2;
-  int64_t n = n_begin;
-  for (; n + kOutputs <= n_end; n += kOutputs) DotRows<S, format, kOutputs, kRows>(args, n, 0);
-  for (; n < n_end; ++n) DotRows<S, format, 1, kRows>(args, n, 0);
+  if (args.rows == 1) return LongRuns<S, format, 1>(args, n_begin, n_end);
+  if (args.rows == kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
+  for (int64_t n = n_begin; n < n_end; n += kStripe) {
+    Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();
+  }
 }
 
 }  // namespace xcomposer::cpu

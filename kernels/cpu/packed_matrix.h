@@ -32,9 +32,22 @@ struct PackedMatrix {
   int64_t rows = 0;              ///< N
   int64_t columns = 0;           ///< K
   int64_t group = 0;  ///< inputs of a group, a multiple of 8; the last group may be shorter
+  /// x may be rounded to integers (integer_panels.h); where not, or where the groups do not fit, x
+  /// stays float32.
+  bool rounds_x = false;
 
   int64_t groups() const { return (columns + group - 1) / group; }
 };
+
+/// Inputs of a row of x that share a scale where x is rounded.
+constexpr int64_t IntegerBlock(Packing packing) { return packing == Packing::kGptq8 ? 128 : 32; }
+
+/// Whether x is rounded: asked for, and no block of inputs lies in two groups.
+constexpr bool TakesIntegers(const PackedMatrix& matrix) {
+  const int64_t block = IntegerBlock(matrix.packing);
+  return matrix.rounds_x && matrix.packing != Packing::kAwq4 &&
+         (matrix.group % block == 0 || matrix.group >= matrix.columns);
+}
 
 /// W as float32, (N, K) row-major: exact, since a float16 times an integer of nine bits fits into
 /// float32.

@@ -28,6 +28,10 @@
 //   Load(p), Store(p, f)                anywhere in memory
 //   LoadN(p, n), StoreN(p, f, n)        the first n < kWidth; zeros for the rest
 //   LoadAs<Format>(p), LoadAsN<...>     stored numbers, widened
+//   LoadFirst<Format>(p),               of 2 * kWidth stored numbers: the j-th number, counting on
+//   LoadSecond<Format>(p)               from the first into the second, is number PairPlace(j)
+//   PairPlace<Format>(j)
+//   Keep(f)                             f, in a register: not read again from memory for each use
 //   Fma(a, b, c)                        a * b + c, one rounding where the processor has it
 //   Max, Min                            the second operand where one is not a number
 //   Less(a, b, x, y)                    a < b ? x : y
@@ -36,6 +40,17 @@
 //   Sum(a)                              of all lanes, in a fixed order
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
 //   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
+//   SetWords(n), StoreWords(p, w)       one word in all lanes; the counterpart of LoadWords
+//   KeepWords(w)                        w, in a register: sums are not taken in another order
+//   RoundToWords(f), FromWords(w)       to the nearest int32 and back
+//   EvenBytes(w), OddBytes(w)           bytes 0 and 2, or 1 and 3, of each word as two of 16 bits
+//   LowNibbles(w), HighNibbles(w)       of each byte
+//   Pairs(w)                            the low 16 bits of each word twice
+//   SubPairs(a, b)                      a - b in 16 bits
+//   DotPairs(sum, a, b)                 sum + a0 b0 + a1 b1, each word two int16
+//   DotBytes(sum, a, b), Widened(sum)   sum + a0 b0 + ... + a3 b3, a 4-bit codes, b int8 above -128;
+//                                       up to eight of them before Widened makes a sum of int32
+//   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   Nibbles<awq>(row, n, lanes)         4-bit fields of outputs n .. n + lanes of a row of words
 //   Bytes(p, lanes)                     bytes as floats; lanes is kWidth or 8 < kWidth, also above

@@ -38,6 +38,33 @@ struct Avx2 {
       return Widen8<format>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(copy)));
     }
   }
+  // Of bfloat16, even and odd numbers: one instruction for each vector.
+  template <Format format>
+  static F LoadFirst(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm256_castsi256_ps(
+          _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), 16));
+    } else {
+      return LoadAs<format>(p);
+    }
+  }
+  template <Format format>
+  static F LoadSecond(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm256_castsi256_ps(_mm256_and_si256(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi32(~0xffff)));
+    } else {
+      return LoadAs<format>(p + kWidth);
+    }
+  }
+  template <Format format>
+  static constexpr int64_t PairPlace(int64_t j) {
+    return format == Format::kBfloat16 ? (j % kWidth) * 2 + j / kWidth : j;
+  }
+  static F Keep(F f) {
+    asm("" : "+x"(f));
+    return f;
+  }
   static F Add(F a, F b) { return _mm256_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm256_sub_ps(a, b); }
   static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
@@ -103,6 +130,29 @@ struct Avx2 {
   static W LoadWordsN(const uint32_t* p, int64_t n) {
     return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), Mask(n));
   }
+  static void StoreWords(uint32_t* p, W w) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w);
+  }
+  static W SetWords(uint32_t n) { return _mm256_set1_epi32(static_cast<int>(n)); }
+  static W KeepWords(W w) {
+    asm("" : "+x"(w));
+    return w;
+  }
+  static W RoundToWords(F f) { return _mm256_cvtps_epi32(f); }
+  static F FromWords(W w) { return _mm256_cvtepi32_ps(w); }
+  static W EvenBytes(W w) { return _mm256_and_si256(w, _mm256_set1_epi16(0xff)); }
+  static W OddBytes(W w) { return _mm256_srli_epi16(w, 8); }
+  static W LowNibbles(W w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
+  static W HighNibbles(W w) { return LowNibbles(_mm256_srli_epi16(w, 4)); }
+  static W Pairs(W w) {
+    return _mm256_or_si256(_mm256_slli_epi32(w, 16),
+                           _mm256_and_si256(w, _mm256_set1_epi32(0xffff)));
+  }
+  static W SubPairs(W a, W b) { return _mm256_sub_epi16(a, b); }
+  static W DotPairs(W sum, W a, W b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+  static W DotBytes(W sum, W a, W b) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)); }
+  static W Widened(W sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+  static W SubProduct(W sum, W a, W b) { return _mm256_sub_epi32(sum, _mm256_mullo_epi32(a, b)); }
   template <int kBits>
   static F Field(W words, int i) {
     const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);

@@ -36,6 +36,32 @@ struct Avx512 {
       return Widen16<format>(_mm256_maskz_loadu_epi16(Mask(n), p));
     }
   }
+  // Of bfloat16, even and odd numbers: one instruction for each vector.
+  template <Format format>
+  static F LoadFirst(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+    } else {
+      return LoadAs<format>(p);
+    }
+  }
+  template <Format format>
+  static F LoadSecond(const typename ElementOf<format>::Type* p) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm512_castsi512_ps(
+          _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(~0xffff)));
+    } else {
+      return LoadAs<format>(p + kWidth);
+    }
+  }
+  template <Format format>
+  static constexpr int64_t PairPlace(int64_t j) {
+    return format == Format::kBfloat16 ? (j % kWidth) * 2 + j / kWidth : j;
+  }
+  static F Keep(F f) {
+    asm("" : "+v"(f));
+    return f;
+  }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
@@ -122,6 +148,27 @@ struct Avx512 {
 
   static W LoadWords(const uint32_t* p) { return _mm512_loadu_si512(p); }
   static W LoadWordsN(const uint32_t* p, int64_t n) { return _mm512_maskz_loadu_epi32(Mask(n), p); }
+  static void StoreWords(uint32_t* p, W w) { _mm512_storeu_si512(p, w); }
+  static W SetWords(uint32_t n) { return _mm512_set1_epi32(static_cast<int>(n)); }
+  static W KeepWords(W w) {
+    asm("" : "+v"(w));
+    return w;
+  }
+  static W RoundToWords(F f) { return _mm512_cvtps_epi32(f); }
+  static F FromWords(W w) { return _mm512_cvtepi32_ps(w); }
+  static W EvenBytes(W w) { return _mm512_and_si512(w, _mm512_set1_epi16(0xff)); }
+  static W OddBytes(W w) { return _mm512_srli_epi16(w, 8); }
+  static W LowNibbles(W w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+  static W HighNibbles(W w) { return LowNibbles(_mm512_srli_epi16(w, 4)); }
+  static W Pairs(W w) {
+    return _mm512_or_si512(_mm512_slli_epi32(w, 16),
+                           _mm512_and_si512(w, _mm512_set1_epi32(0xffff)));
+  }
+  static W SubPairs(W a, W b) { return _mm512_sub_epi16(a, b); }
+  static W DotPairs(W sum, W a, W b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+  static W DotBytes(W sum, W a, W b) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(a, b)); }
+  static W Widened(W sum) { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
+  static W SubProduct(W sum, W a, W b) { return _mm512_sub_epi32(sum, _mm512_mullo_epi32(a, b)); }
   template <int kBits>
   static F Field(W words, int i) {
     const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);

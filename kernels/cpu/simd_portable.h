@@ -41,6 +41,19 @@ struct Portable {
     for (int64_t i = 0; i < n; ++i) f[i] = Widen<Portable, format>(p + i);
     return f;
   }
+  template <Format format>
+  static F LoadFirst(const typename ElementOf<format>::Type* p) {
+    return LoadAs<format>(p);
+  }
+  template <Format format>
+  static F LoadSecond(const typename ElementOf<format>::Type* p) {
+    return LoadAs<format>(p + kWidth);
+  }
+  template <Format format>
+  static constexpr int64_t PairPlace(int64_t j) {
+    return j;
+  }
+  static F Keep(F f) { return f; }
   static F Add(F a, F b) { return a + b; }
   static F Sub(F a, F b) { return a - b; }
   static F Mul(F a, F b) { return a * b; }
@@ -76,6 +89,28 @@ struct Portable {
     std::memcpy(&words, p, static_cast<size_t>(n) * sizeof(uint32_t));
     return words;
   }
+  static void StoreWords(uint32_t* p, W w) { std::memcpy(p, &w, sizeof(w)); }
+  static W SetWords(uint32_t n) { return W{n, n, n, n}; }
+  static W KeepWords(W w) { return w; }
+  static W RoundToWords(F f) { return reinterpret_cast<W>(__builtin_convertvector(Round(f), I)); }
+  static F FromWords(W w) { return __builtin_convertvector(reinterpret_cast<I>(w), F); }
+  static W EvenBytes(W w) { return w & 0xff00ffu; }
+  static W OddBytes(W w) { return w >> 8 & 0xff00ffu; }
+  static W LowNibbles(W w) { return w & 0x0f0f0f0fu; }
+  static W HighNibbles(W w) { return w >> 4 & 0x0f0f0f0fu; }
+  static W Pairs(W w) { return w << 16 | (w & 0xffffu); }
+  static W SubPairs(W a, W b) {
+    return ((a - (b & 0xffffu)) & 0xffffu) | ((a & ~0xffffu) - (b & ~0xffffu));
+  }
+  static W DotPairs(W sum, W a, W b) {
+    return sum + Signed<16>(a, 0) * Signed<16>(b, 0) + Signed<16>(a, 1) * Signed<16>(b, 1);
+  }
+  static W DotBytes(W sum, W a, W b) {
+    for (int i = 0; i < 4; ++i) sum += (a >> (8 * i) & 255u) * Signed<8>(b, i);
+    return sum;
+  }
+  static W Widened(W sum) { return sum; }
+  static W SubProduct(W sum, W a, W b) { return sum - a * b; }
   template <int kBits>
   static F Field(W words, int i) {
     const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
@@ -106,6 +141,12 @@ struct Portable {
   }
 
  private:
+  /// Bits i * kBits and on of each word with their sign, in two's complement.
+  template <int kBits>
+  static W Signed(W words, int i) {
+    const I up = reinterpret_cast<I>(words << static_cast<uint32_t>(32 - kBits * (i + 1)));
+    return reinterpret_cast<W>(up >> (32 - kBits));
+  }
   static F Choose(I mask, F x, F y) {
     I a;
     I b;

@@ -36,6 +36,14 @@ class Declaration {
     return it != json_.end() && it->is_string() ? Lower(it->get<std::string>()) : "";
   }
 
+  /// Whether "meta" says that this program quantised the checkpoint.
+  bool IsOwn() const {
+    const auto meta = json_.find("meta");
+    if (meta == json_.end() || !meta->is_object()) return false;
+    const auto quantizer = meta->find("quantizer");
+    return quantizer != meta->end() && *quantizer == kOwnQuantizer;
+  }
+
   std::optional<int64_t> Int(const char* name, int64_t low, int64_t high) {
     const auto it = json_.find(name);
     if (it == json_.end() || it->is_null()) return std::nullopt;
@@ -137,7 +145,8 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
   DeclaredQuantization declared{.file = file,
                                 .method = fields.Text("quant_method"),
                                 .bits = fields.Int("bits", 1, 16),
-                                .group_size = fields.Int("group_size", -1, kMaxGroup)};
+                                .group_size = fields.Int("group_size", -1, kMaxGroup),
+                                .rounds_activations = fields.IsOwn()};
   if (!declared.method.empty() && MethodNamed(declared.method) == Method::kNone) {
     fields.Wrong(StrCat("quant_method is ", declared.method, ", expected gptq or awq"));
   }
@@ -171,6 +180,7 @@ Quantization SettleQuantization(const WeightHeaders* headers,
     found.method = declared->method.empty() ? Method::kGptq : MethodNamed(declared->method);
     found.bits = declared->bits.value_or(kUsualBits);
     found.group_size = declared->group_size.value_or(kUsualGroup);
+    found.rounds_activations = declared->rounds_activations;
     RequireReadable(found);
     return found;
   }
@@ -195,6 +205,7 @@ Quantization SettleQuantization(const WeightHeaders* headers,
   const auto first = [](int64_t a, int64_t b, int64_t c) { return a != 0 ? a : b != 0 ? b : c; };
   found.bits = first(bits_of_shape, bits, kUsualBits);
   found.group_size = first(group, group_of_shape, kUsualGroup);
+  found.rounds_activations = declared && declared->rounds_activations;
   RequireReadable(found);
   return found;
 }

@@ -22,6 +22,9 @@ struct Quantization {
   Method method = Method::kNone;
   int64_t bits = 0;        ///< GPTQ 4 or 8, AWQ 4
   int64_t group_size = 0;  ///< inputs that share a scale and a zero; -1: all of a row
+  /// Quantised by this program: products may round activations as well (docs/quantisation.md).
+  /// Official checkpoints are computed with float32 activations.
+  bool rounds_activations = false;
 
   explicit operator bool() const { return method != Method::kNone; }
   bool operator==(const Quantization&) const = default;
@@ -33,8 +36,8 @@ struct Quantization {
 
 /// What this program quantises to: GPTQ's layout, 8 bits in groups of 128 or 4 bits in groups of 32
 /// (docs/quantisation.md has the measurements).
-inline constexpr Quantization kInt8{Quantization::Method::kGptq, 8, 128};
-inline constexpr Quantization kInt4{Quantization::Method::kGptq, 4, 32};
+inline constexpr Quantization kInt8{Quantization::Method::kGptq, 8, 128, true};
+inline constexpr Quantization kInt4{Quantization::Method::kGptq, 4, 32, true};
 
 /// "none", "GPTQ 4 bit in groups of 128", ...
 std::string ToString(const Quantization& quantization);
@@ -45,7 +48,11 @@ struct DeclaredQuantization {
   std::string method;  ///< "gptq", "awq"; empty where the file does not say
   std::optional<int64_t> bits;
   std::optional<int64_t> group_size;
+  bool rounds_activations = false;  ///< "meta" names this program as the quantizer
 };
+
+/// What this program writes as "quantizer" of "meta" in quantize_config.json.
+inline constexpr const char* kOwnQuantizer = "xcomposer";
 
 /// Reads such an object. Throws kConfig, naming all of them, for values that are not read: another
 /// method, order by activation (desc_act), a format of the zeros other than GPTQ's first, an AWQ

@@ -69,6 +69,7 @@ ops::LinearWeight WeightSource::TakeGptq(const std::string& module, int64_t outp
   ops::LinearWeight weight;
   weight.packing = stored_.bits == 8 ? ops::WeightPacking::kGptq8 : ops::WeightPacking::kGptq4;
   weight.group = stored_.GroupOf(inputs);
+  weight.rounds_x = stored_.rounds_activations;
   weight.data = TakePart(module + "qweight", at::kInt, {inputs / per_word, outputs});
   weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / per_word});
   weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});

@@ -49,7 +49,8 @@ inline cpu::PackedMatrix PackedMatrixOf(const LinearWeight& weight) {
           .scales = weight.scales.const_data_ptr(),
           .rows = weight.outputs(),
           .columns = weight.inputs(),
-          .group = weight.group};
+          .group = weight.group,
+          .rounds_x = weight.rounds_x};
 }
 
 }  // namespace xcomposer::ops

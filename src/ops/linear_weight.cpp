@@ -22,17 +22,24 @@ const char* ToString(WeightPacking packing) {
   return "dense";
 }
 
+const char* LinearWeight::OpName() const {
+  if (!rounds_x || packing == WeightPacking::kAwq4) return ToString(packing);
+  return packing == WeightPacking::kGptq8 ? "int8" : "int4";
+}
+
 LinearWeight LinearWeight::Packed(c10::string_view packing, const at::Tensor& words,
                                   const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
                                   const std::optional<at::Tensor>& bias) {
   for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4}) {
-    if (packing == ToString(known)) {
-      return {.packing = known,
-              .data = words,
-              .scales = scales,
-              .zeros = zeros,
-              .group = group,
-              .bias = bias};
+    for (const bool rounds_x : {false, true}) {
+      LinearWeight weight{.packing = known,
+                          .data = words,
+                          .scales = scales,
+                          .zeros = zeros,
+                          .group = group,
+                          .rounds_x = rounds_x,
+                          .bias = bias};
+      if (packing == weight.OpName()) return weight;
     }
   }
   throw Error(ErrorKind::kInternal, StrCat("no packing of weights is called ", packing));

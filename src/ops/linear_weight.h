@@ -26,8 +26,13 @@ struct LinearWeight {
   at::Tensor scales;  ///< float16 (groups, N); undefined where dense
   at::Tensor zeros;   ///< int32 (groups, N * bits / 32), as stored; undefined where dense
   int64_t group = 0;  ///< inputs that share a scale and a zero; a multiple of 8
+  /// GPTQ: products may be taken in integers, of rows of x that are rounded (docs/quantisation.md).
+  bool rounds_x = false;
   std::optional<at::Tensor> bias = std::nullopt;  ///< (N) bfloat16, float16 or float32
 
+  /// What the op linear_packed is called with: the packing, "int8" or "int4" for a GPTQ one of so
+  /// many bits that rounds x.
+  const char* OpName() const;
   /// From the arguments of the op linear_packed. Throws kInternal for an unknown packing.
   static LinearWeight Packed(c10::string_view packing, const at::Tensor& words,
                              const at::Tensor& scales, const at::Tensor& zeros, int64_t group,

@@ -31,8 +31,8 @@ Tensor Linear(const Tensor& x, const LinearWeight& weight) {
   static const auto op =
       Find<Tensor(const Tensor&, c10::string_view, const Tensor&, const Tensor&, const Tensor&,
                   int64_t, const std::optional<Tensor>&)>("xcomposer::linear_packed");
-  return op.call(x, ToString(weight.packing), weight.data, weight.scales, weight.zeros,
-                 weight.group, weight.bias);
+  return op.call(x, weight.OpName(), weight.data, weight.scales, weight.zeros, weight.group,
+                 weight.bias);
 }
 
 Tensor LinearFloat(const Tensor& x, const Tensor& weight) {

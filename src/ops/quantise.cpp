@@ -26,6 +26,7 @@ QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
   LinearWeight& to = result.weight;
   to.packing = bits == 8 ? WeightPacking::kGptq8 : WeightPacking::kGptq4;
   to.group = group;
+  to.rounds_x = true;
   to.data = at::empty({inputs * bits / 32, outputs}, at::kInt);
   to.zeros = at::empty({groups, outputs * bits / 32}, at::kInt);
   to.scales = at::empty({groups, outputs}, at::kHalf);

@@ -110,6 +110,7 @@ std::filesystem::path WriteQuantizeConfig(const Quantization& wanted,
   file << "{\n  \"bits\": " << wanted.bits << ",\n  \"group_size\": " << wanted.group_size
        << ",\n  \"damp_percent\": 0.01,\n  \"desc_act\": false,\n  \"static_groups\": false,\n"
        << "  \"sym\": " << (wanted.bits == 8 ? "true" : "false")
+       << ",\n  \"meta\": {\"quantizer\": \"" << kOwnQuantizer << "\"}"
        << ",\n  \"true_sequential\": false,\n  \"model_name_or_path\": null,\n"
        << "  \"model_file_base_name\": null\n}\n";
   if (!file.flush()) {

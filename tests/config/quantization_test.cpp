@@ -36,6 +36,23 @@ void ExpectRefused(const std::function<void()>& call, ErrorKind kind, const std:
   }
 }
 
+// Only what this program quantised is computed with rounded activations.
+TEST(Quantization, OwnCheckpointsRoundActivations) {
+  const auto declared = [](const char* meta) {
+    return ParseQuantization(std::string(R"({"bits": 8, "group_size": 128, "meta": )") + meta + "}",
+                             "quantize_config.json");
+  };
+  EXPECT_TRUE(declared(R"({"quantizer": "xcomposer"})").rounds_activations);
+  for (const char* other : {R"({"quantizer": ["gptqmodel:1.0"]})", R"({"quantizer": 1})", "{}",
+                            "null", R"("xcomposer")"}) {
+    EXPECT_FALSE(declared(other).rounds_activations) << other;
+  }
+  std::vector<std::string> notes;
+  EXPECT_EQ(SettleQuantization(nullptr, declared(R"({"quantizer": "xcomposer"})"), 4096, notes),
+            kInt8);
+  EXPECT_FALSE(ParseQuantization(kGptqFile, "quantize_config.json").rounds_activations);
+}
+
 nlohmann::json FourBitConfig(Kind kind) {
   nlohmann::json json = ShippedConfig(kind);
   json["torch_dtype"] = "float16";

@@ -127,6 +127,7 @@ inline std::vector<Isa> RunnableIsas() {
   std::vector<Isa> isas = {Isa::kPortable};
   if (BestIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
   if (BestIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
+  if (BestIsa() >= Isa::kAvx512Vnni) isas.push_back(Isa::kAvx512Vnni);
   return isas;
 }
 

@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "ops/op_testing.h"
 #include "ops/ops.h"
 
@@ -58,6 +60,33 @@ TEST_F(LinearPackedOp, AgreesWithReference) {
         ExpectWithin(Linear(x, weight), reference::Linear(x, dense, weight.bias),
                      magnitude * Gamma(sizes.inputs + weight.scales.size(0) + 4));
       }
+    }
+  }
+}
+
+/// Rounded x is off by half a step of its block at most, a step being the block's largest magnitude
+/// over 32767 (8 bits) or 127 (4 bits).
+TEST_F(LinearPackedOp, RoundsActivationsWhereAsked) {
+  const Sizes sizes{136, 384, 128};
+  for (const auto& [packing, name, block, most] :
+       {std::tuple{WeightPacking::kGptq8, "int8", 128, 32767.0},
+        std::tuple{WeightPacking::kGptq4, "int4", 32, 127.0}}) {
+    LinearWeight weight = RandomWeight(packing, sizes);
+    for (const int64_t rows : {1, 40}) {
+      const Tensor x = Uniform({rows, sizes.inputs});
+      const Tensor exact = Linear(x, weight);
+      weight.rounds_x = true;
+      EXPECT_EQ(std::string(weight.OpName()), name);
+      const Tensor dense = reference::Dequantised(weight);
+      const Tensor blocks = x.to(at::kDouble).abs().reshape({rows, -1, block});
+      const Tensor steps = std::get<0>(blocks.max(2)) / most;  // (rows, blocks)
+      const Tensor sizes_of = dense.abs().reshape({sizes.outputs, -1, block}).sum(2);
+      const Tensor magnitude = reference::Linear(x.abs(), dense.abs());
+      ExpectWithin(Linear(x, weight), reference::Linear(x, dense),
+                   steps.matmul(sizes_of.t()) * 0.5 * (1 + 1e-5) +
+                       magnitude * Gamma(sizes.inputs / block + 7));
+      EXPECT_FALSE(Linear(x, weight).equal(exact));
+      weight.rounds_x = false;
     }
   }
 }

@@ -1,0 +1,369 @@
+#pragma once
+
+#include "kernels/cpu/integer_x.h"
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/linear_packed.h"
+#include "kernels/cpu/linear_panels.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+// Quantised weights in GPTQ's layout times rounded rows of x, in integers. A lane is an output. The
+// sum over a block of inputs is exact in 32 bits, so that it is the same in every instruction set
+// and for every shape of the batch; blocks are then added to y in float32, in ascending order. So a
+// row's result does not depend on the other rows, nor on whether it is decoded or part of a prompt.
+//
+// Two dwords of codes come out of one word of the weight, and meet the two dwords of x that
+// integer_x.h made for it.
+
+/// Inputs that are worked on at a time while streaming: few enough rows of words to be read as long
+/// streams. A block of more inputs is kept as integers meanwhile.
+inline constexpr int64_t kStreamedDepth = 32;
+
+/// What differs between 8 and 4 bits.
+template <typename S, Packing packing>
+struct IntegerCodes;
+
+/// 255 * 32767 * 128 < 2^31: a block of 128 inputs fits, before and after the zero is taken away.
+template <typename S>
+struct IntegerCodes<S, Packing::kGptq8> {
+  using W = typename S::W;
+
+  template <int kHalf>
+  static W Half(W words, W zeros) {
+    return S::SubPairs(kHalf == 0 ? S::EvenBytes(words) : S::OddBytes(words), zeros);
+  }
+  static W Zeros(typename S::F zeros) { return S::Pairs(S::RoundToWords(zeros)); }
+  static W Dot(W sum, W codes, W x) { return S::DotPairs(sum, codes, x); }
+  static W Total(W sum, W, int32_t) { return sum; }
+};
+
+/// 15 * 127 * 2 * 8 < 2^15: the eight dwords of a block of 32 inputs may be summed in 16 bits.
+/// Zeros are taken away at the end of the block: zero * (sum of x).
+template <typename S>
+struct IntegerCodes<S, Packing::kGptq4> {
+  using W = typename S::W;
+
+  template <int kHalf>
+  static W Half(W words, W) {
+    return kHalf == 0 ? S::LowNibbles(words) : S::HighNibbles(words);
+  }
+  static W Zeros(typename S::F zeros) { return S::RoundToWords(zeros); }
+  static W Dot(W sum, W codes, W x) { return S::DotBytes(sum, codes, x); }
+  static W Total(W sum, W zeros, int32_t x_sum) {
+    return S::SubProduct(S::Widened(sum), zeros, S::SetWords(static_cast<uint32_t>(x_sum)));
+  }
+};
+
+/// Codes of one block, inputs from k on in group g, for some vectors of outputs, taken out of the
+/// weight as it is stored.
+template <typename S, Packing packing, int kVectors>
+struct StoredCodes {
+  using F = typename S::F;
+  using W = typename S::W;
+
+  StoredCodes(const LinearKernelArgs& args, int64_t k, int64_t g, int64_t n, int64_t lanes_)
+      : words(static_cast<const uint32_t*>(args.weight) + k * BitsOf(packing) / 32 * args.outputs +
+              n),
+        stride(args.outputs),
+        lanes(lanes_) {
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      zeros[v] =
+          IntegerCodes<S, packing>::Zeros(ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes));
+      scales[v] = ScalesOf<S>(args, g, n + v * S::kWidth, lanes);
+    }
+  }
+
+  template <int kHalf>
+  XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
+    const uint32_t* place = words + word * stride + v * S::kWidth;
+    const W stored = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
+    return IntegerCodes<S, packing>::template Half<kHalf>(stored, zeros[v]);
+  }
+  XCOMPOSER_INLINE W Zeros(int v) const { return zeros[v]; }
+  XCOMPOSER_INLINE F Scales(int v) const { return scales[v]; }
+
+  const uint32_t* words;
+  int64_t stride;
+  int64_t lanes;
+  W zeros[kVectors];
+  F scales[kVectors];
+};
+
+/// The same, unpacked before: (word, half, lane) codes and, per block, zeros and scales.
+template <typename S, int kVectors>
+struct UnpackedCodes {
+  using F = typename S::F;
+  using W = typename S::W;
+
+  template <int kHalf>
+  XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
+    return S::LoadWords(codes + ((2 * word + kHalf) * kVectors + v) * S::kWidth);
+  }
+  XCOMPOSER_INLINE W Zeros(int v) const { return S::LoadWords(zeros + v * S::kWidth); }
+  XCOMPOSER_INLINE F Scales(int v) const { return S::Load(scales + v * S::kWidth); }
+
+  uint32_t* codes;
+  uint32_t* zeros;
+  float* scales;
+};
+
+/// What becomes of the sums of a tile: added to y, both as (row, column of the panel). A part of a
+/// block that is not the last is left in `partial`, one that is not the first begins there.
+struct IntegerSums {
+  float* y = nullptr;
+  uint32_t* partial = nullptr;
+  bool first = true;
+  bool last = true;
+};
+
+/// One block of inputs, or where kWhole is false a part of one: kRows rows of a panel of x with
+/// kVectors vectors of outputs.
+template <typename S, Packing packing, int kVectors, int kRows, bool kWhole, typename Weight>
+XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlock& x,
+                                  const Weight& weight, const IntegerSums& to) {
+  using F = typename S::F;
+  using W = typename S::W;
+  using Arithmetic = IntegerCodes<S, packing>;
+  W sums[kRows][kVectors];
+  XCOMPOSER_UNROLL
+  for (int t = 0; t < kRows; ++t) {
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      sums[t][v] = kWhole || to.first
+                       ? S::SetWords(0)
+                       : S::LoadWords(to.partial + (t * kPanelColumns<S> + v * S::kWidth));
+    }
+  }
+  const uint32_t* dwords = x.codes;
+  for (int64_t word = 0; word < x.words; ++word) {
+    W codes[kVectors];
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<0>(word, v);
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      const W row = S::SetWords(dwords[t]);
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], row));
+      }
+    }
+    dwords += args.panel_rows;
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(word, v);
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      const W row = S::SetWords(dwords[t]);
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], row));
+      }
+    }
+    dwords += args.panel_rows;
+  }
+  if (!kWhole && !to.last) {
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        S::StoreWords(to.partial + (t * kPanelColumns<S> + v * S::kWidth), sums[t][v]);
+      }
+    }
+    return;
+  }
+  XCOMPOSER_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const W zeros = weight.Zeros(v);
+    const F scales = weight.Scales(v);
+    XCOMPOSER_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      const W total = Arithmetic::Total(sums[t][v], zeros, x.sums[t]);
+      const F value = S::Mul(scales, S::FromWords(total));
+      float* place = to.y + (t * kPanelColumns<S> + v * S::kWidth);
+      S::Store(place, S::Fma(S::Set(x.scales[t]), value, S::Load(place)));
+    }
+  }
+}
+
+/// IntegerTile for `rows` <= S::kRows that are known only now.
+template <typename S, Packing packing, int kVectors, int kRows, bool kWhole, typename Weight>
+inline void IntegerRows(int64_t rows, const LinearKernelArgs& args, const RoundedBlock& x,
+                        const Weight& weight, const IntegerSums& to) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return IntegerRows<S, packing, kVectors, kRows - 1, kWhole>(rows, args, x, weight, to);
+    }
+  }
+  IntegerTile<S, packing, kVectors, kRows, kWhole>(args, x, weight, to);
+}
+
+/// Asks for the words that come after the next ones: of the same inputs, or at the end of the
+/// outputs of the next inputs. The rows of words lie far apart, where the processor does not look
+/// ahead by itself.
+template <typename S, Packing packing>
+XCOMPOSER_INLINE void FetchWords(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
+                                 int64_t depth, int64_t n) {
+  constexpr int64_t kStep = S::kVectors * S::kWidth;
+  constexpr int64_t kAhead = (packing == Packing::kGptq8 ? 4 : 8) * kStep;
+  int64_t place = n + kAhead;
+  if (place >= block.n_end) {
+    place = block.n_begin + place - block.n_end;
+    k += depth;
+    if (place >= block.n_end || k + depth > args.depth) return;
+  }
+  const uint32_t* words =
+      static_cast<const uint32_t*>(args.weight) + k * BitsOf(packing) / 32 * args.outputs + place;
+  for (int64_t word = 0; word < depth * BitsOf(packing) / 32; ++word) {
+    for (int64_t i = 0; i < kStep; i += 16) S::Prefetch(words + word * args.outputs + i);
+  }
+}
+
+/// Inputs of one block from k on, in group g, with kVectors vectors of outputs from n on and the
+/// only panel of x there is.
+template <typename S, Packing packing, int kVectors>
+inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock& x, int64_t k, int64_t g,
+                          int64_t n, int64_t lanes, const IntegerSums& to) {
+  const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
+  constexpr bool kWhole = IntegerBlock(packing) <= kStreamedDepth;
+  IntegerRows<S, packing, kVectors, S::kRows, kWhole>(args.rows, args, x, weight, to);
+}
+
+/// The same for all panels of x of the block; codes are unpacked once. `memory`: see
+/// kIntegerScratch.
+template <typename S, Packing packing, int kVectors>
+inline void UnpackColumns(const LinearKernelArgs& args, const LinearBlock& rows, int64_t k,
+                          int64_t depth, int64_t n, int64_t lanes, float* memory, float* sums) {
+  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kColumns = kVectors * S::kWidth;
+  constexpr int64_t kBlockCodes = kBlock * BitsOf(packing) / 32 * 2 * kColumns;
+  constexpr int64_t kBlocks = kIntegerDepth / kBlock;
+  float* scales = memory;
+  auto* zeros = reinterpret_cast<uint32_t*>(scales + kBlocks * kColumns);
+  uint32_t* codes = zeros + kBlocks * kColumns;
+  const auto unpacked = [=](int64_t b) {
+    return UnpackedCodes<S, kVectors>{codes + b * kBlockCodes, zeros + b * kColumns,
+                                      scales + b * kColumns};
+  };
+  const auto inputs = [=](int64_t b) {
+    return depth - b * kBlock < kBlock ? depth - b * kBlock : kBlock;
+  };
+  const int64_t blocks = (depth + kBlock - 1) / kBlock;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t begin = k + b * kBlock;
+    const StoredCodes<S, packing, kVectors> stored(args, begin, begin / args.group, n, lanes);
+    const auto to = unpacked(b);
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      S::StoreWords(to.zeros + v * S::kWidth, stored.Zeros(v));
+      S::Store(to.scales + v * S::kWidth, stored.Scales(v));
+    }
+    uint32_t* out = to.codes;
+    for (int64_t word = 0; word < inputs(b) * BitsOf(packing) / 32; ++word) {
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        S::StoreWords(out + v * S::kWidth, stored.template Codes<0>(word, v));
+        S::StoreWords(out + (kVectors + v) * S::kWidth, stored.template Codes<1>(word, v));
+      }
+      out += 2 * kColumns;
+    }
+  }
+  for (int64_t row = rows.row_begin; row < rows.row_end; row += args.panel_rows) {
+    const int64_t left = rows.row_end - row;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const RoundedBlock x =
+          BlockOfX<packing>(args, row / args.panel_rows, k + b * kBlock, inputs(b));
+      IntegerRows<S, packing, kVectors, S::kRows, true>(
+          left < args.panel_rows ? left : args.panel_rows, args, x, unpacked(b), {.y = sums});
+    }
+    sums += args.panel_rows * kPanelColumns<S>;
+  }
+}
+
+/// Floats of scratch memory that LinearIntegers needs beside the sums.
+template <typename S>
+inline constexpr int64_t kIntegerScratch =
+    kPanelColumns<S>*(kIntegerDepth / 2 + 2 * kIntegerDepth / IntegerBlock(Packing::kGptq4));
+
+/// Few rows of x: runs of outputs, a few rows of words at a time.
+template <typename S, Packing packing>
+inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* sums,
+                           uint32_t* partial) {
+  constexpr int64_t kColumns = kPanelColumns<S>;
+  constexpr int64_t kBlock = IntegerBlock(packing);
+  const int64_t panel_sums = args.panel_rows * kColumns;
+  for (int64_t k = 0; k < args.depth; k += kStreamedDepth) {
+    const int64_t depth = args.depth - k < kStreamedDepth ? args.depth - k : kStreamedDepth;
+    IntegerSums to{.y = sums,
+                   .partial = partial,
+                   .first = k % kBlock == 0,
+                   .last = (k + depth) % kBlock == 0 || k + depth == args.depth};
+    const RoundedBlock x = BlockOfX<packing>(args, 0, k, depth);
+    const int64_t g = k / args.group;
+    int64_t n = block.n_begin;
+    for (; n + kColumns <= block.n_end; n += kColumns) {
+      FetchWords<S, packing>(args, block, k, depth, n);
+      StreamColumns<S, packing, S::kVectors>(args, x, k, g, n, S::kWidth, to);
+      to.y += panel_sums;
+      to.partial += panel_sums;
+    }
+    for (; n < block.n_end; n += S::kWidth) {
+      const int64_t lanes = block.n_end - n < S::kWidth ? block.n_end - n : S::kWidth;
+      StreamColumns<S, packing, 1>(args, x, k, g, n, lanes, to);
+      to.y += S::kWidth;
+      to.partial += S::kWidth;
+    }
+  }
+}
+
+/// Many rows of x.
+template <typename S, Packing packing>
+inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& block,
+                             int64_t panel_sums, float* memory, float* sums) {
+  constexpr int64_t kColumns = kPanelColumns<S>;
+  for (int64_t k = 0; k < args.depth; k += kIntegerDepth) {
+    const int64_t depth = args.depth - k < kIntegerDepth ? args.depth - k : kIntegerDepth;
+    float* place = sums;
+    int64_t n = block.n_begin;
+    for (; n + kColumns <= block.n_end; n += kColumns) {
+      FetchWords<S, packing>(args, block, k, depth, n);
+      UnpackColumns<S, packing, S::kVectors>(args, block, k, depth, n, S::kWidth, memory, place);
+      place += panel_sums;
+    }
+    for (; n < block.n_end; n += S::kWidth) {
+      const int64_t lanes = block.n_end - n < S::kWidth ? block.n_end - n : S::kWidth;
+      UnpackColumns<S, packing, 1>(args, block, k, depth, n, lanes, memory, place);
+      place += S::kWidth;
+    }
+  }
+}
+
+/// The block of x rows [row_begin, row_end) (row_begin a multiple of panel_rows) with the weight's
+/// outputs [n_begin, n_end). `memory`: kIntegerScratch floats, and two for each sum, in whole
+/// panels of x and of the weight.
+template <typename S, Packing packing>
+void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
+  constexpr int64_t kColumns = kPanelColumns<S>;
+  float* sums = memory + kIntegerScratch<S>;
+  const int64_t panels = (block.row_end - block.row_begin + args.panel_rows - 1) / args.panel_rows;
+  const int64_t panel_sums = panels * args.panel_rows * kColumns;
+  const int64_t columns = (block.n_end - block.n_begin + kColumns - 1) / kColumns;
+  for (int64_t i = 0; i < columns * panel_sums; i += S::kWidth) S::Store(sums + i, S::Zero());
+  if (args.rows <= args.panel_rows) {
+    StreamIntegers<S, packing>(args, block, sums,
+                               reinterpret_cast<uint32_t*>(sums + columns * panel_sums));
+  } else {
+    MultiplyIntegers<S, packing>(args, block, panel_sums, memory, sums);
+  }
+  for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
+    FinishPanel<S>(args,
+                   {.row_begin = block.row_begin,
+                    .row_end = block.row_end,
+                    .n_begin = n,
+                    .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end},
+                   sums + (n - block.n_begin) / kColumns * panel_sums);
+  }
+}
+
+}  // namespace xcomposer::cpu

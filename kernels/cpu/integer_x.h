@@ -1,0 +1,122 @@
+#pragma once
+
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+// Rows of x for integer_panels.h. A block of inputs of a row (IntegerBlock) has one scale: its
+// largest magnitude over the largest code, 32767 for weights of 8 bits and 127 for weights of 4.
+// Codes are rounded to nearest. They lie in pieces of kIntegerDepth inputs and panels of
+// args.panel_rows rows as (piece, panel, dword, row), two dwords for every word of the weight:
+//   8 bits, a word of inputs 0 .. 3:  (x0, x2), (x1, x3)                  in 16 bits each
+//   4 bits, a word of inputs 0 .. 7:  (x0, x2, x4, x6), (x1, x3, x5, x7)  in 8 bits each
+// which is the order in which masks take codes out of a word.
+
+/// Inputs of which the codes of the weight are unpacked at a time, for many rows.
+inline constexpr int64_t kIntegerDepth = 256;
+
+/// Codes of one block of inputs for the rows of one panel.
+struct RoundedBlock {
+  const uint32_t* codes = nullptr;  ///< (2 * words, rows of a panel)
+  const float* scales = nullptr;    ///< (row)
+  const int32_t* sums = nullptr;    ///< (row) of the codes
+  int64_t words = 0;                ///< of the weight
+};
+
+/// Inputs that a word of the weight holds.
+constexpr int64_t InputsOfWord(Packing packing) { return 32 / BitsOf(packing); }
+
+/// The block that begins at input k, a multiple of IntegerBlock, and has `inputs`.
+template <Packing packing>
+XCOMPOSER_INLINE RoundedBlock BlockOfX(const LinearKernelArgs& args, int64_t panel, int64_t k,
+                                       int64_t inputs) {
+  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kInputs = InputsOfWord(packing);
+  const int64_t piece = k - k % kIntegerDepth;
+  const int64_t left = args.depth - piece;
+  const int64_t piece_depth = left < kIntegerDepth ? left : kIntegerDepth;
+  // Inputs of all panels before this place, and of this panel.
+  const int64_t before = piece * args.packed_rows + panel * args.panel_rows * piece_depth;
+  const int64_t inputs_before = before + (k - piece) * args.panel_rows;
+  const int64_t block = (k / kBlock * args.packed_rows) + panel * args.panel_rows;
+  return {.codes = args.x_codes + inputs_before / kInputs * 2,
+          .scales = args.x_scales + block,
+          .sums = args.x_sums + block,
+          .words = inputs / kInputs};
+}
+
+/// The largest magnitude of `count` (a multiple of 8) numbers; not a number where one of them is
+/// none or infinite.
+template <typename S>
+inline float Magnitude(const float* x, int64_t count) {
+  using F = typename S::F;
+  F largest = S::Zero();
+  F nothing = S::Zero();  // stays zero for finite numbers
+  for (int64_t i = 0; i < count; i += S::kWidth) {
+    const F value = count - i >= S::kWidth ? S::Load(x + i) : S::LoadN(x + i, count - i);
+    largest = S::Max(largest, S::Max(value, S::Sub(S::Zero(), value)));
+    nothing = S::Fma(value, S::Zero(), nothing);
+  }
+  float lanes[S::kWidth];
+  S::Store(lanes, largest);
+  float result = lanes[0];
+  for (int64_t i = 1; i < S::kWidth; ++i) result = lanes[i] > result ? lanes[i] : result;
+  return result + S::Sum(nothing);
+}
+
+/// One block of one row: writes its dwords, `stride` apart, its scale and the sum of its codes.
+template <typename S, Packing packing>
+inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t stride, float* scale,
+                       int32_t* sum) {
+  constexpr float kMost = packing == Packing::kGptq8 ? 32767.0f : 127.0f;
+  // Below this the inverse of the scale is no float; such a block is worth nothing next to any
+  // other number.
+  constexpr float kLeast = 1e-30f;
+  const float magnitude = Magnitude<S>(x, count);
+  const float inverse = magnitude < kLeast ? 0.0f : kMost / magnitude;
+  *scale = magnitude < kLeast ? 0.0f : magnitude / kMost;
+  uint32_t codes[IntegerBlock(packing) + S::kWidth];
+  for (int64_t i = 0; i < count; i += S::kWidth) {
+    const auto value = count - i >= S::kWidth ? S::Load(x + i) : S::LoadN(x + i, count - i);
+    S::StoreWords(codes + i, S::RoundToWords(S::Mul(value, S::Set(inverse))));
+  }
+  uint32_t total = 0;
+  for (int64_t i = 0; i < count; ++i) total += codes[i];
+  *sum = static_cast<int32_t>(total);
+  for (int64_t i = 0; i < count; i += InputsOfWord(packing)) {
+    const uint32_t* c = codes + i;
+    if constexpr (packing == Packing::kGptq8) {
+      out[0] = (c[0] & 0xffffu) | c[2] << 16;
+      out[stride] = (c[1] & 0xffffu) | c[3] << 16;
+    } else {
+      out[0] = (c[0] & 255u) | (c[2] & 255u) << 8 | (c[4] & 255u) << 16 | c[6] << 24;
+      out[stride] = (c[1] & 255u) | (c[3] & 255u) << 8 | (c[5] & 255u) << 16 | c[7] << 24;
+    }
+    out += 2 * stride;
+  }
+}
+
+/// Rounds the panels [panel_begin, panel_end) of x. Rows past the end are left as they are: nobody
+/// reads them.
+template <typename S, Packing packing>
+void LinearRoundX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
+  constexpr int64_t kBlock = IntegerBlock(packing);
+  const int64_t last =
+      panel_end * args.panel_rows < args.rows ? panel_end * args.panel_rows : args.rows;
+  for (int64_t row = panel_begin * args.panel_rows; row < last; ++row) {
+    const int64_t i = row % args.panel_rows;
+    for (int64_t k = 0; k < args.depth; k += kBlock) {
+      const int64_t count = args.depth - k < kBlock ? args.depth - k : kBlock;
+      const RoundedBlock block = BlockOfX<packing>(args, row / args.panel_rows, k, count);
+      // The arrays are ours; RoundedBlock is the view of those who read them.
+      RoundBlock<S, packing>(args.x + row * args.x_stride + k, count,
+                             args.x_codes + (block.codes - args.x_codes) + i, args.panel_rows,
+                             args.x_scales + (block.scales - args.x_scales) + i,
+                             args.x_sums + (block.sums - args.x_sums) + i);
+    }
+  }
+}
+
+}  // namespace xcomposer::cpu

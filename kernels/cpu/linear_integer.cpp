@@ -1,0 +1,96 @@
+#include "kernels/cpu/linear_integer.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/isa_kernels.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+// Rows of x that are rounded and worked on in one turn take at most this many inputs.
+constexpr int64_t kTurnInputs = int64_t{8} << 20;
+// Rows of x in one task: their codes for some inputs then stay in the second cache.
+constexpr int64_t kBlockRows = 256;
+// Outputs of one task: long runs of each row of words. Those of a few rows are a page long.
+constexpr int64_t kTaskOutputs = 256;
+constexpr int64_t kStreamedOutputs = 1024;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
+
+/// Sizes of the rounded rows of one turn, in dwords and floats.
+struct RoundedSizes {
+  RoundedSizes(const PackedMatrix& matrix, int64_t panels, int64_t panel_rows) {
+    const int64_t rows = panels * panel_rows;
+    codes = rows * matrix.columns / (matrix.packing == Packing::kGptq8 ? 2 : 4);
+    scales = rows * DivideUp(matrix.columns, IntegerBlock(matrix.packing));
+  }
+  int64_t codes = 0;
+  int64_t scales = 0;
+};
+
+/// Rows args.x on, args.rows of them.
+void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  ThreadPool& pool = context.pool;
+  const int64_t panels = DivideUp(args.rows, args.panel_rows);
+  pool.ParallelFor(panels, 4, [&](int64_t begin, int64_t end, int) {
+    kernels.round_x[packing](args, begin, end);
+  });
+  const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
+  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
+  const int64_t task_outputs =
+      RoundUp(panels == 1 ? kStreamedOutputs : kTaskOutputs, kernels.panel_columns);
+  const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
+  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* scratch =
+        pool.WorkerScratch(worker, kernels.integer_scratch + 2 * block_rows * task_outputs);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row = task % row_blocks * block_rows;
+      const int64_t n = task / row_blocks * task_outputs;
+      kernels.linear_integers[packing](args,
+                                       {.row_begin = row,
+                                        .row_end = std::min(args.rows, row + block_rows),
+                                        .n_begin = n,
+                                        .n_end = std::min(args.outputs, n + task_outputs)},
+                                       scratch);
+    }
+  });
+}
+
+}  // namespace
+
+void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
+                   LinearKernelArgs args, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  const int64_t rows = args.rows;
+  const int64_t most_rows =
+      std::max<int64_t>(kBlockRows, kTurnInputs / std::max<int64_t>(1, args.depth));
+  const int64_t turns = DivideUp(rows, most_rows);
+  const int64_t turn_rows = DivideUp(rows, turns);
+  // Panels of equal height, so that the last one is not a crumb.
+  const int64_t panels = DivideUp(turn_rows, kernels.panel_rows);
+  args.panel_rows = DivideUp(turn_rows, panels);
+  args.packed_rows = panels * args.panel_rows;
+  const RoundedSizes sizes(matrix, panels, args.panel_rows);
+  const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
+  float* scratch =
+      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + int64_t{1});
+  if (bias) {
+    kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
+    args.bias = scratch;
+  }
+  args.x_codes = reinterpret_cast<uint32_t*>(scratch + bias_floats);
+  args.x_scales = scratch + bias_floats + sizes.codes;
+  args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
+  const float* x = args.x;
+  float* y = args.y;
+  for (int64_t row = 0; row < rows; row += turn_rows) {
+    args.x = x + row * args.x_stride;
+    args.y = y + row * args.y_stride;
+    args.rows = std::min(turn_rows, rows - row);
+    RunTurn(static_cast<size_t>(matrix.packing), args, context);
+  }
+}
+
+}  // namespace xcomposer::cpu

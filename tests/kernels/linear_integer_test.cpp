@@ -1,0 +1,293 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/guarded.h"
+
+// Quantised weights with rounded rows of x. The rounding is part of the definition: the reference
+// rounds the same way, takes the products as integers and only then goes to double.
+namespace xcomposer::cpu {
+namespace {
+
+struct Shape {
+  int64_t rows, outputs, depth, group;
+};
+
+// Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
+// rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
+// short last ones; more rows than one block.
+const Shape kShapes[] = {{1, 8, 8, 128},     {1, 24, 136, 128},   {2, 1032, 264, 128},
+                         {3, 72, 520, 256},  {5, 264, 32, 128},   {6, 40, 384, 384},
+                         {7, 56, 640, 128},  {9, 280, 128, 128},  {13, 16, 776, 256},
+                         {24, 520, 96, 128}, {33, 104, 384, 384}, {270, 24, 264, 128}};
+
+class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
+ protected:
+  Isa isa() const { return std::get<0>(GetParam()); }
+  Packing packing() const { return std::get<1>(GetParam()); }
+};
+
+struct Case {
+  Case(const Shape& s, Packing packing_, Random& random)
+      : shape(s),
+        packing(packing_),
+        groups((s.depth + s.group - 1) / s.group),
+        x_stride(s.depth + 5),
+        y_stride(s.outputs + 2),
+        x(s.rows * x_stride),
+        y(s.rows * y_stride),
+        words(s.outputs * s.depth * BitsOf(packing) / 32),
+        zeros(groups * s.outputs * BitsOf(packing) / 32),
+        scales(groups * s.outputs, Format::kFloat16, random),
+        bias(s.outputs, Format::kFloat16, random) {
+    random.Fill(x);
+    random.Fill(y);
+    for (int64_t i = 0; i < words.size(); ++i) words[i] = static_cast<uint32_t>(random.Bits());
+    for (int64_t i = 0; i < zeros.size(); ++i) zeros[i] = static_cast<uint32_t>(random.Bits());
+  }
+
+  LinearParams Params() {
+    return {.x = x.data(),
+            .x_stride = x_stride,
+            .rows = shape.rows,
+            .weight = PackedMatrix{.packing = packing,
+                                   .words = words.data(),
+                                   .zeros = zeros.data(),
+                                   .scales = scales.data(),
+                                   .rows = shape.outputs,
+                                   .columns = shape.depth,
+                                   .group = shape.group,
+                                   .rounds_x = true},
+            .y = y.data(),
+            .y_stride = y_stride};
+  }
+
+  int64_t Code(int64_t n, int64_t k) const {
+    return Field(words[k / PerWord() * shape.outputs + n], k % PerWord());
+  }
+  int64_t Zero(int64_t n, int64_t g) const {
+    return 1 + Field(zeros[(g * shape.outputs + n) / PerWord()], n % PerWord());
+  }
+  int64_t PerWord() const { return 32 / BitsOf(packing); }
+  int64_t Field(uint32_t word, int64_t i) const {
+    const int bits = BitsOf(packing);
+    return word >> (bits * i) & ((1u << bits) - 1);
+  }
+
+  Shape shape;
+  Packing packing;
+  int64_t groups, x_stride, y_stride;
+  Guarded<float> x, y;
+  Guarded<uint32_t> words, zeros;
+  Stored scales, bias;
+};
+
+/// Rows of x as docs/quantisation.md rounds them.
+struct Rounded {
+  Rounded(const Case& c, int64_t row) : codes(static_cast<size_t>(c.shape.depth)) {
+    const float most = c.packing == Packing::kGptq8 ? 32767.0f : 127.0f;
+    const float* x = c.x.data() + row * c.x_stride;
+    block = IntegerBlock(c.packing);
+    for (int64_t k = 0; k < c.shape.depth; k += block) {
+      const int64_t end = std::min(c.shape.depth, k + block);
+      float magnitude = 0;
+      for (int64_t i = k; i < end; ++i) magnitude = std::max(magnitude, std::abs(x[i]));
+      const float inverse = magnitude < 1e-30f ? 0.0f : most / magnitude;
+      scales.push_back(magnitude < 1e-30f ? 0.0f : magnitude / most);
+      for (int64_t i = k; i < end; ++i) {
+        codes[static_cast<size_t>(i)] = static_cast<int64_t>(std::nearbyint(x[i] * inverse));
+      }
+    }
+  }
+  int64_t block = 0;
+  std::vector<int64_t> codes;
+  std::vector<float> scales;
+};
+
+/// Sums of integers are exact; each block then goes through four roundings (to float, the two
+/// scales, the sum) and the whole through three more.
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
+  const auto blocks = (c.shape.depth + IntegerBlock(c.packing) - 1) / IntegerBlock(c.packing);
+  for (int64_t t = 0; t < c.shape.rows; ++t) {
+    const Rounded x(c, t);
+    for (int64_t n = 0; n < c.y_stride; ++n) {
+      const double found = c.y[t * c.y_stride + n];
+      const double old = before[static_cast<size_t>(t * c.y_stride + n)];
+      if (n >= c.shape.outputs) {
+        ASSERT_EQ(found, old) << "wrote between the rows, at " << t << ", " << n;
+        continue;
+      }
+      double sum = 0;
+      double magnitude = 0;
+      for (int64_t b = 0; b < blocks; ++b) {
+        const int64_t g = b * x.block / c.shape.group;
+        int64_t total = 0;
+        for (int64_t k = b * x.block; k < std::min(c.shape.depth, (b + 1) * x.block); ++k) {
+          total += (c.Code(n, k) - c.Zero(n, g)) * x.codes[static_cast<size_t>(k)];
+        }
+        const double value = static_cast<double>(total) * x.scales[static_cast<size_t>(b)] *
+                             c.scales[g * c.shape.outputs + n];
+        sum += value;
+        magnitude += std::abs(value);
+      }
+      sum *= params.scale;
+      magnitude *= std::abs(params.scale);
+      if (params.bias) {
+        sum += c.bias[n];
+        magnitude += std::abs(c.bias[n]);
+      }
+      if (params.accumulate) {
+        sum += old;
+        magnitude += std::abs(old);
+      }
+      ASSERT_NEAR(found, sum, Gamma(blocks + 7) * magnitude) << "at " << t << ", " << n;
+    }
+  }
+}
+
+TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
+  Random random(21);
+  ThreadPool pool(3);
+  for (const Shape& shape : kShapes) {
+    for (int variant = 0; variant < 4; ++variant) {
+      SCOPED_TRACE(testing::Message()
+                   << shape.rows << " x " << shape.outputs << " x " << shape.depth
+                   << " in groups of " << shape.group << ", variant " << variant);
+      Case c(shape, packing(), random);
+      LinearParams params = c.Params();
+      ASSERT_TRUE(TakesIntegers(std::get<PackedMatrix>(params.weight)));
+      if (variant % 2 == 1) params.bias = c.bias.Vector();
+      if (variant >= 2) {
+        params.accumulate = true;
+        params.scale = 2.5f;
+      }
+      const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
+      Linear(params, {.pool = pool, .isa = isa()});
+      Expect(c, before, params);
+    }
+  }
+}
+
+// The largest sums that a block can hold, with scales of one: an overflow anywhere would show.
+TEST_P(LinearIntegerTest, LargestSumsAreExact) {
+  Random random(22);
+  ThreadPool pool(2);
+  const float most = packing() == Packing::kGptq8 ? 32767.0f : 127.0f;
+  for (const uint32_t zero : {0u, 0xffffffffu}) {
+    for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
+      for (int pattern = 0; pattern < 3; ++pattern) {
+        const int64_t depth = IntegerBlock(packing());
+        Case c({9, 24, depth, depth}, packing(), random);
+        const std::vector<uint16_t> ones(24, 0x3c00);
+        for (int64_t i = 0; i < c.x.size(); ++i) {
+          c.x[i] = pattern == 0 ? most : pattern == 1 ? -most : i % 2 == 0 ? most : -most;
+        }
+        for (int64_t i = 0; i < c.words.size(); ++i) c.words[i] = word;
+        for (int64_t i = 0; i < c.zeros.size(); ++i) c.zeros[i] = zero;
+        LinearParams params = c.Params();
+        std::get<PackedMatrix>(params.weight).scales = ones.data();
+        Linear(params, {.pool = pool, .isa = isa()});
+        for (int64_t t = 0; t < c.shape.rows; ++t) {
+          for (int64_t n = 0; n < c.shape.outputs; ++n) {
+            int64_t total = 0;
+            for (int64_t k = 0; k < depth; ++k) {
+              total +=
+                  (c.Code(n, k) - c.Zero(n, 0)) * static_cast<int64_t>(c.x[t * c.x_stride + k]);
+            }
+            ASSERT_EQ(c.y[t * c.y_stride + n], static_cast<float>(total));
+          }
+        }
+      }
+    }
+  }
+}
+
+// Decoding, a prompt and any batch give a row the same bits.
+TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
+  Random random(23);
+  ThreadPool pool(2);
+  const Context context{.pool = pool, .isa = isa()};
+  Case c({40, 72, 392, 128}, packing(), random);
+  Linear(c.Params(), context);
+  for (const int64_t rows : {1, 2, 5, 7, 20}) {
+    for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
+      Guarded<float> some(rows * c.shape.outputs);
+      LinearParams params = c.Params();
+      params.x += first * c.x_stride;
+      params.rows = rows;
+      params.y = some.data();
+      params.y_stride = c.shape.outputs;
+      Linear(params, context);
+      for (int64_t i = 0; i < some.size(); ++i) {
+        const int64_t row = first + i / c.shape.outputs;
+        ASSERT_EQ(some[i], c.y[row * c.y_stride + i % c.shape.outputs]) << rows << " rows, " << i;
+      }
+    }
+  }
+}
+
+TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
+  for (const Shape& shape : {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128}}) {
+    std::vector<float> results[2];
+    for (const int threads : {1, 4}) {
+      Random random(24);
+      Case c(shape, packing(), random);
+      ThreadPool pool(threads);
+      Linear(c.Params(), {.pool = pool, .isa = isa()});
+      results[threads == 1 ? 0 : 1].assign(c.y.data(), c.y.data() + c.y.size());
+    }
+    EXPECT_EQ(results[0], results[1]);
+  }
+}
+
+// What is not finite must not turn into a number; what is too small to matter is zero.
+TEST_P(LinearIntegerTest, OddNumbers) {
+  Random random(25);
+  ThreadPool pool(2);
+  Case c({4, 24, 136, 136}, packing(), random);
+  c.x[0 * c.x_stride + 17] = std::numeric_limits<float>::quiet_NaN();
+  c.x[1 * c.x_stride + 131] = -std::numeric_limits<float>::infinity();
+  for (int64_t k = 0; k < c.shape.depth; ++k) {
+    c.x[2 * c.x_stride + k] = 0.0f;
+    c.x[3 * c.x_stride + k] = 1e-42f;
+  }
+  Linear(c.Params(), {.pool = pool, .isa = isa()});
+  for (int64_t n = 0; n < c.shape.outputs; ++n) {
+    EXPECT_TRUE(std::isnan(c.y[n]));
+    EXPECT_TRUE(std::isnan(c.y[c.y_stride + n]));
+    EXPECT_EQ(c.y[2 * c.y_stride + n], 0.0f);
+    EXPECT_EQ(c.y[3 * c.y_stride + n], 0.0f);
+  }
+}
+
+// Groups that do not hold whole blocks: x stays as it is.
+TEST_P(LinearIntegerTest, OtherGroupsAreNotRounded) {
+  Random random(26);
+  ThreadPool pool(2);
+  for (const int64_t rows : {1, 20}) {
+    Case c({rows, 24, 240, 40}, packing(), random);
+    LinearParams params = c.Params();
+    Linear(params, {.pool = pool, .isa = isa()});
+    const std::vector<float> found(c.y.data(), c.y.data() + c.y.size());
+    std::get<PackedMatrix>(params.weight).rounds_x = false;
+    Linear(params, {.pool = pool, .isa = isa()});
+    EXPECT_EQ(found, std::vector<float>(c.y.data(), c.y.data() + c.y.size()));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, LinearIntegerTest,
+                         testing::Combine(testing::ValuesIn(RunnableIsas()),
+                                          testing::Values(Packing::kGptq4, Packing::kGptq8)),
+                         [](const auto& info) {
+                           return std::string(ToString(std::get<0>(info.param))) +
+                                  (std::get<1>(info.param) == Packing::kGptq4 ? "_int4" : "_int8");
+                         });
+
+}  // namespace
+}  // namespace xcomposer::cpu
