@@ -249,9 +249,9 @@ struct Slice {
 TEST_P(CudaOps, PagedAttention) {
   const std::vector<std::vector<Slice>> batches = {
       {},
-      {{1, 70}},                             // one sequence decodes
-      {{1, 3}, {1, 200}, {1, 0}},            // several do
-      {{19, 0}, {1, 40}, {0, 0}, {66, 3}}};  // prompts among them
+      {{1, 70}},                            // one sequence decodes
+      {{1, 3}, {1, 70}, {1, 0}},            // several do
+      {{19, 0}, {1, 40}, {0, 0}, {5, 3}}};  // prompts among them
   for (const auto& [heads, kv_heads, dim] : kHeads) {
     for (const auto& slices : batches) {
       std::vector<int32_t> first, counts, positions;

@@ -1,6 +1,7 @@
 #include "pipeline/storage_cast.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
 #include <vector>
