@@ -220,14 +220,19 @@ XCOMPOSER_INLINE void FetchWords(const LinearKernelArgs& args, const LinearBlock
   }
 }
 
-/// Inputs of one block from k on, in group g, with kVectors vectors of outputs from n on and the
-/// only panel of x there is.
+/// Inputs of one block from k on, in group g, with kVectors vectors of outputs from n on and each
+/// panel of x; `x` has one for each.
 template <typename S, Packing packing, int kVectors>
-inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock& x, int64_t k, int64_t g,
-                          int64_t n, int64_t lanes, const IntegerSums& to) {
-  const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
+inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock* x, int64_t k, int64_t g,
+                          int64_t n, int64_t lanes, IntegerSums to) {
   constexpr bool kWhole = IntegerBlock(packing) <= kStreamedDepth;
-  IntegerRows<S, packing, kVectors, S::kRows, kWhole>(args.rows, args, x, weight, to);
+  const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
+  for (int64_t left = args.rows; left > 0; left -= args.panel_rows) {
+    IntegerRows<S, packing, kVectors, S::kRows, kWhole>(
+        left < args.panel_rows ? left : args.panel_rows, args, *x++, weight, to);
+    to.y += args.panel_rows * kPanelColumns<S>;
+    to.partial += args.panel_rows * kPanelColumns<S>;
+  }
 }
 
 /// The same for all panels of x of the block; codes are unpacked once. `memory`: see
@@ -292,14 +297,18 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
                            uint32_t* partial) {
   constexpr int64_t kColumns = kPanelColumns<S>;
   constexpr int64_t kBlock = IntegerBlock(packing);
-  const int64_t panel_sums = args.panel_rows * kColumns;
+  const int64_t panels = (args.rows + args.panel_rows - 1) / args.panel_rows;
+  const int64_t panel_sums = panels * args.panel_rows * kColumns;
   for (int64_t k = 0; k < args.depth; k += kStreamedDepth) {
     const int64_t depth = args.depth - k < kStreamedDepth ? args.depth - k : kStreamedDepth;
     IntegerSums to{.y = sums,
                    .partial = partial,
                    .first = k % kBlock == 0,
                    .last = (k + depth) % kBlock == 0 || k + depth == args.depth};
-    const RoundedBlock x = BlockOfX<packing>(args, 0, k, depth);
+    RoundedBlock x[kStreamedPanels];
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      x[panel] = BlockOfX<packing>(args, panel, k, depth);
+    }
     const int64_t g = k / args.group;
     int64_t n = block.n_begin;
     for (; n + kColumns <= block.n_end; n += kColumns) {
@@ -350,7 +359,7 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
   const int64_t columns = (block.n_end - block.n_begin + kColumns - 1) / kColumns;
   for (int64_t i = 0; i < columns * panel_sums; i += S::kWidth) S::Store(sums + i, S::Zero());
-  if (args.rows <= args.panel_rows) {
+  if (panels <= kStreamedPanels) {
     StreamIntegers<S, packing>(args, block, sums,
                                reinterpret_cast<uint32_t*>(sums + columns * panel_sums));
   } else {

@@ -38,6 +38,10 @@ struct LinearKernelArgs {
 /// fewer rows there are, the longer are the runs in which the weight is read.
 constexpr int64_t PieceOf(int64_t rows) { return rows <= 4 ? 1024 : rows <= 8 ? 512 : 256; }
 
+/// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
+/// and reads the weight in long runs; for more, once for all.
+inline constexpr int64_t kStreamedPanels = 4;
+
 struct LinearBlock {
   int64_t row_begin = 0;
   int64_t row_end = 0;

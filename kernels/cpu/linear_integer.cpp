@@ -39,8 +39,8 @@ void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& contex
   });
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
-  const int64_t task_outputs =
-      RoundUp(panels == 1 ? kStreamedOutputs : kTaskOutputs, kernels.panel_columns);
+  const int64_t task_outputs = RoundUp(
+      panels <= kStreamedPanels ? kStreamedOutputs / panels : kTaskOutputs, kernels.panel_columns);
   const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
   pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
     float* scratch =
