@@ -6,8 +6,9 @@
 
 namespace xcomposer {
 
-/// What a stage computes, without its threads and links. Activations are (T, C) float32 in host
-/// memory; whoever holds the payload may write to it. Driven by one thread; throws
+/// What a stage computes, without its threads and links. Activations are (T, C) float32 in the
+/// host's memory, or in a GPU's where the payload says so; a stage takes both and gives what its
+/// device has. Whoever holds the payload may write to it. Driven by one thread; throws
 /// xcomposer::Error, and is usable afterwards.
 class StageBody {
  public:
