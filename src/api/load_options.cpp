@@ -1,6 +1,5 @@
 #include "api/load_options.h"
 
-#include "api/rank_run.h"
 #include "base/check.h"
 #include "placement/workload.h"
 
@@ -70,16 +69,6 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_posi
     };
   }
   return pipeline;
-}
-
-std::vector<std::string> DevicesOfOneProcess(const EngineOptions& options) {
-  std::vector<std::string> devices;
-  for (const RankedDevice& device : RankDevices(options.devices)) {
-    Require(device.rank == 0, ErrorKind::kPlan, "a device of rank ", device.rank,
-            " was named, and this run has rank 0 only");
-    devices.push_back(device.device);
-  }
-  return devices;
 }
 
 }  // namespace xcomposer::api

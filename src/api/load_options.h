@@ -1,8 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "config/quantization.h"
 #include "pipeline/pipeline_options.h"
@@ -20,8 +18,5 @@ WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_positions);
-
-/// The devices of a run of one process, which may be named as rank 0's. Throws kPlan.
-std::vector<std::string> DevicesOfOneProcess(const EngineOptions& options);
 
 }  // namespace xcomposer::api

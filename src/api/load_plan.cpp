@@ -7,6 +7,7 @@
 #include "api/machine_cluster.h"
 #include "api/picture_plan.h"
 #include "api/plan_file.h"
+#include "api/rank_run.h"
 #include "base/check.h"
 #include "placement/device_map_json.h"
 #include "placement/plan_report.h"
@@ -38,15 +39,20 @@ class Loader {
       });
       names_.clear();
       for (const StagePlace& stage : map_->stages) names_.push_back(stage.device);
+      names_ =
+          DevicesOfOneProcess(names_, StrCat("the device map '", options.device_map, "' names"));
     }
     cluster_ = MachineCluster(names_);
-    std::vector<std::string> unique;
-    for (const ClusterDevice& device : cluster_.devices) unique.push_back(device.name);
-    if (map_) {
-      for (size_t i = 0; i < unique.size(); ++i) map_->stages[i].device = unique[i];
-    } else if (static_cast<int64_t>(unique.size()) > config.layers) {
-      map_ = EvenDeviceMap(config, unique);  // some stages stay without layers
-    }
+    NameStages(config);
+  }
+
+  /// All stages of a run over several processes, in the cluster's order.
+  Loader(const EngineOptions& options, const ModelConfig& config, Cluster cluster)
+      : footprint_(config, HostTraits(options.threads)),
+        cluster_(std::move(cluster)),
+        rules_{.given_order = true, .use_all = true} {
+    for (size_t i = 0; i < cluster_.devices.size(); ++i) names_.push_back(cluster_.IdOf(i));
+    NameStages(config);
   }
 
   Loader(const EngineOptions& options, const ModelConfig& config, const StagesHere& here)
@@ -57,21 +63,25 @@ class Loader {
     cluster_ = MachineCluster(own);
     const std::vector<ClusterDevice> devices = std::move(cluster_.devices);
     cluster_.devices.clear();
+    cluster_.nodes.push_back({"elsewhere", kAssumedNodeLink});
     for (int i = 0; i < static_cast<int>(names_.size()); ++i) {
       const bool is_here = i >= here.first && i < here.end;
       ClusterDevice device = devices[static_cast<size_t>(is_here ? i - here.first : 0)];
       if (!is_here) {
+        device.node = 1;
         device.name = StrCat("cpu:", kNoOwnDevice + i);
         device.memory = device.budget = kAnyMemory;
+      } else if (static_cast<size_t>(i) < here.budgets.size()) {
+        device.budget = std::min(device.budget, here.budgets[static_cast<size_t>(i)]);
       }
-      map_->stages[static_cast<size_t>(i)].device = device.name;
       cluster_.devices.push_back(std::move(device));
     }
+    NameStages(config);
   }
 
   Plan For(const Workload& workload) const {
     if (map_) return DeviceMapPlanner::Measure(footprint_, cluster_, workload, *map_);
-    return DeviceMapPlanner::Plan(footprint_, cluster_, workload, {.use_all = true});
+    return DeviceMapPlanner::Plan(footprint_, cluster_, workload, rules_);
   }
 
   /// The stages with the devices called as the caller called them.
@@ -86,10 +96,24 @@ class Loader {
   const ModelFootprint& footprint() const { return footprint_; }
 
  private:
+  /// Gives the stages of a map the names that the cluster has for their devices.
+  void NameStages(const ModelConfig& config) {
+    std::vector<std::string> unique;
+    for (size_t i = 0; i < cluster_.devices.size(); ++i) {
+      unique.push_back(cluster_.nodes.size() == 1 ? cluster_.devices[i].name : cluster_.IdOf(i));
+    }
+    if (map_) {
+      for (size_t i = 0; i < unique.size(); ++i) map_->stages[i].device = unique[i];
+    } else if (static_cast<int64_t>(unique.size()) > config.layers + 2) {
+      map_ = EvenDeviceMap(config, unique);  // more than the model has parts to place
+    }
+  }
+
   ModelFootprint footprint_;
   std::vector<std::string> names_;
   Cluster cluster_;
   std::optional<DeviceMap> map_;
+  PlacementRules rules_{.use_all = true};
 };
 
 std::string Megabytes(int64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; }
@@ -142,8 +166,9 @@ void CheckKvTokens(const EngineOptions& options) {
           "; expected a positive number of positions, or 0 for the default");
 }
 
-LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
-                  WeightType weights) {
+/// What the engine is made for, and its plan.
+std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptions& options,
+                                         const ModelConfig& config, WeightType weights) {
   Workload workload;
   workload.context = config.max_length + kDefaultAnswerRows;
   workload.sequences = kDefaultSequences;
@@ -151,17 +176,17 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
   workload.picture = ShapeOf(config, {.hd_num = workload.hd_num});
   if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
   workload.weights = weights;
+  if (options.kv_tokens == 0) return LargestThatFits(loader, workload);
+  workload.context = options.kv_tokens;
+  workload.sequences = 1;
+  workload.objective = Objective::kThroughput;
+  return {workload, loader.For(workload)};
+}
 
+LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
+                  WeightType weights) {
+  const auto [workload, plan] = ChooseWorkload(loader, options, config, weights);
   LoadPlan load;
-  Plan plan;
-  if (options.kv_tokens > 0) {
-    workload.context = options.kv_tokens;
-    workload.sequences = 1;
-    workload.objective = Objective::kThroughput;
-    plan = loader.For(workload);
-  } else {
-    std::tie(workload, plan) = LargestThatFits(loader, workload);
-  }
   load.map = loader.MapOf(plan);
   for (const PlannedDevice& device : plan.devices) {
     // What every stage needs counts as its activations and workspace here: it is measured with
@@ -197,6 +222,19 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
 LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights) {
   CheckKvTokens(options);
   return PlanWith(Loader(options, config), options, config, weights);
+}
+
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+                  const Cluster& cluster) {
+  CheckKvTokens(options);
+  const Loader loader(options, config, cluster);
+  try {
+    return loader.MapOf(ChooseWorkload(loader, options, config, weights).second);
+  } catch (const Error& error) {
+    const auto device = error.where().find("device");
+    if (device == error.where().end()) throw;
+    throw error.With("rank", device->second.substr(0, device->second.find('/')));
+  }
 }
 
 LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,

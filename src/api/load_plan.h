@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "api/picture_budget.h"
+#include "placement/cluster.h"
 #include "placement/device_map.h"
 #include "placement/footprint.h"
 #include "xcomposer/engine.h"
@@ -25,12 +26,18 @@ struct StagesHere {
   DeviceMap map;
   int first = 0;
   int end = 0;
+  std::vector<int64_t> budgets;  ///< by stage: what it may use at most
 };
 
 /// Places the model on the devices of `options` (every one gets a stage) or takes the map given
 /// there. The KV pool holds several sequences of full length where memory allows, one of less
 /// where it does not. Throws kCapacity with numbers where not even that fits, kPlan, kDevice.
 LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights);
+
+/// Which layers go to which device of a run over several processes: a stage for each, in the order
+/// of the cluster. Throws kCapacity, naming the device and its rank.
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+                  const Cluster& cluster);
 
 /// The same for the stages here of a map that is given; the other processes answer for theirs.
 LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,

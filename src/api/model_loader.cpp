@@ -8,6 +8,7 @@
 #include "api/model_folder.h"
 #include "api/plan_model.h"
 #include "api/random_model.h"
+#include "api/rank_placement.h"
 #include "api/rank_run.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -46,19 +47,22 @@ struct OpenedModel {
 };
 
 /// Where the stages of this process go, and how much the KV pool holds.
-LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers,
-                  const Transport* transport, OpenedModel* model) {
+LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Transport* transport,
+                  OpenedModel* model) {
   const WeightType weights = LoadedType(options, StoredType(headers));
   if (transport != nullptr) {
-    model->ranked = MapOfRun(options, model->config, transport->world_size());
+    const AskedPlacement asked = AskedOfRun(options, model->config, transport->world_size());
+    AgreeOnModel(*transport, model->checkpoint, asked, PipelineOptionsFor(options, kKvBlock));
+    RunPlacement run = PlaceTogether(*transport, asked, options, model->config, weights);
+    model->ranked = std::move(run.ranked);
     const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
     const int rank = transport->rank();
-    return PlanLoad(
-        options, model->config, weights,
-        StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank)});
+    return PlanLoad(options, model->config, weights,
+                    StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank),
+                               std::move(run.budgets)});
   }
   EngineOptions here = options;
-  here.devices = DevicesOfOneProcess(options);
+  here.devices = DevicesOfOneProcess(options.devices, "--devices names");
   LoadPlan plan = PlanLoad(here, model->config, weights);
   model->ranked.map = plan.map;
   model->ranked.rank_of_stage.assign(plan.map.stages.size(), 0);
@@ -82,7 +86,6 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   model.plan = PlanHere(options, headers, transport.get(), &model);
   int64_t positions = model.plan.kv_positions;
   if (transport != nullptr) {
-    AgreeOnModel(*transport, model.checkpoint, model.ranked, PipelineOptionsFor(options, kKvBlock));
     positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
                              std::chrono::steady_clock::now() + kLongestOpen);
   }

@@ -6,11 +6,14 @@
 #include "api/picture_plan.h"
 #include "api/plan_file.h"
 #include "api/plan_model.h"
+#include "api/rank_cluster.h"
+#include "api/rank_run.h"
 #include "base/check.h"
 #include "placement/alternatives.h"
 #include "placement/cluster_json.h"
 #include "placement/device_map_json.h"
 #include "placement/planner.h"
+#include "workers/layout.h"
 
 namespace xcomposer {
 namespace {
@@ -28,11 +31,34 @@ void InRange(int64_t value, int64_t low, int64_t high, const char* what) {
           " to ", high);
 }
 
+/// This machine under the names of ranks: what a run of that many processes here would have.
+Cluster ClusterOfRanksHere(const std::vector<std::string>& names) {
+  const std::vector<api::RankedDevice> devices = api::RankDevices(names);
+  std::vector<int> ranks;
+  for (const api::RankedDevice& device : devices) ranks.push_back(device.rank);
+  const StageLayout layout(ranks, *std::max_element(ranks.begin(), ranks.end()) + 1);
+  std::vector<Cluster> own;
+  for (int rank = 0; rank < layout.world_size(); ++rank) {
+    own.push_back(api::OwnDevices(devices, rank));
+  }
+  return api::ClusterOfRun(devices, own);
+}
+
+bool NamesRanks(const PlanOptions& options) {
+  return std::any_of(options.devices.begin(), options.devices.end(), api::NamesNode);
+}
+
 Cluster ClusterFor(const PlanOptions& options) {
   Require(options.cluster.empty() || options.devices.empty(), ErrorKind::kUsage,
           "a cluster file and a list of devices exclude each other");
-  Cluster cluster = options.cluster.empty() ? api::MachineCluster(options.devices)
-                                            : api::FromPlanFile(options.cluster, ParseCluster);
+  Cluster cluster;
+  if (!options.cluster.empty()) {
+    cluster = api::FromPlanFile(options.cluster, ParseCluster);
+  } else if (NamesRanks(options)) {
+    cluster = ClusterOfRanksHere(options.devices);
+  } else {
+    cluster = api::MachineCluster(options.devices);
+  }
   if (!options.max_memory.empty()) {
     if (options.max_memory.find('{') != std::string::npos) {
       ApplyMaxMemory(options.max_memory, cluster);
@@ -73,8 +99,10 @@ Workload WorkloadFor(const PlanOptions& options, const ModelConfig& config) {
 PlacementRules RulesFor(const PlanOptions& options) {
   Require(options.order == "any" || options.order == "given", ErrorKind::kUsage, "the order is '",
           options.order, "', expected any or given");
-  // Who names devices of this machine means all of them, as for the engine.
-  return {.given_order = options.order == "given", .use_all = !options.devices.empty()};
+  // Who names devices of this machine means all of them, as for the engine; and ranks keep their
+  // order.
+  return {.given_order = options.order == "given" || NamesRanks(options),
+          .use_all = !options.devices.empty()};
 }
 
 DeviceMap ReadMap(const PlanOptions& options, const ModelConfig& config, const Cluster& cluster) {

@@ -6,6 +6,7 @@
 
 #include "api/load_options.h"
 #include "api/load_plan.h"
+#include "api/rank_run.h"
 #include "base/check.h"
 #include "config/published_config.h"
 #include "config/weight_names.h"
@@ -66,7 +67,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   model.info = InfoOf(options, context.config, type);
 
   EngineOptions here = options;
-  here.devices = DevicesOfOneProcess(options);
+  here.devices = DevicesOfOneProcess(options.devices, "--devices names");
   LoadPlan plan = PlanLoad(here, context.config, type);
   PipelineOptions pipeline = PipelineOptionsFor(here, plan.kv_positions);
   pipeline.memory = std::make_shared<StageMemoryBook>();

@@ -55,9 +55,13 @@ std::pair<std::string, std::string> SplitNode(const std::string& device) {
   return {device.substr(0, colon), device.substr(colon + 1)};
 }
 
-bool IsNumber(const std::string& text) {
-  return !text.empty() && text.size() <= 6 &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+/// The number of a rank: "2" and "rank2" are rank 2; nothing for the name of a machine.
+std::optional<int> RankIn(const std::string& node) {
+  const std::string digits = node.rfind("rank", 0) == 0 ? node.substr(4) : node;
+  const bool is_number =
+      !digits.empty() && digits.size() <= 6 &&
+      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return is_number ? std::optional(std::stoi(digits)) : std::nullopt;
 }
 
 std::string ConfigHash(const std::filesystem::path& folder) {
@@ -68,13 +72,15 @@ std::string ConfigHash(const std::filesystem::path& folder) {
   return hasher.Finish();
 }
 
-std::string PlanHash(const RankedMap& ranked, const PipelineOptions& pipeline) {
-  std::string text = StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows,
-                            ", storage ", static_cast<int>(pipeline.storage));
-  for (size_t i = 0; i < ranked.map.stages.size(); ++i) {
-    const StagePlace& stage = ranked.map.stages[i];
-    text += StrCat("; ", ranked.rank_of_stage[i], " ", stage.device, " ", stage.first_layer, " ",
-                   stage.end_layer);
+std::string PlanHash(const AskedPlacement& asked, const PipelineOptions& pipeline) {
+  std::string text =
+      StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows, ", storage ",
+             static_cast<int>(pipeline.storage), ", weights ", ToString(pipeline.quantise));
+  for (size_t i = 0; i < asked.devices.size(); ++i) {
+    text += StrCat("; ", asked.devices[i].rank, " ", asked.devices[i].device);
+    if (!asked.map) continue;
+    const StagePlace& stage = asked.map->stages[i];
+    text += StrCat(" ", stage.first_layer, " ", stage.end_layer);
   }
   Sha256Hasher hasher;
   hasher.Add(text);
@@ -90,7 +96,7 @@ std::vector<RankedDevice> RankDevices(const std::vector<std::string>& devices) {
   Require(named == 0 || named == static_cast<int64_t>(devices.size()), ErrorKind::kPlan,
           "some devices name their rank or node and some do not; write 0:cpu,1:cpu or cpu,cpu");
   const bool numbers = std::all_of(devices.begin(), devices.end(), [](const std::string& device) {
-    return IsNumber(SplitNode(device).first);
+    return RankIn(SplitNode(device).first).has_value();
   });
   std::vector<RankedDevice> ranked;
   std::vector<std::string> nodes;  // by rank
@@ -98,7 +104,7 @@ std::vector<RankedDevice> RankDevices(const std::vector<std::string>& devices) {
     const auto [node, name] = SplitNode(device);
     int rank = 0;
     if (named > 0 && numbers) {
-      rank = std::stoi(node);
+      rank = *RankIn(node);
     } else if (named > 0) {
       const auto found = std::find(nodes.begin(), nodes.end(), node);
       rank = static_cast<int>(found - nodes.begin());
@@ -119,31 +125,38 @@ std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, 
   return all;
 }
 
-RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size) {
-  RankedMap ranked;
-  std::vector<RankedDevice> devices;
+AskedPlacement AskedOfRun(const EngineOptions& options, const ModelConfig& config, int world_size) {
+  AskedPlacement asked;
   if (options.device_map.empty() || options.device_map == "auto") {
-    devices = DevicesOfRun(options.devices, world_size);
-    std::vector<std::string> names;
-    for (const RankedDevice& device : devices) names.push_back(device.device);
-    ranked.map = EvenDeviceMap(config, names);
+    asked.devices = DevicesOfRun(options.devices, world_size);
   } else {
-    ranked.map = FromPlanFile(options.device_map, [&config](const std::string& text) {
+    asked.map = FromPlanFile(options.device_map, [&config](const std::string& text) {
       return FromHuggingFaceJson(text, config);
     });
     std::vector<std::string> names;
-    for (const StagePlace& stage : ranked.map.stages) names.push_back(stage.device);
+    for (const StagePlace& stage : asked.map->stages) names.push_back(stage.device);
     Require(NamesNode(names.front()), ErrorKind::kPlan, "the device map '", options.device_map,
             "' names no ranks, and this run has ", world_size, " of them; write 0:cpu, 1:cpu, ...");
-    devices = RankDevices(names);
+    asked.devices = RankDevices(names);
   }
-  for (size_t i = 0; i < devices.size(); ++i) {
-    ranked.map.stages[i].device = devices[i].device;
-    ranked.rank_of_stage.push_back(devices[i].rank);
-  }
+  std::vector<int> ranks;
+  for (const RankedDevice& device : asked.devices) ranks.push_back(device.rank);
   // Throws where the ranks of the stages and those of the run do not go together.
-  StageLayout(ranked.rank_of_stage, world_size);
-  return ranked;
+  StageLayout(ranks, world_size);
+  return asked;
+}
+
+std::vector<std::string> DevicesOfOneProcess(const std::vector<std::string>& devices,
+                                             const std::string& named_by) {
+  std::vector<std::string> names;
+  for (const RankedDevice& device : RankDevices(devices)) {
+    Require(device.rank == 0, ErrorKind::kPlan, named_by, " a device of rank ", device.rank,
+            ", and this process is the only one of the run. Start one for every rank (--rank, "
+            "--world-size and --rendezvous, or torchrun, srun, mpirun), or name devices of this "
+            "machine without ranks and nodes: cpu, cuda:0");
+    names.push_back(device.device);
+  }
+  return names;
 }
 
 bool IsDistributed(const RankOptions& options) { return LaunchOf(options).is_distributed(); }
@@ -155,15 +168,19 @@ std::shared_ptr<Transport> JoinRun(const RankOptions& options) {
   transport.connect_timeout = Milliseconds(options.connect_timeout_s, "connect_timeout_s");
   Require(transport.rank_timeout.count() > 0, ErrorKind::kUsage,
           "timeout_s is 0; expected the seconds after which a silent rank is lost");
+  Require(options.bind_port >= 0 && options.bind_port <= 65535, ErrorKind::kUsage, "bind_port is ",
+          options.bind_port, "; expected a port, or 0 for any that is free");
+  transport.bind_address = options.bind_address;
+  transport.bind_port = static_cast<uint16_t>(options.bind_port);
   if (!launch.is_distributed()) return nullptr;
   return ConnectRanks(launch, SecretOf(options), transport);
 }
 
-void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const RankedMap& map,
+void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const AskedPlacement& asked,
                   const PipelineOptions& pipeline) {
   RunIdentity identity;
   identity.fields = {{"version", Version()},
-                     {"plan", PlanHash(map, pipeline)},
+                     {"plan", PlanHash(asked, pipeline)},
                      {"config", ConfigHash(checkpoint.directory())},
                      {"weights", WeightFingerprint(checkpoint)}};
   AgreeOnIdentity(transport, identity, std::chrono::steady_clock::now() + kLongestOpen);

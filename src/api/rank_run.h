@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,16 @@ struct RankedDevice {
   std::string device;  ///< as the rank itself calls it
 };
 
-/// Takes the nodes off devices such as "1:cuda:0" or "a/cuda:0"; all or none must have one. Nodes
-/// that are numbers are ranks; others are the ranks 0, 1, ... in order of their first appearance.
+/// Takes the nodes off devices such as "1:cuda:0", "rank1:cpu" or "a/cuda:0"; all or none must have
+/// one. Numbers are ranks; other names are the ranks 0, 1, ... in order of their first appearance.
 /// Throws kPlan.
 std::vector<RankedDevice> RankDevices(const std::vector<std::string>& devices);
+
+/// The devices of a run of this process alone, without their rank or node, which must be rank 0.
+/// `named_by` begins the message ("the device map 'x' names"). Throws kPlan, which says how to
+/// start the others.
+std::vector<std::string> DevicesOfOneProcess(const std::vector<std::string>& devices,
+                                             const std::string& named_by);
 
 /// Whether the device names a node or rank.
 bool NamesNode(const std::string& device);
@@ -38,9 +45,15 @@ bool NamesNode(const std::string& device);
 /// each rank, rank 0's first.
 std::vector<RankedDevice> DevicesOfRun(const std::vector<std::string>& devices, int world_size);
 
-/// Where the stages of the run go: the map that `options` name, whose devices say their ranks, or
-/// as many layers on each device as on any other. Throws kPlan.
-RankedMap MapOfRun(const EngineOptions& options, const ModelConfig& config, int world_size);
+/// What the options say about the stages of the run.
+struct AskedPlacement {
+  std::vector<RankedDevice> devices;  ///< by stage
+  std::optional<DeviceMap> map;       ///< which layers they get; absent: that is to be planned
+};
+
+/// The map that `options` name, whose devices say their ranks, or a stage for every device. Throws
+/// kPlan.
+AskedPlacement AskedOfRun(const EngineOptions& options, const ModelConfig& config, int world_size);
 
 /// Whether the options, or the variables that they allow, speak of several processes. Throws as
 /// RankOf.
@@ -50,9 +63,9 @@ bool IsDistributed(const RankOptions& options);
 /// as ConnectRanks.
 std::shared_ptr<Transport> JoinRun(const RankOptions& options);
 
-/// What the ranks must have in common: version, plan, configuration and weights. Throws kRank
-/// naming the first rank that differs and the field, on every rank.
-void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const RankedMap& map,
+/// What the ranks must have in common: version, what they were told about the plan, configuration
+/// and weights. Throws kRank naming the first rank that differs and the field, on every rank.
+void AgreeOnModel(Transport& transport, const Checkpoint& checkpoint, const AskedPlacement& asked,
                   const PipelineOptions& pipeline);
 
 }  // namespace xcomposer::api

@@ -57,9 +57,15 @@ Extra ExtraOn(const ModelConfig& config, const Workload& workload, const Compute
 }
 
 StageOverhead OverheadOf(const ModelConfig& config, const Workload& workload,
-                         const ComputeTraits& traits) {
-  return {traits.runtime, LayerActivations(config, workload, traits),
-          LayerWorkspace(config, workload, traits)};
+                         const ComputeTraits& traits, int64_t stages) {
+  const int64_t activations =
+      LayerActivations(config, workload, traits) + HandOverBytes(config, workload, traits, stages);
+  return {traits.runtime, activations, LayerWorkspace(config, workload, traits)};
+}
+
+/// As many as there may be: which devices get none is not known before the plan.
+int64_t MostStages(const ModelConfig& config, const Cluster& cluster) {
+  return std::min(static_cast<int64_t>(cluster.devices.size()), config.layers + 2);
 }
 
 }  // namespace
@@ -81,8 +87,9 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
   CostTable costs;
   costs.first_modules = static_cast<int64_t>(FirstModules(config_).size());
   costs.last_modules = static_cast<int64_t>(LastModules().size());
-  costs.cpu = OverheadOf(config_, workload, cpu_);
-  costs.cuda = OverheadOf(config_, workload, cuda_);
+  const int64_t stages = MostStages(config_, cluster);
+  costs.cpu = OverheadOf(config_, workload, cpu_, stages);
+  costs.cuda = OverheadOf(config_, workload, cuda_, stages);
   costs.step_sequences = StepSequences(workload, cluster);
   costs.hop_bytes = costs.step_sequences * config_.hidden_size * 4;
 
@@ -116,6 +123,7 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
       module.activation_bytes = extra.vision;
       module.workspace_bytes = extra.vision_workspace;
     } else if (name == "model.tok_embeddings") {
+      if (cluster.nodes.size() > 1) module.activation_bytes = ArrivingScores(config_, workload);
       module.cpu_step = module.cuda_step = DecodeWorkOfEmbeddings(config_, workload, together);
     } else if (name == "output") {
       module.activation_bytes = extra.head;
@@ -124,15 +132,6 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
     costs.modules.push_back(std::move(module));
   }
   return costs;
-}
-
-int64_t ModelFootprint::WorkingBytes(const Workload& workload, const std::string& kind,
-                                     bool first) const {
-  const ComputeTraits& traits = TraitsOf(kind);
-  const Extra extra = ExtraOn(config_, workload, traits);
-  int64_t bytes = OverheadOf(config_, workload, traits).bytes() + extra.head;
-  if (first) bytes += extra.vision + extra.vision_workspace;
-  return bytes;
 }
 
 }  // namespace xcomposer

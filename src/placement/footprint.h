@@ -31,8 +31,9 @@ struct ModuleFootprint {
   }
 };
 
-/// What every stage on a device of one kind needs: its runtime, and what one decoder layer needs
-/// for one step, which is the same however many layers the stage has.
+/// What every stage on a device of one kind needs: its runtime, what one decoder layer needs for
+/// one step, which is the same however many layers the stage has, and the hidden rows of other
+/// batches that wait for it or are being sent on.
 struct StageOverhead {
   int64_t runtime = 0;
   int64_t activations = 0;
@@ -70,10 +71,6 @@ class ModelFootprint {
   const ComputeTraits& TraitsOf(const std::string& kind) const {
     return kind == "cuda" ? cuda_ : cpu_;
   }
-
-  /// What a stage on such a device needs beside weights and KV cache, the vision part included
-  /// where `first`.
-  int64_t WorkingBytes(const Workload& workload, const std::string& kind, bool first) const;
 
  private:
   ModelConfig config_;

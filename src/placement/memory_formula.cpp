@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 
 namespace xcomposer {
 namespace {
@@ -82,6 +83,7 @@ int64_t MergeNumbers(const PictureShape& picture, const VisionConfig& vision) {
 ComputeTraits CpuTraits() {
   ComputeTraits traits;
   traits.runtime = int64_t{560} << 20;  // LibTorch and its tables, measured
+  traits.waiting_batches = std::numeric_limits<int64_t>::max();  // rows wait where they are used
   traits.packs_rows = true;
   traits.threads = 2;
   traits.panel_rows = 8;
@@ -96,6 +98,7 @@ ComputeTraits CudaTraits() {
   traits.activation = 2;
   traits.kv = 2;
   traits.runtime = int64_t{640} << 20;
+  traits.waiting_batches = 2;  // one posted to be received, one being sent; others wait in the host
   return traits;
 }
 
@@ -123,6 +126,17 @@ int64_t LayerActivations(const ModelConfig& config, const Workload& workload,
                          workload.sequences * (3 + BlocksPerSequence(workload)) * 4;
   return hidden * traits.residual + std::max({attention, gate_up, down}) * traits.activation +
          tables;
+}
+
+int64_t HandOverBytes(const ModelConfig& config, const Workload& workload,
+                      const ComputeTraits& traits, int64_t stages) {
+  if (stages <= 1) return 0;
+  const int64_t others = std::min(stages, traits.waiting_batches);
+  return others * BatchRows(workload) * config.hidden_size * traits.residual;
+}
+
+int64_t ArrivingScores(const ModelConfig& config, const Workload& workload) {
+  return 2 * workload.sequences * config.vocab_size * kFloat;
 }
 
 int64_t HeadActivations(const ModelConfig& config, const Workload& workload,

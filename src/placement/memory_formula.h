@@ -11,10 +11,13 @@ namespace xcomposer {
 
 /// How a kind of device computes.
 struct ComputeTraits {
-  int64_t activation = 4;   ///< bytes of an intermediate number
-  int64_t residual = 4;     ///< bytes of a number of the hidden rows between layers
-  int64_t kv = 4;           ///< bytes of a number in the KV cache
-  int64_t runtime = 0;      ///< bytes of libraries, context and threads
+  int64_t activation = 4;  ///< bytes of an intermediate number
+  int64_t residual = 4;    ///< bytes of a number of the hidden rows between layers
+  int64_t kv = 4;          ///< bytes of a number in the KV cache
+  int64_t runtime = 0;     ///< bytes of libraries, context and threads
+  /// Batches whose hidden rows may lie at a stage beside the one that it runs, waiting or being
+  /// sent; no more than can be in flight.
+  int64_t waiting_batches = 0;
   bool packs_rows = false;  ///< kernels copy their input into panels (CPU)
   // Of packing kernels:
   int64_t threads = 1;
@@ -40,6 +43,14 @@ int64_t KvBytesOfLayer(const ModelConfig& config, const Workload& workload,
 /// results. The same for every stage.
 int64_t LayerActivations(const ModelConfig& config, const Workload& workload,
                          const ComputeTraits& traits);
+
+/// Hidden rows of other batches that a stage of several holds meanwhile: what came in before its
+/// turn, and what is still being sent. With s stages the engine has s + 1 batches in flight.
+int64_t HandOverBytes(const ModelConfig& config, const Workload& workload,
+                      const ComputeTraits& traits, int64_t stages);
+
+/// Scores that arrive on the first rank from another one, as they come and as they are handed on.
+int64_t ArrivingScores(const ModelConfig& config, const Workload& workload);
 
 /// Peak while the scores of a batch are formed.
 int64_t HeadActivations(const ModelConfig& config, const Workload& workload,

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "transport/setup_kind.h"
 
 namespace xcomposer {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::microseconds kPause{50};  // between two looks at something that goes on
-constexpr uint16_t kUniqueId = 3;                // FrameHeader::kind on Channel::kSetup
+constexpr auto kUniqueId = static_cast<uint16_t>(SetupKind::kUniqueId);
 
 }  // namespace
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "transport/setup_kind.h"
 #include "transport/wire_bytes.h"
 
 namespace xcomposer {
@@ -12,8 +13,8 @@ namespace {
 constexpr uint32_t kMaxFields = 32;
 constexpr size_t kMaxName = 64;
 constexpr size_t kMaxValue = 256;
-constexpr uint16_t kIdentity = 1;  // FrameHeader::kind on Channel::kSetup
-constexpr uint16_t kAgreed = 2;
+constexpr auto kIdentity = static_cast<uint16_t>(SetupKind::kIdentity);
+constexpr auto kAgreed = static_cast<uint16_t>(SetupKind::kAgreed);
 
 Payload Encode(const RunIdentity& identity) {
   Check(identity.fields.size() <= kMaxFields, "an identity of ", identity.fields.size(), " fields");

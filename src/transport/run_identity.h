@@ -15,7 +15,8 @@ struct RunIdentity {
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-/// Compares all ranks' identities. Every rank must call it, once, before the first step. A
+/// Compares all ranks' identities. Every rank must call it, as often as every other, before the
+/// first step. A
 /// difference ends the transport: every rank throws the same kRank error, which names the first
 /// rank that differs from rank 0, the field and both values ("rank", "field"). Throws kDeadline at
 /// `until`.

@@ -12,6 +12,7 @@ void CheckFrameToSend(int to, int world_size, const FrameHeader& header, const P
         payload.size, " bytes");
   Check(header.payload_bytes == payload.size, "a header that promises ", header.payload_bytes,
         " bytes over a payload of ", payload.size);
+  Check(!payload.on_device, "a payload in a GPU's memory, which only a RowLink carries");
   Check(payload.size == 0 || payload.data != nullptr, "a payload of ", payload.size,
         " bytes without bytes");
 }

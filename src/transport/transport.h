@@ -39,6 +39,7 @@ struct Payload {
   std::shared_ptr<void> owner;
   std::byte* data = nullptr;
   int64_t size = 0;
+  bool on_device = false;  ///< in a GPU's memory: no transport carries it, see workers/row_link.h
 
   std::span<std::byte> bytes() const { return {data, static_cast<size_t>(size)}; }
 

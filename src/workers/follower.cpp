@@ -23,7 +23,8 @@ Follower::Follower(std::vector<std::unique_ptr<StageBody>> bodies, Options optio
       line_(std::move(bodies), {.layout = options_.layout,
                                 .transport = options_.transport.get(),
                                 .hidden_bytes = options_.hidden_bytes,
-                                .vocab = options_.limits.vocab}) {}
+                                .vocab = options_.limits.vocab,
+                                .links = options_.links}) {}
 
 void Follower::Serve(const std::function<bool()>& stop) {
   const int rank = options_.transport->rank();

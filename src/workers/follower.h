@@ -18,6 +18,7 @@ class Follower {
     std::shared_ptr<Transport> transport;
     ExecutorLimits limits;
     int64_t hidden_bytes = 0;                 ///< of one row
+    RowLinks links = {};                      ///< from GPU to GPU
     std::function<void(const Batch&)> check;  ///< what the model demands beyond the limits; throws
   };
 

@@ -22,7 +22,8 @@ Leader::Leader(std::vector<std::unique_ptr<StageBody>> bodies, Options options)
   StageLine::Options line = {.layout = options_.layout,
                              .transport = options_.transport.get(),
                              .hidden_bytes = options_.hidden_bytes,
-                             .vocab = options_.limits.vocab};
+                             .vocab = options_.limits.vocab,
+                             .links = options_.links};
   line.on_tap = [this](const Step& step, Tap&& tap) {
     const std::lock_guard lock(mutex_);
     taps_[step.number].push_back(std::move(tap));

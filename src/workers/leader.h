@@ -26,6 +26,7 @@ class Leader {
     std::shared_ptr<Transport> transport;  ///< none: all stages are here
     ExecutorLimits limits;
     int64_t hidden_bytes = 0;            ///< of one row
+    RowLinks links = {};                 ///< from GPU to GPU
     std::vector<std::string> tap_names;  ///< that the stages may put for a batch
   };
 

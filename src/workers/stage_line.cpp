@@ -215,6 +215,13 @@ Passed StageLine::ReceiveHidden(int from, const Step& step) {
     return {.error = DecodeReason(frame.payload.bytes())};
   }
   const int64_t rows = step.batch.rows();
+  if (frame.header.kind == static_cast<uint16_t>(FrameKind::kRowsApart)) {
+    Require(options_.links.from_previous != nullptr && frame.header.rows == rows &&
+                frame.payload.size == 0,
+            ErrorKind::kTransport, "rank ", from, " sends ", frame.header.rows,
+            " rows from GPU to GPU, and here ", rows, " are due from host to host");
+    return {.rows = options_.links.from_previous->Receive(step, rows * options_.hidden_bytes)};
+  }
   Require(frame.header.kind == static_cast<uint16_t>(FrameKind::kRows) &&
               frame.header.rows == rows && frame.payload.size == rows * options_.hidden_bytes,
           ErrorKind::kTransport, "rank ", from, " sent ", frame.payload.size, " bytes for ",
@@ -228,6 +235,14 @@ void StageLine::SendHidden(int stage, int to, const Step& step, Passed&& hidden)
   if (hidden.error) {
     header.kind = static_cast<uint16_t>(FrameKind::kStepFailed);
     payload = EncodeReason(*hidden.error);
+  } else if (hidden.rows.on_device) {
+    Check(options_.links.to_next != nullptr, "rows of stage ", stage,
+          " lie in a GPU's memory, and no link carries them to rank ", to);
+    header.kind = static_cast<uint16_t>(FrameKind::kRowsApart);
+    header.rows = step.batch.rows();
+    options_.transport->Send(to, header, {});
+    options_.links.to_next->Send(step, std::move(hidden.rows));
+    return;
   } else {
     header.rows = step.batch.rows();
     payload = std::move(hidden.rows);

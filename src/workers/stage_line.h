@@ -10,6 +10,7 @@
 
 #include "transport/transport.h"
 #include "workers/layout.h"
+#include "workers/row_link.h"
 #include "workers/stage_body.h"
 #include "workers/stage_thread.h"
 
@@ -27,6 +28,7 @@ class StageLine {
     Transport* transport = nullptr;  ///< none: all stages are here; must live longer
     int64_t hidden_bytes = 0;        ///< of one row
     int64_t vocab = 0;
+    RowLinks links = {};  ///< to neighbours in other processes, for rows in a GPU's memory
     /// Receives tensors and scores of the stages here, on their threads; may be empty on ranks that
     /// have a transport: then they go to rank 0.
     std::function<void(const Step&, Tap&&)> on_tap = nullptr;
@@ -87,6 +89,7 @@ enum class FrameKind : uint16_t {
   kRows = 0,
   kStepFailed = 1,  ///< the payload is the reason
   kTapsEnd = 2,     ///< no more tensors of this step and stage
+  kRowsApart = 3,   ///< the rows come over the RowLink
 };
 
 /// The scores in such a frame; checks its size.

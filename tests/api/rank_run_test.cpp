@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <fstream>
 #include <limits>
+#include <string>
 
 #include "api/demo_model.h"
 
@@ -33,6 +36,28 @@ TEST(RankRun, DevicesMayNameTheirRankOrNode) {
   ExpectError(ErrorKind::kPlan, "some devices name their rank", [] {
     RankDevices({"0:cpu", "cpu"});
   });
+}
+
+TEST(RankRun, RanksMayBeCalledSo) {
+  EXPECT_EQ(Text(RankDevices({"rank1:cpu", "rank0:cuda:0"})), "1=cpu 0=cuda:0 ");
+  EXPECT_EQ(Text(RankDevices({"ranka:cpu", "rankb:cpu"})), "0=cpu 1=cpu ");  // two machines
+}
+
+TEST(RankRun, MapsOfSeveralRanksAreRefusedInOneProcessWithWhatToDo) {
+  const std::string file = ::testing::TempDir() + "xcomposer_ranks_map.json";
+  EngineOptions options;
+  options.model = kDemo;
+  options.device_map = file;
+  for (const std::string other : {"1:cpu", "rank1:cpu", "b:cpu"}) {
+    const std::string first = other == "b:cpu" ? "a:cpu" : "0:cpu";
+    std::ofstream(file) << R"({"": ")" << first << R"(", "model.layers.1": ")" << other
+                        << R"(", "model.norm": ")" << other << R"(", "output": ")" << other
+                        << R"("})";
+    ExpectError(ErrorKind::kPlan, "Start one for every rank", [&] { Engine::Load(options); });
+  }
+  std::ofstream(file) << R"({"": "0:cpu"})";
+  EXPECT_EQ(Engine::Load(options).info().placement.size(), 1u);
+  std::remove(file.c_str());
 }
 
 TEST(RankRun, DevicesWithoutRanksAreThoseOfEveryRank) {

@@ -4,15 +4,22 @@
 //   bench_pipeline [--step-ms N] [--svg FILE]
 //
 // First the bubble: m chunks of one prompt over s equal stages, against (s-1)/(m+s-1). Then the
-// rate of 2 and 4 unequal stages with as many answers in flight, against 1 / max(stage + hop).
+// rate of 2 and 4 stages on devices of unequal speed, against what the planner predicts for the
+// placement that it chose: each stand-in takes the time that the plan gives its stage, all of them
+// scaled so that the slowest takes --step-ms.
+#include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "bench/staged_executor.h"
 #include "bench/timeline_svg.h"
 #include "engine/scheduler.h"
+#include "placement/planner.h"
+#include "placement/worlds.h"
 
 namespace xcomposer {
 namespace {
@@ -111,59 +118,90 @@ double SlowestTaken(const std::vector<Span>& spans, int stages) {
   return slowest;
 }
 
+/// A 7B model on devices of one machine, the first of 100 GB/s and the others so many times as
+/// fast.
+Plan PlanFor(const std::vector<double>& speeds) {
+  Cluster cluster = Alike(static_cast<int>(speeds.size()), int64_t{80} << 30);
+  for (size_t i = 0; i < speeds.size(); ++i) cluster.devices[i].bandwidth = speeds[i] * 1e11;
+  const ModelFootprint footprint(Shipped(Kind::kVl7b));
+  const Workload workload = TextWorkload(2048, 2 * static_cast<int64_t>(speeds.size()));
+  return DeviceMapPlanner::Plan(footprint, cluster, workload,
+                                {.given_order = true, .use_all = true});
+}
+
+/// Answers over the planned stages.
+struct Rate {
+  double measured = 0;   // tokens/s
+  double predicted = 0;  // by the planner
+  double real = 0;       // what the times that the stand-ins really took would allow
+  std::string stages;    // layers and milliseconds
+  std::vector<Span> middle;
+};
+
+Rate MeasureRate(const std::vector<double>& speeds, int64_t step_ms) {
+  const Plan plan = PlanFor(speeds);
+  const double scale = static_cast<double>(step_ms) * 1e-3 / plan.value_s;
+  Rate rate;
+  std::vector<microseconds> times;
+  for (const PlannedDevice& device : plan.devices) {
+    const double seconds = (device.step_s + device.hop_s) * scale;
+    times.emplace_back(static_cast<int64_t>(seconds * 1e6));
+    std::array<char, 64> text{};
+    std::snprintf(text.data(), text.size(), "%s%lld: %.1f", rate.stages.empty() ? "" : ", ",
+                  static_cast<long long>(device.last_layer - device.first_layer + 1),
+                  seconds * 1e3);
+    rate.stages += text.data();
+  }
+  const int jobs = static_cast<int>(plan.workload.sequences);
+  const auto stages = static_cast<int>(times.size());
+  constexpr int64_t kTokens = 60;
+  Timeline timeline;
+  RunJobs(times, jobs, 2, kTokens, &timeline);
+  const std::vector<Span> spans = timeline.spans();
+  // Over the middle of the run: the last stage's steps, each of which gives several ids.
+  std::vector<double> ends;
+  for (const Span& span : spans) {
+    if (span.stage + 1 == stages) ends.push_back(span.end_s);
+  }
+  const size_t a = ends.size() / 4;
+  const size_t b = ends.size() * 3 / 4;
+  const double per_step = static_cast<double>(jobs) * kTokens / static_cast<double>(ends.size());
+  rate.measured = per_step * static_cast<double>(b - a) / (ends[b] - ends[a]);
+  rate.predicted = plan.predicted.tokens_per_s / scale;
+  rate.real = per_step / SlowestTaken(spans, stages);
+  for (const Span& span : spans) {
+    if (span.begin_s > ends[a] && span.end_s < ends[a + 12]) rate.middle.push_back(span);
+  }
+  return rate;
+}
+
 bool MeasureRates(const Options& options, std::vector<DrawnRun>* drawn) {
   bool good = true;
-  std::printf("\nunequal stages, two answers per stage in flight: tokens/s\n");
-  std::printf("%-20s %10s %12s %12s %14s %12s\n", "stages (ms)", "measured", "predicted",
-              "difference", "of real times", "difference");
-  const auto ms = [&](double factor) {
-    return microseconds(
-        static_cast<int64_t>(1000.0 * factor * static_cast<double>(options.step_ms)));
-  };
-  const std::vector<std::vector<microseconds>> cases = {{ms(0.5), ms(1)},
-                                                        {ms(1), ms(0.4)},
-                                                        {ms(0.5), ms(1), ms(0.7), ms(0.3)},
-                                                        {ms(1), ms(0.25), ms(0.9), ms(0.6)}};
-  for (const auto& times : cases) {
-    const int jobs = 2 * static_cast<int>(times.size());
-    constexpr int64_t kTokens = 40;
-    Timeline timeline;
-    RunJobs(times, jobs, 2, kTokens, &timeline);
+  std::printf("\nstages on unequal devices, two answers per stage in flight: tokens/s\n");
+  std::printf("%-20s %-34s %10s %11s %11s %14s %11s\n", "speeds", "layers: ms", "measured",
+              "predicted", "difference", "of real times", "difference");
+  const std::vector<std::vector<double>> cases = {
+      {1, 2}, {1, 0.4}, {1, 2, 1.4, 0.6}, {1, 0.25, 0.9, 0.6}};
+  for (const std::vector<double>& speeds : cases) {
+    const Rate rate = MeasureRate(speeds, options.step_ms);
     std::string name;
-    double slowest = 0;
-    for (const microseconds time : times) {
-      slowest = std::max(slowest, static_cast<double>(time.count()) * 1e-6);
-      name += (name.empty() ? "" : ", ") + std::to_string(time.count() / 1000);
+    for (const double speed : speeds) {
+      std::array<char, 16> text{};
+      std::snprintf(text.data(), text.size(), "%s%g", name.empty() ? "" : ", ", speed);
+      name += text.data();
     }
-    // Over the middle of the run: the last stage's steps, each of which gives two ids.
-    std::vector<double> ends;
-    for (const Span& span : timeline.spans()) {
-      if (span.stage + 1 == static_cast<int>(times.size())) ends.push_back(span.end_s);
-    }
-    const size_t a = ends.size() / 4;
-    const size_t b = ends.size() * 3 / 4;
-    const double steps_per_s = static_cast<double>(b - a) / (ends[b] - ends[a]);
-    const double per_step = static_cast<double>(jobs) * kTokens / static_cast<double>(ends.size());
-    const double measured = steps_per_s * per_step;
-    // The hop between stages of one process is a queue: microseconds, which are left out.
-    const double predicted = per_step / slowest;
-    const double real = per_step / SlowestTaken(timeline.spans(), static_cast<int>(times.size()));
-    const double difference = 100 * (measured / predicted - 1);
+    const double difference = 100 * (rate.measured / rate.predicted - 1);
     const bool within = std::abs(difference) <= 10;
     good = good && within;
-    std::printf("%-20s %10.1f %12.1f %+11.1f%% %14.1f %+11.1f%%%s\n", name.c_str(), measured,
-                predicted, difference, real, 100 * (measured / real - 1),
-                within ? "" : "  more than 10 %");
-    if (times.size() == 4) {
-      std::vector<Span> some;
-      for (const Span& span : timeline.spans()) {
-        if (span.begin_s > ends[a] && span.end_s < ends[a + 12]) some.push_back(span);
-      }
-      std::array<char, 160> title{};
+    std::printf("%-20s %-34s %10.1f %11.1f %+10.1f%% %14.1f %+10.1f%%%s\n", name.c_str(),
+                rate.stages.c_str(), rate.measured, rate.predicted, difference, rate.real,
+                100 * (rate.measured / rate.real - 1), within ? "" : "  more than 10 %");
+    if (speeds.size() == 4) {
+      std::array<char, 200> title{};
       std::snprintf(title.data(), title.size(),
-                    "answers over stages of %s ms: %.1f tokens/s, predicted %.1f", name.c_str(),
-                    measured, predicted);
-      drawn->push_back({title.data(), 4, std::move(some)});
+                    "answers over devices of speed %s: %.1f tokens/s, planned %.1f", name.c_str(),
+                    rate.measured, rate.predicted);
+      drawn->push_back({title.data(), 4, rate.middle});
     }
   }
   return good;

@@ -95,6 +95,31 @@ TEST(Footprint, AgreesWithTheExampleOfTheDocument) {
   EXPECT_NEAR(seconds, 0.462, 5e-4);
 }
 
+TEST(Footprint, StagesHoldTheRowsOfOtherBatches) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  const Workload workload = TextWorkload(2048, 2);
+  const int64_t rows = int64_t{1024} * 4096 * 4;  // of one batch
+  EXPECT_EQ(HandOverBytes(config, workload, CpuTraits(), 1), 0);
+  EXPECT_EQ(HandOverBytes(config, workload, CpuTraits(), 3), 3 * rows);
+  EXPECT_EQ(HandOverBytes(config, workload, CudaTraits(), 4), 2 * rows);
+  Cluster cluster = Alike(1, int64_t{80} << 30);
+  const int64_t alone = CostsOf(Kind::kVl7b, workload, cluster).cpu.activations;
+  cluster.devices.resize(100, cluster.devices[0]);  // more than the model has parts
+  EXPECT_EQ(CostsOf(Kind::kVl7b, workload, cluster).cpu.activations,
+            alone + (config.layers + 2) * rows);
+}
+
+TEST(Footprint, ScoresOfAnotherMachineArriveOnTheFirst) {
+  const Workload workload = TextWorkload(2048, 3);
+  Cluster cluster = Alike(2, int64_t{80} << 30);
+  const std::string first = "model.tok_embeddings";
+  EXPECT_EQ(Module(CostsOf(Kind::kVl7b, workload, cluster), first).activation_bytes, 0);
+  cluster.nodes.push_back(cluster.nodes.front());
+  cluster.devices[1].node = 1;
+  EXPECT_EQ(Module(CostsOf(Kind::kVl7b, workload, cluster), first).activation_bytes,
+            int64_t{2} * 3 * 92544 * 4);
+}
+
 TEST(Footprint, MixedClustersTakeTheLargerSize) {
   Cluster cluster = Alike(1, int64_t{80} << 30);
   Workload workload = TextWorkload(1024, 1);

@@ -56,6 +56,7 @@ class StandInStage final : public StageBody {
   // Set before use.
   std::chrono::microseconds time{0};  ///< slept, so that stages overlap on any number of cores
   Timeline* timeline = nullptr;
+  bool on_device = false;  ///< what it gives lies in a GPU's memory, or so it says
   std::function<void(const Step&)> before_run;  ///< may throw or block
 
   Payload Run(const Step& step, Payload hidden, const TapSink& taps) override {
@@ -81,6 +82,7 @@ class StandInStage final : public StageBody {
       taps.put({name, {rows, 1}, {Values(hidden), Values(hidden) + rows}, {}});
     }
     if (timeline != nullptr) timeline->Add({stage_, step.number, begin, timeline->Now()});
+    hidden.on_device = on_device;
     return hidden;
   }
 

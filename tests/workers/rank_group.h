@@ -20,7 +20,9 @@ class RankGroup {
  public:
   using Spoil = std::function<void(int stage, StandInStage*)>;
 
-  explicit RankGroup(std::vector<int> rank_of_stage, const Spoil& spoil = {}) {
+  /// `links` gives each rank its ends of links from GPU to GPU.
+  explicit RankGroup(std::vector<int> rank_of_stage, const Spoil& spoil = {},
+                     const std::function<RowLinks(int rank)>& links = {}) {
     const int stages = static_cast<int>(rank_of_stage.size());
     const int world = rank_of_stage.back() + 1;
     const StageLayout layout(std::move(rank_of_stage), world);
@@ -42,6 +44,7 @@ class RankGroup {
       options.transport = transports[static_cast<size_t>(rank)];
       options.limits = StandInLimits(stages);
       options.hidden_bytes = sizeof(float);
+      if (links) options.links = links(rank);
       threads_.emplace_back([this, rank, options, made = bodies(rank)]() mutable {
         try {
           Follower(std::move(made), options).Serve([this] { return stop.load(); });
@@ -55,6 +58,7 @@ class RankGroup {
     if (world > 1) options.transport = transports[0];
     options.limits = StandInLimits(stages);
     options.hidden_bytes = sizeof(float);
+    if (links) options.links = links(0);
     for (int stage = 0; stage < stages; ++stage) {
       options.tap_names.push_back(StrCat("layer", stage, ".out"));
     }

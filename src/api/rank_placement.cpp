@@ -1,0 +1,140 @@
+#include "api/rank_placement.h"
+
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "api/load_plan.h"
+#include "api/rank_cluster.h"
+#include "base/check.h"
+#include "base/sha256.h"
+#include "placement/cluster_json.h"
+#include "transport/run_identity.h"
+#include "transport/setup_kind.h"
+#include "transport/wire_bytes.h"
+
+namespace xcomposer::api {
+namespace {
+
+constexpr std::chrono::minutes kLongest{10};  // the heartbeat tells earlier who is lost
+constexpr int64_t kMostBytes = int64_t{1} << 20;
+
+void SendSetup(Transport& transport, int to, SetupKind kind, Payload payload) {
+  FrameHeader header;
+  header.channel = Channel::kSetup;
+  header.kind = static_cast<uint16_t>(kind);
+  header.payload_bytes = payload.size;
+  transport.Send(to, header, std::move(payload));
+}
+
+Frame ReceiveSetup(Transport& transport, int from, SetupKind kind, TimePoint until) {
+  std::optional<Frame> frame = transport.Receive(from, Channel::kSetup, until);
+  const Error::Where where = {{"rank", StrCat(from)}, {"stage", "0"}, {"step", "0"}};
+  if (!frame) {
+    throw Error(ErrorKind::kDeadline, StrCat("rank ", from, " did not say in time what it has"),
+                where);
+  }
+  if (frame->header.kind != static_cast<uint16_t>(kind) || frame->payload.size > kMostBytes) {
+    throw Error(ErrorKind::kTransport,
+                StrCat("rank ", from, " sent a frame of kind ", frame->header.kind, " and ",
+                       frame->payload.size, " bytes, expected kind ", static_cast<int>(kind)),
+                where);
+  }
+  return std::move(*frame);
+}
+
+std::string TextOf(const Payload& payload) {
+  return {reinterpret_cast<const char*>(payload.data), static_cast<size_t>(payload.size)};
+}
+
+Cluster ReceiveDevices(Transport& transport, int from, TimePoint until) {
+  const Frame frame = ReceiveSetup(transport, from, SetupKind::kDevices, until);
+  try {
+    return ParseCluster(TextOf(frame.payload));
+  } catch (const Error& error) {
+    throw Error(ErrorKind::kTransport,
+                StrCat("rank ", from, " described its devices wrongly: ", error.what()),
+                {{"rank", StrCat(from)}, {"stage", "0"}, {"step", "0"}});
+  }
+}
+
+/// The layers and the budget of each stage.
+Payload EncodePlacement(const DeviceMap& map, const Cluster& cluster) {
+  WireWriter out;
+  out.Put(static_cast<uint32_t>(map.stages.size()));
+  for (size_t i = 0; i < map.stages.size(); ++i) {
+    out.Put(static_cast<uint64_t>(map.stages[i].end_layer));
+    out.Put(static_cast<uint64_t>(cluster.devices[i].budget));
+  }
+  Payload payload = Payload::Allocate(static_cast<int64_t>(out.bytes().size()));
+  std::memcpy(payload.data, out.bytes().data(), out.bytes().size());
+  return payload;
+}
+
+/// What rank 0 sent: checked as a map that somebody made.
+RunPlacement DecodePlacement(const Payload& payload, const AskedPlacement& asked,
+                             const ModelConfig& config) {
+  WireReader in(payload.bytes());
+  const auto count = in.Get<uint32_t>();
+  Require(count == asked.devices.size(), ErrorKind::kTransport, "rank 0 placed ", count,
+          " stages, expected ", asked.devices.size());
+  RunPlacement placement;
+  int64_t layer = 0;
+  for (const RankedDevice& device : asked.devices) {
+    const auto end = static_cast<int64_t>(in.Get<uint64_t>());
+    placement.budgets.push_back(static_cast<int64_t>(in.Get<uint64_t>()));
+    placement.ranked.map.stages.push_back({device.device, layer, end});
+    placement.ranked.rank_of_stage.push_back(device.rank);
+    layer = end;
+  }
+  Require(in.finished(), ErrorKind::kTransport, "rank 0 sent ", payload.size,
+          " bytes that are no placement");
+  CheckDeviceMap(placement.ranked.map, config);
+  return placement;
+}
+
+std::string HashOf(const RunPlacement& placement) {
+  Sha256Hasher hasher;
+  for (const StagePlace& stage : placement.ranked.map.stages) {
+    hasher.Add(StrCat(stage.device, " ", stage.first_layer, " ", stage.end_layer, ";"));
+  }
+  return hasher.Finish();
+}
+
+Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const EngineOptions& options,
+                 const ModelConfig& config, WeightType weights, TimePoint until) {
+  std::vector<Cluster> ranks = {OwnDevices(asked.devices, 0)};
+  for (int rank = 1; rank < transport.world_size(); ++rank) {
+    ranks.push_back(ReceiveDevices(transport, rank, until));
+  }
+  const Cluster cluster = ClusterOfRun(asked.devices, ranks);
+  const DeviceMap map = asked.map ? *asked.map : PlanRun(options, config, weights, cluster);
+  Payload placement = EncodePlacement(map, cluster);
+  for (int rank = 1; rank < transport.world_size(); ++rank) {
+    SendSetup(transport, rank, SetupKind::kPlacement, placement);
+  }
+  return placement;
+}
+
+}  // namespace
+
+RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
+                           const EngineOptions& options, const ModelConfig& config,
+                           WeightType weights) {
+  const TimePoint until = std::chrono::steady_clock::now() + kLongest;
+  Payload payload;
+  if (transport.rank() == 0) {
+    payload = PlaceAll(transport, asked, options, config, weights, until);
+  } else {
+    const Cluster own = OwnDevices(asked.devices, transport.rank());
+    SendSetup(transport, 0, SetupKind::kDevices, Payload::Of(ToJson(own)));
+    payload = ReceiveSetup(transport, 0, SetupKind::kPlacement, until).payload;
+  }
+  RunPlacement placement = DecodePlacement(payload, asked, config);
+  AgreeOnIdentity(transport, {{{"plan", HashOf(placement)}}}, until);
+  return placement;
+}
+
+}  // namespace xcomposer::api
