@@ -3,8 +3,9 @@
 // tests/support/emulator.
 #include "bench/cuda/decode_step.h"
 #include "bench/cuda/prefill_pass.h"
+#include "kernels_cuda/decoder_reference.h"
 #include "kernels_cuda/kernel_test.h"
-#include "kernels_cuda/model_reference.h"
+#include "kernels_cuda/vision_reference.h"
 
 namespace xcomposer::cuda {
 namespace {

@@ -169,10 +169,13 @@ class Taps(Place):
 
 class Engine(Place):
     def test_a_device_that_is_not_there_is_a_skip(self):
-        self.program("xcomposer", "print('{\"nodes\": [{\"devices\": [{\"name\": \"cpu\"}]}]}')")
-        done = engine.run(self.context(), 60, self.folder)
-        self.assertEqual(done.state, result.SKIPPED)
-        self.assertIn("names no CUDA device", done.reason)
+        no_gpu = ('{"nodes": [{"devices": [{"name": "cpu"}]}], "versions": {"build": "cuda", '
+                  '"cuda_driver": ""}}')
+        for said in (no_gpu, "{}", "rubbish"):
+            self.program("xcomposer", f"print({said!r})")
+            done = engine.run(self.context(), 60, self.folder)
+            self.assertEqual(done.state, result.SKIPPED)
+            self.assertIn("names no CUDA device", done.reason)
 
     def test_a_checkpoint_is_made_and_asked(self):
         maker = self.program("python", """

@@ -49,6 +49,15 @@ def is_refusal_of_device(outcome: Outcome) -> bool:
     return outcome.code == NO_SUCH_DEVICE and error(outcome).get("kind") == "device"
 
 
+def _cuda_devices(text: str) -> list[str]:
+    """Of the machine that `devices --json` describes."""
+    try:
+        names = [device["name"] for node in json.loads(text)["nodes"] for device in node["devices"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if str(name).startswith("cuda")]
+
+
 def cuda_refusal(context: Context, box_s: float) -> str:
     """Why the engine cannot run on the device; empty where nothing says so."""
     outcome = bounded.run([context.program("xcomposer"), "devices", "--json"], box_s, context.env)
@@ -56,7 +65,7 @@ def cuda_refusal(context: Context, box_s: float) -> str:
         return outcome.missing
     if outcome.code != 0:
         return f"xcomposer devices: {explain(outcome)}"
-    if context.device.startswith("cuda") and '"cuda' not in outcome.out.replace(" ", ""):
+    if context.device.startswith("cuda") and not _cuda_devices(outcome.out):
         return ("xcomposer devices names no CUDA device: no driver, or the engine has no CUDA back "
                 "end")
     return ""

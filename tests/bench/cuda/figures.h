@@ -45,12 +45,11 @@ class Figures {
   int failures_ = 0;
 };
 
-/// The device's name, its memory, clocks and versions, as the first line of a program's output.
-/// Returns false, having said why, where there is no device.
+/// The device's name, memory and versions, as the first line of a program's output. Returns false,
+/// having said why, where there is no device.
 bool DescribeDevice();
 
-/// Reads --only NAME ... of the command line; ends the program's options otherwise with a message
-/// and false.
+/// Reads --only and --scratch; false, having said what is allowed, where there is anything else.
 bool ReadOptions(int argc, char** argv, std::vector<std::string>& only, std::string& scratch);
 
 constexpr int kNoDevice = 5;  ///< exit code, as xcomposer has it
