@@ -153,6 +153,10 @@ void AddBench(CLI::App& app, Chosen& chosen) {
   auto flags = std::make_shared<BenchFlags>();
   AddEngineFlags(*command, flags->engine);
   command->get_option("--model")->required(false);
+  // Flags of what a benchmark has not: files of its pictures, a result to show the placement with.
+  for (const char* name : {"--max-image-pixels", "--video-font", "--show-placement"}) {
+    command->remove_option(command->get_option(name));
+  }
   AddMeasurements(*command, *flags);
   AddJsonFlag(*command, flags->json);
   NameEnvironmentVariables(*command);

@@ -68,6 +68,13 @@ class Parsing(unittest.TestCase):
         self.assertEqual([s.figure for s in mine], ["prefill 8", "decode 1"])
         self.assertEqual(mine[1], sample(round=3, weights="int4", foreign_percent=0.5))
 
+    def test_what_stays_in_the_cache_is_not_read_from_memory(self) -> None:
+        cached = our_report()
+        cached["machine"]["cache_bytes"] = 20  # a prompt reads 50, a token 12.5
+        prefill, decode = rounds.our_samples(cached, 1, "int8", 0.0)
+        self.assertIn("memory read", prefill.limits)
+        self.assertEqual(sorted(decode.limits), ["fp32 fma", "int8 dot"])
+
     def test_other_texts_are_refused(self) -> None:
         broken = our_report()
         del broken["figures"][1]["operations"]

@@ -78,7 +78,8 @@ def section(result: dict) -> str:
     commit = f" ({result['commit']})" if result["commit"] else ""
     lines += [f"xcomposer {result['version']}{commit}, {machine['kernels']} kernels; {against}. "
               f"Hidden {shape['hidden']}, {shape['layers']} layers, inner {shape['intermediate']}, "
-              f"vocabulary {shape['vocab']}; {result['rounds']} rounds of {result['repeat']} runs.",
+              f"vocabulary {shape['vocab']}; rounds: {result['rounds']}, runs in each: "
+              f"{result['repeat']}.",
               ""]
     limits = figures.limit_spreads(samples)
     lines += ["Limits: " + "; ".join(

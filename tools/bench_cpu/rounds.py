@@ -93,10 +93,19 @@ def limits_of(report: dict) -> dict[str, float]:
     return {limit["name"]: limit["rate"]["median"] for limit in report["limits"]}
 
 
+def limits_of_figure(report: dict, figure: dict) -> dict[str, float]:
+    """Reading memory is none where what a step reads stays in the last-level cache."""
+    limits = limits_of(report)
+    steps = figure["rows"] if figure["phase"] == "decode" else 1
+    if figure["bytes"] / steps < report["machine"].get("cache_bytes", 0):
+        limits.pop("memory read", None)
+    return limits
+
+
 def our_samples(report: dict, number: int, weights: str, foreign: float) -> list[Sample]:
     return [Sample(number, OURS, weights, figure["name"], figure["rows"],
                    figure["seconds"]["median"], figure["bytes"], figure["operations"],
-                   limits_of(report), foreign)
+                   limits_of_figure(report, figure), foreign)
             for figure in report["figures"] if figure["phase"] in ("prefill", "decode")]
 
 
