@@ -12,7 +12,6 @@ namespace xcomposer::api {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 using testing_support::ExpectError;
 using testing_support::kDemo;
