@@ -37,10 +37,8 @@ void RopeTable(const RopeTableParams& params) {
     for (int64_t j = 0; j < params.half; ++j) {
       const float angle = position * inverse[j];
       // By way of double, the result is the rounded one whatever the C library.
-      params.cos[row * params.half + j] =
-          static_cast<float>(std::cos(static_cast<double>(angle)));
-      params.sin[row * params.half + j] =
-          static_cast<float>(std::sin(static_cast<double>(angle)));
+      params.cos[row * params.half + j] = static_cast<float>(std::cos(static_cast<double>(angle)));
+      params.sin[row * params.half + j] = static_cast<float>(std::sin(static_cast<double>(angle)));
     }
   }
 }

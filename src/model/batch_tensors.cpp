@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-
 namespace xcomposer {
 namespace {
 
@@ -68,8 +67,8 @@ BatchTables MakeBatchTables(const ModelConfig& config, const Batch& batch, const
 
 BatchTensors OnDevice(const BatchTables& tables) {
   BatchTensors tensors;
-  std::tie(tensors.cos, tensors.sin) = ops::RopeTable(
-      tables.rope.inverse_frequencies, tables.rope.tables, tables.rope.positions);
+  std::tie(tensors.cos, tensors.sin) =
+      ops::RopeTable(tables.rope.inverse_frequencies, tables.rope.tables, tables.rope.positions);
   tensors.slots = tables.slots;
   tensors.sequences = tables.sequences;
   return tensors;

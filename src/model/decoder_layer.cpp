@@ -41,9 +41,9 @@ at::Tensor DecoderLayer::Queries(const at::Tensor& hidden, const BatchTensors& b
                              .slots = batch.slots},
                             keys, values);  // (T, H, D)
   }
-  const at::Tensor x = ops::RmsNorm(hidden, attention_norm_, eps_);                 // (T, C)
-  at::Tensor qkv = wqkv_.Forward(x, batch);                                         // (T, G (H/G + 2) D)
-  return ops::RopeKv(qkv, batch.cos, batch.sin, keys, values, batch.slots);         // (T, H, D)
+  const at::Tensor x = ops::RmsNorm(hidden, attention_norm_, eps_);          // (T, C)
+  at::Tensor qkv = wqkv_.Forward(x, batch);                                  // (T, G (H/G + 2) D)
+  return ops::RopeKv(qkv, batch.cos, batch.sin, keys, values, batch.slots);  // (T, H, D)
 }
 
 /// silu(w1 x) * w3 x

@@ -20,18 +20,18 @@ KvCache::KvCache(const ModelConfig& config, int64_t layers, KvShape shape,
           shape.blocks, " blocks of ", shape.block_size, " positions cannot hold anything");
   const auto positions = CheckedMul(shape.blocks, shape.block_size);
   const auto bytes =
-      positions ? CheckedMul(*positions, KvBytesPerPosition(config, layers,
-                                                            c10::typeMetaToScalarType(options.dtype())))
-                : std::nullopt;
+      positions
+          ? CheckedMul(*positions, KvBytesPerPosition(config, layers,
+                                                      c10::typeMetaToScalarType(options.dtype())))
+          : std::nullopt;
   Require(positions && *positions <= INT32_MAX && bytes, ErrorKind::kCapacity, "a KV pool of ",
           shape.blocks, " blocks of ", shape.block_size,
           " positions is beyond what can be addressed");
   try {
     for (int64_t layer = 0; layer < layers; ++layer) {
       for (auto* list : {&keys_, &values_}) {
-        list->push_back(
-            at::empty({shape.blocks, shape.block_size, config.kv_heads, config.head_dim()},
-                      options));
+        list->push_back(at::empty(
+            {shape.blocks, shape.block_size, config.kv_heads, config.head_dim()}, options));
       }
     }
   } catch (

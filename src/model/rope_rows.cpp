@@ -43,8 +43,8 @@ std::tuple<at::Tensor, at::Tensor> LinearScaledTable(const ModelConfig& config,
   for (int64_t row = 0; row < count; ++row) {
     const float t = static_cast<float>(rows.positions.data_ptr<int32_t>()[row]) /
                     static_cast<float>(config.rope.factor);
-    const float* inverse = rows.inverse_frequencies.data_ptr<float>() +
-                           rows.tables.data_ptr<int32_t>()[row] * half;
+    const float* inverse =
+        rows.inverse_frequencies.data_ptr<float>() + rows.tables.data_ptr<int32_t>()[row] * half;
     for (int64_t j = 0; j < half; ++j) {
       cos.data_ptr<float>()[row * half + j] = std::cos(t * inverse[j]);
       sin.data_ptr<float>()[row * half + j] = std::sin(t * inverse[j]);

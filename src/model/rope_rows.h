@@ -19,8 +19,8 @@ struct RopeRows {
 
 RopeRows RopeRowsOf(const ModelConfig& config, const Batch& batch);
 
-/// Whether positions are divided by a factor, which RopeRows cannot say. No checkpoint of the family
-/// does so, but its config class allows it.
+/// Whether positions are divided by a factor, which RopeRows cannot say. No checkpoint of the
+/// family does so, but its config class allows it.
 bool ScalesLinearly(const ModelConfig& config);
 
 /// Cosines and sines (T, D/2) under linear scaling: t = position / factor in float32. On the host.

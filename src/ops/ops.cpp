@@ -154,8 +154,8 @@ Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Li
 }
 
 Tensor NormScores(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& output) {
-  static const auto op = Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&)>(
-      "xcomposer::norm_scores");
+  static const auto op =
+      Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&)>("xcomposer::norm_scores");
   return op.call(hidden, norm, eps, output);
 }
 

@@ -15,8 +15,8 @@
 /// that the calling thread has installed (cpu::ThreadPoolScope), and on the calling thread alone
 /// where there is none; the numbers do not depend on the count of threads.
 ///
-/// On CUDA weights, activations, keys and values are float16 or bfloat16, one of them throughout; an
-/// op rounds its float32 result to that type once. What the functions below call float32 is so
+/// On CUDA weights, activations, keys and values are float16 or bfloat16, one of them throughout;
+/// an op rounds its float32 result to that type once. What the functions below call float32 is so
 /// everywhere: the residual stream and the scores. An op works on the stream of the CudaScope that
 /// the calling thread has installed (ops/cuda_resources.h).
 ///
@@ -55,8 +55,7 @@ at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Te
                      double eps = 1e-5);
 
 /// The same in place, in float32: a norm that begins a residual stream.
-void LayerNorm_(at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                double eps = 1e-5);
+void LayerNorm_(at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps = 1e-5);
 
 /// x = x * sigmoid(1.702 x), the vision tower's activation.
 void QuickGelu_(at::Tensor& x);

@@ -64,7 +64,8 @@ class CudaGolden : public testing::TestWithParam<CaseName> {
     ReplayingRecorder recorder;
     executor.RecordSteps(recorder);
     const GoldenRun run = RunGolden(executor, golden_, config_);
-    EXPECT_EQ(recorder.replayed > 0, golden_.output_ids.size() > 3);
+    const bool decodes = golden_.use_cache && golden_.output_ids.size() > 3;
+    EXPECT_TRUE(!decodes || recorder.replayed > 0);
     return run;
   }
 
