@@ -85,6 +85,15 @@ class GoogleTestOutput(unittest.TestCase):
         out = "[ RUN      ] A.One\nno device: none\n[  SKIPPED ] A.One (0 ms)\n"
         self.assertEqual(self.judge(out, code=0).state, result.SKIPPED)
 
+    def test_what_passes_without_a_device_proves_nothing(self):
+        out = ("[ RUN      ] A.One\nno device: none\n[  SKIPPED ] A.One (0 ms)\n"
+               "[ RUN      ] A.Two\n[       OK ] A.Two (0 ms)\n")
+        judged = self.judge(out, code=0)
+        self.assertEqual(judged.state, result.SKIPPED)
+        self.assertIn("no device: none", judged.reason)
+        other = out.replace("no device: none", "two GPUs are needed; found 1")
+        self.assertEqual(self.judge(other, code=0).state, result.PASSED)
+
     def test_nothing_run_is_a_failure(self):
         self.assertEqual(self.judge("hello\n", code=0).state, result.FAILED)
 

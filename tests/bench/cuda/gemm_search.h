@@ -26,7 +26,7 @@ struct GemmMemory {
 };
 
 struct GemmTimes {
-  Timing first;  ///< the algorithm that cuBLASLt's heuristic names first, which Linear takes
+  Timing first;  ///< the algorithm that cuBLASLt's heuristic names first
   Timing best;   ///< the fastest of those that it names
   int tried = 0;
 };
