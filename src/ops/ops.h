@@ -30,7 +30,8 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
 
 /// The same for a weight in any format, with its bias. Packed weights are dequantised on the way,
-/// exactly, and never as a whole; sums are float32.
+/// exactly, and never as a whole; sums are float32. Where the weight says rounds_x, rows of x may be
+/// rounded to integers (docs/quantisation.md).
 at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 
 /// y = x W^T in float32. x (..., K), weight (N, K) -> (..., N).
