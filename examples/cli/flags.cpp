@@ -188,6 +188,9 @@ void AddJsonFlag(CLI::App& command, bool& json) {
 }
 
 void NameEnvironmentVariables(CLI::App& command) {
+  // With a callback of its own a command reads the environment when it is parsed; without, every
+  // command's variables are read and checked, whichever command is run.
+  command.parse_complete_callback([] {});
   for (CLI::Option* option : command.get_options()) {
     if (option->get_lnames().empty() || option == command.get_help_ptr()) continue;
     std::string name = option->get_lnames().front();

@@ -175,13 +175,12 @@ json SmallConfig(Kind kind) {
   config["num_attention_heads"] = 4;
   config["num_key_value_heads"] = 2;
   config["vocab_size"] = 512;
-  config["img_size"] = 28;
   return config;
 }
 
 TEST(Bench, WeightsCanBeDrawn) {
   const TemporaryFolder folder;
-  const std::string config = folder.Write("config.json", SmallConfig(Kind::kVl7b).dump());
+  const std::string config = folder.Write("config.json", SmallConfig(Kind::k7b).dump());
   for (const char* weights : {"stored", "int8", "int4"}) {
     const json report = Report(Short({"--random", config, "--weights", weights}, 1));
     EXPECT_TRUE(report["model"]["random"].get<bool>());
