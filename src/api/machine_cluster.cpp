@@ -69,6 +69,7 @@ ComputeTraits HostTraits(int threads) {
   ComputeTraits traits = CpuTraits();
   traits.threads = threads > 0 ? threads : cpu::UsableCores();
   traits.panel_rows = kernels.panel_rows;
+  traits.panel_columns = kernels.panel_columns;
   traits.streamed_rows = kernels.streamed_rows;
   traits.panel_scratch = kFloat * kernels.panel_scratch;
   traits.attention_fixed = kFloat * kernels.attention_scratch(0);

@@ -23,10 +23,12 @@ DecoderLayer::DecoderLayer(const ModelConfig& config, const WeightScope& scope)
 // width.
 void DecoderLayer::Forward(at::Tensor& hidden, const BatchTensors& batch, at::Tensor& keys,
                            at::Tensor& values) const {
-  at::Tensor q = Queries(hidden, batch, keys, values);                       // (T, H, D)
-  at::Tensor mixed = ops::PagedAttention(q, keys, values, batch.sequences);  // (T, H, D)
-  wo_.AddTo(hidden, mixed.flatten(1), batch);                                // (T, C)
-  w2_.AddTo(hidden, GateUp(hidden, batch), batch);                           // (T, C)
+  {
+    const at::Tensor mixed = ops::PagedAttention(Queries(hidden, batch, keys, values), keys, values,
+                                                 batch.sequences);  // (T, H, D)
+    wo_.AddTo(hidden, mixed.flatten(1), batch);                     // (T, C)
+  }  // not kept while the wider rows below are alive
+  w2_.AddTo(hidden, GateUp(hidden, batch), batch);  // (T, C)
 }
 
 at::Tensor DecoderLayer::Queries(const at::Tensor& hidden, const BatchTensors& batch,

@@ -12,7 +12,8 @@ constexpr int64_t kTowerRows = 4096;
 constexpr int64_t kProjectRows = 2048;
 constexpr int64_t kScoreRows = 64;
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
-constexpr int64_t kPackedBlockRows = 384;
+constexpr int64_t kTaskRows = 256;
+constexpr int64_t kTaskPanels = 6;
 constexpr int64_t kFloat = 4;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -34,15 +35,20 @@ int64_t LowRankNumbers(const ModelConfig& config, const Workload& workload, Deco
 
 /// Floats that a linear with K inputs packs for so many rows (kernels/cpu/linear.cpp).
 int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
-  if (rows <= traits.streamed_rows) return 0;
-  const int64_t most = std::max(kPackedBlockRows, kPackedFloats / std::max<int64_t>(1, depth));
-  return RoundUp(std::min(rows, most), traits.panel_rows) * depth;
+  const int64_t whole = RoundUp(depth, 32);
+  if (rows <= traits.streamed_rows) return rows * whole;
+  const int64_t most = std::max(kTaskRows, kPackedFloats / std::max<int64_t>(1, depth));
+  return RoundUp(std::min(rows, most), traits.panel_rows) * whole;
 }
 
-/// One thread's scratch for panels and for attention with heads of this size.
+/// One thread's scratch: a panel of the weight with the sums of its widest task, or attention with
+/// heads of this size. A shorter run of rows may be one task where a longer one is cut in two.
 int64_t ThreadScratch(int64_t rows, int64_t head_dim, const ComputeTraits& traits) {
-  const int64_t panel = rows > traits.streamed_rows ? traits.panel_scratch : 0;
-  return std::max(panel, traits.attention_scratch * head_dim + traits.attention_fixed);
+  const int64_t attention = traits.attention_scratch * head_dim + traits.attention_fixed;
+  if (rows <= traits.streamed_rows) return attention;
+  const int64_t task_rows = RoundUp(std::min(rows, kTaskRows), traits.panel_rows);
+  const int64_t sums = task_rows * kTaskPanels * traits.panel_columns * kFloat;
+  return std::max(traits.panel_scratch + sums, attention);
 }
 
 int64_t ViewsOf(const PictureShape& picture, const VisionConfig& vision) {
@@ -87,6 +93,7 @@ ComputeTraits CpuTraits() {
   traits.packs_rows = true;
   traits.threads = 2;
   traits.panel_rows = 8;
+  traits.panel_columns = 48;
   traits.panel_scratch = kFloat * 192 * 48;
   traits.attention_scratch = kFloat * (2 * 96 + 96 + 96);
   traits.attention_fixed = kFloat * (96 + 4) * 96;

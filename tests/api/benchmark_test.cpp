@@ -158,14 +158,13 @@ TEST(BenchmarkTest, ProgressMayEndIt) {
 }
 
 TEST(RandomModelTest, AnswersWithTheSizeOfAConfig) {
-  nlohmann::json config = ShippedConfig(Kind::kVl7b);
+  nlohmann::json config = ShippedConfig(Kind::k2_7b);
   config["hidden_size"] = 256;
   config["intermediate_size"] = 384;
   config["num_hidden_layers"] = 2;
   config["num_attention_heads"] = 4;
   config["num_key_value_heads"] = 2;
   config["vocab_size"] = 512;
-  config["img_size"] = 28;
   const std::string path = testing::TempDir() + "/random_config.json";
   std::ofstream(path) << config;
 

@@ -51,8 +51,8 @@ TEST(RankRun, MapsOfSeveralRanksAreRefusedInOneProcessWithWhatToDo) {
   for (const std::string other : {"1:cpu", "rank1:cpu", "b:cpu"}) {
     const std::string first = other == "b:cpu" ? "a:cpu" : "0:cpu";
     std::ofstream(file) << R"({"": ")" << first << R"(", "model.layers.1": ")" << other
-                        << R"(", "model.norm": ")" << other << R"(", "output": ")" << other
-                        << R"("})";
+                        << R"(", "model.layers.2": ")" << other << R"(", "model.norm": ")" << other
+                        << R"(", "output": ")" << other << R"("})";
     ExpectError(ErrorKind::kPlan, "Start one for every rank", [&] { Engine::Load(options); });
   }
   std::ofstream(file) << R"({"": "0:cpu"})";

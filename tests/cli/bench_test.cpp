@@ -180,7 +180,7 @@ json SmallConfig(Kind kind) {
 
 TEST(Bench, WeightsCanBeDrawn) {
   const TemporaryFolder folder;
-  const std::string config = folder.Write("config.json", SmallConfig(Kind::k7b).dump());
+  const std::string config = folder.Write("config.json", SmallConfig(Kind::k2_7b).dump());
   for (const char* weights : {"stored", "int8", "int4"}) {
     const json report = Report(Short({"--random", config, "--weights", weights}, 1));
     EXPECT_TRUE(report["model"]["random"].get<bool>());
@@ -188,7 +188,7 @@ TEST(Bench, WeightsCanBeDrawn) {
     // Drawing is not loading.
     EXPECT_THAT(NamesOf(report["figures"]),
                 ElementsAre("vision", "prefill picture", "prefill 7", "prefill 20", "decode 5"));
-    EXPECT_EQ(Figure(report, "vision")["picture_rows"], 4);
+    EXPECT_EQ(Figure(report, "vision")["picture_rows"], 256);
   }
   const json wide = Report(Short({"--random", config, "--dtype", "fp32", "--no-picture"}));
   const json half = Report(Short({"--random", config, "--dtype", "fp16", "--no-picture"}));

@@ -64,7 +64,9 @@ class CudaGolden : public testing::TestWithParam<CaseName> {
     ReplayingRecorder recorder;
     executor.RecordSteps(recorder);
     const GoldenRun run = RunGolden(executor, golden_, config_);
-    const bool decodes = golden_.use_cache && golden_.output_ids.size() > 3;
+    // Rows of an adapter take the products apart, and their steps are not recorded.
+    const bool decodes =
+        golden_.use_cache && golden_.infer_mode == "base" && golden_.output_ids.size() > 3;
     EXPECT_TRUE(!decodes || recorder.replayed > 0);
     return run;
   }

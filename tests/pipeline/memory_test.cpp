@@ -240,6 +240,7 @@ ComputeTraits TraitsHere() {
   ComputeTraits traits = CpuTraits();
   traits.threads = 1;
   traits.panel_rows = kernels.panel_rows;
+  traits.panel_columns = kernels.panel_columns;
   traits.streamed_rows = kernels.streamed_rows;
   traits.panel_scratch = 4 * kernels.panel_scratch;
   traits.attention_fixed = 4 * kernels.attention_scratch(0);
