@@ -97,7 +97,8 @@ void MergeGenerationConfig(const std::string& text, GenerationDefaults& defaults
     } else if (!IsNeutral(key, value)) {
       throw Error(ErrorKind::kConfig,
                   StrCat("generation_config.json sets ", key, " to ", value.dump(),
-                         ", which is not implemented; remove it or set it to its neutral value"));
+                         ", which would change answers and is not followed here; remove it or set "
+                         "it to its neutral value"));
     } else {
       defaults.notes.push_back(StrCat("generation_config.json: ", key, " is not used"));
     }

@@ -31,7 +31,7 @@ GenerationDefaults ChatDefaults(Kind kind);
 
 /// Merges the text of a generation_config.json into `defaults`. Fields that chat() sets,
 /// max_length, use_cache and the token ids are not taken. Throws kConfig for text that is no JSON
-/// object, a value out of range, or a setting that changes answers and is not implemented.
+/// object, a value out of range, or a setting that would change answers and is not followed here.
 void MergeGenerationConfig(const std::string& text, GenerationDefaults& defaults);
 
 /// ChatDefaults of the kind merged with `folder`/generation_config.json, if there is one.
