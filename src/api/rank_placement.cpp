@@ -12,7 +12,7 @@
 #include "base/sha256.h"
 #include "placement/cluster_json.h"
 #include "transport/run_identity.h"
-#include "transport/setup_kind.h"
+#include "transport/setup_frames.h"
 #include "transport/wire_bytes.h"
 
 namespace xcomposer::api {
@@ -20,39 +20,17 @@ namespace {
 
 constexpr std::chrono::minutes kLongest{10};  // the heartbeat tells earlier who is lost
 constexpr int64_t kMostBytes = int64_t{1} << 20;
-
-void SendSetup(Transport& transport, int to, SetupKind kind, Payload payload) {
-  FrameHeader header;
-  header.channel = Channel::kSetup;
-  header.kind = static_cast<uint16_t>(kind);
-  header.payload_bytes = payload.size;
-  transport.Send(to, header, std::move(payload));
-}
-
-Frame ReceiveSetup(Transport& transport, int from, SetupKind kind, TimePoint until) {
-  std::optional<Frame> frame = transport.Receive(from, Channel::kSetup, until);
-  const Error::Where where = {{"rank", StrCat(from)}, {"stage", "0"}, {"step", "0"}};
-  if (!frame) {
-    throw Error(ErrorKind::kDeadline, StrCat("rank ", from, " did not say in time what it has"),
-                where);
-  }
-  if (frame->header.kind != static_cast<uint16_t>(kind) || frame->payload.size > kMostBytes) {
-    throw Error(ErrorKind::kTransport,
-                StrCat("rank ", from, " sent a frame of kind ", frame->header.kind, " and ",
-                       frame->payload.size, " bytes, expected kind ", static_cast<int>(kind)),
-                where);
-  }
-  return std::move(*frame);
-}
+constexpr ExpectedSetup kDevices = {SetupKind::kDevices, kMostBytes, "what it has"};
+constexpr ExpectedSetup kPlacement = {SetupKind::kPlacement, kMostBytes, "where the layers go"};
 
 std::string TextOf(const Payload& payload) {
   return {reinterpret_cast<const char*>(payload.data), static_cast<size_t>(payload.size)};
 }
 
 Cluster ReceiveDevices(Transport& transport, int from, TimePoint until) {
-  const Frame frame = ReceiveSetup(transport, from, SetupKind::kDevices, until);
+  const Payload sent = ReceiveSetup(transport, from, kDevices, until);
   try {
-    return ParseCluster(TextOf(frame.payload));
+    return ParseCluster(TextOf(sent));
   } catch (const Error& error) {
     throw Error(ErrorKind::kTransport,
                 StrCat("rank ", from, " described its devices wrongly: ", error.what()),
@@ -130,7 +108,7 @@ RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
   } else {
     const Cluster own = OwnDevices(asked.devices, transport.rank());
     SendSetup(transport, 0, SetupKind::kDevices, Payload::Of(ToJson(own)));
-    payload = ReceiveSetup(transport, 0, SetupKind::kPlacement, until).payload;
+    payload = ReceiveSetup(transport, 0, kPlacement, until);
   }
   RunPlacement placement = DecodePlacement(payload, asked, config);
   AgreeOnIdentity(transport, {{{"plan", HashOf(placement)}}}, until);

@@ -9,7 +9,10 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
+#include <array>
+#include <fstream>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -116,6 +119,53 @@ cuda::Context ContextOf(CUDAStream stream) {
   return context;
 }
 
+/// Two machines may call their GPUs alike, and two processes of one machine may count them
+/// differently: which boot of which machine, and where on its bus.
+std::string NameOfGpu(c10::DeviceIndex number) {
+  std::string boot;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot);
+  std::array<char, 64> bus{};
+  C10_CUDA_CHECK(cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), number));
+  return StrCat("GPU ", bus.data(), " of the machine booted as ", boot);
+}
+
+/// A stream of its own beside the stage's, so that rows travel while the next ones are computed.
+class CudaPort final : public GpuPort {
+ public:
+  explicit CudaPort(c10::DeviceIndex number)
+      : name_(NameOfGpu(number)),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, number)) {
+    const InUse use(stream_);
+    scratch_ = at::empty({8}, at::TensorOptions().dtype(at::kByte).device(at::kCUDA, number));
+  }
+
+  std::string gpu() const override { return name_; }
+  CudaStream stream() const override { return stream_.stream(); }
+  void* scratch() const override { return scratch_.data_ptr(); }
+  std::unique_ptr<Use> Enter() override { return std::make_unique<InUse>(stream_); }
+
+  /// Memory of the transfers' stream: whoever used it before is done where that stream begins.
+  DeviceRows Allocate(int64_t bytes) override {
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(stream_.device());
+    // They have arrived when they are given on, so that only the memory has to be kept.
+    return {at::empty({bytes / static_cast<int64_t>(sizeof(float))}, options),
+            [](const at::Tensor& rows) {
+              c10::cuda::CUDACachingAllocator::recordStream(rows.storage().data_ptr(),
+                                                            c10::cuda::getCurrentCUDAStream());
+            }};
+  }
+
+ private:
+  struct InUse final : Use {
+    explicit InUse(CUDAStream stream) : guard(stream) {}
+    c10::cuda::CUDAStreamGuard guard;
+  };
+
+  const std::string name_;
+  CUDAStream stream_;
+  at::Tensor scratch_;
+};
+
 /// A stage's own stream on a GPU. Memory is LibTorch's caching allocator's.
 class CudaDevice final : public StageDevice {
  public:
@@ -169,6 +219,10 @@ class CudaDevice final : public StageDevice {
     C10_CUDA_CHECK(cudaMemcpyPeerAsync(rows.mutable_data_ptr(), to, given.rows.const_data_ptr(),
                                        from, given.rows.nbytes(), stream_.stream()));
     return rows;
+  }
+
+  std::unique_ptr<GpuPort> OpenPort() override {
+    return std::make_unique<CudaPort>(stream_.device_index());
   }
 
  private:

@@ -63,6 +63,7 @@ void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
   running_ = std::make_unique<Running>();
   Leader::Options leader;
   std::vector<std::unique_ptr<StageBody>> bodies;
+  TorchStage* last = nullptr;  // here
   const auto load = [&] {
     CheckDeviceMap(map_, config_);
     Require(options.max_batch_rows > 0, ErrorKind::kUsage, "max_batch_rows is ",
@@ -72,11 +73,13 @@ void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
                         : StageLayout(options.rank_of_stage, options.transport->world_size());
     auto stages = LoadStages(weights, config_, map_, options, 0, leader.layout.end_stage(0));
     running_->first = stages.front().get();
+    last = stages.back().get();
     for (auto& stage : stages) bodies.push_back(std::move(stage));
   };
   if (options.transport != nullptr) {
     rank_of_stage_ = options.rank_of_stage;
     StartTogether(*options.transport, options.rank_of_stage, load);
+    leader.links = Connected(options, leader.layout, *running_->first, *last);
   } else {
     load();
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "config/quantization.h"
@@ -10,6 +11,7 @@
 #include "pipeline/checkpoint_weights.h"
 #include "pipeline/stage_memory.h"
 #include "pipeline/storage_cast.h"
+#include "transport/nccl_api.h"
 #include "transport/transport.h"
 
 namespace xcomposer {
@@ -25,6 +27,9 @@ struct PipelineOptions {
   /// To the other ranks of the run; none: all stages are in this process.
   std::shared_ptr<Transport> transport;
   std::vector<int> rank_of_stage;  ///< by stage; used with a transport
+
+  /// What carries rows between GPUs of several ranks; empty: SystemNccl.
+  std::function<std::optional<NcclApi>()> nccl;
 
   /// Receives one entry per stage of this process; none: nobody wants to know.
   std::shared_ptr<StageMemoryBook> memory;

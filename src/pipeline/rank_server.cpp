@@ -26,16 +26,20 @@ void ServeStages(WeightSource& weights, const ModelConfig& config, const DeviceM
                  const PipelineOptions& options, const std::function<bool()>& stop) {
   Transport& transport = *options.transport;
   std::vector<std::unique_ptr<StageBody>> bodies;
+  TorchStage* first = nullptr;
+  TorchStage* last = nullptr;
   Follower::Options follower;
   StartTogether(transport, options.rank_of_stage, [&] {
     CheckDeviceMap(map, config);
     follower.layout = StageLayout(options.rank_of_stage, transport.world_size());
     const int rank = transport.rank();
-    for (auto& stage : LoadStages(weights, config, map, options, follower.layout.first_stage(rank),
-                                  follower.layout.end_stage(rank))) {
-      bodies.push_back(std::move(stage));
-    }
+    auto stages = LoadStages(weights, config, map, options, follower.layout.first_stage(rank),
+                             follower.layout.end_stage(rank));
+    first = stages.front().get();
+    last = stages.back().get();
+    for (auto& stage : stages) bodies.push_back(std::move(stage));
   });
+  follower.links = Connected(options, follower.layout, *first, *last);
   follower.transport = options.transport;
   follower.limits = LimitsOf(config, map, options);
   follower.hidden_bytes = config.hidden_size * static_cast<int64_t>(sizeof(float));

@@ -25,6 +25,7 @@ class CpuDevice final : public StageDevice {
     return {rows, [](const at::Tensor&) {}};
   }
   at::Tensor Take(const DeviceRows& given) override { return given.rows.cpu(); }
+  std::unique_ptr<GpuPort> OpenPort() override { return nullptr; }
 
  private:
   struct Cores final : Lease {

@@ -9,22 +9,12 @@
 #include "config/model_config.h"
 #include "model/weight_scope.h"
 #include "pipeline/core_pool.h"
+#include "pipeline/gpu_port.h"
 #include "pipeline/pipeline_options.h"
 #include "pipeline/step_graphs.h"
 #include "placement/device_map.h"
 
 namespace xcomposer {
-
-/// Activations that stay on their device between two stages of this process, or between a stage's
-/// layers and its head. Handed on before they are computed: `wait` makes the receiver's work follow
-/// the giver's.
-struct DeviceRows {
-  at::Tensor rows;  ///< (T, C) float32
-
-  /// Lets the work that the calling thread starts from here on wait for the rows, and keeps their
-  /// memory from being used again before that work is done.
-  std::function<void(const at::Tensor& rows)> wait;
-};
 
 /// Where a stage computes: what differs between devices outside of the ops. Each stage has its own.
 class StageDevice {
@@ -59,6 +49,9 @@ class StageDevice {
 
   /// Rows that another device, or this one, gave: on this device, ready for the calling thread.
   virtual at::Tensor Take(const DeviceRows& given) = 0;
+
+  /// Opens a way for rows to or from another process; null where rows lie in the host's memory.
+  virtual std::unique_ptr<GpuPort> OpenPort() = 0;
 };
 
 /// The device that a device map calls `name`, as that of one stage. Throws kDevice where this

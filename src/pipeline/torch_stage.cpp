@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "base/check.h"
+#include "pipeline/gpu_links.h"
 #include "pipeline/memory_meter.h"
+#include "pipeline/rank_start.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
@@ -18,11 +20,6 @@ at::Tensor RowsOf(const Payload& payload, int64_t rows) {
   const int64_t width = payload.size / (rows * static_cast<int64_t>(sizeof(float)));
   return at::from_blob(
       payload.data, {rows, width}, [owner = payload.owner](void*) {}, at::kFloat);
-}
-
-/// Rows that stay on their device travel as a payload without bytes, which no other process sees.
-Payload PayloadOf(DeviceRows rows) {
-  return {std::make_shared<DeviceRows>(std::move(rows)), nullptr, 0};
 }
 
 Payload PayloadOf(const at::Tensor& rows) {
@@ -74,7 +71,7 @@ Payload TorchStage::Run(const Step& step, Payload hidden, const TapSink& taps) {
     } else {
       stage_.Run(rows, step.batch, taps);
     }
-    return role_.keeps_rows ? PayloadOf(device_->Give(rows)) : PayloadOf(rows);
+    return role_.keeps_rows ? OnDevice(device_->Give(rows)) : PayloadOf(rows);
   };
   Payload result = Translated("running a batch", [&] {
     return Metered(memory_ ? &memory_->activations : nullptr, given, run);
@@ -84,9 +81,7 @@ Payload TorchStage::Run(const Step& step, Payload hidden, const TapSink& taps) {
 }
 
 at::Tensor TorchStage::Taken(const Payload& payload, int64_t rows) const {
-  if (payload.data == nullptr && payload.owner != nullptr) {
-    return device_->Take(*static_cast<const DeviceRows*>(payload.owner.get()));
-  }
+  if (payload.on_device) return device_->Take(DeviceRowsIn(payload)).view({rows, -1});
   return RowsOf(payload, rows).to(stage_.device());
 }
 
@@ -118,6 +113,17 @@ bool KeepsRows(const DeviceMap& map, int i, int end) {
 }
 
 }  // namespace
+
+RowLinks Connected(const PipelineOptions& options, const StageLayout& layout, TorchStage& first,
+                   TorchStage& last) {
+  RowLinks links;
+  StartTogether(*options.transport, options.rank_of_stage, [&] {
+    links = Translated("connecting the GPUs",
+                       [&] { return ConnectGpus(options, layout, first.device(), last.device()); });
+  });
+  if (links.to_next) last.KeepRows();
+  return links;
+}
 
 std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                                     const ModelConfig& config, const DeviceMap& map,

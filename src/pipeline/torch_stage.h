@@ -15,6 +15,8 @@
 #include "pipeline/stage.h"
 #include "pipeline/stage_device.h"
 #include "placement/device_map.h"
+#include "workers/layout.h"
+#include "workers/row_link.h"
 #include "workers/stage_body.h"
 
 namespace xcomposer {
@@ -40,6 +42,11 @@ class TorchStage final : public StageBody {
     if (device_->recorder() != nullptr) decode_.emplace(stage_, *device_->recorder());
   }
 
+  StageDevice& device() { return *device_; }
+
+  /// From now on who is given the rows takes them on the device. Before the first step.
+  void KeepRows() { role_.keeps_rows = true; }
+
   /// First stage only. Picture -> (S, C).
   at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
 
@@ -52,10 +59,15 @@ class TorchStage final : public StageBody {
 
   const std::unique_ptr<StageDevice> device_;
   Stage stage_;
-  const Role role_;
+  Role role_;
   const std::shared_ptr<StageMemory> memory_;
   std::optional<DecodeSteps> decode_;  // where launches can be recorded
 };
+
+/// The ways of ConnectGpus between this rank's stages, `first` to `last`, and those of other ranks,
+/// made on all ranks together.
+RowLinks Connected(const PipelineOptions& options, const StageLayout& layout, TorchStage& first,
+                   TorchStage& last);
 
 /// Loads the stages [first, end) of the map, and nothing else. Throws as Pipeline's constructor.
 std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,

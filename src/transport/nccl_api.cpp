@@ -64,7 +64,7 @@ std::string LastError(NcclCommunicator communicator) {
 
 }  // namespace
 
-NcclApi SystemNccl() {
+std::optional<NcclApi> SystemNccl() {
   NcclApi api;
   api.make_unique_id = MakeUniqueId;
   api.init = Init;
@@ -79,8 +79,6 @@ NcclApi SystemNccl() {
     return StateOf(
         ncclRecv(data, bytes, ncclInt8, peer, CommunicatorOf(communicator), StreamOf(stream)));
   };
-  api.begin_group = [] { return StateOf(ncclGroupStart()); };
-  api.end_group = [] { return StateOf(ncclGroupEnd()); };
   api.query_stream = QueryStream;
   api.finalize = [](NcclCommunicator c) { return StateOf(ncclCommFinalize(CommunicatorOf(c))); };
   api.destroy = [](NcclCommunicator c) { return StateOf(ncclCommDestroy(CommunicatorOf(c))); };

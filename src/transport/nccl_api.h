@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace xcomposer {
@@ -38,8 +39,6 @@ struct NcclApi {
   std::function<NcclState(void* data, size_t bytes, int peer, NcclCommunicator communicator,
                           CudaStream stream)>
       receive;
-  std::function<NcclState()> begin_group;
-  std::function<NcclState()> end_group;
   /// Whether everything on the stream is over.
   std::function<NcclState(CudaStream stream)> query_stream;
   std::function<NcclState(NcclCommunicator communicator)> finalize;
@@ -50,7 +49,7 @@ struct NcclApi {
   std::function<std::string(NcclCommunicator communicator)> last_error;
 };
 
-/// The system's NCCL. Throws kDevice where this build has none.
-NcclApi SystemNccl();
+/// The system's NCCL; nothing where this build has none.
+std::optional<NcclApi> SystemNccl();
 
 }  // namespace xcomposer

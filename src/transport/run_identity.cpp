@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "base/check.h"
-#include "transport/setup_kind.h"
+#include "transport/setup_frames.h"
 #include "transport/wire_bytes.h"
 
 namespace xcomposer {
@@ -13,8 +13,9 @@ namespace {
 constexpr uint32_t kMaxFields = 32;
 constexpr size_t kMaxName = 64;
 constexpr size_t kMaxValue = 256;
-constexpr auto kIdentity = static_cast<uint16_t>(SetupKind::kIdentity);
-constexpr auto kAgreed = static_cast<uint16_t>(SetupKind::kAgreed);
+constexpr ExpectedSetup kIdentity = {SetupKind::kIdentity,
+                                     4 + kMaxFields*(8 + kMaxName + kMaxValue), "what it runs"};
+constexpr ExpectedSetup kAgreed = {SetupKind::kAgreed, 0, "that all run the same"};
 
 Payload Encode(const RunIdentity& identity) {
   Check(identity.fields.size() <= kMaxFields, "an identity of ", identity.fields.size(), " fields");
@@ -32,8 +33,8 @@ Payload Encode(const RunIdentity& identity) {
 }
 
 // What another rank sent: bytes from outside.
-RunIdentity Decode(const Frame& frame, int rank) {
-  WireReader in(frame.payload.bytes());
+RunIdentity Decode(const Payload& payload, int rank) {
+  WireReader in(payload.bytes());
   RunIdentity identity;
   const auto count = in.Get<uint32_t>();
   for (uint32_t i = 0; in.good() && i < count && i < kMaxFields; ++i) {
@@ -41,9 +42,9 @@ RunIdentity Decode(const Frame& frame, int rank) {
     std::string value = in.Text(kMaxValue);
     identity.fields.emplace_back(std::move(name), std::move(value));
   }
-  if (!in.finished() || count > kMaxFields || frame.header.kind != kIdentity) {
+  if (!in.finished() || count > kMaxFields) {
     throw Error(ErrorKind::kTransport,
-                StrCat("rank ", rank, " sent ", frame.payload.size, " bytes that are no identity"),
+                StrCat("rank ", rank, " sent ", payload.size, " bytes that are no identity"),
                 {{"rank", StrCat(rank)}});
   }
   return identity;
@@ -72,42 +73,20 @@ std::optional<Error> Difference(const RunIdentity& zero, const RunIdentity& othe
   return std::nullopt;
 }
 
-void SendSetup(Transport& transport, int to, uint16_t kind, Payload payload) {
-  FrameHeader header;
-  header.channel = Channel::kSetup;
-  header.kind = kind;
-  header.payload_bytes = payload.size;
-  transport.Send(to, header, std::move(payload));
-}
-
-Frame ReceiveSetup(Transport& transport, int from, TimePoint until) {
-  std::optional<Frame> frame = transport.Receive(from, Channel::kSetup, until);
-  if (frame) return std::move(*frame);
-  transport.Abort(Error(ErrorKind::kDeadline,
-                        StrCat("rank ", from, " did not say in time what it runs"),
-                        {{"rank", StrCat(from)}, {"stage", "0"}, {"step", "0"}}));
-  throw Error(*transport.failure());
-}
-
 }  // namespace
 
 void AgreeOnIdentity(Transport& transport, const RunIdentity& own, TimePoint until) {
   if (transport.rank() != 0) {
-    SendSetup(transport, 0, kIdentity, Encode(own));
-    const Frame answer = ReceiveSetup(transport, 0, until);
-    if (answer.header.kind != kAgreed) {
-      transport.Abort(
-          Error(ErrorKind::kTransport, "rank 0 gave no answer that exists", {{"rank", "0"}}));
-      throw Error(*transport.failure());
-    }
+    SendSetup(transport, 0, SetupKind::kIdentity, Encode(own));
+    ReceiveSetup(transport, 0, kAgreed, until);
     return;
   }
   // All of them before the first answer: nobody may begin while one differs.
   for (int rank = 1; rank < transport.world_size(); ++rank) {
-    const Frame frame = ReceiveSetup(transport, rank, until);
+    const Payload sent = ReceiveSetup(transport, rank, kIdentity, until);
     std::optional<Error> reason;
     try {
-      reason = Difference(own, Decode(frame, rank), rank);
+      reason = Difference(own, Decode(sent, rank), rank);
     } catch (const Error& error) {
       reason = error;
     }
@@ -115,7 +94,9 @@ void AgreeOnIdentity(Transport& transport, const RunIdentity& own, TimePoint unt
     transport.Abort(*reason);
     throw Error(*transport.failure());
   }
-  for (int rank = 1; rank < transport.world_size(); ++rank) SendSetup(transport, rank, kAgreed, {});
+  for (int rank = 1; rank < transport.world_size(); ++rank) {
+    SendSetup(transport, rank, SetupKind::kAgreed, {});
+  }
 }
 
 }  // namespace xcomposer

@@ -34,6 +34,12 @@ StageLayout::StageLayout(std::vector<int> rank_of_stage, int world_size)
   }
 }
 
+int StageLayout::position(int rank) const {
+  int before = 0;
+  for (const int first : first_stage_) before += first < first_stage(rank) ? 1 : 0;
+  return before;
+}
+
 std::string StageLayout::StagesOf(int rank) const {
   const int first = first_stage(rank);
   const int last = end_stage(rank) - 1;

@@ -17,6 +17,8 @@ class StageLayout {
   int world_size() const { return world_size_; }
   int stages() const { return static_cast<int>(rank_of_stage_.size()); }
   int rank_of(int stage) const { return rank_of_stage_[static_cast<size_t>(stage)]; }
+  /// Of the rank in the order of its stages, from 0.
+  int position(int rank) const;
   int last_rank() const { return rank_of_stage_.back(); }
   int first_stage(int rank) const { return first_stage_[static_cast<size_t>(rank)]; }
   int end_stage(int rank) const { return end_stage_[static_cast<size_t>(rank)]; }

@@ -8,9 +8,8 @@ namespace xcomposer {
 
 /// What a stage computes, without its threads and links. Activations are (T, C) float32 in the
 /// host's memory, or in a GPU's where the payload says so; a stage takes both. Whoever holds the
-/// payload may write to it. Between stages of one process a payload may also have an owner and no
-/// bytes: something that bodies of one kind understand. Driven by one thread; throws
-/// xcomposer::Error, and is usable afterwards.
+/// payload may write to it. The owner of rows in a GPU's memory is something that bodies of one
+/// kind understand. Driven by one thread; throws xcomposer::Error, and is usable afterwards.
 class StageBody {
  public:
   virtual ~StageBody() = default;

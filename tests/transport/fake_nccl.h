@@ -68,11 +68,6 @@ inline NcclApi ApiOf(const std::shared_ptr<FakeNccl>& fake) {
   api.receive = [transfer](void*, size_t bytes, int peer, NcclCommunicator, CudaStream) {
     return transfer("receive<", bytes, peer);
   };
-  api.begin_group = [fake] {
-    fake->calls.push_back("{");
-    return NcclState::kDone;
-  };
-  api.end_group = [fake] { return fake->Call("}"); };
   api.query_stream = [fake](CudaStream) {
     if (fake->stream_fails) return NcclState::kFailed;
     if (fake->stream_hangs) return NcclState::kInProgress;

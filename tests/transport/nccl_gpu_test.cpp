@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "transport/in_process.h"
-#include "transport/nccl_links.h"
+#include "transport/nccl_link.h"
 
 namespace xcomposer {
 namespace {
@@ -23,13 +23,13 @@ bool GpuIsRequired() {
   return text != nullptr && std::string(text) == "1";
 }
 
-// Rank 0 sends `bytes`, rank 1 sends them back; what came back, or the error.
+// Rank 0 sends `bytes`; what rank 1 was given, or the errors.
 struct Exchange {
-  std::vector<std::byte> came_back;
+  std::vector<std::byte> arrived;
   std::optional<Error> errors[2];
 };
 
-Exchange ThereAndBack(const std::vector<std::byte>& bytes, int device_of_one) {
+Exchange FromRankToRank(const std::vector<std::byte>& bytes, int device_of_one) {
   const auto ranks = MakeInProcessTransports(2);
   Exchange exchange;
   const auto run = [&](int rank, int device) {
@@ -38,28 +38,26 @@ Exchange ThereAndBack(const std::vector<std::byte>& bytes, int device_of_one) {
     cudaStream_t stream = nullptr;
     void* memory = nullptr;
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
-    ASSERT_EQ(cudaMalloc(&memory, bytes.size() + 16), cudaSuccess);
+    ASSERT_EQ(cudaMalloc(&memory, bytes.size() + 8), cudaSuccess);
     NcclOptions options;
+    options.peer = 1 - rank;
+    options.end = rank == 0 ? NcclOptions::End::kSends : NcclOptions::End::kReceives;
     options.stream = stream;
     options.scratch = static_cast<std::byte*>(memory) + bytes.size();
-    options.peers = {1 - rank};
     const auto size = static_cast<int64_t>(bytes.size());
     try {
-      NcclLinks links(SystemNccl(), *ranks[static_cast<size_t>(rank)], options, until);
+      NcclLink link(SystemNccl().value(), *ranks[static_cast<size_t>(rank)], options, until);
       if (rank == 0) {
         ASSERT_EQ(cudaMemcpy(memory, bytes.data(), bytes.size(), cudaMemcpyHostToDevice),
                   cudaSuccess);
-        links.Send(1, memory, size, until);
-        links.Receive(1, memory, size, until);
-        links.Wait(until);
-        exchange.came_back.resize(bytes.size());
-        ASSERT_EQ(
-            cudaMemcpy(exchange.came_back.data(), memory, bytes.size(), cudaMemcpyDeviceToHost),
-            cudaSuccess);
+        link.Send(memory, size, until);
+        link.Wait(until);
       } else {
-        links.Receive(0, memory, size, until);
-        links.Send(0, memory, size, until);
-        links.Wait(until);
+        link.Receive(memory, size, until);
+        link.Wait(until);
+        exchange.arrived.resize(bytes.size());
+        ASSERT_EQ(cudaMemcpy(exchange.arrived.data(), memory, bytes.size(), cudaMemcpyDeviceToHost),
+                  cudaSuccess);
       }
     } catch (const Error& error) {
       exchange.errors[rank] = error;
@@ -84,10 +82,10 @@ TEST(NcclGpu, TwoRanksOnTwoGpusExchangeBytes) {
     if (GpuIsRequired() && DeviceCount() == 0) FAIL() << "XCOMPOSER_REQUIRE_GPU=1 and no GPU";
     GTEST_SKIP() << "two GPUs are needed; found " << DeviceCount();
   }
-  const Exchange exchange = ThereAndBack(SomeBytes(), 1);
+  const Exchange exchange = FromRankToRank(SomeBytes(), 1);
   ASSERT_FALSE(exchange.errors[0].has_value()) << exchange.errors[0]->what();
   ASSERT_FALSE(exchange.errors[1].has_value()) << exchange.errors[1]->what();
-  EXPECT_EQ(exchange.came_back, SomeBytes());
+  EXPECT_EQ(exchange.arrived, SomeBytes());
 }
 
 TEST(NcclGpu, TwoRanksOnOneGpuExchangeBytesOrAreRefusedAlike) {
@@ -96,12 +94,12 @@ TEST(NcclGpu, TwoRanksOnOneGpuExchangeBytesOrAreRefusedAlike) {
     GTEST_SKIP() << "a GPU is needed; found none";
   }
   // NCCL refuses two ranks on one GPU unless it is told otherwise; then both must say so.
-  const Exchange exchange = ThereAndBack(SomeBytes(), 0);
+  const Exchange exchange = FromRankToRank(SomeBytes(), 0);
   ASSERT_EQ(exchange.errors[0].has_value(), exchange.errors[1].has_value());
   if (exchange.errors[0]) {
     EXPECT_STREQ(exchange.errors[0]->what(), exchange.errors[1]->what());
   } else {
-    EXPECT_EQ(exchange.came_back, SomeBytes());
+    EXPECT_EQ(exchange.arrived, SomeBytes());
   }
 }
 

@@ -1,13 +1,17 @@
 // The state machine over NCCL, against one that fails, hangs and is late.
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "transport/fake_nccl.h"
 #include "transport/in_process.h"
-#include "transport/nccl_links.h"
+#include "transport/nccl_link.h"
+#include "transport/setup_frames.h"
 
 namespace xcomposer {
 namespace {
 
+using End = NcclOptions::End;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
@@ -17,12 +21,17 @@ TimePoint Soon() { return In(std::chrono::seconds(20)); }
 // Two ranks, of which the tests drive rank 0.
 class Nccl : public ::testing::Test {
  protected:
-  std::unique_ptr<NcclLinks> Make(TimePoint until = Soon()) {
-    NcclOptions options;
-    options.scratch = scratch_;
-    options.peers = {1};
-    options.abort_timeout = milliseconds(100);
-    return std::make_unique<NcclLinks>(ApiOf(fake_), *ranks_[0], options, until);
+  std::unique_ptr<NcclLink> Make(TimePoint until = Soon(), End end = End::kSends) {
+    if (end == End::kReceives) SendId(*ranks_[1], 0, std::string(128, 'u'));
+    return std::make_unique<NcclLink>(ApiOf(fake_), *ranks_[0], Options(1, end), until);
+  }
+
+  NcclOptions Options(int peer, End end) {
+    return {.peer = peer, .end = end, .scratch = scratch_, .abort_timeout = milliseconds(100)};
+  }
+
+  static void SendId(Transport& from, int to, const std::string& bytes) {
+    SendSetup(from, to, SetupKind::kUniqueId, Payload::Of(bytes));
   }
 
   // The error of a call, which must also have ended the run and the communicator.
@@ -48,19 +57,14 @@ class Nccl : public ::testing::Test {
   std::vector<std::unique_ptr<Transport>> ranks_ = MakeInProcessTransports(2);
 };
 
-TEST_F(Nccl, RanksShareTheIdAndWarmUpTheirPairsInOneOrder) {
-  const auto ranks = MakeInProcessTransports(3);
-  const std::vector<std::vector<std::string>> expected = {
-      {"init 0/3", "{", "send>1:8", "receive<1:8", "}", "{", "send>2:8", "receive<2:8", "}"},
-      {"init 1/3", "{", "send>0:8", "receive<0:8", "}", "{", "send>2:8", "receive<2:8", "}"},
-      {"init 2/3", "{", "send>0:8", "receive<0:8", "}", "{", "send>1:8", "receive<1:8", "}"}};
-  for (int rank = 0; rank < 3; ++rank) {
+TEST_F(Nccl, TheEndsShareTheIdOfTheOneThatSendsAndWarmUpTheirWay) {
+  const auto ranks = MakeInProcessTransports(4);
+  const std::vector<std::string> calls[] = {{"init 0/2", "send>1:8"}, {"init 1/2", "receive<0:8"}};
+  for (const auto& [own, peer, end] :
+       {std::tuple{3, 1, End::kSends}, std::tuple{1, 3, End::kReceives}}) {
     const auto fake = std::make_shared<FakeNccl>();
-    NcclOptions options;
-    options.scratch = scratch_;
-    options.peers = {(rank + 2) % 3, (rank + 1) % 3};
-    const NcclLinks links(ApiOf(fake), *ranks[static_cast<size_t>(rank)], options, Soon());
-    EXPECT_EQ(fake->calls, expected[static_cast<size_t>(rank)]);
+    const NcclLink link(ApiOf(fake), *ranks[static_cast<size_t>(own)], Options(peer, end), Soon());
+    EXPECT_EQ(fake->calls, calls[end == End::kReceives]);
     EXPECT_EQ(fake->id.bytes[127], 'u');
   }
 }
@@ -68,12 +72,17 @@ TEST_F(Nccl, RanksShareTheIdAndWarmUpTheirPairsInOneOrder) {
 TEST_F(Nccl, LateCompletionsAreWaitedFor) {
   fake_->polls_until_done = 5;
   fake_->stream_polls = 7;
-  const auto links = Make();
-  links->Send(1, data_, 64, Soon());
-  links->Receive(1, data_, 32, Soon());
-  links->Wait(Soon());
-  EXPECT_EQ(fake_->calls.back(), "receive<1:32");
+  const auto link = Make();
+  link->Send(data_, 64, Soon());
+  link->Send(data_, 32, Soon());
+  link->Wait(Soon());
+  EXPECT_EQ(fake_->calls.back(), "send>1:32");
   EXPECT_FALSE(ranks_[0]->failure().has_value());
+}
+
+TEST_F(Nccl, AnEndGoesOneWay) {
+  EXPECT_THROW(Make()->Receive(data_, 8, Soon()), Error);
+  EXPECT_THROW(Make(Soon(), End::kReceives)->Send(data_, 8, Soon()), Error);
 }
 
 TEST_F(Nccl, AGoodRunEndsWithoutForce) {
@@ -85,9 +94,9 @@ TEST_F(Nccl, AGoodRunEndsWithoutForce) {
 }
 
 TEST_F(Nccl, AnEndThatHangsIsForced) {
-  auto links = Make();
+  auto link = Make();
   fake_->hangs = true;
-  links.reset();
+  link.reset();
   EXPECT_EQ(fake_->destroyed, 0);
   EXPECT_EQ(fake_->aborted, 1);
 }
@@ -100,16 +109,18 @@ TEST_F(Nccl, ACommunicatorThatIsNeverMadeIsADeadline) {
 }
 
 TEST_F(Nccl, EveryCallThatFailsEndsTheRun) {
-  for (const char* call :
-       {"init 0/2", "send>1:8", "receive<1:8", "}", "send>1:64", "receive<1:64"}) {
+  for (const auto& [call, end] :
+       {std::pair{"init 0/2", End::kSends}, std::pair{"send>1:8", End::kSends},
+        std::pair{"send>1:64", End::kSends}, std::pair{"init 1/2", End::kReceives},
+        std::pair{"receive<0:8", End::kReceives}, std::pair{"receive<0:64", End::kReceives}}) {
     SCOPED_TRACE(call);
     ranks_ = MakeInProcessTransports(2);
     fake_->fails = call;
     fake_->aborted = 0;
-    const Error error = Broken([&] {
-      const auto links = Make();
-      links->Send(1, data_, 64, Soon());
-      links->Receive(1, data_, 64, Soon());
+    const Error error = Broken([&, end = end] {
+      const auto link = Make(Soon(), end);
+      if (end == End::kSends) link->Send(data_, 64, Soon());
+      if (end == End::kReceives) link->Receive(data_, 64, Soon());
     });
     EXPECT_EQ(error.kind(), ErrorKind::kTransport);
     EXPECT_NE(std::string(error.what()).find("the fake's reason"), std::string::npos);
@@ -122,11 +133,11 @@ TEST_F(Nccl, WithoutAnIdThereIsNoCommunicatorToEnd) {
 }
 
 TEST_F(Nccl, AnErrorInTheCommunicatorIsSeenWhileTheStreamHangs) {
-  const auto links = Make();
-  links->SetPlace(2, 31);
-  links->Receive(1, data_, 64, Soon());
+  const auto link = Make(Soon(), End::kReceives);
+  link->SetPlace(2, 31);
+  link->Receive(data_, 64, Soon());
   fake_->stream_hangs = fake_->fails_while_busy = true;
-  const Error error = Broken([&] { links->Wait(Soon()); });
+  const Error error = Broken([&] { link->Wait(Soon()); });
   EXPECT_EQ(error.kind(), ErrorKind::kTransport);
   EXPECT_EQ(error.where().at("rank"), "0");
   EXPECT_EQ(error.where().at("peer"), "1");
@@ -135,67 +146,72 @@ TEST_F(Nccl, AnErrorInTheCommunicatorIsSeenWhileTheStreamHangs) {
 }
 
 TEST_F(Nccl, AStreamThatFailsIsTheDevices) {
-  const auto links = Make();
+  const auto link = Make();
   fake_->stream_fails = true;
-  EXPECT_EQ(Broken([&] { links->Wait(Soon()); }).kind(), ErrorKind::kDevice);
+  EXPECT_EQ(Broken([&] { link->Wait(Soon()); }).kind(), ErrorKind::kDevice);
 }
 
 TEST_F(Nccl, ASilentPeerIsADeadline) {
-  const auto links = Make();
+  const auto link = Make();
   fake_->stream_hangs = true;
-  EXPECT_EQ(Broken([&] { links->Wait(In(milliseconds(20))); }).kind(), ErrorKind::kDeadline);
+  EXPECT_EQ(Broken([&] { link->Wait(In(milliseconds(20))); }).kind(), ErrorKind::kDeadline);
 }
 
 TEST_F(Nccl, ALostRankEndsEveryWait) {
-  const auto links = Make();
+  const auto link = Make();
   fake_->stream_hangs = true;
   ranks_[1]->Abort(Error(ErrorKind::kRank, "rank 1 was lost", {{"rank", "1"}}));
-  EXPECT_EQ(Broken([&] { links->Wait(Soon()); }).kind(), ErrorKind::kRank);
+  EXPECT_EQ(Broken([&] { link->Wait(Soon()); }).kind(), ErrorKind::kRank);
 }
 
 TEST_F(Nccl, ALostRankEndsACallThatGoesOn) {
-  const auto links = Make();
+  const auto link = Make();
   fake_->hangs = true;
   ranks_[1]->Abort(Error(ErrorKind::kRank, "rank 1 was lost", {{"rank", "1"}}));
-  EXPECT_EQ(Broken([&] { links->Send(1, data_, 64, Soon()); }).kind(), ErrorKind::kRank);
+  EXPECT_EQ(Broken([&] { link->Send(data_, 64, Soon()); }).kind(), ErrorKind::kRank);
 }
 
 TEST_F(Nccl, AfterAnErrorNothingTouchesTheCommunicator) {
-  auto links = Make();
+  auto link = Make();
   fake_->stream_fails = true;
-  Broken([&] { links->Wait(Soon()); });
+  Broken([&] { link->Wait(Soon()); });
   const size_t calls = fake_->calls.size();
-  EXPECT_THROW(links->Send(1, data_, 64, Soon()), Error);
-  EXPECT_THROW(links->Receive(1, data_, 64, Soon()), Error);
-  EXPECT_THROW(links->Wait(Soon()), Error);
-  links.reset();
+  EXPECT_THROW(link->Send(data_, 64, Soon()), Error);
+  EXPECT_THROW(link->Wait(Soon()), Error);
+  link.reset();
   EXPECT_EQ(fake_->calls.size(), calls);
   EXPECT_EQ(fake_->aborted, 1);
 }
 
 TEST_F(Nccl, AnAbortThatBlocksHoldsNobody) {
   std::promise<void> ends;
-  const auto links = Make();
+  const auto link = Make();
   fake_->abort_ends = ends.get_future().share();
   fake_->stream_hangs = true;
   const auto begin = steady_clock::now();
-  Broken([&] { links->Wait(In(milliseconds(1))); }, 0);
+  Broken([&] { link->Wait(In(milliseconds(1))); }, 0);
   EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10));
   ends.set_value();
 }
 
 TEST_F(Nccl, BytesThatAreNoIdEndTheRun) {
-  FrameHeader header;
-  header.channel = Channel::kSetup;
-  header.kind = 3;
-  header.payload_bytes = 5;
-  ranks_[0]->Send(1, header, Payload::Of("short"));
-  NcclOptions options;
-  options.scratch = scratch_;
-  options.peers = {0};
-  EXPECT_THROW(NcclLinks(ApiOf(fake_), *ranks_[1], options, Soon()), Error);
-  EXPECT_EQ(ranks_[0]->failure()->kind(), ErrorKind::kTransport);
-  EXPECT_TRUE(fake_->calls.empty());
+  for (const size_t size : {0u, 5u, 127u, 129u, 4096u}) {
+    ranks_ = MakeInProcessTransports(2);
+    SendId(*ranks_[0], 1, std::string(size, 'u'));
+    EXPECT_THROW(NcclLink(ApiOf(fake_), *ranks_[1], Options(0, End::kReceives), Soon()), Error);
+    EXPECT_EQ(ranks_[0]->failure()->kind(), ErrorKind::kTransport) << size;
+    EXPECT_TRUE(fake_->calls.empty());
+  }
+}
+
+TEST_F(Nccl, NoIdIsADeadlineThatNamesTheRank) {
+  try {
+    NcclLink(ApiOf(fake_), *ranks_[0], Options(1, End::kReceives), In(milliseconds(20)));
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDeadline);
+    EXPECT_EQ(error.where().at("rank"), "1");
+  }
 }
 
 }  // namespace

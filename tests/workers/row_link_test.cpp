@@ -129,24 +129,25 @@ class NcclRows : public ::testing::Test {
  protected:
   NcclRows() : transports_(MakeInProcessTransports(2)) {}
 
+  /// Rank 0 sends, rank 1 receives.
   std::unique_ptr<NcclRowLink> Link(int rank) {
     NcclOptions options;
+    options.peer = 1 - rank;
+    options.end = rank == 0 ? NcclOptions::End::kSends : NcclOptions::End::kReceives;
     options.scratch = scratch_.data();
-    options.peers = {1 - rank};
-    auto links = std::make_unique<NcclLinks>(
-        ApiOf(fakes_[static_cast<size_t>(rank)]), *transports_[static_cast<size_t>(rank)], options,
-        std::chrono::steady_clock::now() + std::chrono::seconds(10));
-    for (const auto& fake : fakes_) fake->calls.clear();
-    NcclRowLink::Options link;
-    link.peer = 1 - rank;
-    link.stage = static_cast<uint32_t>(rank);
-    link.timeout = std::chrono::milliseconds(200);
-    link.allocate = [](int64_t bytes) {
-      Payload payload = Payload::Allocate(bytes);
-      payload.on_device = true;
-      return payload;
+    const auto& fake = fakes_[static_cast<size_t>(rank)];
+    auto link =
+        std::make_unique<NcclLink>(ApiOf(fake), *transports_[static_cast<size_t>(rank)], options,
+                                   std::chrono::steady_clock::now() + std::chrono::seconds(10));
+    fake->calls.clear();
+    NcclRowLink::Options rows;
+    rows.stage = static_cast<uint32_t>(rank);
+    rows.timeout = std::chrono::milliseconds(200);
+    rows.follow = [fake](const Payload& given) {
+      fake->calls.push_back("follow " + std::to_string(given.size));
     };
-    return std::make_unique<NcclRowLink>(std::move(links), std::move(link));
+    rows.allocate = [](int64_t bytes) { return Rows(bytes); };
+    return std::make_unique<NcclRowLink>(std::move(link), std::move(rows));
   }
 
   static Payload Rows(int64_t bytes) {
@@ -177,7 +178,7 @@ TEST_F(NcclRows, SendsOverlapWithComputingAndKeepTheirMemory) {
   EXPECT_FALSE(first.expired());
   link->Send(StepOf(2), Rows(128));
   EXPECT_TRUE(first.expired());
-  EXPECT_THAT(fakes_[0]->calls, ElementsAre("send>1:64", "send>1:128"));
+  EXPECT_THAT(fakes_[0]->calls, ElementsAre("follow 64", "send>1:64", "follow 128", "send>1:128"));
 }
 
 TEST_F(NcclRows, ReceivesIntoMemoryOfItsOwnGpu) {

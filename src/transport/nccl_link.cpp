@@ -1,6 +1,5 @@
-#include "transport/nccl_links.h"
+#include "transport/nccl_link.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -8,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "transport/setup_kind.h"
+#include "transport/setup_frames.h"
 
 namespace xcomposer {
 namespace {
@@ -16,24 +15,31 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::microseconds kPause{50};  // between two looks at something that goes on
-constexpr auto kUniqueId = static_cast<uint16_t>(SetupKind::kUniqueId);
+
+// Ranks of the communicator.
+constexpr int kSender = 0;
+constexpr int kReceiver = 1;
 
 }  // namespace
 
-NcclLinks::NcclLinks(NcclApi api, Transport& control, NcclOptions options, TimePoint until)
-    : api_(std::move(api)), control_(control), options_(std::move(options)) {
+NcclLink::NcclLink(NcclApi api, Transport& control, NcclOptions options, TimePoint until)
+    : api_(std::move(api)), control_(control), options_(options) {
+  Check(options_.peer != control_.rank() && options_.peer >= 0 &&
+            options_.peer < control_.world_size(),
+        "NCCL peer ", options_.peer);
   ExchangeId(until);
   try {
-    Finish(api_.init(communicator_, control_.world_size(), id_, control_.rank()),
+    Finish(api_.init(communicator_, 2, id_, sends() ? kSender : kReceiver),
            "making the communicator", until);
-    WarmUp(until);
+    Transfer(options_.scratch, 8, until);
+    Wait(until);
   } catch (const Error&) {
     AbortCommunicator();  // no destructor will run
     throw;
   }
 }
 
-NcclLinks::~NcclLinks() {
+NcclLink::~NcclLink() {
   if (communicator_ == nullptr) return;
   try {
     const TimePoint until = steady_clock::now() + options_.abort_timeout;
@@ -45,63 +51,45 @@ NcclLinks::~NcclLinks() {
   }
 }
 
-void NcclLinks::ExchangeId(TimePoint until) {
-  if (control_.rank() == 0) {
+void NcclLink::ExchangeId(TimePoint until) {
+  const auto size = static_cast<int64_t>(id_.bytes.size());
+  if (sends()) {
     Finish(api_.make_unique_id(id_), "drawing the unique id", until);
-    FrameHeader header;
-    header.channel = Channel::kSetup;
-    header.kind = kUniqueId;
-    header.payload_bytes = static_cast<int64_t>(id_.bytes.size());
-    const std::string text(id_.bytes.data(), id_.bytes.size());
-    for (int rank = 1; rank < control_.world_size(); ++rank) {
-      control_.Send(rank, header, Payload::Of(text));
-    }
+    SendSetup(control_, options_.peer, SetupKind::kUniqueId,
+              Payload::Of(std::string(id_.bytes.data(), id_.bytes.size())));
     return;
   }
-  const std::optional<Frame> frame = control_.Receive(0, Channel::kSetup, until);
-  if (!frame) Break(Failure(ErrorKind::kDeadline, "rank 0 sent no unique id for NCCL in time"));
-  const auto size = static_cast<int64_t>(id_.bytes.size());
-  if (frame->header.kind != kUniqueId || frame->payload.size != size) {
-    Break(Failure(ErrorKind::kTransport,
-                  StrCat("rank 0 sent ", frame->payload.size, " bytes as NCCL's unique id")));
+  const Payload sent = ReceiveSetup(control_, options_.peer,
+                                    {SetupKind::kUniqueId, size, "NCCL's unique id"}, until);
+  if (sent.size != size) {
+    Break(Failure(ErrorKind::kTransport, StrCat("rank ", options_.peer, " sent ", sent.size,
+                                                " bytes as NCCL's unique id")));
   }
-  std::memcpy(id_.bytes.data(), frame->payload.data, id_.bytes.size());
+  std::memcpy(id_.bytes.data(), sent.data, id_.bytes.size());
 }
 
-void NcclLinks::WarmUp(TimePoint until) {
-  // Every rank takes its pairs in one order of all pairs (lower rank, higher rank): no circle of
-  // waits.
-  std::vector<int> peers = options_.peers;
-  std::sort(peers.begin(), peers.end());
-  auto* scratch = static_cast<std::byte*>(options_.scratch);
-  for (const int peer : peers) {
-    Check(peer != control_.rank() && peer >= 0 && peer < control_.world_size(), "NCCL peer ", peer);
-    peer_ = peer;
-    Finish(api_.begin_group(), "beginning a group", until);
-    Finish(api_.send(scratch, 8, peer, communicator_, options_.stream), "sending", until);
-    Finish(api_.receive(scratch + 8, 8, peer, communicator_, options_.stream), "receiving", until);
-    Finish(api_.end_group(), "ending a group", until);
-    Wait(until);
+void NcclLink::Send(const void* data, int64_t bytes, TimePoint until) {
+  Check(sends(), "the receiving end of a link was told to send");
+  Transfer(const_cast<void*>(data), bytes, until);
+}
+
+void NcclLink::Receive(void* data, int64_t bytes, TimePoint until) {
+  Check(!sends(), "the sending end of a link was told to receive");
+  Transfer(data, bytes, until);
+}
+
+void NcclLink::Transfer(void* data, int64_t bytes, TimePoint until) {
+  RequireUsable();
+  Check(bytes >= 0, "NCCL moves ", bytes, " bytes");
+  const auto size = static_cast<size_t>(bytes);
+  if (sends()) {
+    Finish(api_.send(data, size, kReceiver, communicator_, options_.stream), "sending", until);
+  } else {
+    Finish(api_.receive(data, size, kSender, communicator_, options_.stream), "receiving", until);
   }
 }
 
-void NcclLinks::Send(int peer, const void* data, int64_t bytes, TimePoint until) {
-  RequireUsable();
-  Check(bytes >= 0, "NCCL sends ", bytes, " bytes");
-  peer_ = peer;
-  Finish(api_.send(data, static_cast<size_t>(bytes), peer, communicator_, options_.stream),
-         "sending", until);
-}
-
-void NcclLinks::Receive(int peer, void* data, int64_t bytes, TimePoint until) {
-  RequireUsable();
-  Check(bytes >= 0, "NCCL receives ", bytes, " bytes");
-  peer_ = peer;
-  Finish(api_.receive(data, static_cast<size_t>(bytes), peer, communicator_, options_.stream),
-         "receiving", until);
-}
-
-void NcclLinks::Wait(TimePoint until) {
+void NcclLink::Wait(TimePoint until) {
   RequireUsable();
   while (true) {
     const NcclState stream = api_.query_stream(options_.stream);
@@ -123,12 +111,12 @@ void NcclLinks::Wait(TimePoint until) {
   }
 }
 
-void NcclLinks::SetPlace(uint32_t stage, uint64_t step) {
+void NcclLink::SetPlace(uint32_t stage, uint64_t step) {
   stage_ = stage;
   step_ = step;
 }
 
-void NcclLinks::Finish(NcclState state, const char* what, TimePoint until) {
+void NcclLink::Finish(NcclState state, const char* what, TimePoint until) {
   while (state == NcclState::kInProgress) {
     if (const std::optional<Error> reason = control_.failure()) Break(*reason);
     if (steady_clock::now() >= until) {
@@ -142,13 +130,13 @@ void NcclLinks::Finish(NcclState state, const char* what, TimePoint until) {
   Break(Failure(ErrorKind::kTransport, StrCat(what, ": ", api_.last_error(communicator_))));
 }
 
-void NcclLinks::RequireUsable() const {
+void NcclLink::RequireUsable() const {
   if (condition_ == Condition::kUsable) return;
   const std::optional<Error> reason = control_.failure();
   throw reason ? Error(*reason) : Failure(ErrorKind::kTransport, "NCCL failed before");
 }
 
-void NcclLinks::Break(const Error& reason) {
+void NcclLink::Break(const Error& reason) {
   condition_ = Condition::kBroken;
   control_.Abort(reason);
   AbortCommunicator();
@@ -156,7 +144,7 @@ void NcclLinks::Break(const Error& reason) {
   throw Error(control_.failure().value_or(reason));
 }
 
-void NcclLinks::AbortCommunicator() {
+void NcclLink::AbortCommunicator() {
   if (communicator_ == nullptr) return;
   DeadlineWorker worker;
   const TimePoint until = steady_clock::now() + options_.abort_timeout;
@@ -168,10 +156,11 @@ void NcclLinks::AbortCommunicator() {
   }
 }
 
-Error NcclLinks::Failure(ErrorKind kind, const std::string& message) const {
-  Error::Where where = {
-      {"rank", StrCat(control_.rank())}, {"stage", StrCat(stage_)}, {"step", StrCat(step_)}};
-  if (peer_ >= 0) where["peer"] = StrCat(peer_);
+Error NcclLink::Failure(ErrorKind kind, const std::string& message) const {
+  Error::Where where = {{"rank", StrCat(control_.rank())},
+                        {"stage", StrCat(stage_)},
+                        {"step", StrCat(step_)},
+                        {"peer", StrCat(options_.peer)}};
   return Error(
       kind,
       StrCat("NCCL on rank ", control_.rank(), ", stage ", stage_, ", step ", step_, ": ", message),

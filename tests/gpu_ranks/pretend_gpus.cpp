@@ -1,0 +1,77 @@
+#include "gpu_ranks/pretend_gpus.h"
+
+#include <ATen/ops/empty.h>
+
+#include <array>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/cuda/device_info.h"
+
+namespace xcomposer {
+namespace {
+
+/// Its own address is its stream.
+class PretendPort final : public GpuPort {
+ public:
+  explicit PretendPort(int number) : number_(number) {}
+
+  std::string gpu() const override { return "GPU " + std::to_string(number_); }
+  CudaStream stream() const override { return const_cast<PretendPort*>(this); }
+  void* scratch() const override { return scratch_.data(); }
+  std::unique_ptr<Use> Enter() override { return std::make_unique<Use>(); }
+  DeviceRows Allocate(int64_t bytes) override {
+    return {at::empty({bytes / 4}, at::kFloat), [](const at::Tensor&) {}};
+  }
+
+ private:
+  const int number_;
+  mutable std::array<std::byte, 8> scratch_{};
+};
+
+class PretendGpu final : public StageDevice {
+ public:
+  explicit PretendGpu(int number) : number_(number) {}
+
+  at::TensorOptions options() const override { return at::kCPU; }
+  std::unique_ptr<Lease> Enter() override { return std::make_unique<Lease>(); }
+  void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
+    load(host);
+  }
+  GraphRecorder* recorder() override { return nullptr; }
+  bool keeps_rows() const override { return true; }
+  DeviceRows Give(const at::Tensor& rows) override {
+    at::Tensor given = at::empty(rows.sizes(), at::kFloat);
+    given.fill_(std::numeric_limits<float>::quiet_NaN());
+    return {given, [computed = rows.clone()](const at::Tensor& late) { late.copy_(computed); }};
+  }
+  at::Tensor Take(const DeviceRows& given) override {
+    given.wait(given.rows);
+    return given.rows;
+  }
+  std::unique_ptr<GpuPort> OpenPort() override { return std::make_unique<PretendPort>(number_); }
+
+ private:
+  const int number_;
+};
+
+}  // namespace
+
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions&) {
+  return std::make_unique<PretendGpu>(number);
+}
+
+cuda::RuntimeInfo cuda::QueryRuntime() {
+  RuntimeInfo info;
+  info.built_with_cuda = true;
+  for (int number = 0; number < pretend::kGpus; ++number) {
+    DeviceInfo device;
+    device.ordinal = number;
+    device.name = "pretended";
+    info.devices.push_back(std::move(device));
+  }
+  return info;
+}
+
+}  // namespace xcomposer
