@@ -1,7 +1,6 @@
 #include "api/rank_placement.h"
 
 #include <chrono>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,7 +12,7 @@
 #include "placement/cluster_json.h"
 #include "transport/run_identity.h"
 #include "transport/setup_frames.h"
-#include "transport/wire_bytes.h"
+#include "transport/stage_shares.h"
 
 namespace xcomposer::api {
 namespace {
@@ -38,37 +37,26 @@ Cluster ReceiveDevices(Transport& transport, int from, TimePoint until) {
   }
 }
 
-/// The layers and the budget of each stage.
-Payload EncodePlacement(const DeviceMap& map, const Cluster& cluster) {
-  WireWriter out;
-  out.Put(static_cast<uint32_t>(map.stages.size()));
+std::vector<StageShare> SharesOf(const DeviceMap& map, const Cluster& cluster) {
+  std::vector<StageShare> shares;
   for (size_t i = 0; i < map.stages.size(); ++i) {
-    out.Put(static_cast<uint64_t>(map.stages[i].end_layer));
-    out.Put(static_cast<uint64_t>(cluster.devices[i].budget));
+    shares.push_back({map.stages[i].end_layer, cluster.devices[i].budget});
   }
-  Payload payload = Payload::Allocate(static_cast<int64_t>(out.bytes().size()));
-  std::memcpy(payload.data, out.bytes().data(), out.bytes().size());
-  return payload;
+  return shares;
 }
 
 /// What rank 0 sent: checked as a map that somebody made.
-RunPlacement DecodePlacement(const Payload& payload, const AskedPlacement& asked,
-                             const ModelConfig& config) {
-  WireReader in(payload.bytes());
-  const auto count = in.Get<uint32_t>();
-  Require(count == asked.devices.size(), ErrorKind::kTransport, "rank 0 placed ", count,
-          " stages, expected ", asked.devices.size());
+RunPlacement PlacementOf(const Payload& sent, const AskedPlacement& asked,
+                         const ModelConfig& config) {
+  const std::vector<StageShare> shares = DecodeShares(sent.bytes(), asked.devices.size());
   RunPlacement placement;
   int64_t layer = 0;
-  for (const RankedDevice& device : asked.devices) {
-    const auto end = static_cast<int64_t>(in.Get<uint64_t>());
-    placement.budgets.push_back(static_cast<int64_t>(in.Get<uint64_t>()));
-    placement.ranked.map.stages.push_back({device.device, layer, end});
-    placement.ranked.rank_of_stage.push_back(device.rank);
-    layer = end;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    placement.budgets.push_back(shares[i].budget);
+    placement.ranked.map.stages.push_back({asked.devices[i].device, layer, shares[i].end_layer});
+    placement.ranked.rank_of_stage.push_back(asked.devices[i].rank);
+    layer = shares[i].end_layer;
   }
-  Require(in.finished(), ErrorKind::kTransport, "rank 0 sent ", payload.size,
-          " bytes that are no placement");
   CheckDeviceMap(placement.ranked.map, config);
   return placement;
 }
@@ -89,7 +77,7 @@ Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const Engine
   }
   const Cluster cluster = ClusterOfRun(asked.devices, ranks);
   const DeviceMap map = asked.map ? *asked.map : PlanRun(options, config, weights, cluster);
-  Payload placement = EncodePlacement(map, cluster);
+  Payload placement = EncodeShares(SharesOf(map, cluster));
   for (int rank = 1; rank < transport.world_size(); ++rank) {
     SendSetup(transport, rank, SetupKind::kPlacement, placement);
   }
@@ -110,7 +98,7 @@ RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
     SendSetup(transport, 0, SetupKind::kDevices, Payload::Of(ToJson(own)));
     payload = ReceiveSetup(transport, 0, kPlacement, until);
   }
-  RunPlacement placement = DecodePlacement(payload, asked, config);
+  RunPlacement placement = PlacementOf(payload, asked, config);
   AgreeOnIdentity(transport, {{{"plan", HashOf(placement)}}}, until);
   return placement;
 }

@@ -14,6 +14,7 @@
 #include "transport/link_messages.h"
 #include "transport/loss_notice.h"
 #include "transport/run_identity.h"
+#include "transport/stage_shares.h"
 
 namespace {
 
@@ -56,7 +57,7 @@ void ReadIdentity(std::span<const std::byte> bytes) {
 }
 
 void Read(uint8_t what, std::span<const std::byte> bytes) {
-  switch (what % 7) {
+  switch (what % 8) {
     case 0:
       return ReadHeader(bytes);
     case 1:
@@ -76,10 +77,15 @@ void Read(uint8_t what, std::span<const std::byte> bytes) {
     case 5:
       AddressOfEndpoint({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       return;
-    default: {
+    case 6: {
       const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       const std::optional<LossNotice> notice = DecodeNotice(text, 1000);
       Insist(!notice || (notice->rank >= 0 && notice->rank < 1000));
+      return;
+    }
+    default: {
+      const Payload again = EncodeShares(DecodeShares(bytes, bytes.size() / 16));
+      Insist(std::equal(bytes.begin(), bytes.end(), again.bytes().begin(), again.bytes().end()));
     }
   }
 }
