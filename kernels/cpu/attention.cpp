@@ -9,6 +9,12 @@
 namespace xcomposer::cpu {
 namespace {
 
+// Of a decoding row: keys of a range that is worth a task, and limits of the memory for results.
+// src/placement/memory_formula.cpp counts with them.
+constexpr int64_t kRangeKeys = 256;
+constexpr int64_t kMostRanges = 32;
+constexpr int64_t kRangesAtATime = 64;
+
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void RunTiles(const std::vector<AttentionTileArgs>& tiles, const Context& context) {
@@ -57,18 +63,134 @@ void AddTiles(const PagedAttentionParams& params, const AttentionSequence& seque
   }
 }
 
+/// The keys of one decoding row as ranges of about equal length. They depend on their number only,
+/// so that a row's result depends neither on the threads nor on the rest of the batch.
+struct KeyRanges {
+  explicit KeyRanges(int64_t keys)
+      : keys(keys),
+        count(std::clamp<int64_t>(DivideUp(keys, kRangeKeys), 1, kMostRanges)),
+        length(DivideUp(keys, count)) {}
+
+  int64_t begin(int64_t i) const { return std::min(keys, i * length); }
+
+  int64_t keys;
+  int64_t count;
+  int64_t length;
+};
+
+/// What a range leaves of a row: (heads, dim) sums, then maxima and totals, each by head.
+struct RangeResult {
+  RangeResult(const PagedAttentionParams& params, float* memory)
+      : sums(memory),
+        maximum(memory + params.heads * params.head_dim),
+        total(maximum + params.heads) {}
+
+  static int64_t Floats(const PagedAttentionParams& params) {
+    return params.heads * (params.head_dim + 2);
+  }
+
+  float* sums;
+  float* maximum;
+  float* total;
+};
+
+/// Puts the ranges of a row together: each was summed against a maximum of its own.
+void Combine(const PagedAttentionParams& params, const std::vector<RangeResult>& ranges,
+             float* out) {
+  const int64_t dim = params.head_dim;
+  for (int64_t head = 0; head < params.heads; ++head, out += dim) {
+    float maximum = ranges.front().maximum[head];
+    for (const RangeResult& range : ranges) maximum = std::max(maximum, range.maximum[head]);
+    float total = 0.0f;
+    std::fill(out, out + dim, 0.0f);
+    for (const RangeResult& range : ranges) {
+      const float decay = std::exp(range.maximum[head] - maximum);
+      total += decay * range.total[head];
+      const float* sums = range.sums + head * dim;
+      for (int64_t d = 0; d < dim; ++d) out[d] += decay * sums[d];
+    }
+    for (int64_t d = 0; d < dim; ++d) out[d] /= total;
+  }
+}
+
+/// Attention of sequences [begin, end), of one row each.
+void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionSequence>& rows,
+                size_t begin, size_t end, const Context& context) {
+  struct Task {
+    const AttentionSequence* sequence;
+    int64_t first_key;
+    int64_t end_key;
+  };
+  std::vector<Task> tasks;
+  for (size_t s = begin; s < end; ++s) {
+    const KeyRanges ranges(rows[s].position + 1);
+    for (int64_t i = 0; i < ranges.count; ++i) {
+      tasks.push_back({&rows[s], ranges.begin(i), ranges.begin(i + 1)});
+    }
+  }
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  const int64_t floats = RangeResult::Floats(params);
+  float* results = context.pool.SharedScratch(static_cast<int64_t>(tasks.size()) * floats);
+  const int64_t scratch = kernels.attention_row_scratch(params.heads);
+  const int64_t row_floats = params.heads * params.head_dim;
+  const auto run = [&](const Task& task, const RangeResult& result, int worker) {
+    kernels.attention_row({.q = params.q + task.sequence->first_row * row_floats,
+                           .heads = params.heads,
+                           .kv_heads = params.kv_heads,
+                           .head_dim = params.head_dim,
+                           .scale = 1.0f / std::sqrt(static_cast<float>(params.head_dim)),
+                           .k = params.k_cache,
+                           .v = params.v_cache,
+                           .blocks = task.sequence->block_table,
+                           .block_size = params.block_size,
+                           .first_key = task.first_key,
+                           .end_key = task.end_key,
+                           .sums = result.sums,
+                           .maximum = result.maximum,
+                           .total = result.total},
+                          context.pool.WorkerScratch(worker, scratch));
+  };
+  context.pool.ParallelFor(
+      static_cast<int64_t>(tasks.size()), 1, [&](int64_t first, int64_t last, int worker) {
+        for (int64_t i = first; i < last; ++i) {
+          run(tasks[static_cast<size_t>(i)], {params, results + i * floats}, worker);
+        }
+      });
+  size_t task = 0;
+  for (size_t s = begin; s < end; ++s) {
+    std::vector<RangeResult> ranges;
+    for (; task < tasks.size() && tasks[task].sequence == &rows[s]; ++task) {
+      ranges.emplace_back(params, results + static_cast<int64_t>(task) * floats);
+    }
+    Combine(params, ranges, params.out + rows[s].first_row * row_floats);
+  }
+}
+
 }  // namespace
 
 void PagedAttention(const PagedAttentionParams& params, const Context& context) {
   const int64_t lanes = KernelsFor(context.isa).attention_lanes;
   std::vector<AttentionTileArgs> tiles;
+  std::vector<AttentionSequence> rows;  // of sequences that have one, as in decoding
   for (int64_t s = 0; s < params.sequence_count; ++s) {
-    if (params.sequences[s].row_count <= 0) continue;
+    const AttentionSequence& sequence = params.sequences[s];
+    if (sequence.row_count == 1) rows.push_back(sequence);
+    if (sequence.row_count <= 1) continue;
     for (int64_t kv_head = 0; kv_head < params.kv_heads; ++kv_head) {
-      AddTiles(params, params.sequences[s], kv_head, lanes, tiles);
+      AddTiles(params, sequence, kv_head, lanes, tiles);
     }
   }
   RunTiles(tiles, context);
+  // So many sequences at a time that the results of their ranges take little memory.
+  for (size_t begin = 0; begin < rows.size();) {
+    size_t end = begin;
+    for (int64_t ranges = 0; end < rows.size(); ++end) {
+      ranges += KeyRanges(rows[end].position + 1).count;
+      if (end > begin && ranges > kRangesAtATime) break;
+    }
+    AttendRows(params, rows, begin, end, context);
+    begin = end;
+  }
 }
 
 void VisionAttention(const VisionAttentionParams& params, const Context& context) {

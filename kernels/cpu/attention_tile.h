@@ -9,17 +9,10 @@ namespace xcomposer::cpu {
 
 /// Most lanes of a tile.
 template <typename S>
-inline constexpr int64_t kAttentionLanes = (S::kWidth == 8 ? 4 : 2) * S::kVectors * S::kWidth;
+inline constexpr int64_t kAttentionLanes = (S::kWidth == 8 ? 4 : 2) * S::kVectors* S::kWidth;
 
 /// Keys that are worked on at a time.
 inline constexpr int64_t kKeyBlock = 96;
-
-/// Up to this many lanes (decoding) the keys and values are streamed from the cache as they are.
-inline constexpr int64_t kStreamedLanes = 4;
-
-/// How many keys ahead a streamed key is fetched. The rows of one head lie apart, mostly in
-/// different pages, where the processor does not look ahead by itself.
-inline constexpr int64_t kKeysAhead = 8;
 
 /// The places of a tile's intermediate results in its scratch memory.
 template <typename S>
@@ -61,44 +54,25 @@ class AttentionTile {
       : args_(args),
         at_(memory, args.head_dim),
         lanes_(args.rows * args.heads),
-        width_((lanes_ + S::kWidth - 1) / S::kWidth * S::kWidth) {
-    static_assert(kStreamedLanes == 4 && kStreamedLanes <= S::kWidth);
-  }
+        width_((lanes_ + S::kWidth - 1) / S::kWidth * S::kWidth) {}
 
   void Run() {
     StartLanes();
-    const bool stream = lanes_ <= kStreamedLanes;
-    if (stream) {
-      CopyQueries();
-    } else {
-      PackQueries();
-    }
+    PackQueries();
     const int64_t all = args_.keys + args_.keys_per_row * (args_.rows - 1);
     for (int64_t first = 0; first < all; first += kKeyBlock) {
       const int64_t count = all - first < kKeyBlock ? all - first : kKeyBlock;
-      if (stream) {
-        StreamScores(first, count, all);
-      } else {
-        GatherKeys(first, count);
-        Scores(count);
-      }
+      GatherKeys(first, count);
+      Scores(count);
       // Only the last blocks hold keys that some rows must not see.
       if (first + count > args_.keys) {
         Softmax<true>(first, count);
       } else {
         Softmax<false>(first, count);
       }
-      if (stream) {
-        StreamValues(first, count);
-      } else {
-        AddValues(count, first == 0);
-      }
+      AddValues(count, first == 0);
     }
-    if (stream) {
-      WriteStreamed();
-    } else {
-      Write();
-    }
+    Write();
   }
 
  private:
@@ -244,105 +218,6 @@ class AttentionTile {
       float* out = args_.out + (Query(lane) - args_.q);
       const float total = at_.total[lane];
       for (int64_t d = 0; d < args_.head_dim; ++d) out[d] = at_.sums[d * kStride + lane] / total;
-    }
-  }
-
-  // The streamed way. Queries and sums lie as (lane, d) here, with a lane's numbers side by side,
-  // kStreamedLanes of them whatever lanes_ is.
-
-  void CopyQueries() {
-    for (int64_t lane = 0; lane < kStreamedLanes; ++lane) {
-      CopyValue(Query(RealLane(lane)), at_.queries + lane * args_.head_dim);
-      float* sums = at_.sums + lane * args_.head_dim;
-      for (int64_t d = 0; d < args_.head_dim; ++d) sums[d] = 0.0f;
-    }
-  }
-
-  void FetchAhead(const float* row) const {
-    for (int64_t d = 0; d < args_.head_dim; d += 16) S::Prefetch(row + d);
-  }
-
-  void StreamScores(int64_t first, int64_t count, int64_t all) {
-    const int64_t dim = args_.head_dim;
-    for (int64_t key = 0; key < count; ++key) {
-      const int64_t ahead = first + key + kKeysAhead;
-      if (ahead < all) FetchAhead(args_.k + KeyOffset(ahead));
-      const float* k = args_.k + KeyOffset(first + key);
-      F sums[kStreamedLanes] = {S::Zero(), S::Zero(), S::Zero(), S::Zero()};
-      int64_t d = 0;
-      for (; d + S::kWidth <= dim; d += S::kWidth) {
-        const F column = S::Load(k + d);
-        XCOMPOSER_UNROLL
-        for (int lane = 0; lane < kStreamedLanes; ++lane) {
-          sums[lane] = S::Fma(column, S::Load(at_.queries + lane * dim + d), sums[lane]);
-        }
-      }
-      if (d < dim) {
-        const F column = S::LoadN(k + d, dim - d);
-        for (int lane = 0; lane < kStreamedLanes; ++lane) {
-          const F query = S::LoadN(at_.queries + lane * dim + d, dim - d);
-          sums[lane] = S::Fma(column, query, sums[lane]);
-        }
-      }
-      float* scores = at_.scores + key * kStride;
-      S::Store(scores, S::Zero());
-      for (int64_t lane = 0; lane < kStreamedLanes; ++lane) {
-        scores[lane] = args_.scale * S::Sum(sums[lane]);
-      }
-    }
-  }
-
-  void StreamValues(int64_t first, int64_t count) {
-    const int64_t dim = args_.head_dim;
-    for (int64_t lane = 0; lane < kStreamedLanes; ++lane) {
-      float* sums = at_.sums + lane * dim;
-      for (int64_t d = 0; d < dim; ++d) sums[d] *= at_.decay[lane];
-    }
-    int64_t key = 0;
-    for (; key + 4 <= count; key += 4) AddStreamed<4>(first, key, count);
-    for (; key < count; ++key) AddStreamed<1>(first, key, count);
-  }
-
-  /// Adds probability * value of kKeys keys to the sums of all lanes.
-  template <int kKeys>
-  void AddStreamed(int64_t first, int64_t key, int64_t count) {
-    const float* values[kKeys];
-    const float* probabilities[kKeys];
-    for (int i = 0; i < kKeys; ++i) {
-      values[i] = args_.v + KeyOffset(first + key + i);
-      probabilities[i] = at_.scores + (key + i) * kStride;
-      if (key + i + kKeysAhead < count) {
-        FetchAhead(args_.v + KeyOffset(first + key + i + kKeysAhead));
-      }
-    }
-    const int64_t dim = args_.head_dim;
-    for (int64_t d = 0; d < dim; d += S::kWidth) {
-      const int64_t n = dim - d;
-      F columns[kKeys];
-      for (int i = 0; i < kKeys; ++i) {
-        columns[i] = n >= S::kWidth ? S::Load(values[i] + d) : S::LoadN(values[i] + d, n);
-      }
-      for (int lane = 0; lane < kStreamedLanes; ++lane) {
-        float* place = at_.sums + lane * dim + d;
-        F sum = n >= S::kWidth ? S::Load(place) : S::LoadN(place, n);
-        XCOMPOSER_UNROLL
-        for (int i = 0; i < kKeys; ++i) {
-          sum = S::Fma(S::Set(probabilities[i][lane]), columns[i], sum);
-        }
-        if (n >= S::kWidth) {
-          S::Store(place, sum);
-        } else {
-          S::StoreN(place, sum, n);
-        }
-      }
-    }
-  }
-
-  void WriteStreamed() const {
-    for (int64_t lane = 0; lane < lanes_; ++lane) {
-      float* out = args_.out + (Query(lane) - args_.q);
-      const float* sums = at_.sums + lane * args_.head_dim;
-      for (int64_t d = 0; d < args_.head_dim; ++d) out[d] = sums[d] / at_.total[lane];
     }
   }
 

@@ -42,6 +42,8 @@ struct IsaKernels {
 
   int64_t (*attention_scratch)(int64_t head_dim);  ///< floats
   void (*attention)(const AttentionTileArgs&, float* scratch);
+  int64_t (*attention_row_scratch)(int64_t heads);  ///< floats
+  void (*attention_row)(const AttentionRowArgs&, float* scratch);
 };
 
 /// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure

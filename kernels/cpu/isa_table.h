@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/attention_row.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/elementwise_range.h"
 #include "kernels/cpu/integer_panels.h"
@@ -14,6 +15,11 @@ namespace xcomposer::cpu {
 template <typename S>
 void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
   AttentionTile<S>(args, scratch).Run();
+}
+
+template <typename S>
+void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
+  AttentionRow<S>(args, scratch).Run();
 }
 
 /// Measured: where unpacking once per panel begins to pay.
@@ -56,6 +62,8 @@ struct IsaTable {
       .rotate = &RotateHead<S>,
       .attention_scratch = &AttentionScratch<S>::Floats,
       .attention = &RunAttentionTile<S>,
+      .attention_row_scratch = &AttentionRow<S>::Floats,
+      .attention_row = &RunAttentionRow<S>,
   };
 };
 

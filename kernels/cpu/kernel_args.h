@@ -59,6 +59,24 @@ struct NormKernelArgs {
   float eps = 0.0f;
 };
 
+/// One row and a range of the keys that it sees.
+struct AttentionRowArgs {
+  const float* q = nullptr;  ///< (heads, head_dim)
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 0.0f;        ///< scores are multiplied with it
+  const float* k = nullptr;  ///< (blocks, block_size, kv_heads, head_dim)
+  const float* v = nullptr;
+  const int32_t* blocks = nullptr;  ///< physical block of each logical one
+  int64_t block_size = 0;
+  int64_t first_key = 0;
+  int64_t end_key = 0;       ///< beyond first_key
+  float* sums = nullptr;     ///< out (heads, head_dim): of e^(score - maximum) * value
+  float* maximum = nullptr;  ///< out (heads): of the scores
+  float* total = nullptr;    ///< out (heads): of e^(score - maximum)
+};
+
 /// Some rows of some query heads that share one key-value head, with all their keys. A lane is one
 /// query: lane = row * heads + head. Everything is kept with the lanes side by side (d, lane),
 /// (key, lane), so that the softmax over keys needs no sums across a vector, and keys and values

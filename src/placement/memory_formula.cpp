@@ -41,6 +41,13 @@ int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
   return RoundUp(std::min(rows, most), traits.panel_rows) * whole;
 }
 
+/// Floats of what the key ranges of decoding rows leave (kernels/cpu/attention.cpp).
+int64_t RangeFloats(const ModelConfig& config, const Workload& workload) {
+  const int64_t ranges = std::clamp<int64_t>((workload.context + 255) / 256, 1, 32);
+  return std::min<int64_t>(64, workload.sequences * ranges) * config.heads *
+         (config.head_dim() + 2);
+}
+
 /// One thread's scratch: a panel of the weight with the sums of its widest task, or attention with
 /// heads of this size. A shorter run of rows may be one task where a longer one is cut in two.
 int64_t ThreadScratch(int64_t rows, int64_t head_dim, const ComputeTraits& traits) {
@@ -188,6 +195,7 @@ int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
   for (const int64_t depth : {config.hidden_size, config.intermediate_size}) {
     shared = std::max(shared, PackedFloats(rows, depth, traits) + 1);
   }
+  shared = std::max(shared, RangeFloats(config, workload));
   return shared * kFloat + traits.threads * ThreadScratch(rows, config.head_dim(), traits);
 }
 

@@ -79,6 +79,14 @@ TEST_P(AttentionTest, PagedAgreesWithDouble) {
       {2, 2, 34, 7, {{99, 3}, {65, 0}}},
       {5, 1, 20, 16, {{130, 0}}},
       {100, 1, 4, 5, {{3, 2}}},
+      // Rows of decoding, whose keys are cut into ranges: at the cut, in several groups of heads,
+      // more ranges than are held at a time.
+      {8, 2, 64, 16, {{1, 255}, {1, 256}, {1, 257}, {1, 700}, {1, 1023}}},
+      {6, 2, 20, 5, {{1, 600}}},
+      {3, 3, 34, 7, {{1, 300}, {2, 5}, {1, 0}}},
+      {14, 2, 9, 16, {{1, 520}}},
+      {1, 1, 1, 1, {{1, 513}}},
+      {2, 1, 4, 16, {{1, 8400}, {1, 9001}, {1, 8192}, {1, 30}}},
   };
   Random random(1);
   for (const PagedCase& c : cases) {
@@ -254,6 +262,57 @@ TEST_P(AttentionTest, DoesNotDependOnTheThreads) {
     results[threads == 1 ? 0 : 1].assign(out.data(), out.data() + size);
   }
   EXPECT_EQ(results[0], results[1]);
+}
+
+TEST_P(AttentionTest, ARowOfDecodingDependsNeitherOnTheThreadsNorOnTheBatch) {
+  constexpr int64_t kHeads = 8;
+  constexpr int64_t kKvHeads = 2;
+  constexpr int64_t kDim = 32;
+  constexpr int64_t kBlock = 16;
+  constexpr int64_t kRow = kHeads * kDim;
+  const int64_t positions[] = {40, 5000, 9000, 300};
+  Random random(5);
+  std::vector<std::vector<int32_t>> tables(4);
+  int32_t blocks = 0;
+  for (size_t s = 0; s < 4; ++s) {
+    for (int64_t key = 0; key <= positions[s]; key += kBlock) tables[s].push_back(blocks++);
+  }
+  Guarded<float> k(blocks * kBlock * kKvHeads * kDim);
+  Guarded<float> v(blocks * kBlock * kKvHeads * kDim);
+  Guarded<float> q(4 * kRow);
+  random.Fill(k);
+  random.Fill(v);
+  random.Fill(q, 5.0f);
+  const auto run = [&](const std::vector<AttentionSequence>& sequences, const float* queries,
+                       int threads) {
+    ThreadPool pool(threads);
+    std::vector<float> out(sequences.size() * kRow);
+    PagedAttention({.q = queries,
+                    .out = out.data(),
+                    .heads = kHeads,
+                    .kv_heads = kKvHeads,
+                    .head_dim = kDim,
+                    .k_cache = k.data(),
+                    .v_cache = v.data(),
+                    .block_size = kBlock,
+                    .sequences = sequences.data(),
+                    .sequence_count = static_cast<int64_t>(sequences.size())},
+                   {.pool = pool, .isa = GetParam()});
+    return out;
+  };
+  std::vector<AttentionSequence> all;
+  std::vector<float> alone;
+  for (size_t s = 0; s < 4; ++s) {
+    all.push_back({.first_row = static_cast<int64_t>(s),
+                   .row_count = 1,
+                   .position = positions[s],
+                   .block_table = tables[s].data()});
+    AttentionSequence own = all.back();
+    own.first_row = 0;
+    const std::vector<float> out = run({own}, q.data() + s * kRow, 1);
+    alone.insert(alone.end(), out.begin(), out.end());
+  }
+  for (const int threads : {1, 2, 5}) EXPECT_EQ(run(all, q.data(), threads), alone) << threads;
 }
 
 INSTANTIATE_TEST_SUITE_P(, AttentionTest, testing::ValuesIn(RunnableIsas()),

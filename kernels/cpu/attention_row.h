@@ -1,0 +1,243 @@
+#pragma once
+
+#include "kernels/cpu/exponential.h"
+#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/simd.h"
+
+namespace xcomposer::cpu {
+
+/// One row, as a step of decoding has it, against a range of its keys: all heads together, so that
+/// keys and values are read as they lie, each once. What comes out is not divided by its total yet:
+/// the ranges of a row are put together afterwards.
+template <typename S>
+class AttentionRow {
+ public:
+  /// Floats of scratch memory.
+  static int64_t Floats(int64_t heads) { return kBlock * Lanes(heads); }
+
+  AttentionRow(const AttentionRowArgs& args, float* scratch)
+      : args_(args),
+        scores_(scratch),
+        lanes_(Lanes(args.heads)),
+        group_(args.heads / args.kv_heads),
+        key_stride_(args.kv_heads * args.head_dim) {}
+
+  void Run() {
+    Start();
+    for (int64_t first = args_.first_key; first < args_.end_key; first += kBlock) {
+      const int64_t left = args_.end_key - first;
+      const int64_t count = left < kBlock ? left : kBlock;
+      int64_t key = 0;
+      for (; key + 2 <= count; key += 2) Scores<2>(first, key, count);
+      if (key < count) Scores<1>(first, key, count);
+      Softmax(count);
+      for (key = 0; key + 4 <= count; key += 4) AddValues<4>(first, key, count);
+      for (; key < count; ++key) AddValues<1>(first, key, count);
+    }
+  }
+
+ private:
+  using F = typename S::F;
+
+  static constexpr int64_t kBlock = 64;  // keys that are worked on at a time
+
+  // How many keys ahead a row is fetched. A key's row fills a page in the 7B model, and no
+  // processor looks ahead into the next page by itself.
+  static constexpr int64_t kAhead = 8;
+
+  static int64_t Lanes(int64_t heads) { return (heads + S::kWidth - 1) / S::kWidth * S::kWidth; }
+
+  /// Of the key's row in both caches.
+  int64_t OffsetOf(int64_t key) const {
+    return (args_.blocks[key / args_.block_size] * args_.block_size + key % args_.block_size) *
+           key_stride_;
+  }
+
+  void Start() {
+    for (int64_t i = 0; i < args_.heads * args_.head_dim; ++i) args_.sums[i] = 0.0f;
+    for (int64_t lane = 0; lane < args_.heads; ++lane) {
+      args_.maximum[lane] = -__builtin_inff();
+      args_.total[lane] = 0.0f;
+    }
+    // Lanes past the last head are worked on with the others, and nobody reads them.
+    for (int64_t i = 0; i < kBlock * lanes_; ++i) scores_[i] = 0.0f;
+  }
+
+  /// The row that is due after `key` + kAhead others: of this block's keys, then its values, then
+  /// the next block's keys.
+  const float* Ahead(int64_t first, int64_t key, int64_t count, bool of_values) const {
+    const int64_t ahead = key + kAhead;
+    if (ahead < count) return (of_values ? args_.v : args_.k) + OffsetOf(first + ahead);
+    const int64_t next = of_values ? first + ahead : first + ahead - count;
+    if (next >= args_.end_key) return nullptr;
+    return (of_values ? args_.k : args_.v) + OffsetOf(next);
+  }
+
+  void Fetch(const float* row, int64_t kv_head) const {
+    if (row == nullptr) return;
+    row += kv_head * args_.head_dim;
+    for (int64_t d = 0; d < args_.head_dim; d += 16) S::Prefetch(row + d);
+  }
+
+  template <int kKeys>
+  void Scores(int64_t first, int64_t key, int64_t count) {
+    const float* rows[kKeys];
+    const float* ahead[kKeys];
+    for (int i = 0; i < kKeys; ++i) {
+      rows[i] = args_.k + OffsetOf(first + key + i);
+      ahead[i] = Ahead(first, key + i, count, /*of_values=*/false);
+    }
+    for (int64_t kv_head = 0; kv_head < args_.kv_heads; ++kv_head) {
+      for (int i = 0; i < kKeys; ++i) Fetch(ahead[i], kv_head);
+      const int64_t end = (kv_head + 1) * group_;
+      int64_t head = kv_head * group_;
+      for (; head + 4 <= end; head += 4) ScoresOf<kKeys, 4>(rows, key, head);
+      for (; head + 2 <= end; head += 2) ScoresOf<kKeys, 2>(rows, key, head);
+      if (head < end) ScoresOf<kKeys, 1>(rows, key, head);
+      for (int i = 0; i < kKeys; ++i) rows[i] += args_.head_dim;
+    }
+  }
+
+  /// Of kHeads heads that share a key's numbers.
+  template <int kKeys, int kHeads>
+  XCOMPOSER_INLINE void ScoresOf(const float* const (&rows)[kKeys], int64_t key, int64_t head) {
+    const int64_t dim = args_.head_dim;
+    const float* q = args_.q + head * dim;
+    F sums[kKeys][kHeads];
+    for (int i = 0; i < kKeys; ++i) {
+      for (int h = 0; h < kHeads; ++h) sums[i][h] = S::Zero();
+    }
+    const auto add = [&](auto load, int64_t d) __attribute__((always_inline)) {
+      F numbers[kKeys];
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kKeys; ++i) numbers[i] = load(rows[i] + d);
+      XCOMPOSER_UNROLL
+      for (int h = 0; h < kHeads; ++h) {
+        const F query = load(q + h * dim + d);
+        XCOMPOSER_UNROLL
+        for (int i = 0; i < kKeys; ++i) sums[i][h] = S::Fma(numbers[i], query, sums[i][h]);
+      }
+    };
+    int64_t d = 0;
+    for (; d + S::kWidth <= dim; d += S::kWidth) {
+      add(
+          [](const float* p) __attribute__((always_inline)) { return S::Load(p); }, d);
+    }
+    if (d < dim) {
+      const int64_t n = dim - d;
+      add(
+          [n](const float* p) __attribute__((always_inline)) { return S::LoadN(p, n); }, d);
+    }
+    for (int i = 0; i < kKeys; ++i) {
+      float* scores = scores_ + (key + i) * lanes_ + head;
+      for (int h = 0; h < kHeads; ++h) scores[h] = args_.scale * S::Sum(sums[i][h]);
+    }
+  }
+
+  /// Turns scores into e^(score - maximum), and brings maximum, total and sums up to date.
+  void Softmax(int64_t count) {
+    for (int64_t lane = 0; lane < args_.heads; lane += S::kWidth) {
+      const int64_t n = args_.heads - lane;
+      const bool whole = n >= S::kWidth;
+      const auto load = [&](const float* p) { return whole ? S::Load(p) : S::LoadN(p, n); };
+      float* scores = scores_ + lane;
+      const F before = load(args_.maximum + lane);
+      F maximum = before;
+      for (int64_t key = 0; key < count; ++key) {
+        maximum = S::Max(maximum, S::Load(scores + key * lanes_));
+      }
+      F total = S::Zero();
+      for (int64_t key = 0; key < count; ++key) {
+        const F probability = Exp<S>(S::Sub(S::Load(scores + key * lanes_), maximum));
+        S::Store(scores + key * lanes_, probability);
+        total = S::Add(total, probability);
+      }
+      const F decay = Exp<S>(S::Sub(before, maximum));
+      total = S::Fma(load(args_.total + lane), decay, total);
+      float decays[S::kWidth];
+      S::Store(decays, decay);
+      if (whole) {
+        S::Store(args_.maximum + lane, maximum);
+        S::Store(args_.total + lane, total);
+      } else {
+        S::StoreN(args_.maximum + lane, maximum, n);
+        S::StoreN(args_.total + lane, total, n);
+      }
+      for (int64_t i = 0; i < S::kWidth && i < n; ++i) Shrink(lane + i, decays[i]);
+    }
+  }
+
+  void Shrink(int64_t head, float decay) {
+    if (decay == 1.0f) return;
+    float* sums = args_.sums + head * args_.head_dim;
+    for (int64_t d = 0; d < args_.head_dim; ++d) sums[d] *= decay;
+  }
+
+  /// Adds probability * value of kKeys keys to the sums of all heads.
+  template <int kKeys>
+  void AddValues(int64_t first, int64_t key, int64_t count) {
+    const float* rows[kKeys];
+    const float* ahead[kKeys];
+    for (int i = 0; i < kKeys; ++i) {
+      rows[i] = args_.v + OffsetOf(first + key + i);
+      ahead[i] = Ahead(first, key + i, count, /*of_values=*/true);
+    }
+    for (int64_t kv_head = 0; kv_head < args_.kv_heads; ++kv_head) {
+      for (int i = 0; i < kKeys; ++i) Fetch(ahead[i], kv_head);
+      int64_t d = 0;
+      for (; d + 2 * S::kWidth <= args_.head_dim; d += 2 * S::kWidth) {
+        AddColumns<kKeys, 2>(rows, key, kv_head, d, S::kWidth);
+      }
+      for (; d < args_.head_dim; d += S::kWidth) {
+        AddColumns<kKeys, 1>(rows, key, kv_head, d, args_.head_dim - d);
+      }
+      for (int i = 0; i < kKeys; ++i) rows[i] += args_.head_dim;
+    }
+  }
+
+  /// kVectors vectors of the values, from number d on; of a single one that is less than whole, the
+  /// first n.
+  template <int kKeys, int kVectors>
+  XCOMPOSER_INLINE void AddColumns(const float* const (&rows)[kKeys], int64_t key, int64_t kv_head,
+                                   int64_t d, int64_t n) {
+    const bool whole = kVectors > 1 || n >= S::kWidth;
+    const auto load = [&](const float* p) __attribute__((always_inline)) {
+      return whole ? S::Load(p) : S::LoadN(p, n);
+    };
+    F columns[kKeys][kVectors];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < kKeys; ++i) {
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) columns[i][v] = load(rows[i] + d + v * S::kWidth);
+    }
+    for (int64_t head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
+      float* place = args_.sums + head * args_.head_dim + d;
+      const float* probability = scores_ + key * lanes_ + head;
+      F sums[kVectors];
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) sums[v] = load(place + v * S::kWidth);
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kKeys; ++i) {
+        const F factor = S::Set(probability[i * lanes_]);
+        XCOMPOSER_UNROLL
+        for (int v = 0; v < kVectors; ++v) sums[v] = S::Fma(factor, columns[i][v], sums[v]);
+      }
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        if (whole) {
+          S::Store(place + v * S::kWidth, sums[v]);
+        } else {
+          S::StoreN(place, sums[v], n);
+        }
+      }
+    }
+  }
+
+  const AttentionRowArgs& args_;
+  float* const scores_;  // (key of the block, head), then probabilities
+  const int64_t lanes_;  // heads, rounded up to whole vectors
+  const int64_t group_;  // heads that share a key
+  const int64_t key_stride_;
+};
+
+}  // namespace xcomposer::cpu
