@@ -130,6 +130,10 @@ class CudaDevice final : public StageDevice {
 
   at::TensorOptions options() const override { return options_; }
 
+  at::TensorOptions host_options() const override {
+    return at::TensorOptions().pinned_memory(true);
+  }
+
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Use>(*this); }
 
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {

@@ -15,9 +15,8 @@
 
 namespace xcomposer {
 
-/// Activations that stay on their device between two stages of this process, or between a stage's
-/// layers and its head. Handed on before they are computed: `wait` makes the receiver's work follow
-/// the giver's.
+/// Activations that stay on their device between two stages of this process. Handed on before they
+/// are computed: `wait` makes the receiver's work follow the giver's.
 struct DeviceRows {
   at::Tensor rows;  ///< (T, C) float32
 
@@ -40,6 +39,9 @@ class StageDevice {
   /// Device and type of keys and values.
   virtual at::TensorOptions options() const = 0;
 
+  /// Memory of the host that this device copies to and from without a detour.
+  virtual at::TensorOptions host_options() const = 0;
+
   /// Waits for the device where it is shared.
   virtual std::unique_ptr<Lease> Enter() = 0;
 
@@ -57,7 +59,7 @@ class StageDevice {
   /// The rows as this device hands them on.
   virtual DeviceRows Give(const at::Tensor& rows) = 0;
 
-  /// Rows that another device, or this one, gave: on this device, ready for the calling thread.
+  /// Rows that another stage's device gave: on this device, ready for the calling thread.
   virtual at::Tensor Take(const DeviceRows& given) = 0;
 };
 
