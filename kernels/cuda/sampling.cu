@@ -11,7 +11,7 @@ cudaError_t Sample(const SampleParams& params, const Context& context) {
                           .threads = kSampleThreads,
                           .shared_bytes = ArenaBytes<uint64_t>(256) +
                                           ArenaBytes<uint64_t>(kSampleWarps) +
-                                          ArenaBytes<uint64_t>(2) +
+                                          ArenaBytes<uint64_t>(3) +
                                           ArenaBytes<uint64_t>(kSampleListed) + ArenaBytes<int>(1)};
   return Launch(SampleKernel<kSampleThreads>, shape, params, context);
 }

@@ -42,7 +42,7 @@ XCOMPOSER_DEVICE double UniformAt(uint64_t seed, uint64_t step) {
 
 /// Larger for larger scores.
 XCOMPOSER_DEVICE uint32_t KeyOf(float score) {
-  const uint32_t bits = BitsOf(score);
+  const uint32_t bits = score == 0.0f ? 0u : BitsOf(score);  // 0 and -0 are equal
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 XCOMPOSER_DEVICE float ScoreOf(uint32_t key) {
@@ -59,7 +59,7 @@ XCOMPOSER_DEVICE uint64_t PlaceOf(float score, float largest, int id) {
 struct SampleShared {
   Shared<uint64_t> bins;    // (256)
   Shared<uint64_t> warps;   // (warps): parts of a sum or a maximum over the block
-  Shared<uint64_t> found;   // (2): a bin, and what is left of the target
+  Shared<uint64_t> found;   // (3): a bin, what is left of the target, the bin's weight
   Shared<uint64_t> listed;  // (kSampleListed): places of the candidates
   Shared<int> listed_count;
 };
@@ -138,46 +138,56 @@ XCOMPOSER_DEVICE void FindBin(const SampleShared& shared, uint64_t target) {
     if (target < below + bin) {
       shared.found[0] = static_cast<uint64_t>(Lane() * 8 + i);
       shared.found[1] = target - below;
+      shared.found[2] = bin;
       return;
     }
     below += bin;
   }
 }
 
+/// Where a target falls among weights.
+struct Selected {
+  uint64_t order = 0;   ///< of the candidates there
+  uint64_t left = 0;    ///< of the target, beyond the weights before them
+  uint64_t weight = 0;  ///< of them all; more than `left`
+};
+
 /// Of order(place) ascending over all candidates, the first one whose weight, added to those before
 /// it, exceeds `target`; only its high `digits` * 8 bits. The sum of all weights must exceed
 /// `target`.
 template <typename Order, typename Weight>
-XCOMPOSER_DEVICE uint64_t Select(const Candidates& candidates, const SampleShared& shared,
+XCOMPOSER_DEVICE Selected Select(const Candidates& candidates, const SampleShared& shared,
                                  int digits, uint64_t target, const Order& order,
                                  const Weight& weight) {
-  uint64_t prefix = 0;
+  Selected found{0, target, 0};
   for (int digit = 0; digit < digits; ++digit) {
     const int shift = 56 - 8 * digit;
     for (int i = ThreadIndex(); i < 256; i += kSampleThreads) shared.bins[i] = uint64_t{0};
     SyncThreads();  // bins are empty before any thread fills them
     candidates.ForEach(shared, [&](uint64_t place) {
       const uint64_t ordered = order(place);
-      if (digit > 0 && ordered >> (shift + 8) != prefix >> (shift + 8)) return;
+      if (digit > 0 && ordered >> (shift + 8) != found.order >> (shift + 8)) return;
       const uint64_t own = weight(place);
       if (own > 0) AtomicAdd(shared.bins, static_cast<int>(ordered >> shift & 255), own);
     });
     SyncThreads();  // bins are full before they are added up
-    if (Warp() == 0) FindBin(shared, target);
+    if (Warp() == 0) FindBin(shared, found.left);
     SyncThreads();  // the bin is found before it is read, and bins were read before they are
                     // emptied
-    prefix |= static_cast<uint64_t>(shared.found[0]) << shift;
-    target = shared.found[1];
+    found.order |= static_cast<uint64_t>(shared.found[0]) << shift;
+    found.left = shared.found[1];
+    found.weight = shared.found[2];
   }
-  return prefix;
+  return found;
 }
 
 /// Keeps the top_k largest scores and all that equal the last of them.
 XCOMPOSER_DEVICE void KeepTopK(int top_k, const SampleShared& shared, Candidates& candidates) {
   if (top_k <= 0 || top_k >= candidates.vocab) return;
-  candidates.lowest = Select(
+  const Selected last = Select(
       candidates, shared, 5, static_cast<uint64_t>(candidates.vocab - top_k),
       [](uint64_t place) { return place; }, [](uint64_t) { return uint64_t{1}; });
+  candidates.lowest = last.order;
   if (ThreadIndex() == 0) shared.listed_count[0] = 0;
   SyncThreads();  // the list is empty before any thread adds to it
   candidates.ForEach(shared, [&](uint64_t place) {
@@ -196,28 +206,66 @@ XCOMPOSER_DEVICE uint64_t TotalMass(const Candidates& candidates, const SampleSh
   return JoinBlock(mass, shared, [](uint64_t a, uint64_t b) { return a + b; });
 }
 
+/// By how much sums of masses may part from the engine's sums of probabilities. Both sides' exp
+/// errs by less than one unit in the last place (2^-23); the engine rounds probabilities, their sum
+/// and its partial sums to float32 (2^-24 each): together 5.5 * 2^-23 of the total. Here each mass
+/// was rounded down to a unit.
+XCOMPOSER_DEVICE uint64_t Doubt(uint64_t total, int vocab) {
+  return (total >> 20) + static_cast<uint64_t>(vocab);
+}
+
+struct Kept {
+  uint64_t total = 0;      ///< mass of all candidates
+  uint64_t uncertain = 0;  ///< of those among them that the engine may have dropped
+};
+
+/// Drops the ids of lowest score whose masses add up to `dropped_mass` of the total, less what the
+/// engine's sums may part from these.
+XCOMPOSER_DEVICE Kept KeepTopP(float dropped_mass, uint64_t total, const SampleShared& shared,
+                               Candidates& candidates) {
+  const auto select = [&](uint64_t target) {
+    return Select(
+        candidates, shared, 8, target, [](uint64_t place) { return place; },
+        [&](uint64_t place) { return candidates.Mass(place); });
+  };
+  const uint64_t doubt = Doubt(total, candidates.vocab);
+  const auto wanted =
+      static_cast<uint64_t>(static_cast<double>(dropped_mass) * static_cast<double>(total));
+  const uint64_t border = wanted < total ? wanted : total - 1;
+  const uint64_t above = border + doubt < total ? border + doubt : total - 1;
+  const uint64_t below = border > doubt ? border - doubt : 0;
+  const Selected first = select(below);
+  candidates.lowest = first.order;
+  const uint64_t kept = TotalMass(candidates, shared);
+  if (first.left + (above - below) < first.weight) return {kept, 0};
+  Candidates surely = candidates;
+  surely.lowest = select(above).order;
+  return {kept, kept - TotalMass(surely, shared)};
+}
+
+/// -1 where the draw falls so near to the border of two ids that rounding decides between them.
 XCOMPOSER_DEVICE int Draw(const SamplingOptions& options, int64_t step, const SampleShared& shared,
                           Candidates& candidates) {
-  const auto mass = [&](uint64_t place) { return candidates.Mass(place); };
   KeepTopK(options.top_k, shared, candidates);
-  uint64_t total = TotalMass(candidates, shared);
+  Kept kept{TotalMass(candidates, shared), 0};
   if (options.dropped_mass > 0.0f) {
-    const auto dropped = static_cast<uint64_t>(static_cast<double>(options.dropped_mass) *
-                                               static_cast<double>(total));
-    candidates.lowest = Select(
-        candidates, shared, 8, dropped < total ? dropped : total - 1,
-        [](uint64_t place) { return place; }, mass);
-    total = TotalMass(candidates, shared);
+    kept = KeepTopP(options.dropped_mass, kept.total, shared, candidates);
   }
   const double uniform = UniformAt(options.seed, static_cast<uint64_t>(step));
-  const auto target = static_cast<uint64_t>(uniform * static_cast<double>(total));
+  const auto target = static_cast<uint64_t>(uniform * static_cast<double>(kept.total));
   // By id, as the engine draws. The ids' own bits go first, so that they spread over many bins.
   int shift = 63;
   while (shift > 40 && static_cast<int64_t>(candidates.vocab - 1) >> (64 - shift) != 0) --shift;
-  const uint64_t chosen = Select(
-      candidates, shared, 3, target < total ? target : total - 1,
-      [shift](uint64_t place) { return (place & 0xFFFFFFu) << shift; }, mass);
-  return static_cast<int>(chosen >> shift);
+  const Selected chosen = Select(
+      candidates, shared, 3, target < kept.total ? target : kept.total - 1,
+      [shift](uint64_t place) { return (place & 0xFFFFFFu) << shift; },
+      [&](uint64_t place) { return candidates.Mass(place); });
+  // Without a mass u of a total t all sums relative to the total move by u / (t - u) at most: by
+  // 2 u / t, unless u is more than half, and then no id is as far from its borders as is asked
+  // here.
+  const uint64_t doubt = Doubt(kept.total, candidates.vocab) + 2 * kept.uncertain;
+  if (chosen.left < doubt || chosen.weight - chosen.left <= doubt) return -1;
+  return static_cast<int>(chosen.order >> shift);
 }
 
 template <int kThreads>
@@ -226,7 +274,7 @@ __global__ void __launch_bounds__(kThreads, 1) SampleKernel(SampleParams p) {
   GridDependencyWait();
   SharedArena arena;
   const SampleShared shared{arena.Take<uint64_t>(256), arena.Take<uint64_t>(kSampleWarps),
-                            arena.Take<uint64_t>(2), arena.Take<uint64_t>(kSampleListed),
+                            arena.Take<uint64_t>(3), arena.Take<uint64_t>(kSampleListed),
                             arena.Take<int>(1)};
   const int64_t row = BlockX();
   const int vocab = static_cast<int>(p.vocab);
@@ -234,14 +282,13 @@ __global__ void __launch_bounds__(kThreads, 1) SampleKernel(SampleParams p) {
   uint32_t* seen = p.seen + row * ((p.vocab + 31) / 32);
   Candidates candidates{p.logits + row * p.vocab, seen, vocab, options.repetition_penalty,
                         options.do_sample != 0 ? options.temperature : 1.0f};
-  // The largest score, of equal ones the smallest id; and whether all logits are numbers.
+  // The largest score, of equal ones the smallest id; and whether all scores are finite numbers.
   uint64_t best = 0;
   uint64_t broken = 0;
   for (int id = ThreadIndex(); id < vocab; id += kThreads) {
-    const float logit = Load(candidates.logits + id);
-    if (!(logit - logit == 0.0f)) broken = 1;
-    const uint64_t place =
-        uint64_t{KeyOf(candidates.Score(id))} << 24 | static_cast<uint32_t>(0xFFFFFF - id);
+    const float score = candidates.Score(id);
+    if (!(score - score == 0.0f)) broken = 1;
+    const uint64_t place = uint64_t{KeyOf(score)} << 24 | static_cast<uint32_t>(0xFFFFFF - id);
     best = place > best ? place : best;
   }
   best = BlockMaximum(best, shared);

@@ -25,13 +25,16 @@ struct SampleParams {
   /// (rows, ceil(vocab / 32)): a bit for every id that is there already; gets the chosen one's.
   uint32_t* seen = nullptr;
   int64_t* steps = nullptr;  ///< (rows): new ids so far, which numbers the draws; grows by one
-  int32_t* ids = nullptr;    ///< (rows): the chosen one; -1 if a logit is not a finite number
+  /// (rows): the chosen one; -1 where the host must look at the logits, because a score is not a
+  /// finite number, or because float32 rounding decides which id is drawn.
+  int32_t* ids = nullptr;
 };
 
 /// Repetition penalty, then temperature, top-k (ties with the last one stay), top-p (drops the ids
 /// of lowest score while their sum is at most dropped_mass; the best stays), then a draw by the
-/// counter-based generator, as engine/sampler.h has it. Probabilities are added up as integers
-/// (units of 2^-44 of the largest one), so that the order of threads changes nothing.
+/// counter-based generator. Every id but -1 is the one that engine/sampler.h gives for these
+/// logits. Probabilities are added up as integers (units of 2^-44 of the largest one), so that the
+/// order of threads changes nothing.
 cudaError_t Sample(const SampleParams& params, const Context& context);
 
 }  // namespace xcomposer::cuda

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +33,26 @@ struct FeatureSpan {
 /// The low-rank adapters of 2.5 that a request selects; the other kinds know only kBase.
 enum class Adapter { kBase, kWeb, kWrite };
 
+/// How the id behind a row follows from the row's scores alone: greedy search or sampling as the
+/// engine does them (engine/score_processors.h, engine/sampler.h), in float32.
+struct IdChoice {
+  std::vector<int32_t> seen = {};  ///< the ids that the penalty applies to, each once
+  float repetition_penalty = 1.0f;
+  bool do_sample = false;  ///< false: the largest score, of equal ones the smallest id
+  float temperature = 1.0f;
+  int64_t top_k = 0;          ///< 0: no limit
+  float dropped_mass = 0.0f;  ///< 1 - top_p
+  uint64_t seed = 0;
+  uint64_t step = 0;  ///< numbers the draw
+
+  /// Whether the numbers can be computed with; says nothing of `seen`.
+  bool IsSound() const {
+    return std::isfinite(repetition_penalty) && repetition_penalty >= 0 &&
+           std::isfinite(temperature) && temperature >= 0 && top_k >= 0 && dropped_mass >= 0 &&
+           dropped_mass <= 1;
+  }
+};
+
 /// The rows of one sequence in this batch.
 struct SequenceSlice {
   int64_t first_row = 0;
@@ -38,6 +61,8 @@ struct SequenceSlice {
   double rope_base = 0.0;  ///< rotation of these rows (dynamic NTK), model specification 6.3
   Adapter adapter = Adapter::kBase;
   bool wants_logits = true;  ///< false for all but the last chunk of a prompt
+  /// Where nobody needs the scores but to choose by them.
+  std::optional<IdChoice> choice = std::nullopt;
   /// Physical KV blocks that hold positions 0 .. position + row_count.
   std::vector<int32_t> block_table;
 };
@@ -77,12 +102,23 @@ struct Batch {
   int64_t rows() const { return static_cast<int64_t>(ids.size()); }
 };
 
+/// Whether ids would do instead of scores: every row that wants scores says how to choose.
+inline bool WantsIdsOnly(const Batch& batch) {
+  return !batch.all_logits &&
+         std::all_of(batch.sequences.begin(), batch.sequences.end(), [](const auto& sequence) {
+           return !sequence.wants_logits || sequence.choice.has_value();
+         });
+}
+
 /// float32 scores before any processor, (rows, vocab): one row per sequence with wants_logits, in
 /// order (or one per batch row with all_logits).
 struct Logits {
   int64_t rows = 0;
   int64_t vocab = 0;
-  std::vector<float> values;
+  std::vector<float> values = {};
+  /// (rows) instead of values where the executor chose the ids itself, which it may do for a batch
+  /// that WantsIdsOnly: each is the one that the engine would choose by the scores.
+  std::vector<int32_t> chosen = {};
 };
 
 }  // namespace xcomposer

@@ -17,6 +17,7 @@ struct ExecutorLimits {
   int64_t block_size = 0;      ///< positions per block
   int64_t max_batch_rows = 0;  ///< rows that one batch may carry (the prefill chunk)
   int64_t stages = 1;          ///< batches that can be worked on at the same moment
+  bool chooses_ids = false;    ///< SequenceSlice::choice is of use
 };
 
 struct EncodedPicture {
@@ -56,7 +57,8 @@ class Executor {
   /// must have been written by batches submitted earlier. What this throws was not started.
   virtual void Submit(Batch batch) = 0;
 
-  /// Waits for the oldest batch in flight, puts its taps on this thread and gives its scores.
+  /// Waits for the oldest batch in flight, puts its taps on this thread and gives its scores, or
+  /// the ids chosen by them.
   /// Throws what went wrong with that batch, which is over then too.
   virtual Logits Collect() = 0;
 

@@ -40,7 +40,7 @@ Driver::Driver(Executor* executor, const SchedulerOptions& options, Mailbox* mai
       limits_(executor->limits()),
       blocks_(limits_.kv_blocks, limits_.block_size),
       features_(executor, options.feature_cache_rows),
-      context_{&blocks_, &features_, &options.rope_base, limits_.vocab},
+      context_{&blocks_, &features_, &options.rope_base, limits_.vocab, limits_.chooses_ids},
       planner_(limits_, [this](JobRun* run, const Error& error) { Fail(run, error); }) {
   Publish();
 }
@@ -171,6 +171,7 @@ std::optional<Error> Driver::Submit(std::vector<BatchPart> parts) {
     if (batch.all_logits) flight.scores = batch.rows();
   }
   flight.all_logits = batch.all_logits;
+  flight.only_ids = WantsIdsOnly(batch);
   try {
     executor_->Submit(std::move(batch));
   } catch (...) {
@@ -201,17 +202,23 @@ std::optional<Error> Driver::Collect(Flight* flight) {
 }
 
 void Driver::Commit(const Flight& flight, const Logits& logits) {
+  const bool chosen = !logits.chosen.empty();
+  const int64_t width = chosen ? 0 : limits_.vocab;  // of a row of values
   Check(logits.rows == flight.scores && logits.vocab == limits_.vocab &&
-            static_cast<int64_t>(logits.values.size()) == flight.scores * limits_.vocab,
-        "the executor gave scores of shape (", logits.rows, ", ", logits.vocab, "), expected (",
-        flight.scores, ", ", limits_.vocab, ")");
+            static_cast<int64_t>(logits.values.size()) == flight.scores * width &&
+            (!chosen ||
+             (flight.only_ids && static_cast<int64_t>(logits.chosen.size()) == flight.scores)),
+        "the executor gave scores of shape (", logits.rows, ", ", logits.vocab, ") or ",
+        logits.chosen.size(), " ids, expected (", flight.scores, ", ", limits_.vocab, ")");
   const std::span<const float> values(logits.values);
   int64_t row = 0;
   for (const BatchPart& part : flight.parts) {
     int64_t count = part.slice.wants_logits ? 1 : 0;
     if (flight.all_logits) count = part.slice.row_count;
     if (part.run != nullptr) {
-      part.run->Commit(part, values.subspan(row * limits_.vocab, count * limits_.vocab));
+      std::optional<int32_t> id;
+      if (chosen && count > 0) id = logits.chosen[static_cast<size_t>(row)];
+      part.run->Commit(part, values.subspan(row * width, count * width), id);
     }
     row += count;
   }

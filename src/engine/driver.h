@@ -47,6 +47,7 @@ class Driver {
     std::vector<BatchPart> parts;
     int64_t scores = 0;  // rows
     bool all_logits = false;
+    bool only_ids = false;  // the executor may choose
     bool has_answers = false;
   };
 

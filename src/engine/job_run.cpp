@@ -46,7 +46,7 @@ BlockDemand JobRun::demand() const {
 void JobRun::Start() {
   rows_began_ = Clock::now();
   result_.timings.queue_s = Seconds(rows_began_ - submitted_);
-  sequences_.push_back({job_.ids, BlockTable(context_.blocks), 0, 0, 0, {}});
+  sequences_.push_back({job_.ids, BlockTable(context_.blocks)});
   BeginPass(&sequences_[0]);
 }
 
@@ -124,6 +124,7 @@ BatchPart JobRun::Slice(int64_t index, int64_t rows) {
   part.slice.adapter = job_.adapter;
   part.slice.wants_logits = end == static_cast<int64_t>(sequence.ids.size());
   part.slice.block_table = sequence.blocks.Covering(end);
+  if (part.slice.wants_logits && ChoosesElsewhere()) part.slice.choice = search_->Choice();
   sequence.handed_out = end;
   for (const PictureSpan& span : job_.spans) {
     const int64_t first = std::max(begin, span.first_row);
@@ -135,7 +136,12 @@ BatchPart JobRun::Slice(int64_t index, int64_t rows) {
   return part;
 }
 
-void JobRun::Commit(const BatchPart& part, std::span<const float> logits) {
+bool JobRun::ChoosesElsewhere() const {
+  return context_.chooses_ids && search_ != nullptr && !taps_.Wants("logits");
+}
+
+void JobRun::Commit(const BatchPart& part, std::span<const float> logits,
+                    std::optional<int32_t> chosen) {
   Sequence& sequence = sequences_[part.sequence];
   Check(part.slice.position == sequence.computed, "rows from ", part.slice.position,
         " were run, expected from ", sequence.computed);
@@ -144,6 +150,7 @@ void JobRun::Commit(const BatchPart& part, std::span<const float> logits) {
     taps_.Append({"prefill_logits", {rows, context_.vocab}, {logits.begin(), logits.end()}, {}});
   } else if (part.slice.wants_logits) {
     sequence.scores.assign(logits.begin(), logits.end());
+    sequence.chosen = chosen;
   }
   sequence.computed += part.slice.row_count;
   if (!prompt_done_) ReportProgress();
@@ -175,12 +182,7 @@ void JobRun::Advance() {
     finish_ = JobFinish::kLength;
     return;
   }
-  std::vector<float> scores;  // (width, vocab)
-  for (const Sequence& sequence : sequences_) {
-    scores.insert(scores.end(), sequence.scores.begin(), sequence.scores.end());
-  }
-  if (taps_.Wants("logits")) KeepScores(scores);
-  const SearchStep step = search_->Advance(scores);
+  const SearchStep step = NextStep();
   last_id_ = Clock::now();
   if (!first_id_) first_id_ = last_id_;
   Settle(step.settled);
@@ -188,6 +190,16 @@ void JobRun::Advance() {
     finish_ = search_->Output().stopped ? JobFinish::kStop : JobFinish::kLength;
   }
   if (!finish_) Continue(step.next);
+}
+
+SearchStep JobRun::NextStep() {
+  if (sequences_[0].chosen) return search_->Accept(*sequences_[0].chosen);
+  std::vector<float> scores;  // (width, vocab)
+  for (const Sequence& sequence : sequences_) {
+    scores.insert(scores.end(), sequence.scores.begin(), sequence.scores.end());
+  }
+  if (taps_.Wants("logits")) KeepScores(scores);
+  return search_->Advance(scores);
 }
 
 void JobRun::KeepScores(std::span<const float> scores) {
@@ -236,8 +248,7 @@ void JobRun::Continue(const std::vector<Continuation>& next) {
       sequences.push_back(std::move(parent));
     } else {
       sequences.push_back(
-          {parent.ids, parent.blocks.Fork(), parent.handed_out, parent.computed,
-           parent.rope_base, {}});
+          {parent.ids, parent.blocks.Fork(), parent.handed_out, parent.computed, parent.rope_base});
     }
     sequences.back().ids.push_back(continuation.id);
   }

@@ -24,6 +24,7 @@ struct RunContext {
   FeatureCache* features = nullptr;
   const std::function<double(int64_t)>* rope_base = nullptr;
   int64_t vocab = 0;
+  bool chooses_ids = false;  ///< ExecutorLimits'
 };
 
 /// One job on its way: pictures, prompt, then id after id. All mutable state of a request is here
@@ -66,8 +67,8 @@ class JobRun {
   std::vector<BatchPart> TakeRows(int64_t budget);
 
   /// The rows of `part` are in the cache; `logits` are (n, vocab), n = 1 where the part wanted
-  /// them.
-  void Commit(const BatchPart& part, std::span<const float> logits);
+  /// them, or n = 0 and there is the id chosen by them.
+  void Commit(const BatchPart& part, std::span<const float> logits, std::optional<int32_t> chosen);
 
   /// After the parts of one batch: takes the next step if all its scores are there.
   void Advance();
@@ -92,12 +93,16 @@ class JobRun {
     int64_t handed_out = 0;  // rows in the cache or on their way into it
     int64_t computed = 0;    // rows in the cache
     double rope_base = 0;
-    std::vector<float> scores;  // (vocab) of the last row, once computed
+    std::vector<float> scores = {};                // (vocab) of the last row, once computed
+    std::optional<int32_t> chosen = std::nullopt;  // or the id that follows
   };
 
   BatchPart Slice(int64_t index, int64_t rows);
+  /// Whether the executor may choose, and nobody wants to see the scores.
+  bool ChoosesElsewhere() const;
   void BeginPass(Sequence* sequence);
   void FinishPrompt();
+  SearchStep NextStep();
   void KeepScores(std::span<const float> scores);
   void Settle(const std::vector<int32_t>& ids);
   void Continue(const std::vector<Continuation>& next);

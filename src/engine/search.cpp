@@ -8,6 +8,11 @@
 
 namespace xcomposer {
 
+SearchStep Search::Accept(int32_t id) {
+  Check(false, "id ", id, " was chosen for a search that must see the scores");
+  return {};
+}
+
 std::unique_ptr<Search> MakeSearch(const SearchOptions& options, std::vector<int32_t> penalty_ids,
                                    int64_t vocab) {
   Validate(options, vocab);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "batch/batch.h"
 #include "engine/search_options.h"
 
 namespace xcomposer {
@@ -43,6 +44,13 @@ class Search {
 
   /// `scores` (width, vocab) as the model gave them.
   virtual SearchStep Advance(std::span<const float> scores) = 0;
+
+  /// How the next id follows from the scores where nothing else counts: then Accept may take the
+  /// place of Advance. Nothing where the search itself must see them.
+  virtual std::optional<IdChoice> Choice() const { return std::nullopt; }
+
+  /// Advances by the id that Choice() leads to.
+  virtual SearchStep Accept(int32_t id);
 
   /// The answer, or the best so far.
   virtual SearchOutput Output() const = 0;

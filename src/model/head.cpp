@@ -11,8 +11,8 @@ Head::Head(const ModelConfig& config, const WeightScope& root)
 
 at::Tensor Head::Norm(const at::Tensor& hidden) const { return ops::RmsNorm(hidden, norm_, eps_); }
 
-at::Tensor Head::Scores(const at::Tensor& hidden) const {
-  return ops::NormScores(hidden, norm_, eps_, output_);
+void Head::Score(at::Tensor& scores, const at::Tensor& hidden) const {
+  ops::NormScores_(scores, hidden, norm_, eps_, output_);
 }
 
 }  // namespace xcomposer

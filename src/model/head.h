@@ -17,7 +17,7 @@ class Head {
   at::Tensor Norm(const at::Tensor& hidden) const;
 
   /// Norm and output: hidden (R, C) -> scores (R, V) float32.
-  at::Tensor Scores(const at::Tensor& hidden) const;
+  void Score(at::Tensor& scores, const at::Tensor& hidden) const;
 
  private:
   double eps_;

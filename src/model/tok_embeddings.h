@@ -16,6 +16,9 @@ class TokEmbeddings {
   /// `scope` is model.tok_embeddings.
   TokEmbeddings(const ModelConfig& config, const WeightScope& scope);
 
+  /// ids (T) int32 on the weights' device -> (T, C) float32; a negative id gives zeros.
+  at::Tensor OfIds(const at::Tensor& ids) const;
+
   /// ids and feature spans of the batch -> (T, C) float32. `features` gives the rows (S, C) of a
   /// handle; throws as CheckJoin where they do not go with the rows of the ids.
   at::Tensor Forward(const Batch& batch,

@@ -146,6 +146,29 @@ void CheckSameShape(const char* op, const Tensor& y, const Tensor& x) {
   Check(y.sizes() == x.sizes(), op, ": shapes differ: ", y.sizes(), " and ", x.sizes());
 }
 
+void CheckNormScores(const Tensor& scores, const Tensor& hidden, const Tensor& output) {
+  const auto shape = CheckLinear(hidden, output, std::nullopt);
+  Check(scores.scalar_type() == at::kFloat && scores.sizes() == shape && scores.is_contiguous(),
+        "norm_scores_: scores must be dense float32 ", at::IntArrayRef(shape), ", found ",
+        Describe(scores));
+}
+
+void CheckChooseIds(const Tensor& scores, const Tensor& rules, int64_t rule_bytes,
+                    const Tensor& seen, const Tensor& steps) {
+  const char* op = "choose_ids";
+  Check(scores.scalar_type() == at::kFloat && scores.dim() == 2 && scores.is_contiguous(), op,
+        ": scores must be dense float32 (R, V), found ", Describe(scores));
+  const auto require = [&](const Tensor& t, const char* name, at::ScalarType type,
+                           const std::vector<int64_t>& shape) {
+    Check(t.scalar_type() == type && t.sizes() == shape && t.is_contiguous(), op, ": ", name,
+          " must be dense ", type, " ", at::IntArrayRef(shape), ", found ", Describe(t));
+  };
+  const int64_t rows = scores.size(0);
+  require(rules, "rules", at::kByte, {rows, rule_bytes});
+  require(seen, "seen", at::kInt, {rows, (scores.size(1) + 31) / 32});
+  require(steps, "steps", at::kLong, {rows});
+}
+
 std::vector<int64_t> CheckEmbedding(const Tensor& ids, const Tensor& table) {
   Check((ids.scalar_type() == at::kInt || ids.scalar_type() == at::kLong) && ids.dim() == 1 &&
             ids.is_contiguous(),

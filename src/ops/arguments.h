@@ -47,6 +47,10 @@ HeadShape CheckPagedAttention(const at::Tensor& q, const at::Tensor& k_cache,
                               const at::Tensor& v_cache, const at::Tensor& first_rows,
                               const at::Tensor& row_counts, const at::Tensor& positions,
                               const at::Tensor& block_tables);
+void CheckNormScores(const at::Tensor& scores, const at::Tensor& hidden, const at::Tensor& output);
+/// `rule_bytes`: of one row of rules.
+void CheckChooseIds(const at::Tensor& scores, const at::Tensor& rules, int64_t rule_bytes,
+                    const at::Tensor& seen, const at::Tensor& steps);
 void CheckVisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 void CheckCopyBlocks(const at::Tensor& cache, at::IntArrayRef source, at::IntArrayRef target);
 

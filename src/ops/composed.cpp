@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "ops/arguments.h"
 #include "ops/ops.h"
 
 namespace xcomposer::ops {
@@ -18,6 +19,12 @@ void ComposedLinearAdd(Tensor& y, const Tensor& x, const Tensor& weight) {
 
 void ComposedLayerNorm(Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   x.copy_(LayerNorm(x, weight, bias, eps));
+}
+
+void ComposedNormScores(Tensor& scores, const Tensor& hidden, const Tensor& norm, double eps,
+                        const Tensor& output) {
+  CheckNormScores(scores, hidden, output);
+  scores.copy_(LinearFloat(RmsNorm(hidden, norm, eps), output));
 }
 
 }  // namespace
@@ -37,18 +44,13 @@ Tensor ComposedNormGateUp(const Tensor& hidden, const Tensor& norm, double eps, 
   return gate;
 }
 
-Tensor ComposedNormScores(const Tensor& hidden, const Tensor& norm, double eps,
-                          const Tensor& output) {
-  return LinearFloat(RmsNorm(hidden, norm, eps), output);
-}
-
 TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("linear_float", &ComposedLinearFloat);
   m.impl("linear_add_", &ComposedLinearAdd);
   m.impl("layer_norm_", &ComposedLayerNorm);
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);
   m.impl("norm_gate_up", &ComposedNormGateUp);
-  m.impl("norm_scores", &ComposedNormScores);
+  m.impl("norm_scores_", &ComposedNormScores);
 }
 
 }  // namespace xcomposer::ops

@@ -11,7 +11,5 @@ at::Tensor ComposedNormQkvRope(const at::Tensor& hidden, const at::Tensor& norm,
                                at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots);
 at::Tensor ComposedNormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
                               const at::Tensor& w1, const at::Tensor& w3);
-at::Tensor ComposedNormScores(const at::Tensor& hidden, const at::Tensor& norm, double eps,
-                              const at::Tensor& output);
 
 }  // namespace xcomposer::ops

@@ -1,18 +1,23 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <cstddef>
+#include <optional>
+
 #include "base/check.h"
 #include "kernels/cuda/decode_linear.h"
 #include "kernels/cuda/linear_few_rows.h"
+#include "kernels/cuda/sampling.h"
 #include "ops/arguments.h"
 #include "ops/composed.h"
 #include "ops/cuda_arguments.h"
 #include "ops/cuda_library.h"
+#include "ops/cuda_linear.h"
 #include "ops/cuda_resources.h"
 #include "ops/ops.h"
 
 // The composed ops that have kernels of their own: for one row, where norm and product are one, and
-// for few rows, where the two products before SwiGLU are.
+// for few rows, where the two products before SwiGLU are. And what follows the head: the choice.
 namespace xcomposer::ops {
 namespace {
 
@@ -100,17 +105,49 @@ Tensor FusedGateUp(const Tensor& hidden, const Tensor& norm, double eps, const T
   return out;
 }
 
-Tensor DecodeScores(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& output) {
-  const char* op = "norm_scores";
-  if (!IsOneRow(hidden, output)) return ComposedNormScores(hidden, norm, eps, output);
+void Scores(Tensor& scores, const Tensor& hidden, const Tensor& norm, double eps,
+            const Tensor& output) {
+  const char* op = "norm_scores_";
+  CheckNormScores(scores, hidden, output);
+  if (!IsOneRow(hidden, output)) {
+    const Tensor x = RmsNorm(hidden, norm, eps);  // (R, C)
+    return Multiply({.op = op,
+                     .x = x,
+                     .weight = output,
+                     .bias = std::nullopt,
+                     .result = cuda::LinearResult::kFloat},
+                    scores);
+  }
   CheckNormed(op, hidden, norm, output);
-  Tensor scores = at::empty({1, output.size(0)}, hidden.options());  // (1, V) float32
   Launched(op, cuda::DecodeLogits({.x = NormedRowOf(hidden, norm, eps),
                                    .weight = CudaMatrixOf(op, output),
                                    .logits = scores.mutable_data_ptr<float>(),
                                    .format = CudaFormatOf(op, output)},
                                   CurrentCuda().context()));
-  return scores;
+}
+
+static_assert(sizeof(ChoiceRule) == sizeof(cuda::SamplingOptions) &&
+              offsetof(ChoiceRule, temperature) == offsetof(cuda::SamplingOptions, temperature) &&
+              offsetof(ChoiceRule, dropped_mass) == offsetof(cuda::SamplingOptions, dropped_mass) &&
+              offsetof(ChoiceRule, repetition_penalty) ==
+                  offsetof(cuda::SamplingOptions, repetition_penalty) &&
+              offsetof(ChoiceRule, top_k) == offsetof(cuda::SamplingOptions, top_k) &&
+              offsetof(ChoiceRule, do_sample) == offsetof(cuda::SamplingOptions, do_sample));
+
+Tensor Choose(const Tensor& scores, const Tensor& rules, Tensor& seen, Tensor& steps) {
+  const char* op = "choose_ids";
+  CheckChooseIds(scores, rules, sizeof(ChoiceRule), seen, steps);
+  Tensor ids = at::empty({scores.size(0)}, seen.options());  // (R)
+  const auto* options = static_cast<const cuda::SamplingOptions*>(rules.const_data_ptr());
+  Launched(op, cuda::Sample({.logits = scores.const_data_ptr<float>(),
+                             .rows = scores.size(0),
+                             .vocab = scores.size(1),
+                             .options = options,
+                             .seen = static_cast<uint32_t*>(seen.mutable_data_ptr()),
+                             .steps = steps.mutable_data_ptr<int64_t>(),
+                             .ids = ids.mutable_data_ptr<int32_t>()},
+                            CurrentCuda().context()));
+  return ids;
 }
 
 }  // namespace
@@ -118,7 +155,8 @@ Tensor DecodeScores(const Tensor& hidden, const Tensor& norm, double eps, const 
 void RegisterCudaDecode(torch::Library& m) {
   m.impl("norm_qkv_rope", &DecodeQkvRope);
   m.impl("norm_gate_up", &FusedGateUp);
-  m.impl("norm_scores", &DecodeScores);
+  m.impl("norm_scores_", &Scores);
+  m.impl("choose_ids", &Choose);
 }
 
 }  // namespace xcomposer::ops

@@ -153,10 +153,17 @@ Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Li
   return op.call(hidden, norm, eps, w1.data, w3.data);
 }
 
-Tensor NormScores(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& output) {
+void NormScores_(Tensor& scores, const Tensor& hidden, const Tensor& norm, double eps,
+                 const Tensor& output) {
+  static const auto op = Find<void(Tensor&, const Tensor&, const Tensor&, double, const Tensor&)>(
+      "xcomposer::norm_scores_");
+  op.call(scores, hidden, norm, eps, output);
+}
+
+Tensor ChooseIds(const Tensor& scores, ChoiceTable& choices) {
   static const auto op =
-      Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&)>("xcomposer::norm_scores");
-  return op.call(hidden, norm, eps, output);
+      Find<Tensor(const Tensor&, const Tensor&, Tensor&, Tensor&)>("xcomposer::choose_ids");
+  return op.call(scores, choices.rules, choices.seen, choices.steps);
 }
 
 void CopyBlocks_(Tensor& cache, IntArrayRef source, IntArrayRef target) {

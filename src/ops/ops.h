@@ -5,6 +5,7 @@
 #include <optional>
 #include <tuple>
 
+#include "ops/choice_rule.h"
 #include "ops/linear_weight.h"
 
 /// The arithmetic of the family, one function per op, each behind the dispatcher (library
@@ -131,9 +132,23 @@ at::Tensor NormQkvRope(const QkvArguments& arguments, at::Tensor& k_cache, at::T
 at::Tensor NormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
                       const LinearWeight& w1, const LinearWeight& w3);
 
-/// The head: LinearFloat(RmsNorm(hidden), output). hidden (R, C) float32 -> (R, V) float32.
-at::Tensor NormScores(const at::Tensor& hidden, const at::Tensor& norm, double eps,
-                      const at::Tensor& output);
+/// The head: scores = LinearFloat(RmsNorm(hidden), output). hidden (R, C) float32, scores (R, V)
+/// float32.
+void NormScores_(at::Tensor& scores, const at::Tensor& hidden, const at::Tensor& norm, double eps,
+                 const at::Tensor& output);
+
+/// Of R rows with V scores each, on the device of the scores.
+struct ChoiceTable {
+  at::Tensor rules;  ///< (R, sizeof(ChoiceRule)) bytes
+  at::Tensor seen;   ///< (R, ceil(V / 32)) int32: a bit for each id that the penalty applies to
+  at::Tensor steps;  ///< (R) int64: numbers the draw
+};
+
+/// Ids by scores (R, V) float32 -> (R) int32; -1 where the scores must be looked at, because one is
+/// not a finite number or because float32 rounding decides which id is drawn. Every other id is the
+/// engine's. Marks the chosen ids as seen and counts the steps. Only on CUDA: elsewhere the engine
+/// chooses.
+at::Tensor ChooseIds(const at::Tensor& scores, ChoiceTable& choices);
 
 /// cache[target[i]] = cache[source[i]] for i in order; cache (blocks, ...).
 void CopyBlocks_(at::Tensor& cache, at::IntArrayRef source, at::IntArrayRef target);

@@ -34,6 +34,9 @@ TORCH_LIBRARY(xcomposer, m) {
       "norm_qkv_rope(Tensor hidden, Tensor norm, float eps, Tensor wqkv, Tensor cos, Tensor sin, "
       "Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots) -> Tensor");
   m.def("norm_gate_up(Tensor hidden, Tensor norm, float eps, Tensor w1, Tensor w3) -> Tensor");
-  m.def("norm_scores(Tensor hidden, Tensor norm, float eps, Tensor output) -> Tensor");
+  m.def(
+      "norm_scores_(Tensor(a!) scores, Tensor hidden, Tensor norm, float eps, Tensor output) "
+      "-> ()");
+  m.def("choose_ids(Tensor scores, Tensor rules, Tensor(a!) seen, Tensor(b!) steps) -> Tensor");
   m.def("copy_blocks_(Tensor(a!) cache, int[] source, int[] target) -> ()");
 }

@@ -20,6 +20,15 @@ void CheckSequence(const SequenceSlice& sequence, const ExecutorLimits& limits) 
   }
 }
 
+void CheckChoice(const IdChoice& choice, const ExecutorLimits& limits) {
+  Check(choice.IsSound(), "an id is to be chosen with penalty ", choice.repetition_penalty,
+        ", temperature ", choice.temperature, ", top_k ", choice.top_k, " and without the last ",
+        choice.dropped_mass);
+  for (const int32_t id : choice.seen) {
+    Check(id >= 0 && id < limits.vocab, "id ", id, " was seen, of a vocabulary of ", limits.vocab);
+  }
+}
+
 void CheckAdapter(Adapter adapter, const ModelConfig& config) {
   const bool there =
       adapter == Adapter::kBase || (adapter == Adapter::kWeb && config.adapters.web > 0) ||
@@ -59,6 +68,7 @@ void CheckBatch(const Batch& batch, const ModelConfig& config, const ExecutorLim
     Check(sequence.first_row == row, "a slice starts at row ", sequence.first_row, ", expected ",
           row);
     CheckSequence(sequence, limits);
+    if (sequence.choice) CheckChoice(*sequence.choice, limits);
     CheckAdapter(sequence.adapter, config);
     row += sequence.row_count;
   }

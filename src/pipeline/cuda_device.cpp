@@ -180,6 +180,10 @@ class CudaDevice final : public StageDevice {
 
   at::TensorOptions options() const override { return options_; }
 
+  at::TensorOptions host_options() const override {
+    return at::TensorOptions().pinned_memory(true);
+  }
+
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Use>(*this); }
 
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
@@ -194,8 +198,6 @@ class CudaDevice final : public StageDevice {
   }
 
   GraphRecorder* recorder() override { return &graphs_; }
-
-  bool keeps_rows() const override { return true; }
 
   DeviceRows Give(const at::Tensor& rows) override {
     const auto computed = std::make_shared<at::cuda::CUDAEvent>();

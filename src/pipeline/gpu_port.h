@@ -12,8 +12,8 @@
 
 namespace xcomposer {
 
-/// Activations in a GPU's memory, handed on before they are computed: between two stages, or
-/// between a stage's layers and its head. `wait` makes the receiver's work follow the giver's.
+/// Activations in a GPU's memory, handed on between two stages before they are computed: `wait`
+/// makes the receiver's work follow the giver's.
 struct DeviceRows {
   at::Tensor rows;  ///< float32: (T, C), or its numbers in one row after another process gave them
 

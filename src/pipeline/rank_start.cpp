@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "pipeline/stage_device.h"
 #include "workers/control.h"
 
 namespace xcomposer {
@@ -36,7 +37,8 @@ ExecutorLimits LimitsOf(const ModelConfig& config, const DeviceMap& map,
           .kv_blocks = options.kv.blocks,
           .block_size = options.kv.block_size,
           .max_batch_rows = options.max_batch_rows,
-          .stages = static_cast<int64_t>(map.stages.size())};
+          .stages = static_cast<int64_t>(map.stages.size()),
+          .chooses_ids = IsCuda(map.stages.back().device)};
 }
 
 }  // namespace xcomposer

@@ -1,19 +1,23 @@
 #include "pipeline/stage.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
 #include "base/check.h"
 #include "config/weight_names.h"
+#include "model/choice_table.h"
 #include "model/tap.h"
+#include "pipeline/host_copy.h"
 
 namespace xcomposer {
 namespace {
 
 // Rows scored at a time where all rows are wanted; bounds the copy of scores beside the result.
-constexpr int64_t kScoreRows = 64;
+constexpr size_t kScoreRows = 64;
 
 bool Holds(const StageRange& range, const WeightSpec& spec) {
   switch (spec.part) {
@@ -38,6 +42,13 @@ std::vector<int64_t> ScoredRows(const Batch& batch) {
     if (sequence.wants_logits) rows.push_back(sequence.first_row + sequence.row_count - 1);
   }
   return rows;
+}
+
+/// hidden (T, C) -> (rows, C).
+at::Tensor Picked(const at::Tensor& hidden, std::span<const int64_t> rows) {
+  std::vector<at::Tensor> picked;
+  for (const int64_t row : rows) picked.push_back(hidden.narrow(0, row, 1));
+  return at::cat(picked);
 }
 
 }  // namespace
@@ -103,7 +114,32 @@ void Stage::RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const Tap
   }
 }
 
-Logits Stage::Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps) const {
+/// None where the scores must be looked at.
+std::vector<int32_t> Stage::ChosenIds(const at::Tensor& hidden, std::span<const int64_t> rows,
+                                      const Batch& batch, const at::TensorOptions& host) const {
+  ops::ChoiceTable choices = MakeChoiceTable(batch, config_.vocab_size, device_);
+  std::vector<at::Tensor> parts;
+  for (size_t first = 0; first < rows.size(); first += kScoreRows) {
+    const auto count = std::min<size_t>(kScoreRows, rows.size() - first);
+    const auto part = [&](const at::Tensor& t) {
+      return t.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count));
+    };
+    ops::ChoiceTable some = {part(choices.rules), part(choices.seen), part(choices.steps)};
+    const at::Tensor picked = Picked(hidden, rows.subspan(first, count));  // (count, C)
+    at::Tensor scores =
+        at::empty({picked.size(0), config_.vocab_size}, picked.options());  // (count, V)
+    head_->Score(scores, picked);
+    parts.push_back(ops::ChooseIds(scores, some));
+  }
+  const at::Tensor ids = ToHost(at::cat(parts), host);
+  const auto* first = ids.const_data_ptr<int32_t>();
+  std::vector<int32_t> chosen(first, first + ids.numel());
+  if (std::any_of(chosen.begin(), chosen.end(), [](int32_t id) { return id < 0; })) chosen.clear();
+  return chosen;
+}
+
+Logits Stage::Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps,
+                    const at::TensorOptions& host) const {
   Check(head_.has_value(), "scores from a stage without the output");
   if (taps.Wants("final_norm.out")) {
     PutTap(taps, "final_norm.out", head_->Norm(hidden));
@@ -112,18 +148,24 @@ Logits Stage::Score(const at::Tensor& hidden, const Batch& batch, const TapSink&
   Logits logits;
   logits.rows = static_cast<int64_t>(wanted.size());
   logits.vocab = config_.vocab_size;
+  const bool on_device = !device_.is_cpu() && !hidden.is_meta();
+  if (on_device && logits.rows > 0 && WantsIdsOnly(batch)) {
+    logits.chosen = ChosenIds(hidden, wanted, batch, host);
+    if (!logits.chosen.empty()) return logits;
+  }
   if (!hidden.is_meta()) logits.values.resize(wanted.size() * static_cast<size_t>(logits.vocab));
-  for (int64_t first = 0; first < logits.rows; first += kScoreRows) {
-    const int64_t count = std::min(kScoreRows, logits.rows - first);
-    std::vector<at::Tensor> rows;
-    for (int64_t i = first; i < first + count; ++i) {
-      rows.push_back(hidden.narrow(0, wanted[static_cast<size_t>(i)], 1));
+  for (size_t first = 0; first < wanted.size(); first += kScoreRows) {
+    const auto count = std::min<size_t>(kScoreRows, wanted.size() - first);
+    const at::Tensor picked = Picked(hidden, std::span(wanted).subspan(first, count));
+    const std::vector<int64_t> shape = {picked.size(0), logits.vocab};  // (count, V)
+    at::Tensor values;
+    if (!hidden.is_meta()) {
+      values = at::from_blob(logits.values.data() + first * static_cast<size_t>(logits.vocab),
+                             shape, at::kFloat);
     }
-    const at::Tensor scores = head_->Scores(at::cat(rows));  // (count, V)
-    if (scores.is_meta()) continue;
-    const at::Tensor host = scores.cpu().contiguous();
-    std::copy_n(host.const_data_ptr<float>(), host.numel(),
-                logits.values.data() + first * logits.vocab);
+    at::Tensor scores = hidden.is_cpu() ? values : at::empty(shape, picked.options());
+    head_->Score(scores, picked);
+    if (on_device) values.copy_(ToHost(scores, host));
   }
   return logits;
 }

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,14 +54,27 @@ class Stage {
   void CopyBlocks(const Batch& batch);
   void RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps = {});
 
-  /// Scores of the rows that the batch wants. Last stage only. Tap: final_norm.out (all rows).
-  Logits Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps = {}) const;
+  /// Scores of the rows that the batch wants, or the ids chosen by them where that will do and the
+  /// device can. Last stage only. Tap: final_norm.out (all rows). `host`: for copies from the
+  /// device.
+  Logits Score(const at::Tensor& hidden, const Batch& batch, const TapSink& taps = {},
+               const at::TensorOptions& host = at::kCPU) const;
 
+  /// The parts of Embed and Score for those who keep ids and scores on the device.
+  at::Tensor EmbedIds(const at::Tensor& ids) const { return tok_embeddings_->OfIds(ids); }
+  void ScoreRows(at::Tensor& scores, const at::Tensor& hidden) const {
+    head_->Score(scores, hidden);
+  }
+
+  const StageRange& range() const { return range_; }
   at::Device device() const { return device_; }
   const ModelConfig& config() const { return config_; }
   const KvShape& kv_shape() const { return cache_.shape(); }
 
  private:
+  std::vector<int32_t> ChosenIds(const at::Tensor& hidden, std::span<const int64_t> rows,
+                                 const Batch& batch, const at::TensorOptions& host) const;
+
   ModelConfig config_;
   StageRange range_;
   at::Device device_;

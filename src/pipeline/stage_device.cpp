@@ -15,12 +15,12 @@ class CpuDevice final : public StageDevice {
   explicit CpuDevice(std::shared_ptr<CorePool> cores) : cores_(std::move(cores)) {}
 
   at::TensorOptions options() const override { return at::kCPU; }
+  at::TensorOptions host_options() const override { return at::kCPU; }
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_); }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
     load(host);
   }
   GraphRecorder* recorder() override { return nullptr; }
-  bool keeps_rows() const override { return false; }
   DeviceRows Give(const at::Tensor& rows) override {
     return {rows, [](const at::Tensor&) {}};
   }

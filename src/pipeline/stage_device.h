@@ -30,6 +30,9 @@ class StageDevice {
   /// Device and type of keys and values.
   virtual at::TensorOptions options() const = 0;
 
+  /// Memory of the host that this device copies to and from without a detour.
+  virtual at::TensorOptions host_options() const = 0;
+
   /// Waits for the device where it is shared.
   virtual std::unique_ptr<Lease> Enter() = 0;
 
@@ -41,13 +44,10 @@ class StageDevice {
   /// How launches on this device are recorded; null where they are not.
   virtual GraphRecorder* recorder() = 0;
 
-  /// Whether rows that this device computes may be handed on as DeviceRows.
-  virtual bool keeps_rows() const = 0;
-
   /// The rows as this device hands them on.
   virtual DeviceRows Give(const at::Tensor& rows) = 0;
 
-  /// Rows that another device, or this one, gave: on this device, ready for the calling thread.
+  /// Rows that another stage's device gave: on this device, ready for the calling thread.
   virtual at::Tensor Take(const DeviceRows& given) = 0;
 
   /// Opens a way for rows to or from another process; null where rows lie in the host's memory.

@@ -53,31 +53,40 @@ at::Tensor TorchStage::Encode(const Picture& picture, const std::string& tap_pre
   });
 }
 
+/// Whether the launches of a step may be those of an earlier one.
+bool TorchStage::IsRecorded(const Step& step) const {
+  return decode_ && step.taps.empty() && decode_->Takes(step.batch);
+}
+
+/// (T, C) of the stage before; the first stage has none.
+at::Tensor TorchStage::Given(const Step& step, const Payload& hidden) const {
+  return role_.first ? at::Tensor() : Taken(hidden, step.batch.rows());
+}
+
+/// The stage's layers, launched one by one: (T, C).
+at::Tensor TorchStage::Layers(const Step& step, const Payload& hidden, const TapSink& taps) {
+  at::Tensor rows = Given(step, hidden);
+  if (role_.first) {
+    const auto& pictures = *static_cast<const PictureRows*>(step.first_stage_input.get());
+    rows = stage_.Embed(
+        step.batch, [&](FeatureHandle handle) { return pictures.at(handle); }, taps);
+  }
+  stage_.Run(rows, step.batch, taps);
+  if (role_.first && memory_ != nullptr) CountJoins(step.batch);
+  return rows;
+}
+
 Payload TorchStage::Run(const Step& step, Payload hidden, const TapSink& taps) {
   const c10::InferenceMode inference;
   const auto lease = device_->Enter();
-  const int64_t given = hidden.size;
   const auto run = [&] {
-    at::Tensor rows;  // (T, C)
-    if (role_.first) {
-      const auto& pictures = *static_cast<const PictureRows*>(step.first_stage_input.get());
-      rows = stage_.Embed(
-          step.batch, [&](FeatureHandle handle) { return pictures.at(handle); }, taps);
-    } else {
-      rows = Taken(hidden, step.batch.rows());
-    }
-    if (decode_ && step.taps.empty() && decode_->Takes(step.batch)) {
-      decode_->Run(rows, step.batch);
-    } else {
-      stage_.Run(rows, step.batch, taps);
-    }
+    const at::Tensor rows = IsRecorded(step) ? decode_->Run(Given(step, hidden), step.batch)
+                                             : Layers(step, hidden, taps);
     return role_.keeps_rows ? OnDevice(device_->Give(rows)) : PayloadOf(rows);
   };
-  Payload result = Translated("running a batch", [&] {
-    return Metered(memory_ ? &memory_->activations : nullptr, given, run);
+  return Translated("running a batch", [&] {
+    return Metered(memory_ ? &memory_->activations : nullptr, hidden.size, run);
   });
-  if (role_.first && memory_ != nullptr) CountJoins(step.batch);
-  return result;
 }
 
 at::Tensor TorchStage::Taken(const Payload& payload, int64_t rows) const {
@@ -92,23 +101,23 @@ void TorchStage::CountJoins(const Batch& batch) {
   }
 }
 
-Logits TorchStage::Score(const Step& step, const Payload& hidden, const TapSink& taps) {
+Logits TorchStage::Score(const Step& step, Payload hidden, const TapSink& taps) {
   const c10::InferenceMode inference;
   const auto lease = device_->Enter();
-  return Translated("scoring a batch", [&] {
-    const at::Tensor rows = Taken(hidden, step.batch.rows());  // (T, C)
-    return stage_.Score(rows, step.batch, taps);
+  return Translated("running a batch", [&] {
+    if (IsRecorded(step)) return decode_->Score(Given(step, hidden), step.batch);
+    const at::Tensor rows = Metered(memory_ ? &memory_->activations : nullptr, hidden.size,
+                                    [&] { return Layers(step, hidden, taps); });
+    return stage_.Score(rows, step.batch, taps, device_->host_options());
   });
 }
 
 namespace {
 
-/// Whether the rows of stage `i` are taken by a stage of this process that can take them on a GPU:
-/// the next one, or, of the last stage, its own head.
+/// Whether the rows of stage `i` are taken by the next stage on a GPU, in this process.
 bool KeepsRows(const DeviceMap& map, int i, int end) {
   const auto& stages = map.stages;
   if (!IsCuda(stages[static_cast<size_t>(i)].device)) return false;
-  if (i + 1 == static_cast<int>(stages.size())) return true;
   return i + 1 < end && IsCuda(stages[static_cast<size_t>(i) + 1].device);
 }
 

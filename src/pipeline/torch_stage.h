@@ -39,7 +39,9 @@ class TorchStage final : public StageBody {
         stage_(std::move(stage)),
         role_(role),
         memory_(std::move(memory)) {
-    if (device_->recorder() != nullptr) decode_.emplace(stage_, *device_->recorder());
+    if (device_->recorder() != nullptr) {
+      decode_.emplace(stage_, *device_->recorder(), device_->host_options());
+    }
   }
 
   StageDevice& device() { return *device_; }
@@ -51,9 +53,12 @@ class TorchStage final : public StageBody {
   at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
 
   Payload Run(const Step& step, Payload hidden, const TapSink& taps) override;
-  Logits Score(const Step& step, const Payload& hidden, const TapSink& taps) override;
+  Logits Score(const Step& step, Payload hidden, const TapSink& taps) override;
 
  private:
+  bool IsRecorded(const Step& step) const;
+  at::Tensor Given(const Step& step, const Payload& hidden) const;
+  at::Tensor Layers(const Step& step, const Payload& hidden, const TapSink& taps);
   void CountJoins(const Batch& batch);
   at::Tensor Taken(const Payload& payload, int64_t rows) const;
 

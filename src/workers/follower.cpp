@@ -56,7 +56,8 @@ void Follower::RunStep(const Frame& frame) {
   auto step = std::make_shared<Step>(DecodeStep(frame.header.step, frame.payload.bytes(),
                                                 {.rows = limits.max_batch_rows,
                                                  .blocks = limits.kv_blocks,
-                                                 .block_size = limits.block_size}));
+                                                 .block_size = limits.block_size,
+                                                 .vocab = limits.vocab}));
   if (options_.check) options_.check(step->batch);
   line_.Run(step);
 }

@@ -14,12 +14,13 @@ class StageBody {
  public:
   virtual ~StageBody() = default;
 
-  /// Runs the stage's layers. `hidden` comes from the stage before; the first stage is given none
-  /// and makes it from the batch. The result may be the same memory.
+  /// All stages but the last: runs the layers. `hidden` comes from the stage before; the first
+  /// stage is given none and makes it from the batch. The result may be the same memory.
   virtual Payload Run(const Step& step, Payload hidden, const TapSink& taps) = 0;
 
-  /// Last stage only: the scores that the batch asks for.
-  virtual Logits Score(const Step& step, const Payload& hidden, const TapSink& taps) = 0;
+  /// The last stage: runs the layers, and gives the scores that the batch asks for or the ids
+  /// chosen by them.
+  virtual Logits Score(const Step& step, Payload hidden, const TapSink& taps) = 0;
 };
 
 }  // namespace xcomposer

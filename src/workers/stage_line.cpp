@@ -27,10 +27,18 @@ FrameHeader HeaderOf(Channel channel, FrameKind kind, int stage, const Step& ste
   return header;
 }
 
-Payload PayloadOf(Logits logits) {
-  const auto held = std::make_shared<std::vector<float>>(std::move(logits.values));
+template <typename Number>
+Payload PayloadOf(std::vector<Number> numbers) {
+  const auto held = std::make_shared<std::vector<Number>>(std::move(numbers));
   return {held, reinterpret_cast<std::byte*>(held->data()),
-          static_cast<int64_t>(held->size() * sizeof(float))};
+          static_cast<int64_t>(held->size() * sizeof(Number))};
+}
+
+template <typename Number>
+std::vector<Number> NumbersOf(const Payload& payload) {
+  std::vector<Number> numbers(payload.bytes().size() / sizeof(Number));
+  if (payload.size > 0) std::memcpy(numbers.data(), payload.data, payload.bytes().size());
+  return numbers;
 }
 
 }  // namespace
@@ -260,7 +268,12 @@ void StageLine::SendScores(const Step& step, Scored&& scored) {
     payload = EncodeReason(*scored.error);
   } else {
     header.rows = scored.logits.rows;
-    payload = PayloadOf(std::move(scored.logits));
+    if (scored.logits.chosen.empty()) {
+      payload = PayloadOf(std::move(scored.logits.values));
+    } else {
+      header.kind = static_cast<uint16_t>(FrameKind::kIds);
+      payload = PayloadOf(std::move(scored.logits.chosen));
+    }
   }
   header.payload_bytes = payload.size;
   options_.transport->Send(0, header, std::move(payload));
@@ -280,15 +293,21 @@ Scored ScoresOf(const Frame& frame, int64_t vocab) {
   Logits logits;
   logits.rows = frame.header.rows;
   logits.vocab = vocab;
-  const auto values = CheckedMul(logits.rows, vocab);
+  const bool ids = frame.header.kind == static_cast<uint16_t>(FrameKind::kIds);
+  const auto values = CheckedMul(logits.rows, ids ? 1 : vocab);
   const auto bytes = values ? CheckedMul(*values, 4) : std::nullopt;
-  Require(frame.header.kind == static_cast<uint16_t>(FrameKind::kRows) && logits.rows >= 0 &&
-              bytes && *bytes == frame.payload.size,
+  Require((ids || frame.header.kind == static_cast<uint16_t>(FrameKind::kRows)) &&
+              logits.rows >= 0 && bytes && *bytes == frame.payload.size,
           ErrorKind::kTransport, "scores of ", logits.rows, " rows in ", frame.payload.size,
-          " bytes, expected ", vocab, " float32 a row");
-  logits.values.resize(static_cast<size_t>(*values));
-  if (*bytes > 0)
-    std::memcpy(logits.values.data(), frame.payload.data, frame.payload.bytes().size());
+          " bytes, expected ", ids ? "an id" : StrCat(vocab, " float32"), " a row");
+  if (!ids) {
+    logits.values = NumbersOf<float>(frame.payload);
+    return {.logits = std::move(logits)};
+  }
+  logits.chosen = NumbersOf<int32_t>(frame.payload);
+  for (const int32_t id : logits.chosen) {
+    Require(id >= 0 && id < vocab, ErrorKind::kTransport, "id ", id, " was chosen of ", vocab);
+  }
   return {.logits = std::move(logits)};
 }
 

@@ -90,9 +90,10 @@ enum class FrameKind : uint16_t {
   kStepFailed = 1,  ///< the payload is the reason
   kTapsEnd = 2,     ///< no more tensors of this step and stage
   kRowsApart = 3,   ///< the rows come over the RowLink
+  kIds = 4,         ///< of kLogits: an id for each row instead of its scores
 };
 
-/// The scores in such a frame; checks its size.
+/// The scores or ids in such a frame; checks its size and the ids.
 Scored ScoresOf(const Frame& frame, int64_t vocab);
 
 }  // namespace xcomposer

@@ -36,18 +36,19 @@ void StageThread::Main() {
 }
 
 void StageThread::RunStep(const StepPtr& step) {
-  Passed hidden = Compute(*step, ports_.receive ? ports_.receive(*step) : Passed());
+  Passed hidden = ports_.receive ? ports_.receive(*step) : Passed();
   if (!ports_.finish) {
+    Passed rows = Run(*step, std::move(hidden));
     if (!step->taps.empty()) ports_.taps_end(*step);
-    ports_.send(step, std::move(hidden));
+    ports_.send(step, std::move(rows));
     return;
   }
-  Scored scored = Score(*step, hidden);
+  Scored scored = Score(*step, std::move(hidden));
   if (!step->taps.empty()) ports_.taps_end(*step);
   ports_.finish(step, std::move(scored));
 }
 
-Passed StageThread::Compute(const Step& step, Passed&& hidden) {
+Passed StageThread::Run(const Step& step, Passed&& hidden) {
   if (hidden.error) return std::move(hidden);
   try {
     return {.rows = body_->Run(step, std::move(hidden.rows), Taps(step))};
@@ -56,10 +57,10 @@ Passed StageThread::Compute(const Step& step, Passed&& hidden) {
   }
 }
 
-Scored StageThread::Score(const Step& step, const Passed& hidden) {
-  if (hidden.error) return {.error = hidden.error};
+Scored StageThread::Score(const Step& step, Passed&& hidden) {
+  if (hidden.error) return {.error = std::move(hidden.error)};
   try {
-    return {.logits = body_->Score(step, hidden.rows, Taps(step))};
+    return {.logits = body_->Score(step, std::move(hidden.rows), Taps(step))};
   } catch (...) {
     return {.error = Placed(CurrentError(), step)};
   }

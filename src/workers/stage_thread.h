@@ -58,8 +58,8 @@ class StageThread {
 
   void Main();
   void RunStep(const StepPtr& step);
-  Passed Compute(const Step& step, Passed&& hidden);
-  Scored Score(const Step& step, const Passed& hidden);
+  Passed Run(const Step& step, Passed&& hidden);
+  Scored Score(const Step& step, Passed&& hidden);
   TapSink Taps(const Step& step);
   Error Placed(const Error& error, const Step& step) const;
 

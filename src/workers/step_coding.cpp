@@ -16,6 +16,8 @@ constexpr uint32_t kMostTaps = 4096;
 constexpr size_t kTapName = 64;
 constexpr uint32_t kMostDims = 8;
 constexpr uint8_t kFlag = 1;
+constexpr uint8_t kWantsScores = 1;
+constexpr uint8_t kChooses = 2;
 
 static_assert(std::endian::native == std::endian::little, "floats travel as they lie in memory");
 
@@ -32,14 +34,31 @@ Payload PayloadOf(const WireWriter& writer) {
   return payload;
 }
 
+void PutFloat(WireWriter& writer, float value) { writer.Put(std::bit_cast<uint32_t>(value)); }
+float GetFloat(WireReader& reader) { return std::bit_cast<float>(reader.Get<uint32_t>()); }
+
+void PutChoice(WireWriter& writer, const IdChoice& choice) {
+  PutFloat(writer, choice.repetition_penalty);
+  PutFloat(writer, choice.temperature);
+  PutFloat(writer, choice.dropped_mass);
+  writer.Put(static_cast<uint64_t>(choice.top_k));
+  writer.Put(choice.seed);
+  writer.Put(choice.step);
+  writer.Put(choice.do_sample ? kFlag : uint8_t{0});
+  writer.Put(U32(static_cast<int64_t>(choice.seen.size())));
+  for (const int32_t id : choice.seen) writer.Put(static_cast<uint32_t>(id));
+}
+
 void PutSequence(WireWriter& writer, const SequenceSlice& slice) {
   writer.Put(U32(slice.row_count));
   writer.Put(U32(slice.position));
   writer.Put(std::bit_cast<uint64_t>(slice.rope_base));
   writer.Put(static_cast<uint8_t>(slice.adapter));
-  writer.Put(slice.wants_logits ? kFlag : uint8_t{0});
+  writer.Put(static_cast<uint8_t>((slice.wants_logits ? kWantsScores : 0) |
+                                  (slice.choice ? kChooses : 0)));
   writer.Put(U32(static_cast<int64_t>(slice.block_table.size())));
   for (const int32_t block : slice.block_table) writer.Put(static_cast<uint32_t>(block));
+  if (slice.choice) PutChoice(writer, *slice.choice);
 }
 
 /// A count that must not exceed `most`, nor what the rest of the message could hold.
@@ -63,13 +82,38 @@ int32_t Block(WireReader& reader, const StepLimits& limits) {
   return static_cast<int32_t>(block);
 }
 
+IdChoice GetChoice(WireReader& reader, const StepLimits& limits) {
+  IdChoice choice;
+  choice.repetition_penalty = GetFloat(reader);
+  choice.temperature = GetFloat(reader);
+  choice.dropped_mass = GetFloat(reader);
+  choice.top_k = static_cast<int64_t>(reader.Get<uint64_t>());
+  choice.seed = reader.Get<uint64_t>();
+  choice.step = reader.Get<uint64_t>();
+  choice.do_sample = Flag(reader, "draws");
+  const int64_t seen = Count(reader, limits.vocab, "seen ids");
+  Expect(choice.IsSound(), "an id is to be chosen with penalty ", choice.repetition_penalty,
+         ", temperature ", choice.temperature, ", top_k ", choice.top_k, " and without the last ",
+         choice.dropped_mass);
+  for (int64_t i = 0; i < seen; ++i) {
+    const int64_t id = reader.Get<uint32_t>();
+    Expect(reader.good(), "it ends within its seen ids");
+    Expect(id < limits.vocab, "it names id ", id, " of ", limits.vocab);
+    choice.seen.push_back(static_cast<int32_t>(id));
+  }
+  return choice;
+}
+
 SequenceSlice GetSequence(WireReader& reader, const StepLimits& limits) {
   SequenceSlice slice;
   slice.row_count = Count(reader, limits.rows, "rows");
   slice.position = reader.Get<uint32_t>();
   slice.rope_base = std::bit_cast<double>(reader.Get<uint64_t>());
   const auto adapter = reader.Get<uint8_t>();
-  slice.wants_logits = Flag(reader, "wants scores");
+  const auto flags = reader.Get<uint8_t>();
+  Expect(flags <= (kWantsScores | kChooses), "the flags of a sequence are ",
+         static_cast<int>(flags));
+  slice.wants_logits = (flags & kWantsScores) != 0;
   const int64_t blocks = Count(reader, limits.blocks, "blocks of a sequence");
   Expect(slice.row_count > 0, "a sequence has no rows");
   Expect(std::isfinite(slice.rope_base) && slice.rope_base >= 1.0, "its rope base is ",
@@ -80,6 +124,7 @@ SequenceSlice GetSequence(WireReader& reader, const StepLimits& limits) {
          " blocks cannot hold ", slice.position + slice.row_count, " positions");
   slice.adapter = static_cast<Adapter>(adapter);
   for (int64_t i = 0; i < blocks; ++i) slice.block_table.push_back(Block(reader, limits));
+  if ((flags & kChooses) != 0) slice.choice = GetChoice(reader, limits);
   return slice;
 }
 

@@ -16,7 +16,9 @@ namespace xcomposer {
 ///
 ///     rows u32, flags u8 (1: scores of all rows)
 ///     sequences u32, each: rows u32, position u32, rope base f64, adapter u8, flags u8 (1: wants
-///                    scores), blocks u32, each i32
+///                    scores, 2: a choice follows), blocks u32, each i32, then the choice: penalty,
+///                    temperature and dropped mass f32, top_k u64, seed u64, step u64, flags u8 (1:
+///                    draws), seen ids u32, each u32
 ///     picture spans u32, each: first row u32, rows u32
 ///     block copies u32, each: from u32, to u32
 ///     tap names u32, each: length u32, text
@@ -27,6 +29,7 @@ struct StepLimits {
   int64_t rows = 0;
   int64_t blocks = 0;
   int64_t block_size = 0;
+  int64_t vocab = 0;
 };
 
 /// Reads and checks such a description from outside: all that a stage relies on when it indexes its

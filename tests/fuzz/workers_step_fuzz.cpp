@@ -10,7 +10,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace xcomposer;
   const auto bytes = std::as_bytes(std::span(data, size));
-  const StepLimits limits{.rows = 64, .blocks = 32, .block_size = 4};
+  const StepLimits limits{.rows = 64, .blocks = 32, .block_size = 4, .vocab = 16};
   try {
     const Step step = DecodeStep(1, bytes, limits);
     int64_t rows = 0;
@@ -21,6 +21,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (end > slice.block_table.size() * 4) __builtin_trap();
       for (const int32_t block : slice.block_table) {
         if (block < 0 || block >= limits.blocks) __builtin_trap();
+      }
+      if (!slice.choice) continue;
+      if (!slice.choice->IsSound()) __builtin_trap();
+      for (const int32_t id : slice.choice->seen) {
+        if (id < 0 || id >= limits.vocab) __builtin_trap();
       }
     }
     if (rows != step.batch.rows() || rows > limits.rows) __builtin_trap();

@@ -35,12 +35,12 @@ class PretendGpu final : public StageDevice {
   explicit PretendGpu(int number) : number_(number) {}
 
   at::TensorOptions options() const override { return at::kCPU; }
+  at::TensorOptions host_options() const override { return at::kCPU; }
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Lease>(); }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
     load(host);
   }
   GraphRecorder* recorder() override { return nullptr; }
-  bool keeps_rows() const override { return true; }
   DeviceRows Give(const at::Tensor& rows) override {
     at::Tensor given = at::empty(rows.sizes(), at::kFloat);
     given.fill_(std::numeric_limits<float>::quiet_NaN());

@@ -153,8 +153,8 @@ TEST(BatchTensors, EverySequenceHasItsOwnBaseAndPosition) {
   Batch batch;
   batch.ids.assign(5, 0);
   batch.sequences.resize(2);
-  batch.sequences[0] = {0, 3, 0, 1e6, Adapter::kBase, true, {0}};
-  batch.sequences[1] = {3, 2, 40, 5e6, Adapter::kBase, true, {1}};
+  batch.sequences[0] = {0, 3, 0, 1e6, Adapter::kBase, true, {}, {0}};
+  batch.sequences[1] = {3, 2, 40, 5e6, Adapter::kBase, true, {}, {1}};
   const BatchTensors tensors = MakeBatchTensors(config, batch, kv, at::kCPU);
   EXPECT_EQ(tensors.cos.sizes(), (std::vector<int64_t>{5, 8}));
   EXPECT_NEAR(tensors.cos[2][3].item<float>(), std::cos(2.0 * std::pow(1e6, -6.0 / 16)), 1e-6);
@@ -172,8 +172,8 @@ TEST(BatchTensors, SlotsFollowTheBlockTablesAndSpansJoin) {
   Batch batch;
   batch.ids.assign(7, 0);
   batch.sequences.resize(2);
-  batch.sequences[0] = {0, 3, 6, 1e6, Adapter::kWeb, true, {5, 2, 9}};
-  batch.sequences[1] = {3, 4, 0, 1e6, Adapter::kWeb, true, {1}};
+  batch.sequences[0] = {0, 3, 6, 1e6, Adapter::kWeb, true, {}, {5, 2, 9}};
+  batch.sequences[1] = {3, 4, 0, 1e6, Adapter::kWeb, true, {}, {1}};
   batch.features = {{0, 2, 1, 0}, {2, 3, 2, 0}, {6, 1, 3, 0}};
   const BatchTensors tensors =
       MakeBatchTensors(config, batch, {.blocks = 10, .block_size = 4}, at::kCPU);

@@ -1,67 +1,39 @@
 // Steps of decoding over memory that stays.
 #include <gtest/gtest.h>
 
-#include "model/random_weights.h"
-#include "ops_cuda/stage_executor.h"
-#include "pipeline/tiny_model.h"
-#include "support/cuda_device.h"
+#include "ops_cuda/small_steps.h"
 
 namespace xcomposer {
 namespace {
-
-/// Sizes that the CUDA kernels take.
-ModelConfig SmallModel() {
-  ModelConfig config = TinyModel(Kind::kVl7b);
-  config.hidden_size = 128;
-  config.layers = 2;
-  config.heads = 2;
-  config.kv_heads = 1;
-  config.intermediate_size = 160;
-  config.vocab_size = 216;
-  return config;
-}
 
 class DecodeStepsOnCuda : public testing::Test {
  protected:
   void SetUp() override { cuda_testing::RequireDevice(); }
 
-  std::unique_ptr<StageExecutor> MakeExecutor() {
-    RandomWeights host(3);
-    cuda_testing::DeviceWeights weights(host, at::kHalf);
-    const c10::InferenceMode inference;
-    return std::make_unique<StageExecutor>(
-        config_, weights, KvShape{.blocks = 12, .block_size = 8},
-        at::TensorOptions().device(cuda_testing::CudaDevice()).dtype(at::kHalf));
-  }
-
-  /// Three sequences of different lengths: their prompts, then three steps together.
   std::vector<std::vector<float>> Run(StageExecutor& executor) {
-    const int64_t prompts[] = {5, 9, 16};
-    std::vector<TinySequence> sequences;
-    Batch prompt;
-    for (int32_t s = 0; s < 3; ++s) {
-      sequences.push_back(MakeSequence(prompts[s] + 3, {}, {4 * s + 2, 4 * s, 4 * s + 1}));
-      AddSlice(prompt, sequences.back(), 0, prompts[s], config_);
-    }
-    std::vector<std::vector<float>> scores = {executor.Forward(prompt).values};
-    for (int64_t step = 0; step < 3; ++step) {
-      Batch batch;
-      for (size_t s = 0; s < 3; ++s) {
-        const int64_t row = prompts[s] + step;
-        AddSlice(batch, sequences[s], row, row + 1, config_);
-      }
-      scores.push_back(executor.Forward(batch).values);
+    std::vector<std::vector<float>> scores;
+    for (int64_t step = 0; step < SmallSteps::kSteps; ++step) {
+      scores.push_back(executor.Forward(steps_.At(step)).values);
     }
     return scores;
   }
 
+  Stage MakeStage(const StageRange& range) {
+    RandomWeights host(3);
+    cuda_testing::DeviceWeights weights(host, at::kHalf);
+    const c10::InferenceMode inference;
+    return Stage(config_, range, weights, {.blocks = 12, .block_size = 8},
+                 at::TensorOptions().device(cuda_testing::CudaDevice()).dtype(at::kHalf));
+  }
+
   ModelConfig config_ = SmallModel();
+  SmallSteps steps_{config_};
   cuda_testing::CudaRun cuda_;
 };
 
 TEST_F(DecodeStepsOnCuda, RecordedStepsGiveTheBitsOfSingleLaunches) {
-  const auto plain = Run(*MakeExecutor());
-  const auto recording = MakeExecutor();
+  const auto plain = Run(*MakeSmallExecutor(config_));
+  const auto recording = MakeSmallExecutor(config_);
   ReplayingRecorder recorder;
   recording->RecordSteps(recorder);
   EXPECT_EQ(Run(*recording), plain);
@@ -69,14 +41,54 @@ TEST_F(DecodeStepsOnCuda, RecordedStepsGiveTheBitsOfSingleLaunches) {
   EXPECT_EQ(recorder.replayed, 2);
 }
 
-TEST_F(DecodeStepsOnCuda, OnlyPlainStepsAreTaken) {
-  RandomWeights host(3);
-  cuda_testing::DeviceWeights weights(host, at::kHalf);
-  const c10::InferenceMode inference;
-  Stage stage(config_, {.first_layer = 0, .end_layer = 2}, weights, {.blocks = 4, .block_size = 8},
-              at::TensorOptions().device(cuda_testing::CudaDevice()).dtype(at::kHalf));
+TEST_F(DecodeStepsOnCuda, StagesHandTheirRowsOn) {
+  const auto plain = Run(*MakeSmallExecutor(config_));
+  Stage first = MakeStage({.first_layer = 0, .end_layer = 1, .last = false});
+  Stage last = MakeStage({.first_layer = 1, .end_layer = 2, .first = false});
   ReplayingRecorder recorder;
-  const DecodeSteps steps(stage, recorder);
+  DecodeSteps first_steps(first, recorder, at::kCPU);
+  DecodeSteps last_steps(last, recorder, at::kCPU);
+  const c10::InferenceMode inference;
+  const Batch prompt = steps_.At(0);
+  at::Tensor hidden = first.Embed(prompt, {});
+  first.Run(hidden, prompt);
+  last.Run(hidden, prompt);
+  at::Tensor before;
+  for (int64_t step = 1; step < SmallSteps::kSteps; ++step) {
+    const Batch batch = steps_.At(step);
+    const at::Tensor rows = first_steps.Run({}, batch);
+    const at::Tensor kept = rows.cpu().clone();
+    EXPECT_EQ(last_steps.Score(rows, batch).values, plain[static_cast<size_t>(step)]);
+    EXPECT_TRUE(rows.cpu().equal(kept));  // the next stage may still read them
+    if (before.defined()) {
+      EXPECT_FALSE(before.equal(kept));
+    }
+    before = kept;
+  }
+  EXPECT_EQ(recorder.recorded, 2);
+}
+
+TEST_F(DecodeStepsOnCuda, RowsThatNobodyAsksAboutGiveNoScores) {
+  const auto plain = MakeSmallExecutor(config_);
+  const auto recording = MakeSmallExecutor(config_);
+  ReplayingRecorder recorder;
+  recording->RecordSteps(recorder);
+  plain->Forward(steps_.At(0));
+  recording->Forward(steps_.At(0));
+  Batch batch = steps_.At(1);
+  batch.sequences[1].wants_logits = false;
+  const Logits expected = plain->Forward(batch);
+  const Logits found = recording->Forward(batch);
+  EXPECT_EQ(found.rows, 2);
+  EXPECT_EQ(found.values, expected.values);
+  for (SequenceSlice& sequence : batch.sequences) sequence.wants_logits = false;
+  EXPECT_EQ(recording->Forward(batch).rows, 0);
+}
+
+TEST_F(DecodeStepsOnCuda, OnlyPlainStepsAreTaken) {
+  Stage stage = MakeStage({.first_layer = 0, .end_layer = 2});
+  ReplayingRecorder recorder;
+  const DecodeSteps steps(stage, recorder, at::kCPU);
   Batch batch;
   AddSlice(batch, MakeSequence(4, {}, {0}), 3, 4, config_);
   EXPECT_TRUE(steps.Takes(batch));

@@ -48,10 +48,11 @@ class StageExecutor final : public Executor {
         limits_{.vocab = config.vocab_size,
                 .kv_blocks = kv.blocks,
                 .block_size = kv.block_size,
-                .max_batch_rows = 4096} {}
+                .max_batch_rows = 4096,
+                .chooses_ids = !options.device().is_cpu()} {}
 
   /// Steps of decoding go through `recorder` from now on.
-  void RecordSteps(GraphRecorder& recorder) { decode_.emplace(stage_, recorder); }
+  void RecordSteps(GraphRecorder& recorder) { decode_.emplace(stage_, recorder, at::kCPU); }
 
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override { return {}; }
@@ -67,13 +68,13 @@ class StageExecutor final : public Executor {
 
   void Submit(Batch batch) override {
     const c10::InferenceMode inference;
+    if (decode_ && !batch.taps.wants && decode_->Takes(batch)) {
+      logits_ = decode_->Score({}, batch);
+      return;
+    }
     at::Tensor hidden = stage_.Embed(
         batch, [this](FeatureHandle handle) { return features_.at(handle); }, batch.taps);
-    if (decode_ && !batch.taps.wants && decode_->Takes(batch)) {
-      decode_->Run(hidden, batch);
-    } else {
-      stage_.Run(hidden, batch, batch.taps);
-    }
+    stage_.Run(hidden, batch, batch.taps);
     logits_ = stage_.Score(hidden, batch, batch.taps);
   }
   Logits Collect() override { return std::exchange(logits_, {}); }

@@ -77,6 +77,8 @@ class StandInExecutor : public Executor {
   std::function<void(const Batch&)> before_forward;
   std::function<void(const Batch&)> after_forward;
   std::function<void(const Picture&)> before_encode;
+  /// Where limits.chooses_ids: the id for a row's scores, or -1 to give the scores after all.
+  std::function<int32_t(std::span<const float> scores, const IdChoice&)> choose;
   int64_t* features_alive = nullptr;  ///< if set, receives at the end how many were not released
   std::atomic<int64_t> most_in_flight{0};
 
@@ -129,6 +131,7 @@ class StandInExecutor : public Executor {
     }
     if (batch.taps.Wants("im_mask")) batch.taps.put({"im_mask", {batch.rows()}, {}, Mask(batch)});
     if (after_forward) after_forward(batch);
+    if (choose && WantsIdsOnly(batch)) Choose(batch, &logits);
     return logits;
   }
 
@@ -162,7 +165,8 @@ class StandInExecutor : public Executor {
   uint64_t Input(const Batch& batch, int64_t row) const {
     for (const FeatureSpan& span : batch.features) {
       if (row < span.first_row || row >= span.first_row + span.row_count) continue;
-      return PictureInput(used_features_->at(span.feature), span.feature_row + row - span.first_row);
+      return PictureInput(used_features_->at(span.feature),
+                          span.feature_row + row - span.first_row);
     }
     const int32_t id = batch.ids[row];
     Check(id >= 0 && id < limits_.vocab, "id ", id, " outside the vocabulary at row ", row);
@@ -194,6 +198,20 @@ class StandInExecutor : public Executor {
     }
   }
 
+  void Choose(const Batch& batch, Logits* logits) const {
+    std::vector<int32_t> ids;
+    for (const SequenceSlice& slice : batch.sequences) {
+      if (!slice.wants_logits) continue;
+      const auto row = std::span<const float>(logits->values)
+                           .subspan(ids.size() * static_cast<size_t>(limits_.vocab),
+                                    static_cast<size_t>(limits_.vocab));
+      ids.push_back(choose(row, *slice.choice));
+      if (ids.back() < 0) return;
+    }
+    logits->values.clear();
+    logits->chosen = std::move(ids);
+  }
+
   std::vector<uint8_t> Mask(const Batch& batch) const {
     std::vector<uint8_t> mask(batch.rows(), 0);
     for (const FeatureSpan& span : batch.features) {
@@ -209,6 +227,8 @@ class StandInExecutor : public Executor {
     std::set<std::pair<int32_t, int64_t>> written;
     for (const SequenceSlice& slice : batch.sequences) {
       Check(slice.first_row == row && slice.row_count > 0, "slices are not laid end to end");
+      Check(!slice.choice || (limits_.chooses_ids && slice.wants_logits && slice.choice->IsSound()),
+            "a choice that nobody can make");
       row += slice.row_count;
       const int64_t end = slice.position + slice.row_count;
       const int64_t blocks = (end + limits_.block_size - 1) / limits_.block_size;

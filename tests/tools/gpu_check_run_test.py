@@ -37,6 +37,7 @@ class Runs(Place):
 
     def test_all_is_well(self):
         self.program("test_kernels_cuda", PASSING_TESTS)
+        self.program("test_ops_cuda", PASSING_TESTS)
         self.program("bench_gpu_limits", FIGURES)
         self.program("bench_gpu_model", FIGURES.replace("memory.read", "decode.bs1.ctx1024"))
         self.program("test_transport_torch", PASSING_TESTS)
@@ -44,7 +45,7 @@ class Runs(Place):
         code, report, text = self.check()
         self.assertEqual(code, 0, report)
         states = self.states(report)
-        for name in ("kernels", "limits", "model", "nccl"):
+        for name in ("kernels", "ops", "limits", "model", "nccl"):
             self.assertEqual(states[name], result.PASSED)
         self.assertEqual(states["engine"], result.SKIPPED)
         self.assertEqual(list(states), [part.name for part in parts.PARTS])
@@ -75,6 +76,19 @@ class Runs(Place):
         self.assertEqual(set(self.states(report).values()), {result.SKIPPED})
         self.assertIn("no NVIDIA GPU: no driver", text)
         self.assertIn("bench_gpu_model: No such file", text)
+
+    def test_libtorch_must_see_the_card_that_the_driver_sees(self):
+        self.program("test_ops_cuda", """
+import os
+print("[ RUN      ] A.B")
+if os.environ.get("XCOMPOSER_REQUIRE_GPU") == "1":
+    print("no device: none\\n[  FAILED  ] A.B (0 ms)"); sys.exit(1)
+print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
+        for smi, state in (("sys.exit(9)", result.SKIPPED),
+                           ("print('GPU 0: a card (UUID: 1)')", result.FAILED)):
+            self.program("nvidia-smi", smi)
+            _, report, _ = self.check("--only", "ops")
+            self.assertEqual(self.states(report), {"ops": state})
 
     def test_a_run_that_is_killed_leaves_a_whole_report(self):
         self.program("test_kernels_cuda", PASSING_TESTS)

@@ -58,6 +58,28 @@ TEST(Workers, WhatIsInFlightAndWhereTheStagesAreChangesNothing) {
   EXPECT_NE(expected[1], expected[3]);
 }
 
+TEST(Workers, ChosenIdsTakeThePlaceOfScores) {
+  for (const std::vector<int>& layout : kLayouts) {
+    RankGroup group(layout, [](int, StandInStage* body) { body->chooses = true; });
+    for (const uint64_t seed : {3, 4}) {
+      Batch batch = StandInBatch(7);
+      batch.sequences[0].choice = IdChoice{.seed = seed};
+      group.leader->Submit(std::move(batch), nullptr);
+    }
+    group.leader->Submit(StandInBatch(8), nullptr);
+    for (const int32_t id : {3, 4}) {
+      const Logits logits = group.leader->Collect();
+      EXPECT_EQ(logits.rows, 1);
+      EXPECT_EQ(logits.vocab, 5);
+      EXPECT_TRUE(logits.values.empty());
+      EXPECT_EQ(logits.chosen, std::vector<int32_t>{id});
+    }
+    const Logits logits = group.leader->Collect();
+    EXPECT_EQ(logits.values.size(), 5u);
+    EXPECT_TRUE(logits.chosen.empty());
+  }
+}
+
 TEST(Workers, TensorsOfAllRanksArriveOnTheCallersThread) {
   for (const std::vector<int>& layout : Layouts{{0, 0, 0}, {0, 1, 1}, {0, 1, 2}}) {
     RankGroup group(layout);
@@ -198,6 +220,11 @@ TEST(Workers, AFrameOfAnotherStepOrSizeEndsTheRun) {
       [](FrameHeader* h, Payload*) { h->kind = 9; },
       [](FrameHeader* h, Payload*) { h->rows = INT64_MAX; },
       [](FrameHeader*, Payload* p) { *p = Payload::Allocate(19); },
+      [](FrameHeader* h, Payload*) { h->kind = static_cast<uint16_t>(FrameKind::kIds); },
+      [](FrameHeader* h, Payload* p) {
+        h->kind = static_cast<uint16_t>(FrameKind::kIds);
+        *p = Payload::Of(std::string("\5\0\0\0", 4));  // of a vocabulary of 5
+      },
       [](FrameHeader* h, Payload* p) {
         h->kind = static_cast<uint16_t>(FrameKind::kStepFailed);
         *p = Payload::Of("no reason");

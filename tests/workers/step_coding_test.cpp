@@ -12,7 +12,7 @@
 namespace xcomposer {
 namespace {
 
-constexpr StepLimits kLimits{.rows = 32, .blocks = 16, .block_size = 4};
+constexpr StepLimits kLimits{.rows = 32, .blocks = 16, .block_size = 4, .vocab = 100};
 
 Step Example() {
   Step step;
@@ -31,6 +31,14 @@ Step Example() {
   second.row_count = 4;
   second.rope_base = 1e6;
   second.block_table = {15};
+  second.choice = IdChoice{.seen = {7, 99, 0},
+                           .repetition_penalty = 1.25f,
+                           .do_sample = true,
+                           .temperature = 0.5f,
+                           .top_k = 40,
+                           .dropped_mass = 0.125f,
+                           .seed = 0xFEDCBA9876543210,
+                           .step = 1234567890123};
   step.batch.sequences = {first, second};
   step.batch.features = {{.first_row = 1, .row_count = 2}, {.first_row = 6, .row_count = 3}};
   step.batch.copies = {{3, 9}};
@@ -71,7 +79,18 @@ TEST(StepCoding, GivesBackAllButTheIds) {
     EXPECT_EQ(a.adapter, b.adapter);
     EXPECT_EQ(a.wants_logits, b.wants_logits);
     EXPECT_EQ(a.block_table, b.block_table);
+    EXPECT_EQ(a.choice.has_value(), b.choice.has_value());
   }
+  const IdChoice& sent = *step.batch.sequences[1].choice;
+  const IdChoice& choice = read.batch.sequences[1].choice.value();
+  EXPECT_EQ(choice.seen, sent.seen);
+  EXPECT_EQ(choice.repetition_penalty, sent.repetition_penalty);
+  EXPECT_EQ(choice.do_sample, sent.do_sample);
+  EXPECT_EQ(choice.temperature, sent.temperature);
+  EXPECT_EQ(choice.top_k, sent.top_k);
+  EXPECT_EQ(choice.dropped_mass, sent.dropped_mass);
+  EXPECT_EQ(choice.seed, sent.seed);
+  EXPECT_EQ(choice.step, sent.step);
   ASSERT_EQ(read.batch.features.size(), 2u);
   EXPECT_EQ(read.batch.features[1].first_row, 6);
   EXPECT_EQ(read.batch.features[1].row_count, 3);
@@ -110,6 +129,15 @@ TEST(StepCoding, RefusesWhatAStageCouldNotIndex) {
   EXPECT_TRUE(refused(
       [](Batch& b) { b.sequences[0].rope_base = std::numeric_limits<double>::quiet_NaN(); }));
   EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].adapter = static_cast<Adapter>(3); }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->seen[1] = 100; }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->seen[2] = -1; }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->seen.resize(101); }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->top_k = -1; }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->dropped_mass = 1.5f; }));
+  EXPECT_TRUE(refused([](Batch& b) { b.sequences[1].choice->temperature = -0.5f; }));
+  EXPECT_TRUE(refused([](Batch& b) {
+    b.sequences[1].choice->repetition_penalty = std::numeric_limits<float>::quiet_NaN();
+  }));
   EXPECT_TRUE(refused([](Batch& b) { b.features[0].row_count = 0; }));
   EXPECT_TRUE(refused([](Batch& b) { b.features[0].row_count = 6; }));
   EXPECT_TRUE(refused([](Batch& b) { b.features[1].row_count = 4; }));

@@ -26,6 +26,12 @@ def describe(env: dict[str, str]) -> dict[str, Any]:
     return facts
 
 
+def has_card(env: dict[str, str]) -> bool:
+    """Whether the driver names one."""
+    outcome = bounded.run(["nvidia-smi", "-L"], 20, env)
+    return outcome.code == 0 and outcome.out.startswith("GPU ")
+
+
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

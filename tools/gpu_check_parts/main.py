@@ -21,8 +21,8 @@ from .result import Context, Result
 TOOLS = Path(__file__).resolve().parent.parent
 RESERVE_S = 4.0  # kept of the whole time for the last report
 NOTHING_PROVEN = 5
-TARGETS = ("test_kernels_cuda", "bench_gpu_limits", "bench_gpu_model", "test_transport_torch",
-           "xcomposer_cli")
+TARGETS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_model",
+           "test_transport_torch", "xcomposer_cli")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from typing import Any
 from . import golden_requests
 
 MOST_BYTES = 40 << 20
-PROGRAMS = ("test_kernels_cuda", "bench_gpu_limits", "bench_gpu_model", "test_transport_torch",
-            "xcomposer")
+PROGRAMS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_model",
+            "test_transport_torch", "xcomposer")
 LIBRARIES = ("libxcomposer.so*",)
 # Shared libraries that such a machine may lack; those of CUDA and LibTorch are its own.
 FROM_THE_SYSTEM = ("libspdlog", "libfmt", "libfreetype", "libpng16", "libbrotli", "libzmq",

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import bounded, engine, figure_lines, golden_cases, googletest, result
+from . import bounded, engine, figure_lines, golden_cases, googletest, machine, result
 from .result import Context, Result
 
 
@@ -23,6 +23,13 @@ class Part:
 
 def kernels(context: Context, box_s: float) -> Result:
     outcome = bounded.run([context.program("test_kernels_cuda")], box_s, context.env)
+    return googletest.judge(outcome, googletest.read(outcome.out))
+
+
+def ops(context: Context, box_s: float) -> Result:
+    """Where there is a card a skip is a failure: LibTorch must see what the driver sees."""
+    required = {"XCOMPOSER_REQUIRE_GPU": "1"} if machine.has_card(context.env) else {}
+    outcome = bounded.run([context.program("test_ops_cuda")], box_s, {**context.env, **required})
     return googletest.judge(outcome, googletest.read(outcome.out))
 
 
@@ -111,6 +118,7 @@ def peer(context: Context, box_s: float) -> Result:
 
 PARTS = [
     Part("kernels", "kernel tests against float64", kernels, 75, 5),
+    Part("ops", "the engine's CUDA ops, steps and splits", ops, 45, 5),
     Part("goldens", "recorded answers of every kind, end to end", goldens, 90, 10),
     Part("limits", "what the card can do at best", limits, 45, 10),
     Part("model", "the kernels at full 7B size", model, 70, 15),
