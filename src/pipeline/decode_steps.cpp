@@ -65,7 +65,7 @@ struct TableLayout {
  private:
   int64_t Place(int64_t size) {
     const int64_t at = bytes;
-    bytes += (size + 15) / 16 * 16;  // kernels read 16 bytes at a time
+    bytes += (size + 31) / 32 * 32;  // kernels read up to a rule at a time
     return at;
   }
 };
