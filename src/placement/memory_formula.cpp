@@ -43,8 +43,12 @@ int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
 
 /// Floats of what the key ranges of decoding rows leave (kernels/cpu/attention.cpp).
 int64_t RangeFloats(const ModelConfig& config, const Workload& workload) {
-  const int64_t ranges = std::clamp<int64_t>((workload.context + 255) / 256, 1, 32);
-  return std::min<int64_t>(64, workload.sequences * ranges) * config.heads *
+  constexpr int64_t kRangeKeys = 256;
+  constexpr int64_t kMostRanges = 32;  // of a sequence
+  constexpr int64_t kRangesAtATime = 64;
+  const int64_t ranges =
+      std::clamp<int64_t>((workload.context + kRangeKeys - 1) / kRangeKeys, 1, kMostRanges);
+  return std::min(kRangesAtATime, workload.sequences * ranges) * config.heads *
          (config.head_dim() + 2);
 }
 

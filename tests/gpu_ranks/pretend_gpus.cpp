@@ -1,4 +1,6 @@
-#include "gpu_ranks/pretend_gpus.h"
+// GPUs that only say so: MakeCudaDevice and QueryRuntime of a machine with four, whose memory is
+// the host's and whose kernels are the CPU's. What a GPU would compute later is not there before
+// somebody has waited for it: rows that a stage gives on are NaN until then.
 
 #include <ATen/ops/empty.h>
 
@@ -8,9 +10,12 @@
 #include <utility>
 
 #include "kernels/cuda/device_info.h"
+#include "pipeline/stage_device.h"
 
 namespace xcomposer {
 namespace {
+
+constexpr int kGpus = 4;
 
 /// Its own address is its stream.
 class PretendPort final : public GpuPort {
@@ -65,7 +70,7 @@ std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions&) 
 cuda::RuntimeInfo cuda::QueryRuntime() {
   RuntimeInfo info;
   info.built_with_cuda = true;
-  for (int number = 0; number < pretend::kGpus; ++number) {
+  for (int number = 0; number < kGpus; ++number) {
     DeviceInfo device;
     device.ordinal = number;
     device.name = "pretended";
