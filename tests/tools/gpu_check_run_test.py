@@ -66,6 +66,29 @@ class Runs(Place):
         self.assertIn("broken driver", text)
         self.assertIn("model: 2 lines could not be read", text)
 
+    def test_what_one_fault_took_with_it_runs_again_alone(self):
+        for end, reason in (("", "0 passed, 2 failed, 0 skipped; each on its own: 2 of 3 passed"),
+                            ("os.kill(os.getpid(), 11)", "killed by signal 11")):
+            self.program("test_kernels_cuda", f"""
+import os
+name = sys.argv[1].split("=")[-1] if len(sys.argv) > 1 else ""
+if name == "--gtest_list_tests": print("A.\\n  One\\n  Two  # GetParam() = 1\\n  Four\\nB.\\n  Three")
+elif name in ("A.Two", "B.Three"): print(f"[ RUN      ] {{name}}\\n[       OK ] {{name}} (1 ms)")
+elif name: print(f"[ RUN      ] {{name}}\\nwrong\\n[  FAILED  ] {{name}} (1 ms)"); sys.exit(1)
+else:
+    print("[ RUN      ] A.One", flush=True)
+    {end}
+    print("illegal address\\n[  FAILED  ] A.One (1 ms)\\n[ RUN      ] A.Two")
+    print("[  FAILED  ] A.Two (1 ms)"); sys.exit(1)""")
+            _, report, _ = self.check("--only", "kernels")
+            part = report["parts"][0]
+            self.assertEqual(part["state"], result.FAILED)
+            self.assertIn(reason, part["reason"])
+            alone = part["details"]["alone"]
+            self.assertEqual({k: alone[k] for k in ("A.Two", "A.Four", "B.Three")},
+                             {"A.Two": "passed", "A.Four": "wrong", "B.Three": "passed"})
+            self.assertNotIn("A.One", alone)
+
     def test_without_a_gpu_nothing_is_proven(self):
         skip = ("print('[ RUN      ] A.B'); print('no device: no driver');"
                 "print('[  SKIPPED ] A.B (0 ms)')")
@@ -110,12 +133,14 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
 
     def test_too_little_time_is_said(self):
         self.program("test_kernels_cuda", PASSING_TESTS)
-        code, report, _ = self.check("--only", "kernels", "--total-seconds", "5")
-        self.assertEqual(code, main.NOTHING_PROVEN)
-        self.assertIn("it needs 5", report["parts"][0]["reason"])
+        for short in (["--total-seconds", "5"], ["--box", "kernels=4.5"]):
+            code, report, _ = self.check("--only", "kernels", *short)
+            self.assertEqual(code, main.NOTHING_PROVEN)
+            self.assertIn("it needs 5", report["parts"][0]["reason"])
 
     def test_wrong_usage(self):
-        for arguments in (["--only", "nothing"], ["--total-seconds", "0"],
+        for arguments in (["--only", "nothing"], ["--total-seconds", "0"], ["--box", "model"],
+                          ["--box", "nothing=3"], ["--box", "model=0"], ["--box", "model=x"],
                           ["--from", "a", "--build", "b"]):
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)

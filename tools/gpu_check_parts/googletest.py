@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
 
-from . import result
+from . import bounded, result
 from .bounded import Outcome
 
 MARK = re.compile(r"^\[ +(RUN|OK|FAILED|SKIPPED) +\] ([\w/.<>:-]+)")
 NO_DEVICE = re.compile(r"no device: (.*)|a GPU is needed; found none")
-MOST_LINES = 12  # of one failure
+MOST_LINES = 40  # of one failure
+LEAST_S = 3.0    # to begin a program again
 
 
 @dataclasses.dataclass
@@ -19,6 +23,50 @@ class Tests:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     running: str = ""  # the one that had begun when the output ended
+
+
+def run(program: Path, box_s: float, env: Mapping[str, str]) -> result.Result:
+    """All tests in one process; where one failed, what failed after it again, each on its own.
+
+    A fault of one kernel costs the process its GPU, so that all later tests fail with it or, where
+    the process ended, never ran.
+    """
+    deadline = time.monotonic() + box_s
+    outcome = bounded.run([program], box_s, env)
+    tests = read(outcome.out)
+    judged = judge(outcome, tests)
+    if outcome.timed_out or outcome.missing or judged.state != result.FAILED:
+        return judged
+    suspects = list(tests.failed)[1:] + _never_ran(program, tests, env)
+    alone: dict[str, str] = {}
+    for name in suspects:
+        left = deadline - time.monotonic()
+        if left < LEAST_S:
+            alone[name] = "not run again: no time left"
+            continue
+        again = bounded.run([program, f"--gtest_filter={name}"], left, env)
+        one = read(again.out)
+        passed = again.code == 0 and one.passed
+        alone[name] = "passed" if passed else "skipped" if one.skipped else (
+            one.failed.get(name) or f"{again.what_happened}: {again.last_words}")
+    if alone:
+        good = sum(said == "passed" for said in alone.values())
+        judged.details["alone"] = alone
+        judged.reason += f"; each on its own: {good} of {len(alone)} passed"
+    return judged
+
+
+def _never_ran(program: Path, tests: Tests, env: Mapping[str, str]) -> list[str]:
+    listed = bounded.run([program, "--gtest_list_tests"], 20, env)
+    names, suite = [], ""
+    for line in listed.out.splitlines():
+        word = line.split("  #")[0].rstrip()
+        if word.endswith(".") and not line.startswith(" "):
+            suite = word
+        elif line.startswith("  ") and suite:
+            names.append(suite + word.strip())
+    known = {*tests.passed, *tests.skipped, *tests.failed, tests.running}
+    return [name for name in names if name not in known]
 
 
 def read(text: str) -> Tests:

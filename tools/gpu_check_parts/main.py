@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -36,8 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
         report = Report(options.out, about)
         # Building and unpacking are not part of the check; describing the machine is short.
         deadline = time.monotonic() + options.total_seconds
-        states = [_run_part(part, context, deadline, report) for part in PARTS
-                  if not options.only or part.name in options.only]
+        boxes = dict(options.box or [])
+        states = [_run_part(dataclasses.replace(part, box_s=boxes.get(part.name, part.box_s)),
+                            context, deadline, report)
+                  for part in PARTS if not options.only or part.name in options.only]
         report.finish(time.monotonic() - begin)
     print(f"\n{options.out}/report.md and report.json")
     return _exit_code(states)
@@ -69,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="this part; may be repeated")
     parser.add_argument("--total-seconds", type=float, default=470.0,
                         help="of all parts together (default 470)")
+    parser.add_argument("--box", action="append", type=_box, metavar="PART=SECONDS",
+                        help="another time box for this part; may be repeated")
     parser.add_argument("--device", default="cuda:0", help="of the goldens and the engine")
     parser.add_argument("--no-budgets", action="store_true",
                         help="with --pack: leave out how far float16 alone moves the recorded "
@@ -81,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shared", type=Path, default=_shared_folder(),
                         help="folder with the goldens (XCOMPOSER_SHARED_DIR, else ../shared)")
     return _Defaults(parser)
+
+
+def _box(text: str) -> tuple[str, float]:
+    name, _, seconds = text.partition("=")
+    if name not in {part.name for part in PARTS} or not float(seconds) > 0:
+        raise ValueError(text)  # argparse says which argument it is
+    return name, float(seconds)
 
 
 class _Defaults:

@@ -161,7 +161,7 @@ def _shrink(content: bytes, path: str, entry: dict[str, Any]) -> bytes:
     """Weights and tensors have their bytes sorted by place: the upper ones say little."""
     if path.startswith(("bin/", "lib/")):
         entry["form"] = "xz"
-        return lzma.compress(content, preset=2)
+        return lzma.compress(content, preset=6)
     width = 4 if "/taps/" in path else 2 if "/model/" in path and not path.endswith(".json") else 1
     entry["form"] = "planes"
     planes = [_deflated(content[place::width]) for place in range(width)]

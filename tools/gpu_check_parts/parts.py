@@ -22,15 +22,13 @@ class Part:
 
 
 def kernels(context: Context, box_s: float) -> Result:
-    outcome = bounded.run([context.program("test_kernels_cuda")], box_s, context.env)
-    return googletest.judge(outcome, googletest.read(outcome.out))
+    return googletest.run(context.program("test_kernels_cuda"), box_s, context.env)
 
 
 def ops(context: Context, box_s: float) -> Result:
     """Where there is a card a skip is a failure: LibTorch must see what the driver sees."""
     required = {"XCOMPOSER_REQUIRE_GPU": "1"} if machine.has_card(context.env) else {}
-    outcome = bounded.run([context.program("test_ops_cuda")], box_s, {**context.env, **required})
-    return googletest.judge(outcome, googletest.read(outcome.out))
+    return googletest.run(context.program("test_ops_cuda"), box_s, {**context.env, **required})
 
 
 def limits(context: Context, box_s: float) -> Result:
