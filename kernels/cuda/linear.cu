@@ -141,6 +141,13 @@ class LinearCall {
     status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &state_.workspace_bytes,
         sizeof(state_.workspace_bytes));
+    // Where K is split the parts are added up in float32: in the type of the result they would be
+    // rounded on the way.
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulPreferenceSetAttribute(
+          preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof(reductions));
+    }
     // By default it takes pointers to lie on 256 bytes; those of row spans do not.
     const uint32_t alignment = 16;
     for (const cublasLtMatmulPreferenceAttributes_t attribute :

@@ -60,7 +60,7 @@ print(json.dumps({{"output_ids": {ids}}}))""")
         self.answer([1, 0])
         done = self.judge({"logits": 0.1, "layer0.out": 0.1})
         self.assertEqual(done.state, result.PASSED, done.reason)
-        self.assertEqual(set(done.details["cases"]), {"k c", "k c, again", "k c, two stages"})
+        self.assertEqual(set(done.details["cases"]), {"k c", "k c, again"})
 
     def test_another_id_beyond_what_rounding_explains(self):
         self.answer([1, 2], [LOGITS[0], [2.0, 0.0, 1.6]])  # error 0.1, margin 0.5
@@ -119,7 +119,6 @@ if os.path.getsize(counter) == 2: open(out, 'ab').write(b'y')""")
         done = self.judge()
         self.assertEqual(done.state, result.FAILED)
         self.assertEqual(done.details["cases"]["k c, again"]["state"], result.FAILED)
-        self.assertEqual(done.details["cases"]["k c, two stages"]["state"], result.PASSED)
 
     def test_a_refused_device_is_a_skip_with_the_refusal(self):
         self.program("xcomposer", """

@@ -195,7 +195,11 @@ time.sleep(60)""")
 
 
 class Sanitizer(Place):
-    SUMMARY = "print('========= ERROR SUMMARY: {} errors')"
+    SUMMARY = """
+race = "racecheck" in sys.argv
+print("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)" if race
+      else "========= ERROR SUMMARY: {} errors")"""
+    RACE = SUMMARY.replace("0 hazards displayed (0 errors", "1 hazard displayed (1 error")
 
     def state(self, body: str) -> result.Result:
         self.program("compute-sanitizer", body)
@@ -211,6 +215,13 @@ class Sanitizer(Place):
                           + self.SUMMARY.format(2) + "; sys.exit(99)")
         self.assertEqual(done.state, result.FAILED)
         self.assertIn("Invalid read of size 4", done.details["memcheck"]["said"])
+
+    def test_races(self):
+        done = self.state(PASSING_TESTS + self.RACE.format(0))
+        self.assertEqual(done.state, result.FAILED)
+        self.assertEqual({k: v["state"] for k, v in done.details.items()},
+                         {"memcheck": result.PASSED, "racecheck": result.FAILED})
+        self.assertIn("1 hazard", done.reason)
 
     def test_refused(self):
         done = self.state(

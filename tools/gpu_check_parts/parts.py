@@ -50,6 +50,8 @@ def engine_at_full_size(context: Context, box_s: float) -> Result:
 
 REFUSED = re.compile(r"Device not supported|Target application.*terminated before first|"
                      r"not supported|[Ii]nsufficient (permission|privilege)|ERR_NVGPUCTRPERM")
+SUMMARY = re.compile(r"(ERROR|RACECHECK) SUMMARY:")
+NOTHING_FOUND = re.compile(r"SUMMARY: 0 (errors|hazards)")
 
 
 def sanitizer(context: Context, box_s: float) -> Result:
@@ -80,16 +82,17 @@ def _judge_sanitizer(outcome: bounded.Outcome) -> Result:
     tests = googletest.read(outcome.out)
     found = [line.strip("= ") for line in (outcome.out + outcome.err).splitlines()
              if line.startswith("=========")]
-    errors = [line for line in found if "ERROR SUMMARY" in line]
-    if errors and not re.search(r"ERROR SUMMARY: 0 errors", errors[-1]):
-        return Result(result.FAILED, errors[-1], details={"said": found[:60]})
+    # "ERROR SUMMARY: 0 errors" of memcheck, "RACECHECK SUMMARY: 0 hazards displayed (...)".
+    summaries = [line for line in found if SUMMARY.search(line)]
+    if summaries and not NOTHING_FOUND.search(summaries[-1]):
+        return Result(result.FAILED, summaries[-1], details={"said": found[:60]})
     refused = next((line for line in found if REFUSED.search(line)), "")
     if refused and not tests.passed:
         return Result(result.SKIPPED, f"refused on this machine: {refused}")
     one = googletest.judge(outcome, tests)
     if one.state != result.PASSED and found:
         one.details["said"] = found[:60]
-    if one.state == result.PASSED and not errors:
+    if one.state == result.PASSED and not summaries:
         return Result(result.FAILED, "compute-sanitizer gave no summary")
     return one
 

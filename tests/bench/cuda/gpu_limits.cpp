@@ -95,6 +95,14 @@ std::vector<GemmShape> ModelShapes() {
     shapes.push_back({m, 28672, 4096});  // w1 and w3
     shapes.push_back({m, 4096, 14336});  // w2
   }
+  // The adapters on a picture's rows: down (of one, of two that share their input), and up.
+  for (const GemmShape& s : std::initializer_list<GemmShape>{{1225, 256, 4096},
+                                                             {1225, 512, 4096},
+                                                             {1225, 256, 14336},
+                                                             {1225, 4096, 256},
+                                                             {1225, 14336, 256}}) {
+    shapes.push_back(s);
+  }
   for (const int64_t m : {1226, 32312}) {  // one view of 490 pixels, 56 of 336
     shapes.push_back({m, 3072, 1024});
     shapes.push_back({m, 1024, 1024});
