@@ -14,6 +14,13 @@ bool WholeVectors(int64_t columns) { return columns > 0 && columns % 8 == 0; }
 
 }  // namespace
 
+cudaError_t NormalisePixels(const NormalisePixelsParams& params, const Context& context) {
+  if (params.pixels < 0) return cudaErrorInvalidValue;
+  return Launch(NormalisePixelsKernel,
+                {.grid_x = CeilDivide(params.pixels, kThreads), .threads = kThreads}, params,
+                context);
+}
+
 cudaError_t PatchRows(const PatchRowsParams& params, const Context& context) {
   if (params.views_count < 0 || params.grid <= 0 || params.patch <= 0 ||
       !WholeVectors(params.row_length) || params.row_length < 3 * params.patch * params.patch) {

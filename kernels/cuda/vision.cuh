@@ -5,7 +5,20 @@
 
 namespace xcomposer::cuda {
 
-// Grid of all kernels here: (rows of the result, parts of a row of 8 numbers per thread).
+/// A thread for each pixel.
+__global__ void __launch_bounds__(128) NormalisePixelsKernel(NormalisePixelsParams p) {
+  GridDependencyLaunch();
+  GridDependencyWait();
+  const int64_t pixel = static_cast<int64_t>(BlockX()) * BlockThreads() + ThreadIndex();
+  if (pixel >= p.pixels) return;
+  XCOMPOSER_UNROLL
+  for (int channel = 0; channel < 3; ++channel) {
+    const int value = Load(p.rgb + 3 * pixel + channel);
+    Store(p.out + channel * p.pixels + pixel, Load(p.levels + 256 * channel + value));
+  }
+}
+
+// Grid of all other kernels here: (rows of the result, parts of a row of 8 numbers per thread).
 
 XCOMPOSER_DEVICE int64_t VisionColumn() {
   return 8 * (static_cast<int64_t>(BlockY()) * BlockThreads() + ThreadIndex());

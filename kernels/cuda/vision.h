@@ -7,6 +7,16 @@
 
 namespace xcomposer::cuda {
 
+/// Bytes of a picture to planes of normalised numbers.
+struct NormalisePixelsParams {
+  const uint8_t* rgb = nullptr;   ///< (pixels, 3)
+  const float* levels = nullptr;  ///< (3, 256): what each value of a channel becomes
+  float* out = nullptr;           ///< (3, pixels)
+  int64_t pixels = 0;
+};
+
+cudaError_t NormalisePixels(const NormalisePixelsParams& params, const Context& context);
+
 /// The 14x14 convolution with stride 14 as a product: its left side, a row for each patch.
 struct PatchRowsParams {
   const float* views = nullptr;  ///< (n, 3, grid * patch, grid * patch), normalised pixels

@@ -14,14 +14,12 @@ class Projector {
   /// `root` is the scope of the whole checkpoint (vision_proj, plora_glb_GN, plora_sub_GN).
   Projector(const ModelConfig& config, const WeightScope& root);
 
-  /// features (views, N, C) -> (rows, hidden). Under tiling the first view is the global one,
-  /// followed by tile_rows * tile_columns tiles; the separator rows pass through vision_proj like
-  /// all others (model specification 3.4, 3.5).
+  /// features (views, N + 1, C), the class's row first -> (rows, hidden). Under tiling the first
+  /// view is the global one, followed by tile_rows * tile_columns tiles; the separator rows pass
+  /// through vision_proj like all others (model specification 3.4, 3.5).
   at::Tensor Forward(const at::Tensor& features, int64_t tile_rows, int64_t tile_columns) const;
 
  private:
-  at::Tensor Merge(const at::Tensor& features, int64_t tile_rows, int64_t tile_columns) const;
-
   int64_t hidden_size_;
   VisionConfig vision_;
   BiasedLinear proj0_;

@@ -23,21 +23,21 @@ VisionEncoder::VisionEncoder(const ModelConfig& config, const WeightScope& root)
 
 at::Tensor VisionEncoder::Encode(const Picture& picture, at::Device device,
                                  const std::string& tap_prefix, const TapSink& taps) const {
-  const VisionViews views(config_, picture);
+  const VisionViews views(config_, picture, device);
   if (taps.Wants(tap_prefix + ".rgb")) {
     const at::Tensor rgb = at::from_blob(const_cast<uint8_t*>(picture.rgb.data()),
                                          {picture.height, picture.width, 3}, at::kByte);
     PutTap(taps, tap_prefix + ".rgb", rgb);
   }
   at::Tensor features =
-      at::empty({views.count(), config_.patches(), config_.hidden_size},
-                at::TensorOptions().dtype(at::kFloat).device(device));  // (n, N, C)
+      at::empty({views.count(), config_.patches() + 1, config_.hidden_size},
+                at::TensorOptions().dtype(at::kFloat).device(device));  // (n, N + 1, C)
   const int64_t step = std::max<int64_t>(1, kTowerRows / (config_.patches() + 1));
   for (int64_t first = 0; first < views.count(); first += step) {
     const int64_t count = std::min(step, views.count() - first);
-    features.narrow(0, first, count).copy_(tower_.Forward(views.Take(first, count).to(device)));
+    features.narrow(0, first, count).copy_(tower_.Forward(views.Take(first, count)));
   }
-  PutTap(taps, tap_prefix + ".vit", features);
+  PutTap(taps, tap_prefix + ".vit", features.narrow(1, 1, config_.patches()));
   at::Tensor rows =
       projector_.Forward(features, views.tile_rows(), views.tile_columns());  // (S, hidden)
   PutTap(taps, tap_prefix + ".embeds", rows);

@@ -1,7 +1,5 @@
 #include "model/vision_tower.h"
 
-#include <ATen/ops/empty.h>
-
 #include "ops/ops.h"
 
 namespace xcomposer {
@@ -46,8 +44,7 @@ at::Tensor VisionLayer::Attention(const at::Tensor& x) const {
 }
 
 VisionTower::VisionTower(const VisionConfig& config, const WeightScope& scope)
-    : config_(config),
-      class_embedding_(
+    : class_embedding_(
           scope.Take("embeddings.class_embedding", {config.hidden_size}).to(at::kFloat)),
       patch_embedding_(scope
                            .Take("embeddings.patch_embedding.weight",
@@ -63,27 +60,13 @@ VisionTower::VisionTower(const VisionConfig& config, const WeightScope& scope)
   }
 }
 
-/// The 14x14 convolution with stride 14 is a linear over the pixels of each patch.
-at::Tensor VisionTower::Embed(const at::Tensor& views) const {
-  const int64_t n = views.size(0);
-  const int64_t g = config_.grid();
-  const int64_t p = config_.patch;
-  at::Tensor patches = views
-                           .view({n, 3, g, p, g, p})         // (n, 3, row, y, column, x)
-                           .permute({0, 2, 4, 1, 3, 5})      // (n, row, column, 3, y, x)
-                           .reshape({n, g * g, 3 * p * p});  // (n, N, 3 p p)
-  at::Tensor hidden =
-      at::empty({n, g * g + 1, config_.hidden_size}, views.options());  // (n, N + 1, C)
-  hidden.narrow(1, 0, 1).copy_(class_embedding_.view({1, 1, -1}));
-  hidden.narrow(1, 1, g * g).copy_(ops::LinearFloat(patches, patch_embedding_));
-  return hidden.add_(position_embedding_);
-}
-
 at::Tensor VisionTower::Forward(const at::Tensor& views) const {
-  at::Tensor hidden = Embed(views);  // (n, N + 1, C)
+  at::Tensor hidden = ops::EmbedViews(
+      views,
+      {.patches = patch_embedding_, .classes = class_embedding_, .positions = position_embedding_});
   pre_layrnorm_.Apply(hidden);
   for (const VisionLayer& layer : layers_) layer.Forward(hidden);
-  return hidden.narrow(1, 1, config_.patches());  // (n, N, C)
+  return hidden;
 }
 
 }  // namespace xcomposer

@@ -18,6 +18,9 @@ class BiasedLinear {
   /// x (..., in) -> (..., out).
   at::Tensor Forward(const at::Tensor& x) const;
 
+  /// The type of the weight.
+  at::ScalarType stored() const { return weight_.scalar_type(); }
+
  private:
   at::Tensor weight_;  // (out, in)
   at::Tensor bias_;    // (out)
@@ -65,20 +68,17 @@ class VisionLayer {
   BiasedLinear fc2_;
 };
 
-/// CLIP ViT-L/14 without its last norm: the output of the last layer without the class row (model
-/// specification 3.1). Const after construction.
+/// CLIP ViT-L/14 without its last norm: the output of the last layer (model specification 3.1).
+/// Const after construction.
 class VisionTower {
  public:
   /// `scope` is vit.vision_tower.vision_model.
   VisionTower(const VisionConfig& config, const WeightScope& scope);
 
-  /// views (n, 3, P, P) -> (n, N, C) with N patches row by row.
+  /// views (n, 3, P, P) -> (n, N + 1, C): the class, then N patches row by row.
   at::Tensor Forward(const at::Tensor& views) const;
 
  private:
-  at::Tensor Embed(const at::Tensor& views) const;
-
-  VisionConfig config_;
   at::Tensor class_embedding_;     // (C) float32
   at::Tensor patch_embedding_;     // (C, 3 p p)
   at::Tensor position_embedding_;  // (N + 1, C) float32

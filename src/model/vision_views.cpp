@@ -1,10 +1,12 @@
 #include "model/vision_views.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/upsample_bicubic2d.h>
 
 #include "base/check.h"
+#include "ops/ops.h"
 
 namespace xcomposer {
 namespace {
@@ -13,26 +15,30 @@ namespace {
 constexpr float kMean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
 constexpr float kStd[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 
-/// v / 255, then (v - mean) / std, each step rounded to float32 as the reference does.
-at::Tensor Normalised(const Picture& picture) {
-  at::Tensor pixels = at::empty({3, picture.height, picture.width}, at::kFloat);  // (3, h, w)
-  const int64_t area = picture.height * picture.width;
-  for (int64_t channel = 0; channel < 3; ++channel) {
-    float levels[256];
+/// v / 255, then (v - mean) / std for every value of a byte, each step rounded to float32 as the
+/// reference does.
+at::Tensor Levels() {
+  at::Tensor levels = at::empty({3, 256}, at::kFloat);
+  auto* level = levels.mutable_data_ptr<float>();
+  for (const int channel : {0, 1, 2}) {
     for (int value = 0; value < 256; ++value) {
-      levels[value] = (static_cast<float>(value) / 255.0f - kMean[channel]) / kStd[channel];
-    }
-    float* plane = pixels.data_ptr<float>() + channel * area;
-    for (int64_t i = 0; i < area; ++i) {
-      plane[i] = levels[picture.rgb[static_cast<size_t>(3 * i + channel)]];
+      *level++ = (static_cast<float>(value) / 255.0f - kMean[channel]) / kStd[channel];
     }
   }
-  return pixels;
+  return levels;
+}
+
+/// (3, h, w) on the device.
+at::Tensor Normalised(const Picture& picture, at::Device device) {
+  const at::Tensor rgb = at::from_blob(const_cast<uint8_t*>(picture.rgb.data()),
+                                       {picture.height, picture.width, 3}, at::kByte);
+  return ops::NormalisePixels(rgb.to(device), Levels().to(device));
 }
 
 }  // namespace
 
-VisionViews::VisionViews(const VisionConfig& config, const Picture& picture) : config_(config) {
+VisionViews::VisionViews(const VisionConfig& config, const Picture& picture, at::Device device)
+    : config_(config) {
   const int64_t tile = config.tile;
   Require(picture.width > 0 && picture.height > 0 && picture.width <= (1 << 20) &&
               picture.height <= (1 << 20) &&
@@ -45,7 +51,7 @@ VisionViews::VisionViews(const VisionConfig& config, const Picture& picture) : c
           ", expected ", config.tiled ? "multiples of " : "exactly ", tile);
   tile_rows_ = picture.height / tile;
   tile_columns_ = picture.width / tile;
-  pixels_ = Normalised(picture);
+  pixels_ = Normalised(picture, device);
   if (config.tiled) {  // bicubic with A = -0.75 and without antialiasing, however much it shrinks
     global_ = at::upsample_bicubic2d(pixels_.unsqueeze(0), {tile, tile}, /*align_corners=*/false)
                   .squeeze(0);  // (3, P, P)

@@ -11,8 +11,9 @@ namespace xcomposer {
 /// followed by the tiles row by row (model specification 3.5, 4).
 class VisionViews {
  public:
-  /// Throws kImage where the picture's size does not suit the model.
-  VisionViews(const VisionConfig& config, const Picture& picture);
+  /// Throws kImage where the picture's size does not suit the model. Only the picture's bytes go
+  /// to `device`, where all else is done.
+  VisionViews(const VisionConfig& config, const Picture& picture, at::Device device);
 
   int64_t count() const { return config_.tiled ? 1 + tile_rows_ * tile_columns_ : 1; }
   int64_t tile_rows() const { return tile_rows_; }

@@ -246,6 +246,80 @@ void CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
         v.sizes());
 }
 
+std::vector<int64_t> CheckNormalisePixels(const Tensor& rgb, const Tensor& levels) {
+  const char* op = "normalise_pixels";
+  Check(rgb.scalar_type() == at::kByte && rgb.dim() == 3 && rgb.size(2) == 3 && rgb.is_contiguous(),
+        op, ": pixels must be dense bytes (h, w, 3), found ", rgb.sizes());
+  CheckActivation(op, "levels", levels);
+  Check(levels.sizes() == IntArrayRef({3, 256}), op, ": levels must be (3, 256), found ",
+        levels.sizes());
+  return {3, rgb.size(0), rgb.size(1)};
+}
+
+namespace {
+
+/// The whole number whose square this is; -1 where there is none.
+int64_t SideOf(int64_t square) {
+  const auto side = static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(square))));
+  return side * side == square ? side : -1;
+}
+
+}  // namespace
+
+ViewShape CheckEmbedViews(const Tensor& views, const Tensor& patch_embedding,
+                          const Tensor& class_embedding, const Tensor& position_embedding) {
+  const char* op = "embed_views";
+  CheckActivation(op, "views", views);
+  CheckActivation(op, "class embedding", class_embedding);
+  CheckActivation(op, "position embedding", position_embedding);
+  Check(views.dim() == 4 && views.size(1) == 3 && views.size(2) == views.size(3), op,
+        ": views must be (n, 3, P, P), found ", views.sizes());
+  Check(patch_embedding.dim() == 2 && patch_embedding.size(1) % 3 == 0, op,
+        ": the patch embedding must be (C, 3 p p), found ", patch_embedding.sizes());
+  const int64_t patch = SideOf(patch_embedding.size(1) / 3);
+  Check(patch > 0 && views.size(2) % patch == 0, op, ": views of ", views.size(2),
+        " pixels are no whole patches of ", patch_embedding.sizes());
+  const ViewShape shape{.views = views.size(0),
+                        .grid = views.size(2) / patch,
+                        .patch = patch,
+                        .columns = patch_embedding.size(0)};
+  Check(class_embedding.sizes() == IntArrayRef({shape.columns}) &&
+            position_embedding.sizes() == IntArrayRef({shape.grid * shape.grid + 1, shape.columns}),
+        op, ": expected embeddings of a class and of ", shape.grid * shape.grid + 1,
+        " positions of ", shape.columns, ", found ", class_embedding.sizes(), " and ",
+        position_embedding.sizes());
+  return shape;
+}
+
+ViewShape CheckDropClass(const Tensor& features) {
+  CheckActivation("drop_class", "features", features);
+  Check(features.dim() == 3 && features.size(1) > 1, "drop_class",
+        ": features must be (n, N + 1, C), found ", features.sizes());
+  return {.views = features.size(0), .columns = features.size(2)};
+}
+
+ViewShape CheckMergeViews(const Tensor& features, const Tensor& sub_gn, const Tensor& glb_gn,
+                          int64_t tile_rows, int64_t tile_columns) {
+  const char* op = "merge_views";
+  CheckActivation(op, "features", features);
+  CheckActivation(op, "sub_gn", sub_gn);
+  CheckActivation(op, "glb_gn", glb_gn);
+  Check(features.dim() == 3 && tile_rows > 0 && tile_columns > 0 &&
+            features.size(0) == 1 + tile_rows * tile_columns,
+        op, ": features must be those of a global view and ", tile_rows, "x", tile_columns,
+        " tiles, found ", features.sizes());
+  const ViewShape shape{
+      .views = features.size(0), .grid = SideOf(features.size(1) - 1), .columns = features.size(2)};
+  Check(shape.grid > 0 && shape.grid % 2 == 0, op, ": views need an even grid and a class row, ",
+        "found ", features.size(1), " rows");
+  const auto is_wide = [&](const Tensor& t) {
+    return t.dim() == 1 && t.size(0) == 4 * shape.columns;
+  };
+  Check(is_wide(sub_gn) && is_wide(glb_gn), op, ": separators must be (", 4 * shape.columns,
+        "), found ", sub_gn.sizes(), " and ", glb_gn.sizes());
+  return shape;
+}
+
 void CheckCopyBlocks(const Tensor& cache, IntArrayRef source, IntArrayRef target) {
   const char* op = "copy_blocks_";
   CheckActivation(op, "cache", cache);

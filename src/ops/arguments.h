@@ -52,6 +52,21 @@ void CheckNormScores(const at::Tensor& scores, const at::Tensor& hidden, const a
 void CheckChooseIds(const at::Tensor& scores, const at::Tensor& rules, int64_t rule_bytes,
                     const at::Tensor& seen, const at::Tensor& steps);
 void CheckVisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+/// Returns the shape of the result.
+std::vector<int64_t> CheckNormalisePixels(const at::Tensor& rgb, const at::Tensor& levels);
+
+/// Sizes of the vision tower's rows, read off the arguments.
+struct ViewShape {
+  int64_t views = 0;    ///< n
+  int64_t grid = 0;     ///< patches along a side; grid * grid = N
+  int64_t patch = 0;    ///< p, pixels along a side
+  int64_t columns = 0;  ///< C
+};
+ViewShape CheckEmbedViews(const at::Tensor& views, const at::Tensor& patch_embedding,
+                          const at::Tensor& class_embedding, const at::Tensor& position_embedding);
+ViewShape CheckDropClass(const at::Tensor& features);
+ViewShape CheckMergeViews(const at::Tensor& features, const at::Tensor& sub_gn,
+                          const at::Tensor& glb_gn, int64_t tile_rows, int64_t tile_columns);
 void CheckCopyBlocks(const at::Tensor& cache, at::IntArrayRef source, at::IntArrayRef target);
 
 }  // namespace xcomposer::ops

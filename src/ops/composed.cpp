@@ -1,5 +1,7 @@
 #include "ops/composed.h"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "ops/arguments.h"
@@ -27,6 +29,49 @@ void ComposedNormScores(Tensor& scores, const Tensor& hidden, const Tensor& norm
   scores.copy_(LinearFloat(RmsNorm(hidden, norm, eps), output));
 }
 
+/// The convolution with stride p is a linear over the pixels of each patch.
+Tensor ComposedEmbedViews(const Tensor& views, const Tensor& patch_embedding,
+                          const Tensor& class_embedding, const Tensor& position_embedding) {
+  const auto [n, g, p, columns] =
+      CheckEmbedViews(views, patch_embedding, class_embedding, position_embedding);
+  const Tensor patches = views
+                             .reshape({n, 3, g, p, g, p})      // (n, 3, row, y, column, x)
+                             .permute({0, 2, 4, 1, 3, 5})      // (n, row, column, 3, y, x)
+                             .reshape({n, g * g, 3 * p * p});  // (n, N, 3 p p)
+  Tensor hidden = at::empty({n, g * g + 1, columns}, views.options());
+  hidden.narrow(1, 0, 1).copy_(class_embedding.view({1, 1, -1}));
+  hidden.narrow(1, 1, g * g).copy_(LinearFloat(patches, patch_embedding));
+  return hidden.add_(position_embedding);
+}
+
+Tensor ComposedDropClass(const Tensor& features, at::ScalarType) {
+  CheckDropClass(features);
+  return features.narrow(1, 1, features.size(1) - 1).flatten(0, 1);
+}
+
+/// grid (rows, columns, W) -> (rows * (columns + 1), W), each row of tokens ended by `end`.
+Tensor WithRowEnds(const Tensor& grid, const Tensor& end) {
+  return at::cat({grid, end.view({1, 1, -1}).expand({grid.size(0), 1, -1})}, 1).flatten(0, 1);
+}
+
+Tensor ComposedMergeViews(const Tensor& features, const Tensor& sub_gn, const Tensor& glb_gn,
+                          int64_t tile_rows, int64_t tile_columns, at::ScalarType) {
+  const ViewShape shape = CheckMergeViews(features, sub_gn, glb_gn, tile_rows, tile_columns);
+  const int64_t m = shape.grid / 2;
+  const int64_t width = 4 * shape.columns;
+  const Tensor tokens = features.narrow(1, 1, features.size(1) - 1)
+                            .reshape({shape.views, m, 2, m, 2, shape.columns})
+                            .permute({0, 1, 3, 2, 4, 5})           // (n, i, j, dy, dx, C)
+                            .reshape({shape.views, m, m, width});  // (n, m, m, 4C)
+  const Tensor tiles = tokens.narrow(0, 1, shape.views - 1)
+                           .view({tile_rows, tile_columns, m, m, width})
+                           .transpose(1, 2)  // (h, m, w, m, 4C)
+                           .reshape({tile_rows * m, tile_columns * m, width});
+  return at::cat({WithRowEnds(tokens.select(0, 0), sub_gn),  // the global view
+                  glb_gn.view({1, width}),                   // between it and the tiles
+                  WithRowEnds(tiles, sub_gn)});              // (S, 4C)
+}
+
 }  // namespace
 
 Tensor ComposedNormQkvRope(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& wqkv,
@@ -51,6 +96,9 @@ TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);
   m.impl("norm_gate_up", &ComposedNormGateUp);
   m.impl("norm_scores_", &ComposedNormScores);
+  m.impl("embed_views", &ComposedEmbedViews);
+  m.impl("drop_class", &ComposedDropClass);
+  m.impl("merge_views", &ComposedMergeViews);
 }
 
 }  // namespace xcomposer::ops

@@ -75,6 +75,18 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
   return out;
 }
 
+Tensor NormalisePixels(const Tensor& rgb, const Tensor& levels) {
+  Tensor out = at::empty(CheckNormalisePixels(rgb, levels), levels.options());  // (3, h, w)
+  const auto* pixels = rgb.const_data_ptr<uint8_t>();
+  const int64_t area = rgb.size(0) * rgb.size(1);
+  for (int64_t channel = 0; channel < 3; ++channel) {
+    const float* level = levels.const_data_ptr<float>() + channel * 256;
+    float* plane = out.mutable_data_ptr<float>() + channel * area;
+    for (int64_t i = 0; i < area; ++i) plane[i] = level[pixels[3 * i + channel]];
+  }
+  return out;
+}
+
 void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
   CheckCopyBlocks(cache, source, target);
   if (source.empty() || cache.numel() == 0) return;
@@ -96,6 +108,7 @@ TORCH_LIBRARY_IMPL(xcomposer, CPU, m) {
   m.impl("silu_mul_", &SiluMul);
   m.impl("add_", &Add);
   m.impl("embedding", &Embedding);
+  m.impl("normalise_pixels", &NormalisePixels);
   m.impl("copy_blocks_", &CopyBlocks);
 }
 

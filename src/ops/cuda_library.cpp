@@ -7,6 +7,7 @@ void RegisterCudaOps(torch::Library& m) {
   RegisterCudaRows(m);
   RegisterCudaAttention(m);
   RegisterCudaDecode(m);
+  RegisterCudaVision(m);
 }
 
 }  // namespace xcomposer::ops

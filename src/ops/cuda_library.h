@@ -13,5 +13,6 @@ void RegisterCudaLinear(torch::Library& m);
 void RegisterCudaRows(torch::Library& m);
 void RegisterCudaAttention(torch::Library& m);
 void RegisterCudaDecode(torch::Library& m);
+void RegisterCudaVision(torch::Library& m);
 
 }  // namespace xcomposer::ops

@@ -21,14 +21,12 @@ using at::IntArrayRef;
 using at::Tensor;
 using cuda::LinearResult;
 
-namespace {
-
-/// Kernels read 8 numbers at a time along the sum. Of the shipped checkpoints only the patch
-/// embedding (588 inputs) is no multiple of that, once per picture.
 Tensor PaddedColumns(const Tensor& t) {
   const int64_t missing = (8 - t.size(-1) % 8) % 8;
   return missing == 0 ? t : at::constant_pad_nd(t, {0, missing});
 }
+
+namespace {
 
 Tensor PaddedRows(const Tensor& t) {
   const int64_t missing = (8 - t.size(0) % 8) % 8;

@@ -8,6 +8,10 @@
 
 namespace xcomposer::ops {
 
+/// Kernels read 8 numbers at a time along the sum: zeros up to the next multiple of that. Of the
+/// shipped checkpoints only the patch embedding (588 inputs) needs them, once per picture.
+at::Tensor PaddedColumns(const at::Tensor& t);
+
 /// One product y = x W^T (+ bias) on CUDA, into memory of the caller's: y (..., N) dense, as
 /// `result` says. Which kernel does it depends on the shapes alone.
 struct CudaProduct {

@@ -76,6 +76,10 @@ Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
   return Empty(q.sizes(), q);
 }
 
+Tensor NormalisePixels(const Tensor& rgb, const Tensor& levels) {
+  return Empty(CheckNormalisePixels(rgb, levels), levels);
+}
+
 void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
   CheckCopyBlocks(cache, source, target);
 }
@@ -97,6 +101,7 @@ TORCH_LIBRARY_IMPL(xcomposer, Meta, m) {
   m.impl("rope_kv", &RopeKv);
   m.impl("paged_attention", &PagedAttention);
   m.impl("vision_attention", &VisionAttention);
+  m.impl("normalise_pixels", &NormalisePixels);
   m.impl("copy_blocks_", &CopyBlocks);
 }
 

@@ -166,6 +166,30 @@ Tensor ChooseIds(const Tensor& scores, ChoiceTable& choices) {
   return op.call(scores, choices.rules, choices.seen, choices.steps);
 }
 
+Tensor NormalisePixels(const Tensor& rgb, const Tensor& levels) {
+  static const auto op = Find<Tensor(const Tensor&, const Tensor&)>("xcomposer::normalise_pixels");
+  return op.call(rgb, levels);
+}
+
+Tensor EmbedViews(const Tensor& views, const ViewEmbedding& embedding) {
+  static const auto op = Find<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(
+      "xcomposer::embed_views");
+  return op.call(views, embedding.patches, embedding.classes, embedding.positions);
+}
+
+Tensor DropClass(const Tensor& features, at::ScalarType stored) {
+  static const auto op = Find<Tensor(const Tensor&, at::ScalarType)>("xcomposer::drop_class");
+  return op.call(features, stored);
+}
+
+Tensor MergeViews(const Tensor& features, const Separators& separators, int64_t tile_rows,
+                  int64_t tile_columns, at::ScalarType stored) {
+  static const auto op =
+      Find<Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, at::ScalarType)>(
+          "xcomposer::merge_views");
+  return op.call(features, separators.sub_gn, separators.glb_gn, tile_rows, tile_columns, stored);
+}
+
 void CopyBlocks_(Tensor& cache, IntArrayRef source, IntArrayRef target) {
   static const auto op = Find<void(Tensor&, IntArrayRef, IntArrayRef)>("xcomposer::copy_blocks_");
   op.call(cache, source, target);

@@ -31,8 +31,8 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
 
 /// The same for a weight in any format, with its bias. Packed weights are dequantised on the way,
-/// exactly, and never as a whole; sums are float32. Where the weight says rounds_x, rows of x may be
-/// rounded to integers (docs/quantisation.md).
+/// exactly, and never as a whole; sums are float32. Where the weight says rounds_x, rows of x may
+/// be rounded to integers (docs/quantisation.md).
 at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 
 /// y = x W^T in float32. x (..., K), weight (N, K) -> (..., N).
@@ -113,7 +113,37 @@ at::Tensor PagedAttention(const at::Tensor& q, const at::Tensor& k_cache, const 
 /// (model specification 3.1). q, k, v (n, N, H, D) -> (n, N, H, D).
 at::Tensor VisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
+/// Pixels of a picture as planes: levels[channel][value]. rgb (h, w, 3) uint8, levels (3, 256)
+/// float32 -> (3, h, w) float32.
+at::Tensor NormalisePixels(const at::Tensor& rgb, const at::Tensor& levels);
+
 // What follows is composed of ops above, and defined so. A back end may have one kernel for it.
+
+/// The vision tower's residual stream before its first norm (model specification 3.1): a
+/// convolution of p x p pixels with stride p, a row for the class before the patches, positions
+/// added. views (n, 3, P, P) float32, patch_embedding (C, 3 p p), class_embedding (C) and
+/// position_embedding (N + 1, C) float32 with N = (P / p)^2 -> (n, N + 1, C) float32.
+struct ViewEmbedding {
+  const at::Tensor& patches;
+  const at::Tensor& classes;
+  const at::Tensor& positions;
+};
+at::Tensor EmbedViews(const at::Tensor& views, const ViewEmbedding& embedding);
+
+/// The rows that the projector sees of views that are not tiled: all but the class's, which is
+/// row 0. features (n, N + 1, C) float32 -> (n N, C); on CUDA of type `stored`.
+at::Tensor DropClass(const at::Tensor& features, at::ScalarType stored);
+
+/// The rows that the projector sees of a tiled picture (model specification 3.5): 2x2 neighbours
+/// side by side, rows of tokens ended by sub_gn, the global view (the first one) and the tiles
+/// parted by glb_gn. features (1 + tile_rows tile_columns, g g + 1, C) float32 with an even g,
+/// separators (4 C) float32 -> (S, 4 C); on CUDA of type `stored`.
+struct Separators {
+  const at::Tensor& sub_gn;
+  const at::Tensor& glb_gn;
+};
+at::Tensor MergeViews(const at::Tensor& features, const Separators& separators, int64_t tile_rows,
+                      int64_t tile_columns, at::ScalarType stored);
 
 /// RmsNorm, the linear wqkv, RopeKv: from the residual stream to rotated queries (T, H, D). hidden
 /// (T, C) float32; the rest as these functions have it.

@@ -38,5 +38,13 @@ TORCH_LIBRARY(xcomposer, m) {
       "norm_scores_(Tensor(a!) scores, Tensor hidden, Tensor norm, float eps, Tensor output) "
       "-> ()");
   m.def("choose_ids(Tensor scores, Tensor rules, Tensor(a!) seen, Tensor(b!) steps) -> Tensor");
+  m.def("normalise_pixels(Tensor rgb, Tensor levels) -> Tensor");
+  m.def(
+      "embed_views(Tensor views, Tensor patch_embedding, Tensor class_embedding, "
+      "Tensor position_embedding) -> Tensor");
+  m.def("drop_class(Tensor features, ScalarType stored) -> Tensor");
+  m.def(
+      "merge_views(Tensor features, Tensor sub_gn, Tensor glb_gn, int tile_rows, "
+      "int tile_columns, ScalarType stored) -> Tensor");
   m.def("copy_blocks_(Tensor(a!) cache, int[] source, int[] target) -> ()");
 }

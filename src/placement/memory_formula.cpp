@@ -87,7 +87,7 @@ int64_t TowerNumbers(const PictureShape& picture, const VisionConfig& vision) {
 int64_t MergeNumbers(const PictureShape& picture, const VisionConfig& vision) {
   if (!vision.tiled) return 0;
   const int64_t m = vision.grid() / 2;
-  const int64_t view = vision.patches() * vision.hidden_size;
+  const int64_t view = vision.patches() * vision.hidden_size;  // without the class
   const int64_t width = vision.merged_width();
   const int64_t tiles = ViewsOf(picture, vision) - 1;
   const int64_t turned = picture.tile_columns > 1 ? tiles * view : 0;
@@ -174,7 +174,7 @@ int64_t PictureActivations(const ModelConfig& config, const PictureShape& pictur
   const VisionConfig& vision = config.vision;
   const int64_t view = 3 * vision.tile * vision.tile;
   const int64_t pixels = 3 * picture.width * picture.height + (vision.tiled ? view : 0);
-  const int64_t features = ViewsOf(picture, vision) * vision.patches() * vision.hidden_size;
+  const int64_t features = ViewsOf(picture, vision) * (vision.patches() + 1) * vision.hidden_size;
   const int64_t merged = vision.tiled ? picture.rows * vision.merged_width() : 0;
   const int64_t inner = 2 * std::min(kProjectRows, picture.rows) * config.hidden_size;
   const int64_t views =

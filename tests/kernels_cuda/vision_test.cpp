@@ -9,6 +9,34 @@ template <typename T>
 class VisionRows : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(VisionRows, StoredTypes);
 
+class VisionPixels : public KernelTest {};
+
+TEST_F(VisionPixels, BecomePlanesOfLevels) {
+  for (const int64_t pixels : {1, 127, 129}) {
+    Random random(5);
+    const auto levels = random.Normal<float>(3 * 256, 1);
+    std::vector<uint8_t> rgb;
+    for (int64_t i = 0; i < 3 * pixels; ++i) rgb.push_back(static_cast<uint8_t>(37 * i + 11));
+    const auto found = InEveryWay([&](const Context& context) {
+      const Array<float> table(levels);
+      const Array<uint8_t> bytes(rgb);
+      const Array<float> out(static_cast<size_t>(3 * pixels));
+      EXPECT_EQ(
+          Finish(NormalisePixels(
+              {.rgb = bytes.data(), .levels = table.data(), .out = out.data(), .pixels = pixels},
+              context)),
+          "");
+      return out.Read();
+    });
+    for (int64_t i = 0; i < 3 * pixels; ++i) {
+      const uint8_t value = rgb[static_cast<size_t>(i)];
+      ASSERT_EQ(found[static_cast<size_t>(i % 3 * pixels + i / 3)],
+                levels[static_cast<size_t>(256 * (i % 3)) + value])
+          << pixels << " pixels, byte " << i;
+    }
+  }
+}
+
 TYPED_TEST(VisionRows, PatchesAreRows) {
   using T = TypeParam;
   struct Case {

@@ -1,5 +1,6 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
@@ -53,14 +54,14 @@ Picture Gradient(int64_t width, int64_t height) {
 }
 
 TEST(VisionViews, OneTileEqualsItsGlobalView) {
-  const VisionViews views(SmallTiles(), Gradient(56, 56));
+  const VisionViews views(SmallTiles(), Gradient(56, 56), at::kCPU);
   ASSERT_EQ(views.count(), 2);
   EXPECT_TRUE(at::equal(views.Take(0, 1), views.Take(1, 1)));
 }
 
 TEST(VisionViews, OddShrinkTakesTheMiddlePixelAndTilesAreRowMajor) {
   const Picture picture = Gradient(3 * 56, 3 * 56);
-  const VisionViews views(SmallTiles(), picture);
+  const VisionViews views(SmallTiles(), picture, at::kCPU);
   ASSERT_EQ(views.count(), 10);
   const at::Tensor all = views.Take(0, 10);  // (10, 3, 56, 56)
   for (const int64_t i : {0, 7, 55}) {
@@ -91,7 +92,9 @@ TEST(Projector, MergesFourPatchesAndEndsRowsWithSeparators) {
   // Large positive values pass the GELU unchanged. features[view][patch][channel] names its place.
   const int64_t n = 1 + 2 * 3;
   const at::Tensor features = at::arange(n * 16 * 2, at::kFloat).view({n, 16, 2}).add(100.0);
-  const at::Tensor rows = projector.Forward(features, 2, 3);  // 2 rows of 3 tiles
+  const at::Tensor classes = at::full({n, 1, 2}, 3000.0, at::kFloat);
+  const at::Tensor rows =
+      projector.Forward(at::cat({classes, features}, 1), 2, 3);  // 2 rows of 3 tiles
   ASSERT_EQ(rows.size(0), (2 * 3 + 1) * 4 + 1 + (2 + 1) * 2);
   const auto at_row = [&](int64_t row, int64_t channel) {
     return rows[row][channel].item<float>();

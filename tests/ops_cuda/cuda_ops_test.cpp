@@ -43,10 +43,10 @@ class CudaOps : public OpTest, public testing::WithParamInterface<at::ScalarType
   /// What float32 sums on tensor cores may err by: an instruction adds at least 16 products to its
   /// sum and cuts off what lies below the sum's last place, instead of rounding it. No sum exceeds
   /// that of the products' magnitudes.
-  static double SumsOfTensorCores(const Tensor& x, const Tensor& w) {
-    if (x.numel() == 0) return 0.0;
-    const double instructions = static_cast<double>((x.size(-1) + 15) / 16);
-    return instructions * 0x1p-23 * reference::Linear(x.abs(), w.abs()).max().item<double>();
+  static double SumsOfTensorCores(int64_t inputs, const Tensor& sums_of_magnitudes) {
+    if (sums_of_magnitudes.numel() == 0) return 0.0;
+    return static_cast<double>((inputs + 15) / 16) * 0x1p-23 *
+           sums_of_magnitudes.max().item<double>();
   }
 
   /// The plain computation rounds the weights of the values once, and the result once.
@@ -88,7 +88,7 @@ TEST_P(CudaOps, Linear) {
     ExpectLikeNaive(Linear(Put(x), Weight(w), Weight(bias)), reference::Linear(x, w, bias));
     const Tensor scores = LinearFloat(Put(x), Weight(w));
     EXPECT_EQ(scores.scalar_type(), at::kFloat);
-    const double sums = SumsOfTensorCores(x, w);
+    const double sums = SumsOfTensorCores(inputs, reference::Linear(x.abs(), w.abs()));
     ExpectLikeNaive(scores, reference::Linear(x, w), sums);
     // float32 input, as pictures' features are, is rounded first.
     ExpectLikeNaive(Linear(Put(x.to(at::kFloat)), Weight(w)), reference::Linear(x, w));
@@ -319,6 +319,50 @@ TEST_P(CudaOps, VisionAttention) {
     ExpectLikeNaiveAttention(VisionAttention(Put(q), Put(k), Put(v)),
                              reference::VisionAttention(q, k, v), v);
   }
+}
+
+TEST_P(CudaOps, PicturesBecomeRows) {
+  const Tensor rgb = at::randint(256, {7, 11, 3}, at::kByte);
+  const Tensor levels = Uniform({3, 256}, 2.0);
+  const Tensor planes = NormalisePixels(rgb, levels);
+  EXPECT_EQ(planes[2][6][10].item<float>(), levels[2][rgb[6][10][2].item<int64_t>()].item<float>());
+  EXPECT_TRUE(NormalisePixels(Put(rgb), Put(levels)).cpu().equal(planes));
+
+  for (const int64_t patch : {2, 14}) {  // neither's pixels are a multiple of 8 numbers
+    for (const int64_t views : {1, 3}) {
+      SCOPED_TRACE(testing::Message() << views << " views, patches of " << patch);
+      const Tensor pixels = Uniform({views, 3, 4 * patch, 4 * patch}, 2.0);
+      const Tensor patches = Stored({16, 3 * patch * patch});
+      const Tensor classes = Stored({16}).to(at::kFloat);
+      const Tensor positions = Stored({17, 16}).to(at::kFloat);
+      const Tensor device_patches = Weight(patches);
+      const Tensor device_classes = Put(classes);
+      const Tensor device_positions = Put(positions);
+      const Tensor hidden = EmbedViews(
+          Put(pixels),
+          {.patches = device_patches, .classes = device_classes, .positions = device_positions});
+      EXPECT_EQ(hidden.scalar_type(), at::kFloat);
+      const Tensor stored = pixels.to(GetParam());
+      const Tensor magnitudes =
+          reference::EmbedViews(stored.abs(), patches.abs(), classes.abs(), positions.abs());
+      ExpectLikeNaive(hidden, reference::EmbedViews(pixels, patches, classes, positions),
+                      reference::EmbedViews(stored, patches, classes, positions),
+                      SumsOfTensorCores(patches.size(1), magnitudes));
+      ExpectLikeNaive(DropClass(Put(pixels.view({1, -1, 16})), GetParam()),
+                      reference::Wide(pixels).view({-1, 16}).slice(0, 1));
+    }
+  }
+  // Copies: what the CPU's op gives, rounded once.
+  const Tensor features = Uniform({1 + 2 * 3, 4 * 4 + 1, 8});
+  const Tensor sub_gn = Stored({32}).to(at::kFloat);
+  const Tensor glb_gn = Stored({32}).to(at::kFloat);
+  const Tensor device_sub = Put(sub_gn);
+  const Tensor device_glb = Put(glb_gn);
+  const Tensor merged =
+      MergeViews(Put(features), {.sub_gn = device_sub, .glb_gn = device_glb}, 2, 3, GetParam());
+  EXPECT_TRUE(merged.cpu().equal(
+      MergeViews(features, {.sub_gn = sub_gn, .glb_gn = glb_gn}, 2, 3, GetParam()).to(GetParam())));
+  ASSERT_EQ(cuda_testing::TakeFault(), "");
 }
 
 TEST_P(CudaOps, RefusesWhatItHasNoKernelFor) {

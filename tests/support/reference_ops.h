@@ -50,6 +50,20 @@ inline at::Tensor Dequantised(const ops::LinearWeight& weight) {
   return per_input(Wide(weight.scales)) * (codes - per_input(zeros));
 }
 
+/// The convolution as LibTorch has it.
+inline at::Tensor EmbedViews(const at::Tensor& views, const at::Tensor& patch_embedding,
+                             const at::Tensor& classes, const at::Tensor& positions) {
+  const auto patch = static_cast<int64_t>(
+      std::lround(std::sqrt(static_cast<double>(patch_embedding.size(1)) / 3)));
+  const at::Tensor patches =
+      at::conv2d(Wide(views), Wide(patch_embedding).view({-1, 3, patch, patch}), {}, patch)
+          .flatten(2)
+          .transpose(1, 2);  // (n, N, C)
+  const at::Tensor first =
+      Wide(classes).view({1, 1, -1}).expand({views.size(0), 1, classes.size(0)});
+  return at::cat({first, patches}, 1) + Wide(positions);
+}
+
 /// Returns the new y.
 inline at::Tensor LinearAddRows(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a,
                                 const at::Tensor& b, at::IntArrayRef spans, double scale) {
