@@ -1,16 +1,24 @@
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/norm.cuh"
 
 namespace xcomposer::cuda {
 namespace {
 
-cudaError_t Check(const NormParams& p) {
+template <typename Params>
+cudaError_t Check(const Params& p) {
   if (p.rows < 0 || p.columns <= 0 || p.columns % 8 != 0) return cudaErrorInvalidValue;
   return Aligned16(p.x, p.weight, p.bias, p.out) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
-LaunchShape OneBlockPerRow(const NormParams& p, int sums) {
-  return {.grid_x = p.rows, .threads = 256, .shared_bytes = sums * ArenaBytes<float>(8)};
+/// As many threads as a row has parts of 8 numbers, in whole warps.
+template <typename Params>
+LaunchShape OneBlockPerRow(const Params& p, int sums) {
+  const int64_t threads = std::min<int64_t>(256, CeilDivide(p.columns, 8 * 32) * 32);
+  return {.grid_x = p.rows,
+          .threads = static_cast<int>(threads),
+          .shared_bytes = sums * ArenaBytes<float>(8)};
 }
 
 }  // namespace
@@ -27,6 +35,14 @@ cudaError_t LayerNorm(const NormParams& params, const Context& context) {
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
     return Launch(LayerNormKernel<T, T>, OneBlockPerRow(params, 2), params, context);
+  });
+}
+
+cudaError_t AddLayerNorm(const AddNormParams& params, const Context& context) {
+  if (const cudaError_t status = Check(params); status != cudaSuccess) return status;
+  if (!Aligned16(params.added)) return cudaErrorMisalignedAddress;
+  return ForFormat(params.format, [&](auto number) {
+    return Launch(AddLayerNormKernel<decltype(number)>, OneBlockPerRow(params, 2), params, context);
   });
 }
 

@@ -45,33 +45,69 @@ __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   }
 }
 
+/// Of a row whose sum is known.
 template <typename T, typename Out>
-__global__ void __launch_bounds__(256) LayerNormKernel(NormParams p) {
-  GridDependencyLaunch();
-  GridDependencyWait();
-  SharedArena arena;
-  const Shared<float> means = arena.Take<float>(8);
-  const Shared<float> variances = arena.Take<float>(8);
-  const int columns = static_cast<int>(p.columns);
+XCOMPOSER_DEVICE void LayerNormRow(const float* x, float sum, const void* weights,
+                                   const void* biases, float eps, Out* out, int columns,
+                                   const Shared<float>& partial) {
   const auto count = static_cast<float>(columns);
-  const float* x = p.x + BlockX() * p.columns;
-  Out* out = static_cast<Out*>(p.out) + BlockX() * p.columns;
-  const float mean = RowSum(
-                         x, columns, [](float f) { return f; }, means) /
-                     count;
+  const float mean = sum / count;
   const auto squared = [mean](float f) { return (f - mean) * (f - mean); };
-  const float factor = ReciprocalRoot(RowSum(x, columns, squared, variances) / count + p.eps);
+  const float factor = ReciprocalRoot(RowSum(x, columns, squared, partial) / count + eps);
   for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
     float eight[8];
     float weight[8];
     float bias[8];
     LoadEight(x + c, eight);
-    LoadEight(static_cast<const T*>(p.weight) + c, weight);
-    LoadEight(static_cast<const T*>(p.bias) + c, bias);
+    LoadEight(static_cast<const T*>(weights) + c, weight);
+    LoadEight(static_cast<const T*>(biases) + c, bias);
     XCOMPOSER_UNROLL
     for (int i = 0; i < 8; ++i) eight[i] = (eight[i] - mean) * factor * weight[i] + bias[i];
     StoreEight(out + c, eight);
   }
+}
+
+template <typename T, typename Out>
+__global__ void __launch_bounds__(256) LayerNormKernel(NormParams p) {
+  GridDependencyLaunch();
+  GridDependencyWait();
+  SharedArena arena;
+  const Shared<float> sums = arena.Take<float>(8);
+  const Shared<float> variances = arena.Take<float>(8);
+  const int columns = static_cast<int>(p.columns);
+  const float* x = p.x + BlockX() * p.columns;
+  const float sum = RowSum(
+      x, columns, [](float f) { return f; }, sums);
+  LayerNormRow<T>(x, sum, p.weight, p.bias, p.eps, static_cast<Out*>(p.out) + BlockX() * p.columns,
+                  columns, variances);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(256) AddLayerNormKernel(AddNormParams p) {
+  GridDependencyLaunch();
+  GridDependencyWait();
+  SharedArena arena;
+  const Shared<float> sums = arena.Take<float>(8);
+  const Shared<float> variances = arena.Take<float>(8);
+  const int columns = static_cast<int>(p.columns);
+  float* x = p.x + BlockX() * p.columns;
+  const T* added = static_cast<const T*>(p.added) + BlockX() * p.columns;
+  float sum = 0.0f;
+  for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
+    float eight[8];
+    float more[8];
+    LoadEight(x + c, eight);
+    LoadEight(added + c, more);
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      eight[i] += more[i];
+      sum += eight[i];
+    }
+    StoreEight(x + c, eight);  // the passes below read it back: each thread what it wrote itself
+  }
+  sum = BlockSum(sum, sums);
+  LayerNormRow<T>(x, sum, p.weight, p.bias, p.eps, static_cast<T*>(p.out) + BlockX() * p.columns,
+                  columns, variances);
 }
 
 }  // namespace xcomposer::cuda

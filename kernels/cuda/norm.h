@@ -26,8 +26,25 @@ cudaError_t RmsNorm(const NormParams& params, const Context& context);
 /// out = (x - mean) / sqrt(variance + eps) * weight + bias, stored in `format`.
 cudaError_t LayerNorm(const NormParams& params, const Context& context);
 
-/// The same with float32 results, which may replace x: the vision tower's first norm begins its
-/// residual stream.
+/// The sum of a residual stream and what a block of layers adds to it, and its norm, in one pass
+/// over the stream less than two kernels take.
+struct AddNormParams {
+  float* x = nullptr;            ///< (rows, columns), changed
+  const void* added = nullptr;   ///< (rows, columns), as stored
+  const void* weight = nullptr;  ///< (columns), as stored
+  const void* bias = nullptr;    ///< (columns), as stored
+  void* out = nullptr;           ///< (rows, columns), as stored
+  int64_t rows = 0;
+  int64_t columns = 0;
+  float eps = 1e-5f;
+  Format format = Format::kFloat16;
+};
+
+/// x += added, and out = LayerNorm of that x.
+cudaError_t AddLayerNorm(const AddNormParams& params, const Context& context);
+
+/// The same as LayerNorm with float32 results, which may replace x: the vision tower's first norm
+/// begins its residual stream.
 cudaError_t LayerNormToFloat(const NormParams& params, const Context& context);
 
 }  // namespace xcomposer::cuda

@@ -12,6 +12,10 @@ at::Tensor VisionNorm::Forward(const at::Tensor& x) const {
   return ops::LayerNorm(x, weight_, bias_, eps_);
 }
 
+at::Tensor VisionNorm::ForwardSum(at::Tensor& x, const at::Tensor& added) const {
+  return ops::AddLayerNorm(x, added, weight_, bias_, eps_);
+}
+
 void VisionNorm::Apply(at::Tensor& x) const { ops::LayerNorm_(x, weight_, bias_, eps_); }
 
 VisionLayer::VisionLayer(const VisionConfig& config, const WeightScope& scope)
@@ -26,12 +30,18 @@ VisionLayer::VisionLayer(const VisionConfig& config, const WeightScope& scope)
       fc2_(scope.Sub("mlp.fc2"), config.hidden_size, config.intermediate_size) {}
 
 // Letters: n views, N patches, C width, H heads, D head dimension, F inner width.
-void VisionLayer::Forward(at::Tensor& hidden) const {
-  at::Tensor x = layer_norm1_.Forward(hidden);  // (n, N + 1, C)
-  ops::Add_(hidden, Attention(x));
-  x = fc1_.Forward(layer_norm2_.Forward(hidden));  // (n, N + 1, F)
-  ops::QuickGelu_(x);
-  ops::Add_(hidden, fc2_.Forward(x));
+at::Tensor VisionLayer::Forward(at::Tensor& hidden, at::Tensor x, const VisionLayer* next) const {
+  x = layer_norm2_.ForwardSum(hidden, Attention(x));  // (n, N + 1, C)
+  x = Mlp(x);                                         // (n, N + 1, C)
+  if (next != nullptr) return next->first_norm().ForwardSum(hidden, x);
+  ops::Add_(hidden, x);
+  return {};
+}
+
+at::Tensor VisionLayer::Mlp(const at::Tensor& x) const {
+  at::Tensor inner = fc1_.Forward(x);  // (n, N + 1, F)
+  ops::QuickGelu_(inner);
+  return fc2_.Forward(inner);
 }
 
 at::Tensor VisionLayer::Attention(const at::Tensor& x) const {
@@ -65,7 +75,11 @@ at::Tensor VisionTower::Forward(const at::Tensor& views) const {
       views,
       {.patches = patch_embedding_, .classes = class_embedding_, .positions = position_embedding_});
   pre_layrnorm_.Apply(hidden);
-  for (const VisionLayer& layer : layers_) layer.Forward(hidden);
+  at::Tensor x;  // (n, N + 1, C)
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (i == 0) x = layers_[i].first_norm().Forward(hidden);
+    x = layers_[i].Forward(hidden, x, i + 1 < layers_.size() ? &layers_[i + 1] : nullptr);
+  }
   return hidden;
 }
 

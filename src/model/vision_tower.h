@@ -40,6 +40,9 @@ class VisionNorm {
   /// The same in place.
   void Apply(at::Tensor& x) const;
 
+  /// x += added; the norm of that x.
+  at::Tensor ForwardSum(at::Tensor& x, const at::Tensor& added) const;
+
  private:
   double eps_;
   at::Tensor weight_;
@@ -51,11 +54,16 @@ class VisionLayer {
  public:
   VisionLayer(const VisionConfig& config, const WeightScope& scope);
 
-  /// hidden (n, N + 1, C) is changed in place.
-  void Forward(at::Tensor& hidden) const;
+  /// What stands before the attention.
+  const VisionNorm& first_norm() const { return layer_norm1_; }
+
+  /// hidden (n, N + 1, C) is changed in place; x is its first norm. Returns the first norm of the
+  /// `next` layer, where there is one.
+  at::Tensor Forward(at::Tensor& hidden, at::Tensor x, const VisionLayer* next) const;
 
  private:
   at::Tensor Attention(const at::Tensor& x) const;
+  at::Tensor Mlp(const at::Tensor& x) const;
 
   int64_t heads_;
   VisionNorm layer_norm1_;

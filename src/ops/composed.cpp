@@ -23,6 +23,12 @@ void ComposedLayerNorm(Tensor& x, const Tensor& weight, const Tensor& bias, doub
   x.copy_(LayerNorm(x, weight, bias, eps));
 }
 
+Tensor ComposedAddLayerNorm(Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                            double eps) {
+  Add_(y, x);
+  return LayerNorm(y, weight, bias, eps);
+}
+
 void ComposedNormScores(Tensor& scores, const Tensor& hidden, const Tensor& norm, double eps,
                         const Tensor& output) {
   CheckNormScores(scores, hidden, output);
@@ -93,6 +99,7 @@ TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("linear_float", &ComposedLinearFloat);
   m.impl("linear_add_", &ComposedLinearAdd);
   m.impl("layer_norm_", &ComposedLayerNorm);
+  m.impl("add_layer_norm", &ComposedAddLayerNorm);
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);
   m.impl("norm_gate_up", &ComposedNormGateUp);
   m.impl("norm_scores_", &ComposedNormScores);

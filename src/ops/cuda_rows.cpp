@@ -49,6 +49,28 @@ Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, doub
   return out;
 }
 
+Tensor AddLayerNorm(Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    double eps) {
+  const char* op = "add_layer_norm";
+  CheckNorm(op, y, weight, bias);
+  CheckSameShape(op, y, x);
+  RequireType(op, at::kFloat, {&y});
+  RequireType(op, weight.scalar_type(), {&x, &bias});
+  const int64_t columns = y.size(-1);
+  Tensor out = at::empty(y.sizes(), weight.options());
+  Launched(op, cuda::AddLayerNorm({.x = y.mutable_data_ptr<float>(),
+                                   .added = x.const_data_ptr(),
+                                   .weight = weight.const_data_ptr(),
+                                   .bias = bias.const_data_ptr(),
+                                   .out = out.mutable_data_ptr(),
+                                   .rows = columns == 0 ? 0 : y.numel() / columns,
+                                   .columns = columns,
+                                   .eps = static_cast<float>(eps),
+                                   .format = CudaFormatOf(op, weight)},
+                                  CurrentCuda().context()));
+  return out;
+}
+
 void LayerNormInPlace(Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   CheckNorm("layer_norm_", x, weight, bias);
   RequireType("layer_norm_", weight.scalar_type(), {&bias});
@@ -125,6 +147,7 @@ void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
 void RegisterCudaRows(torch::Library& m) {
   m.impl("rms_norm", &RmsNorm);
   m.impl("layer_norm", &LayerNorm);
+  m.impl("add_layer_norm", &AddLayerNorm);
   m.impl("layer_norm_", &LayerNormInPlace);
   m.impl("quick_gelu_", &QuickGelu);
   m.impl("gelu_", &Gelu);

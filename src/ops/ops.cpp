@@ -72,6 +72,13 @@ void LayerNorm_(Tensor& x, const Tensor& weight, const Tensor& bias, double eps)
   op.call(x, weight, bias, eps);
 }
 
+Tensor AddLayerNorm(Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    double eps) {
+  static const auto op = Find<Tensor(Tensor&, const Tensor&, const Tensor&, const Tensor&, double)>(
+      "xcomposer::add_layer_norm");
+  return op.call(y, x, weight, bias, eps);
+}
+
 void QuickGelu_(Tensor& x) {
   static const auto op = Find<void(Tensor&)>("xcomposer::quick_gelu_");
   op.call(x);

@@ -119,6 +119,12 @@ at::Tensor NormalisePixels(const at::Tensor& rgb, const at::Tensor& levels);
 
 // What follows is composed of ops above, and defined so. A back end may have one kernel for it.
 
+/// y += x, and the LayerNorm of that y. y (..., C) float32, x of the same shape, weight and bias
+/// (C)
+/// -> (..., C).
+at::Tensor AddLayerNorm(at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
+                        const at::Tensor& bias, double eps = 1e-5);
+
 /// The vision tower's residual stream before its first norm (model specification 3.1): a
 /// convolution of p x p pixels with stride p, a row for the class before the patches, positions
 /// added. views (n, 3, P, P) float32, patch_embedding (C, 3 p p), class_embedding (C) and

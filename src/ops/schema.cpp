@@ -15,6 +15,7 @@ TORCH_LIBRARY(xcomposer, m) {
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
   m.def("layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
   m.def("layer_norm_(Tensor(a!) x, Tensor weight, Tensor bias, float eps) -> ()");
+  m.def("add_layer_norm(Tensor(a!) y, Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
   m.def("quick_gelu_(Tensor(a!) x) -> ()");
   m.def("gelu_(Tensor(a!) x) -> ()");
   m.def("silu_mul_(Tensor(a!) gate, Tensor up) -> ()");

@@ -87,6 +87,60 @@ TYPED_TEST(Norm, LayerNormToFloatAgreesWithDouble) {
   CheckAll<TypeParam, float>(true, LayerNormToFloat);
 }
 
+TYPED_TEST(Norm, OfASumIsTheNormAfterTheSum) {
+  using T = TypeParam;
+  for (const int64_t columns : kColumns) {
+    const auto count = static_cast<size_t>(kRows * columns);
+    Random random(7);
+    const auto x = random.Normal<float>(count, 3.0f);
+    const auto added = random.Normal<T>(count, 3.0f);
+    const auto weight = random.Normal<T>(static_cast<size_t>(columns), 1.0f);
+    const auto bias = random.Normal<T>(static_cast<size_t>(columns), 1.0f);
+    std::vector<float> sum;
+    for (size_t i = 0; i < count; ++i) sum.push_back(x[i] + Widen(added[i]));
+    std::vector<float> stream;
+    const auto out = InEveryWay([&](const Context& context) {
+      const Array<float> hidden(x);
+      const Array<T> more(added);
+      const auto w = Constant(weight);
+      const auto b = Constant(bias);
+      const Array<T> normed(count);
+      EXPECT_EQ(Finish(AddLayerNorm({.x = hidden.data(),
+                                     .added = more.data(),
+                                     .weight = w.data(),
+                                     .bias = b.data(),
+                                     .out = normed.data(),
+                                     .rows = kRows,
+                                     .columns = columns,
+                                     .eps = kEps,
+                                     .format = FormatOf<T>()},
+                                    context)),
+                "");
+      stream = hidden.Read();
+      return normed.Read();
+    });
+    EXPECT_TRUE(SameBits(stream, sum)) << columns << " columns";
+    const auto separate = InEveryWay([&](const Context& context) {
+      const Array<float> hidden(sum);
+      const auto w = Constant(weight);
+      const auto b = Constant(bias);
+      const Array<T> normed(count);
+      EXPECT_EQ(Finish(LayerNorm({.x = hidden.data(),
+                                  .weight = w.data(),
+                                  .bias = b.data(),
+                                  .out = normed.data(),
+                                  .rows = kRows,
+                                  .columns = columns,
+                                  .eps = kEps,
+                                  .format = FormatOf<T>()},
+                                 context)),
+                "");
+      return normed.Read();
+    });
+    EXPECT_TRUE(SameBits(out, separate)) << columns << " columns";
+  }
+}
+
 TYPED_TEST(Norm, RefusesWhatItCannotLoad) {
   const Array<float> x(64);
   const Array<TypeParam> w(64);

@@ -133,6 +133,13 @@ TEST_P(CudaOps, Rows) {
     ExpectLikeNaive(RmsNorm(Put(x), Weight(weight), 1e-5), reference::RmsNorm(x, weight, 1e-5));
     const Tensor norm = reference::LayerNorm(x, weight, bias, 1e-5);
     ExpectLikeNaive(LayerNorm(Put(x), Weight(weight), Weight(bias), 1e-5), norm);
+    const Tensor added = Stored(shape);
+    const Tensor total = reference::Wide(x) + reference::Wide(added);
+    Tensor stream = Put(x);
+    ExpectLikeNaive(AddLayerNorm(stream, Put(added), Weight(weight), Weight(bias), 1e-5),
+                    reference::LayerNorm(total, weight, bias, 1e-5),
+                    reference::LayerNorm(total.to(at::kFloat), weight, bias, 1e-5));
+    ExpectLikeNaive(stream, total);
     Tensor in_place = Put(x);
     LayerNorm_(in_place, Weight(weight), Weight(bias), 1e-5);
     EXPECT_EQ(in_place.scalar_type(), at::kFloat);

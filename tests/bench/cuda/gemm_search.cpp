@@ -20,7 +20,7 @@ void Check(cublasStatus_t status, const char* what) {
 /// cuBLASLt counts columns first: our row-major y is its (n, m), the transposed weight times x.
 class Product {
  public:
-  explicit Product(const GemmShape& shape) {
+  explicit Product(const GemmShape& shape) : beta_(shape.add ? 1.0f : 0.0f) {
     Check(cublasLtCreate(&handle_), "cublasLtCreate");
     Check(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "descriptor");
     const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -33,6 +33,10 @@ class Product {
     Check(cublasLtMatrixLayoutCreate(&w_, CUDA_R_16F, k, n, shape.k), "layout");
     Check(cublasLtMatrixLayoutCreate(&x_, CUDA_R_16F, k, m, shape.k), "layout");
     Check(cublasLtMatrixLayoutCreate(&y_, CUDA_R_16F, n, m, shape.n), "layout");
+    if (shape.weights == 1) return;
+    Repeat(w_, shape.weights, shape.n * shape.k);
+    Repeat(x_, shape.weights, 0);
+    Repeat(y_, shape.weights, shape.m * shape.n);
   }
   ~Product() {
     for (cublasLtMatrixLayout_t layout : {w_, x_, y_}) {
@@ -70,14 +74,24 @@ class Product {
   void Enqueue(const GemmMemory& memory, const cublasLtMatmulAlgo_t& algorithm,
                cudaStream_t stream) const {
     const float one = 1.0f;
-    const float zero = 0.0f;
     Check(
-        cublasLtMatmul(handle_, operation_, &one, memory.w, w_, memory.x, x_, &zero, memory.y, y_,
+        cublasLtMatmul(handle_, operation_, &one, memory.w, w_, memory.x, x_, &beta_, memory.y, y_,
                        memory.y, y_, &algorithm, memory.workspace, memory.workspace_bytes, stream),
         "cublasLtMatmul");
   }
 
  private:
+  static void Repeat(cublasLtMatrixLayout_t layout, int64_t count, int64_t distance) {
+    const auto times = static_cast<int32_t>(count);
+    Check(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &times,
+                                           sizeof(times)),
+          "layout");
+    Check(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                           &distance, sizeof(distance)),
+          "layout");
+  }
+
+  const float beta_;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulDesc_t operation_ = nullptr;
   cublasLtMatrixLayout_t w_ = nullptr;

@@ -95,14 +95,20 @@ std::vector<GemmShape> ModelShapes() {
     shapes.push_back({m, 28672, 4096});  // w1 and w3
     shapes.push_back({m, 4096, 14336});  // w2
   }
-  // The adapters on a picture's rows: down (of one, of two that share their input), and up.
-  for (const GemmShape& s : std::initializer_list<GemmShape>{{1225, 256, 4096},
-                                                             {1225, 512, 4096},
-                                                             {1225, 256, 14336},
-                                                             {1225, 4096, 256},
-                                                             {1225, 14336, 256}}) {
-    shapes.push_back(s);
-  }
+  const GemmShape apart[] = {
+      // The adapters on a picture's rows: down (of one, of two that share their input), and up.
+      {1225, 256, 4096},
+      {1225, 256, 4096, 2},
+      {1225, 256, 14336},
+      {1225, 4096, 256, 1, true},
+      {1225, 14336, 256, 1, true},
+      // Weights that share their input, in one call: w1 and w3; queries, keys and values.
+      {1289, 14336, 4096},
+      {1289, 14336, 4096, 2},
+      {1226, 1024, 1024, 2},
+      {1226, 1024, 1024, 3},
+  };
+  shapes.insert(shapes.end(), std::begin(apart), std::end(apart));
   for (const int64_t m : {1226, 32312}) {  // one view of 490 pixels, 56 of 336
     shapes.push_back({m, 3072, 1024});
     shapes.push_back({m, 1024, 1024});
@@ -118,8 +124,8 @@ void MeasureGemms(Figures& figures, GpuTimer& timer) {
   int64_t y = 0;
   for (const GemmShape& s : ModelShapes()) {
     x = std::max(x, s.m * s.k);
-    w = std::max(w, s.n * s.k);
-    y = std::max(y, s.m * s.n);
+    w = std::max(w, s.weights * s.n * s.k);
+    y = std::max(y, s.weights * s.m * s.n);
   }
   constexpr int64_t kWorkspace = int64_t{64} << 20;
   const Buffer x_buffer(2 * x);
@@ -128,11 +134,14 @@ void MeasureGemms(Figures& figures, GpuTimer& timer) {
   const Buffer workspace(kWorkspace);
   Fill(x_buffer.data(), 2 * x, timer);
   Fill(w_buffer.data(), 2 * w, timer);
+  Fill(y_buffer.data(), 2 * y, timer);
   const GemmMemory memory{x_buffer.data(), w_buffer.data(), y_buffer.data(), workspace.data(),
                           kWorkspace};
   for (const GemmShape& s : ModelShapes()) {
-    const std::string name =
+    std::string name =
         "gemm." + std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
+    if (s.weights > 1) name += "x" + std::to_string(s.weights);
+    if (s.add) name += "+";
     figures.Group(name, [&] {
       const GemmTimes times = SearchGemm(s, memory, timer);
       figures.Give(name + ".best", times.best, {.flops = s.flops()},

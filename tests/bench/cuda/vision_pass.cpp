@@ -119,7 +119,8 @@ void VisionPass::Enqueue(const float* pixels, LinearPlans& plans, const Context&
                             .eps = s.eps},
                            context),
           "LayerNormToFloat");
-  for (const VisionLayer& layer : tower_.layers) EnqueueLayer(layer, plans, context);
+  Norm(tower_.layers.front().norm1, context);
+  for (size_t i = 0; i < tower_.layers.size(); ++i) EnqueueLayer(i, plans, context);
   if (tiling_) {
     Require(Merge({.features = hidden_,
                    .sub_gn = tower_.sub_gn,
@@ -145,19 +146,18 @@ void VisionPass::Enqueue(const float* pixels, LinearPlans& plans, const Context&
   Product(tower_.project2, projected_, features_, feature_rows_, plans, context);
 }
 
-void VisionPass::EnqueueLayer(const VisionLayer& layer, LinearPlans& plans,
-                              const Context& context) const {
+void VisionPass::EnqueueLayer(size_t index, LinearPlans& plans, const Context& context) const {
   const VisionShape& s = tower_.shape;
-  Norm(layer.norm1, context);
+  const VisionLayer& layer = tower_.layers[index];
   Product(layer.qkv, normed_, qkv_, rows_, plans, context);
   Attention(context);
   Product(layer.out, mixed_, product_, rows_, plans, context);
-  AddToHidden(context);
-  Norm(layer.norm2, context);
+  AddAndNorm(layer.norm2, context);
   Product(layer.fc1, normed_, inner_, rows_, plans, context);
   Require(QuickGelu({.x = inner_, .count = rows_ * s.inner}, context), "QuickGelu");
   Product(layer.fc2, inner_, product_, rows_, plans, context);
-  AddToHidden(context);
+  if (index + 1 < tower_.layers.size()) return AddAndNorm(tower_.layers[index + 1].norm1, context);
+  Require(Add({.y = hidden_, .x = product_, .count = rows_ * s.hidden}, context), "Add");
 }
 
 void VisionPass::Attention(const Context& context) const {
@@ -202,8 +202,18 @@ void VisionPass::Norm(const LayerNormWeights& weights, const Context& context) c
           "LayerNorm");
 }
 
-void VisionPass::AddToHidden(const Context& context) const {
-  Require(Add({.y = hidden_, .x = product_, .count = rows_ * tower_.shape.hidden}, context), "Add");
+void VisionPass::AddAndNorm(const LayerNormWeights& weights, const Context& context) const {
+  const VisionShape& s = tower_.shape;
+  Require(AddLayerNorm({.x = hidden_,
+                        .added = product_,
+                        .weight = weights.weight,
+                        .bias = weights.bias,
+                        .out = normed_,
+                        .rows = rows_,
+                        .columns = s.hidden,
+                        .eps = s.eps},
+                       context),
+          "AddLayerNorm");
 }
 
 }  // namespace xcomposer::cuda

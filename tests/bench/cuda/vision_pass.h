@@ -87,11 +87,12 @@ class VisionPass {
   double attention_flops() const;  ///< of one layer
 
  private:
-  void EnqueueLayer(const VisionLayer& layer, LinearPlans& plans, const Context& context) const;
+  void EnqueueLayer(size_t index, LinearPlans& plans, const Context& context) const;
   void Product(const BiasedLinear& linear, const void* x, void* y, int64_t rows, LinearPlans& plans,
                const Context& context) const;
   void Norm(const LayerNormWeights& weights, const Context& context) const;
-  void AddToHidden(const Context& context) const;
+  /// The products join the stream, and the norm of that.
+  void AddAndNorm(const LayerNormWeights& weights, const Context& context) const;
 
   const VisionTower& tower_;
   const std::optional<Tiling> tiling_;
