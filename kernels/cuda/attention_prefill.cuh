@@ -28,21 +28,21 @@ XCOMPOSER_DEVICE int InTurns(int block, int blocks, int round) {
   return turned ? (2 * turn + 1) * round - 1 - block : block;
 }
 
+/// Rows past the last repeat it.
 template <typename T, typename Shape, typename Source>
 XCOMPOSER_DEVICE void CopyQueries(const typename Source::Params& p, const PrefillTile& tile,
                                   const typename Source::Heads& heads, int first_head,
                                   const Shared<T>& to) {
   constexpr int kParts = Shape::kDim / 8;
-  const int stride = Source::QueryStride(p);
+  const int64_t stride = Source::QueryStride(p);
   const T* from = static_cast<const T*>(p.q) + tile.first_row * stride + first_head * Shape::kDim +
                   ThreadIndex() % kParts * 8;
   XCOMPOSER_UNROLL
   for (int i = 0; i < Shape::kRows * kParts / kPrefillThreads; ++i) {
-    const int row = ThreadIndex() / kParts + i * (kPrefillThreads / kParts);
-    const bool valid = row < tile.rows;
-    const int64_t offset =
-        valid ? static_cast<int64_t>(heads.Row(row)) * stride + heads.Head(row) * Shape::kDim : 0;
-    CopyAsync16(to, TileIndex<Shape::kDim>(row, ThreadIndex() % kParts), from + offset, valid);
+    const int place = ThreadIndex() / kParts + i * (kPrefillThreads / kParts);
+    const int row = Min(place, tile.rows - 1);
+    CopyAsync16(to, TileIndex<Shape::kDim>(place, ThreadIndex() % kParts),
+                from + heads.Row(row) * stride + heads.Head(row) * Shape::kDim, true);
   }
 }
 
@@ -52,14 +52,15 @@ XCOMPOSER_DEVICE void StoreRows(const typename Source::Params& p, const PrefillT
                                 const typename Source::Heads& heads, int first_head, int first_row,
                                 const Shared<T>& from) {
   constexpr int kParts = Shape::kDim / 8;
-  const int64_t stride = Source::OutStride(p);
-  T* out = static_cast<T*>(p.out) + tile.first_row * stride + first_head * Shape::kDim +
-           Lane() % kParts * 8;
+  // Counted in vectors: else the compiler no longer sees that they lie on 16 bytes.
+  const int64_t stride = Source::OutStride(p) / 8;
+  auto* out = static_cast<Vector16*>(p.out) + tile.first_row * stride + first_head * kParts +
+              Lane() % kParts;
   XCOMPOSER_UNROLL
   for (int i = 0; i < 16 * Shape::kRowTiles * kParts / 32; ++i) {
     const int row = first_row + Lane() / kParts + i * (32 / kParts);
     if (row < tile.rows) {
-      StoreVector(out + heads.Row(row) * stride + heads.Head(row) * Shape::kDim,
+      StoreVector(out + heads.Row(row) * stride + heads.Head(row) * kParts,
                   LoadVector(from, TileIndex<Shape::kDim>(row, Lane() % kParts)));
     }
   }
@@ -77,11 +78,12 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
   const int groups = Source::HeadCount(p) / launch.heads_per_block;
   const int block = Source::kCausal ? InTurns(BlockX(), GridX(), launch.round) : BlockX();
   const int first_head = block % groups * launch.heads_per_block;
+  const auto locate = [&](PrefillTile& tile) {
+    return Source::Locate(p, Shape::kRows / launch.heads_per_block, launch.heads_per_block,
+                          GridX() / groups - 1 - block / groups, tile);
+  };
   PrefillTile tile;
-  if (!Source::Locate(p, Shape::kRows / launch.heads_per_block, launch.heads_per_block,
-                      GridX() / groups - 1 - block / groups, tile)) {
-    return;
-  }
+  if (!locate(tile)) return;
   const typename Source::Heads heads(launch.heads_per_block);
   SharedArena arena;
   const Shared<T> queries = arena.Take<T>(Shape::kRows * Shape::kDim);
@@ -97,11 +99,11 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
 
   Source source(p, tile, first_head);
   CopyQueries<T, Shape, Source>(p, tile, heads, first_head, queries);
-  source.Publish(slots_of(0));
-  if (Shape::kStages == 2) source.Publish(slots_of(kPrefillKeys));
+  source.Publish(p, 0, slots_of(0));
+  if (Shape::kStages == 2) source.Publish(p, kPrefillKeys, slots_of(kPrefillKeys));
   if (Source::kSlots > 0) SyncThreads();  // the places of the first keys are known to all
-  source.CopyKeys(slots_of(0), 0, keys);
-  if (Shape::kStages == 2) source.CopyValues(slots_of(0), 0, values);
+  source.CopyKeys(p, slots_of(0), 0, keys);
+  if (Shape::kStages == 2) source.CopyValues(p, slots_of(0), 0, values);
   CommitCopies();
 
   // From one lane, so that the compiler knows it to be the same in all.
@@ -122,13 +124,13 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
     if (first == 0) warp.Start();
     if constexpr (Shape::kStages == 2) {
       if (next < tile.keys) {
-        source.CopyKeys(slots_of(next), next, buffer(keys, next));
-        source.CopyValues(slots_of(next), next, buffer(values, next));
+        source.CopyKeys(p, slots_of(next), next, buffer(keys, next));
+        source.CopyValues(p, slots_of(next), next, buffer(values, next));
       }
-      source.Publish(slots_of(first));
+      source.Publish(p, next + kPrefillKeys, slots_of(first));
     } else {
-      source.CopyValues(slots_of(first), first, values);
-      source.Publish(slots_of(next));
+      source.CopyValues(p, slots_of(first), first, values);
+      source.Publish(p, next, slots_of(next));
     }
     CommitCopies();
     typename Warp_::Scores scores;
@@ -144,7 +146,7 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
       // The values have arrived; all warps have read these keys; the next places are known.
       WaitCopies<0>();
       SyncThreads();
-      if (next < tile.keys) source.CopyKeys(slots_of(next), next, keys);
+      if (next < tile.keys) source.CopyKeys(p, slots_of(next), next, keys);
       CommitCopies();
     }
     if (count <= 0) continue;
@@ -158,6 +160,7 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
   if (any_sees == 0) return;
   warp.Finish();
   SyncWarp();
+  locate(tile);  // again, rather than keep it in registers for so long
   StoreRows<T, Shape, Source>(p, tile, heads, first_head, first_row, queries);
 }
 

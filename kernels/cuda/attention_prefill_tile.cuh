@@ -71,20 +71,24 @@ struct KeyShare {
   XCOMPOSER_DEVICE static int Part() { return ThreadIndex() % kParts; }
   XCOMPOSER_DEVICE static int FirstRow() { return ThreadIndex() / kParts; }
 
-  /// `rows[i]`: where the i-th row lies, in rows of `stride` numbers from `from`; below zero: none,
-  /// the tile gets zeros. `from` is this thread's part of row 0.
+  /// `rows[i]`: where the i-th row lies, in rows of `stride` numbers from `from`, which is this
+  /// thread's part of row 0.
   template <typename T>
-  XCOMPOSER_DEVICE static void Copy(const T* from, int stride, const int (&rows)[kCount],
+  XCOMPOSER_DEVICE static void Copy(const T* from, uint32_t stride, const uint32_t (&rows)[kCount],
                                     const Shared<T>& to) {
     const int first = TileIndex<kDim>(FirstRow(), Part());
+    const auto* bytes = reinterpret_cast<const char*>(from);
+    const auto stride_bytes = static_cast<uint32_t>(stride * sizeof(T));
     XCOMPOSER_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      const bool valid = rows[i] >= 0;
-      const int64_t offset = static_cast<int64_t>(valid ? rows[i] : 0) * stride;
-      CopyAsync16(to, first + i * kPass * kDim, from + offset, valid);
+      // One instruction for the address: 32 bits times 32 bits plus 64 bits.
+      const auto* row = reinterpret_cast<const T*>(bytes + uint64_t{rows[i]} * stride_bytes);
+      CopyAsync16(to, first + i * kPass * kDim, row, true);
     }
   }
 };
+
+// Places of a tile past the last key repeat keys that are there: they get no weight.
 
 /// Rows of sequences in the batch, keys in blocks of any size. The places of a tile's keys are
 /// looked up once for all threads, by one thread each, and a tile ahead: the table's entry is on
@@ -118,75 +122,73 @@ class PagedSource {
     }
     return false;
   }
-  XCOMPOSER_DEVICE static int QueryStride(const Params& p) {
-    return static_cast<int>(p.shape.heads) * kDim;
-  }
+  XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.shape.heads * kDim; }
   XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.shape.heads * kDim; }
   XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.shape.heads); }
 
   XCOMPOSER_DEVICE PagedSource(const Params& p, const PrefillTile& tile, int first_head)
-      : table_(p.cache.block_tables + tile.sequence * p.cache.table_stride),
-        size_(static_cast<int>(p.cache.block_size)),
-        keys_(tile.keys),
-        stride_(static_cast<int>(p.shape.kv_heads) * kDim),
-        key_(ThreadIndex()),
-        entry_(key_ / size_),
-        within_(key_ % size_) {
-    const int kv = first_head / static_cast<int>(p.shape.heads / p.shape.kv_heads);
-    const int first = kv * kDim + Share::Part() * 8;
-    from_keys_ = static_cast<const T*>(p.cache.keys) + first;
-    from_values_ = static_cast<const T*>(p.cache.values) + first;
-    Fetch();
+      : keys_(tile.keys),
+        first_(first_head / static_cast<int>(p.shape.heads / p.shape.kv_heads) * kDim +
+               Share::Part() * 8),
+        entry_(tile.sequence * static_cast<int>(p.cache.table_stride)) {
+    block_ = Load(p.cache.block_tables + entry_);
+    entry_ += ThreadIndex() / Size(p);
+    within_ = ThreadIndex() % Size(p);
+    Fetch(p, 0);
   }
 
-  /// Writes the places of the next tile's keys, then asks for those of the one after it.
-  XCOMPOSER_DEVICE void Publish(const Shared<int>& slots) {
-    if (ThreadIndex() >= kPrefillKeys) return;
+  /// Writes the places of the 64 keys from `first_key` on, then asks for those of the next ones,
+  /// which must be the next ones to be published.
+  XCOMPOSER_DEVICE void Publish(const Params& p, int first_key, const Shared<int>& slots) {
     const int row = ThreadIndex();
-    const int slot = key_ < keys_ ? block_ * size_ + within_ : -1;
+    if (row >= kPrefillKeys) return;
+    const int size = Size(p);
+    const int slot = block_ * size + (first_key + row < keys_ ? within_ : 0);
     slots[row % Share::kPass * Share::kCount + row / Share::kPass] = slot;
-    key_ += kPrefillKeys;
-    entry_ += kPrefillKeys / size_;
-    within_ += kPrefillKeys % size_;
-    if (within_ >= size_) {
-      within_ -= size_;
+    entry_ += kPrefillKeys / size;
+    within_ += kPrefillKeys % size;
+    if (within_ >= size) {
+      within_ -= size;
       ++entry_;
     }
-    Fetch();
+    Fetch(p, first_key + kPrefillKeys);
   }
 
-  XCOMPOSER_DEVICE void CopyKeys(const Shared<int>& slots, int, const Shared<T>& to) const {
-    Copy(from_keys_, slots, to);
+  XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>& slots, int,
+                                 const Shared<T>& to) const {
+    Copy(p, p.cache.keys, slots, to);
   }
-  XCOMPOSER_DEVICE void CopyValues(const Shared<int>& slots, int, const Shared<T>& to) const {
-    Copy(from_values_, slots, to);
+  XCOMPOSER_DEVICE void CopyValues(const Params& p, const Shared<int>& slots, int,
+                                   const Shared<T>& to) const {
+    Copy(p, p.cache.values, slots, to);
   }
 
  private:
-  XCOMPOSER_DEVICE void Fetch() {
-    if (ThreadIndex() < kPrefillKeys && key_ < keys_) block_ = Load(table_ + entry_);
+  XCOMPOSER_DEVICE static int Size(const Params& p) { return static_cast<int>(p.cache.block_size); }
+
+  XCOMPOSER_DEVICE void Fetch(const Params& p, int first_key) {
+    if (ThreadIndex() < kPrefillKeys && first_key + ThreadIndex() < keys_) {
+      block_ = Load(p.cache.block_tables + entry_);
+    }
   }
-  XCOMPOSER_DEVICE void Copy(const T* from, const Shared<int>& slots, const Shared<T>& to) const {
-    int rows[Share::kCount];
+  XCOMPOSER_DEVICE void Copy(const Params& p, const void* from, const Shared<int>& slots,
+                             const Shared<T>& to) const {
+    uint32_t rows[Share::kCount];
     XCOMPOSER_UNROLL
     for (int i = 0; i < Share::kCount; i += 4) {
       const Vector16 four = LoadVector(slots, Share::FirstRow() * Share::kCount + i);
       XCOMPOSER_UNROLL
-      for (int j = 0; j < 4; ++j) rows[i + j] = static_cast<int>(four.words[j]);
+      for (int j = 0; j < 4; ++j) rows[i + j] = four.words[j];
     }
-    Share::Copy(from, stride_, rows, to);
+    Share::Copy(static_cast<const T*>(from) + first_,
+                static_cast<uint32_t>(p.shape.kv_heads) * kDim, rows, to);
   }
 
-  const int32_t* table_;
-  const T* from_keys_;
-  const T* from_values_;
-  int size_;
   int keys_;
-  int stride_;
-  int key_;  // whose place this thread looks up next
-  int entry_;
-  int within_;
-  int block_ = 0;
+  int first_;   // number of a row, for this thread
+  int entry_;   // of the tables, for the key that this thread looks up next
+  int within_;  // the block, likewise
+  int block_;   // of that key, or past the last key another one of the sequence
 };
 
 /// Views of equal size, all keys seen by all rows.
@@ -210,40 +212,38 @@ class ViewSource {
     out.seen = out.keys = rows;
     return true;
   }
-  XCOMPOSER_DEVICE static int QueryStride(const Params& p) { return static_cast<int>(p.stride); }
+  XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.stride; }
   XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.heads * kDim; }
   XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.heads); }
 
   XCOMPOSER_DEVICE ViewSource(const Params& p, const PrefillTile& tile, int head)
-      : keys_(tile.keys), stride_(static_cast<int>(p.stride)) {
-    const int64_t first = tile.sequence * p.rows * p.stride + head * kDim + Share::Part() * 8;
-    from_keys_ = static_cast<const T*>(p.k) + first;
-    from_values_ = static_cast<const T*>(p.v) + first;
-  }
+      : first_(tile.sequence * p.rows * p.stride + head * kDim + Share::Part() * 8),
+        keys_(tile.keys) {}
 
-  XCOMPOSER_DEVICE void Publish(const Shared<int>&) const {}
-  XCOMPOSER_DEVICE void CopyKeys(const Shared<int>&, int first_key, const Shared<T>& to) const {
-    Copy(from_keys_, first_key, to);
+  XCOMPOSER_DEVICE void Publish(const Params&, int, const Shared<int>&) const {}
+  XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>&, int first_key,
+                                 const Shared<T>& to) const {
+    Copy(p, p.k, first_key, to);
   }
-  XCOMPOSER_DEVICE void CopyValues(const Shared<int>&, int first_key, const Shared<T>& to) const {
-    Copy(from_values_, first_key, to);
+  XCOMPOSER_DEVICE void CopyValues(const Params& p, const Shared<int>&, int first_key,
+                                   const Shared<T>& to) const {
+    Copy(p, p.v, first_key, to);
   }
 
  private:
-  XCOMPOSER_DEVICE void Copy(const T* from, int first_key, const Shared<T>& to) const {
-    int rows[Share::kCount];
+  XCOMPOSER_DEVICE void Copy(const Params& p, const void* from, int first_key,
+                             const Shared<T>& to) const {
+    uint32_t rows[Share::kCount];
     XCOMPOSER_UNROLL
     for (int i = 0; i < Share::kCount; ++i) {
       const int key = first_key + Share::FirstRow() + i * Share::kPass;
-      rows[i] = key < keys_ ? key : -1;
+      rows[i] = static_cast<uint32_t>(Min(key, keys_ - 1));
     }
-    Share::Copy(from, stride_, rows, to);
+    Share::Copy(static_cast<const T*>(from) + first_, static_cast<uint32_t>(p.stride), rows, to);
   }
 
-  const T* from_keys_;
-  const T* from_values_;
+  int64_t first_;  // of the view's first key, for this thread
   int keys_;
-  int stride_;
 };
 
 }  // namespace xcomposer::cuda

@@ -54,9 +54,6 @@ class PrefillWarp {
         for (int i = 0; i < 4; ++i) scores[t][n][i] = start;
       }
     }
-    // Two tiles of 8 keys, each with its two halves of 16 numbers. Further parts of a row are an
-    // exclusive or away, as the row's low bits are the lane's.
-    const int at = TileIndex<kDim>(Lane() / 16 * 8 + Lane() % 8, Lane() / 8 % 2);
     XCOMPOSER_UNROLL
     for (int s = 0; s < kSteps; ++s) {
       uint32_t a[kRowTiles][4];
@@ -65,11 +62,11 @@ class PrefillWarp {
       for (int n = 0; n < kKeyTiles; n += 2) {
         if (!kWhole && n * 8 >= count) continue;
         uint32_t b[4];
-        LoadMatrices(b, keys, (at ^ s * 16) + n * 8 * kDim);
+        LoadMatrices(b, keys, Square(s) + n * 8 * kDim);
         XCOMPOSER_UNROLL
         for (int t = 0; t < kRowTiles; ++t) {
-          MultiplyAdd<T>(scores[t][n], a[t], b[0], b[1]);
-          MultiplyAdd<T>(scores[t][n + 1], a[t], b[2], b[3]);
+          MultiplyAdd<T>(scores[t][n], a[t], b[0], b[2]);
+          MultiplyAdd<T>(scores[t][n + 1], a[t], b[1], b[3]);
         }
       }
     }
@@ -107,11 +104,11 @@ class PrefillWarp {
         float highest = scores[t][0][2 * r];
         XCOMPOSER_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {
-          highest = Max(highest, Max(scores[t][n][2 * r], scores[t][n][2 * r + 1]));
+          highest = fmaxf(highest, fmaxf(scores[t][n][2 * r], scores[t][n][2 * r + 1]));
         }
         // Four lanes share a row.
-        highest = Max(highest, ShuffleXor(highest, 1));
-        highest = Max(highest, ShuffleXor(highest, 2)) * scale;
+        highest = fmaxf(highest, ShuffleXor(highest, 1));
+        highest = fmaxf(highest, ShuffleXor(highest, 2)) * scale;
         if (highest > reference_[t][r] + kSlack) MoveReference(t, r, highest);
         const float reference = reference_[t][r];
         XCOMPOSER_UNROLL
@@ -129,8 +126,6 @@ class PrefillWarp {
   /// Adds up the values of a tile's first `count` keys, rounded up to 16, all 64 if kWhole.
   template <bool kWhole>
   XCOMPOSER_DEVICE void Mix(const Scores& weights, const Shared<T>& values, int count) {
-    // 16 keys by two tiles of 8 numbers: keys are the sum's direction, hence transposed.
-    const int at = TileIndex<kDim>(Lane() / 8 % 2 * 8 + Lane() % 8, Lane() / 16);
     XCOMPOSER_UNROLL
     for (int s = 0; s < kPrefillKeys / 16; ++s) {
       if (!kWhole && s * 16 >= count) continue;
@@ -146,8 +141,8 @@ class PrefillWarp {
       }
       XCOMPOSER_UNROLL
       for (int n = 0; n < kDimTiles; n += 2) {
-        uint32_t b[4];
-        LoadMatricesTransposed(b, values, (at ^ n * 8) + s * 16 * kDim);
+        uint32_t b[4];  // transposed: keys are the sum's direction
+        LoadMatricesTransposed(b, values, Square(n / 2) + s * 16 * kDim);
         XCOMPOSER_UNROLL
         for (int t = 0; t < kRowTiles; ++t) {
           MultiplyAdd<T>(mixed_[t][n], a[t], b[0], b[1]);
@@ -181,13 +176,20 @@ class PrefillWarp {
  private:
   static constexpr int kSteps = kDim / 16;  // of 16 numbers along a head
   static constexpr int kDimTiles = kDim / 8;
-  static constexpr bool kKeepQueries = kRowTiles == 1;
+  static constexpr bool kKeepQueries = kRowTiles == 1 && kDim == 64;
 
-  /// Upper left, lower left, upper right, lower right 8x8 of 16 rows by 16 numbers.
+  /// What this lane names of the s-th 16x16 square of a tile's first 16 rows: its quarters upper
+  /// left, lower left, upper right, lower right. Of queries, keys and values alike, and with few
+  /// different results, so that they share registers: parts up to 7 are an exclusive or away, the
+  /// others that and a constant.
+  XCOMPOSER_DEVICE static int Square(int s) {
+    return (TileIndex<kDim>(Lane() % 16, Lane() / 16) ^ s % 4 * 16) + s / 4 * 64;
+  }
   XCOMPOSER_DEVICE void LoadQueries(int s, uint32_t (&a)[kRowTiles][4]) const {
-    const int at = TileIndex<kDim>(first_row_ + Lane() % 16, Lane() / 16) ^ s * 16;
     XCOMPOSER_UNROLL
-    for (int t = 0; t < kRowTiles; ++t) LoadMatrices(a[t], queries_, at + t * 16 * kDim);
+    for (int t = 0; t < kRowTiles; ++t) {
+      LoadMatrices(a[t], queries_, Square(s) + (first_row_ + t * 16) * kDim);
+    }
   }
   XCOMPOSER_DEVICE void Queries(int s, uint32_t (&a)[kRowTiles][4]) const {
     if constexpr (kKeepQueries) {
