@@ -9,6 +9,10 @@
 
 namespace xcomposer::cuda {
 
+/// Rows (of q, times heads that share keys) that a block takes: 128 do less for each product, 64
+/// spread a small problem over more multiprocessors. Results agree within the budget.
+enum class PrefillTiling { kBySize, k64Rows, k128Rows, k64RowsTwoStages, k128RowsTwoStages };
+
 /// Causal attention of ragged sequences over a paged cache that already holds their keys. All
 /// tables are read on the device.
 struct PrefillAttentionParams {
@@ -22,6 +26,7 @@ struct PrefillAttentionParams {
   HeadShape shape;      ///< head_dim 64 or 128
   void* out = nullptr;  ///< (rows, heads, head_dim), as stored
   Format format = Format::kFloat16;
+  PrefillTiling tiling = PrefillTiling::kBySize;
 };
 
 /// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in
@@ -40,6 +45,7 @@ struct VisionAttentionParams {
   int64_t heads = 0;
   int64_t head_dim = 0;  ///< 64 or 128
   Format format = Format::kFloat16;
+  PrefillTiling tiling = PrefillTiling::kBySize;
 };
 
 cudaError_t VisionAttention(const VisionAttentionParams& params, const Context& context);

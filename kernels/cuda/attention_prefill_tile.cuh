@@ -1,0 +1,249 @@
+#pragma once
+
+#include "kernels/cuda/attention_prefill.h"
+#include "kernels/cuda/vector.cuh"
+
+namespace xcomposer::cuda {
+
+// Where the rows and keys of prefill attention lie, and how they come to shared memory.
+//
+// A tile lies in shared memory as (rows, head_dim) in parts of 8 numbers; the part of a row is
+// exclusive or-ed with the row's low bits, so that the 8 rows that ldmatrix reads lie in different
+// banks.
+
+constexpr int kPrefillKeys = 64;
+constexpr int kPrefillThreads = 128;
+
+/// Place of a part of 8 numbers in a tile.
+template <int kDim>
+XCOMPOSER_DEVICE int TileIndex(int row, int part) {
+  return row * kDim + (part ^ (row & 7)) * 8;
+}
+
+/// Where one block's work lies. Its rows are those of q for each of the heads that it takes: row r
+/// is of query row first_row + r / heads and of head r % heads among them.
+struct PrefillTile {
+  int sequence = 0;
+  int64_t first_row = 0;  ///< of q and out
+  int rows = 0;           ///< of all its heads
+  int seen = 0;           ///< keys that the first query row sees
+  int keys = 0;           ///< that the last one sees
+};
+
+/// What the host adds to a problem.
+template <typename Params>
+struct PrefillLaunch {
+  Params problem;
+  int heads_per_block = 1;  ///< neighbours that share keys
+  int round = 0;            ///< blocks that start side by side: one on every multiprocessor
+};
+
+/// r / heads for the rows of a tile: exact for r < 128 and heads <= 64.
+class RowOfHeads {
+ public:
+  XCOMPOSER_DEVICE explicit RowOfHeads(int heads)
+      : heads_(heads), reciprocal_(65536 / heads + 1) {}
+  XCOMPOSER_DEVICE int Row(int r) const { return r * reciprocal_ >> 16; }
+  XCOMPOSER_DEVICE int Head(int r) const { return r - Row(r) * heads_; }
+
+ private:
+  int heads_;
+  int reciprocal_;
+};
+
+/// The same where a block takes one head.
+class RowOfOneHead {
+ public:
+  XCOMPOSER_DEVICE explicit RowOfOneHead(int) {}
+  XCOMPOSER_DEVICE int Row(int r) const { return r; }
+  XCOMPOSER_DEVICE int Head(int) const { return 0; }
+};
+
+/// A thread's share of copying a tile of keys: one part of kCount rows, kPass rows apart.
+template <int kDim>
+struct KeyShare {
+  static constexpr int kParts = kDim / 8;
+  static constexpr int kPass = kPrefillThreads / kParts;
+  static constexpr int kCount = kPrefillKeys / kPass;
+  static_assert(kPass % 8 == 0);  // the rows of a thread have the same low bits
+  static_assert(kCount % 4 == 0);
+
+  XCOMPOSER_DEVICE static int Part() { return ThreadIndex() % kParts; }
+  XCOMPOSER_DEVICE static int FirstRow() { return ThreadIndex() / kParts; }
+
+  /// `rows[i]`: where the i-th row lies, in rows of `stride` numbers from `from`, which is this
+  /// thread's part of row 0.
+  template <typename T>
+  XCOMPOSER_DEVICE static void Copy(const T* from, uint32_t stride, const uint32_t (&rows)[kCount],
+                                    const Shared<T>& to) {
+    const int first = TileIndex<kDim>(FirstRow(), Part());
+    const auto* bytes = reinterpret_cast<const char*>(from);
+    const auto stride_bytes = static_cast<uint32_t>(stride * sizeof(T));
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      // One instruction for the address: 32 bits times 32 bits plus 64 bits.
+      const auto* row = reinterpret_cast<const T*>(bytes + uint64_t{rows[i]} * stride_bytes);
+      CopyAsync16(to, first + i * kPass * kDim, row, true);
+    }
+  }
+};
+
+// Places of a tile past the last key repeat keys that are there: they get no weight.
+
+/// Rows of sequences in the batch, keys in blocks of any size. The places of a tile's keys are
+/// looked up once for all threads, by one thread each, and a tile ahead: the table's entry is on
+/// its way while scores are computed.
+template <typename T, int kDim>
+class PagedSource {
+ public:
+  using Params = PrefillAttentionParams;
+  using Heads = RowOfHeads;
+  using Share = KeyShare<kDim>;
+  static constexpr bool kCausal = true;
+  static constexpr int kSlots = kPrefillKeys;  ///< ints of shared memory for a tile's places
+
+  /// The tiles of all sequences are numbered through; false past the last.
+  XCOMPOSER_DEVICE static bool Locate(const Params& p, int rows_per_tile, int heads, int tile,
+                                      PrefillTile& out) {
+    for (int s = 0; s < static_cast<int>(p.sequences); ++s) {
+      const int rows = Load(p.row_counts + s);
+      const int tiles = (rows + rows_per_tile - 1) / rows_per_tile;
+      if (tile < tiles) {
+        const int first = tile * rows_per_tile;
+        const int count = Min(rows_per_tile, rows - first);
+        out.sequence = s;
+        out.first_row = Load(p.first_rows + s) + first;
+        out.rows = count * heads;
+        out.seen = Load(p.positions + s) + first + 1;
+        out.keys = out.seen + count - 1;
+        return true;
+      }
+      tile -= tiles;
+    }
+    return false;
+  }
+  XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.shape.heads * kDim; }
+  XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.shape.heads * kDim; }
+  XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.shape.heads); }
+
+  XCOMPOSER_DEVICE PagedSource(const Params& p, const PrefillTile& tile, int first_head)
+      : keys_(tile.keys),
+        first_(first_head / static_cast<int>(p.shape.heads / p.shape.kv_heads) * kDim +
+               Share::Part() * 8),
+        entry_(tile.sequence * static_cast<int>(p.cache.table_stride)) {
+    block_ = Load(p.cache.block_tables + entry_);
+    entry_ += ThreadIndex() / Size(p);
+    within_ = ThreadIndex() % Size(p);
+    Fetch(p, 0);
+  }
+
+  /// Writes the places of the 64 keys from `first_key` on, then asks for those of the next ones,
+  /// which must be the next ones to be published.
+  XCOMPOSER_DEVICE void Publish(const Params& p, int first_key, const Shared<int>& slots) {
+    const int row = ThreadIndex();
+    if (row >= kPrefillKeys) return;
+    const int size = Size(p);
+    const int slot = block_ * size + (first_key + row < keys_ ? within_ : 0);
+    slots[row % Share::kPass * Share::kCount + row / Share::kPass] = slot;
+    entry_ += kPrefillKeys / size;
+    within_ += kPrefillKeys % size;
+    if (within_ >= size) {
+      within_ -= size;
+      ++entry_;
+    }
+    Fetch(p, first_key + kPrefillKeys);
+  }
+
+  XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>& slots, int,
+                                 const Shared<T>& to) const {
+    Copy(p, p.cache.keys, slots, to);
+  }
+  XCOMPOSER_DEVICE void CopyValues(const Params& p, const Shared<int>& slots, int,
+                                   const Shared<T>& to) const {
+    Copy(p, p.cache.values, slots, to);
+  }
+
+ private:
+  XCOMPOSER_DEVICE static int Size(const Params& p) { return static_cast<int>(p.cache.block_size); }
+
+  XCOMPOSER_DEVICE void Fetch(const Params& p, int first_key) {
+    if (ThreadIndex() < kPrefillKeys && first_key + ThreadIndex() < keys_) {
+      block_ = Load(p.cache.block_tables + entry_);
+    }
+  }
+  XCOMPOSER_DEVICE void Copy(const Params& p, const void* from, const Shared<int>& slots,
+                             const Shared<T>& to) const {
+    uint32_t rows[Share::kCount];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < Share::kCount; i += 4) {
+      const Vector16 four = LoadVector(slots, Share::FirstRow() * Share::kCount + i);
+      XCOMPOSER_UNROLL
+      for (int j = 0; j < 4; ++j) rows[i + j] = four.words[j];
+    }
+    Share::Copy(static_cast<const T*>(from) + first_,
+                static_cast<uint32_t>(p.shape.kv_heads) * kDim, rows, to);
+  }
+
+  int keys_;
+  int first_;   // number of a row, for this thread
+  int entry_;   // of the tables, for the key that this thread looks up next
+  int within_;  // the block, likewise
+  int block_;   // of that key, or past the last key another one of the sequence
+};
+
+/// Views of equal size, all keys seen by all rows.
+template <typename T, int kDim>
+class ViewSource {
+ public:
+  using Params = VisionAttentionParams;
+  using Heads = RowOfOneHead;
+  using Share = KeyShare<kDim>;
+  static constexpr bool kCausal = false;
+  static constexpr int kSlots = 0;
+
+  XCOMPOSER_DEVICE static bool Locate(const Params& p, int rows_per_tile, int, int tile,
+                                      PrefillTile& out) {
+    const int rows = static_cast<int>(p.rows);
+    const int tiles = (rows + rows_per_tile - 1) / rows_per_tile;
+    const int first = tile % tiles * rows_per_tile;
+    out.sequence = tile / tiles;
+    out.first_row = out.sequence * p.rows + first;
+    out.rows = Min(rows_per_tile, rows - first);
+    out.seen = out.keys = rows;
+    return true;
+  }
+  XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.stride; }
+  XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.heads * kDim; }
+  XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.heads); }
+
+  XCOMPOSER_DEVICE ViewSource(const Params& p, const PrefillTile& tile, int head)
+      : first_(tile.sequence * p.rows * p.stride + head * kDim + Share::Part() * 8),
+        keys_(tile.keys) {}
+
+  XCOMPOSER_DEVICE void Publish(const Params&, int, const Shared<int>&) const {}
+  XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>&, int first_key,
+                                 const Shared<T>& to) const {
+    Copy(p, p.k, first_key, to);
+  }
+  XCOMPOSER_DEVICE void CopyValues(const Params& p, const Shared<int>&, int first_key,
+                                   const Shared<T>& to) const {
+    Copy(p, p.v, first_key, to);
+  }
+
+ private:
+  XCOMPOSER_DEVICE void Copy(const Params& p, const void* from, int first_key,
+                             const Shared<T>& to) const {
+    uint32_t rows[Share::kCount];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < Share::kCount; ++i) {
+      const int key = first_key + Share::FirstRow() + i * Share::kPass;
+      rows[i] = static_cast<uint32_t>(Min(key, keys_ - 1));
+    }
+    Share::Copy(static_cast<const T*>(from) + first_, static_cast<uint32_t>(p.stride), rows, to);
+  }
+
+  int64_t first_;  // of the view's first key, for this thread
+  int keys_;
+};
+
+}  // namespace xcomposer::cuda
