@@ -114,9 +114,11 @@ TEST_P(CudaOps, LinearAddRows) {
       const Tensor before = Uniform({23, 40}).to(type);
       Tensor y = Put(before);
       LinearAddRows_(y, Put(x), Weight(a), Weight(b), spans, 2.0);
+      // The plain computation stores the product before it is added, in the type of the sum.
       Tensor naive = reference::Wide(before).clone();
       for (const auto& [begin, end] : {std::pair{1, 9}, std::pair{20, 23}}) {
-        naive.slice(0, begin, end).add_(reference::Linear(low.slice(0, begin, end), b), 2.0);
+        const Tensor up = 2.0 * reference::Linear(low.slice(0, begin, end), b);
+        naive.slice(0, begin, end).add_(reference::Wide(up.to(type)));
       }
       ExpectLikeNaive(y, reference::LinearAddRows(before, x, a, b, spans, 2.0), naive);
       EXPECT_TRUE(y.cpu().slice(0, 9, 20).equal(before.slice(0, 9, 20)));
