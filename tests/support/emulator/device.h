@@ -106,6 +106,10 @@ inline Vector16 LoadVector(const void* p, Where where = Where::current()) {
 inline Vector16 LoadStream(const void* p, Where where = Where::current()) {
   return LoadVector(p, where);
 }
+inline void PrefetchToL2(const void* p, Where where = Where::current()) {
+  const auto* bytes = static_cast<const unsigned char*>(p);
+  for (int i = 0; i < 128; i += 16) Gpu().GlobalRead(bytes + i, 16, SiteOf(where));
+}
 inline void StoreVector(void* p, Vector16 v, Where where = Where::current()) {
   Gpu().GlobalWrite(p, 16, SiteOf(where));
   std::memcpy(p, &v, 16);
