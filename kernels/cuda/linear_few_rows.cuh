@@ -69,8 +69,9 @@ struct FewRowsLoop {
   int warps_n;
   const T* tile[2];  // this lane's place in the first quarter of each tile's rows
   int64_t stride[2];
-  int left[2];  // rows from there to the end of the weight
-  const T* x;
+  int left[2];     // rows from there to the end of the weight
+  const T* x;      // this lane's place in the first rows of x that it copies
+  int64_t x_step;  // from there to the next ones
   int rows;
 
   XCOMPOSER_DEVICE FewRowsLoop(const FewRowsTask& p, const Shared<T>& shared)
@@ -79,13 +80,14 @@ struct FewRowsLoop {
         columns(static_cast<int>(p.weight.columns)),
         warp_n(Warp() % p.shape.warps_n),
         warps_n(p.shape.warps_n),
-        x(static_cast<const T*>(p.x)),
+        x_step(int64_t{4} * warps_n * columns),
         rows(p.rows) {
     const int warp_k = Warp() / warps_n;
     k = warp_k * kFewRowsStep + Lane() % 8 * 8;
     k_stride = p.shape.warps_k * kFewRowsStep;
     weights_at = Warp() * kFewRowsUnit * kFewRowsStep;
     x_at = (p.shape.warps_k * warps_n * kFewRowsUnit + warp_k * kTiles * 8) * kFewRowsStep;
+    x = static_cast<const T*>(p.x) + static_cast<int64_t>(4 * warp_n + Lane() / 8) * columns + k;
     const int unit = BlockX() * warps_n + warp_n;
     int first[2] = {unit * kFewRowsUnit, unit * kFewRowsUnit + 16};
     if (p.result == FewRowsResult::kGateUp) first[0] = first[1] = unit * 16;
@@ -96,12 +98,11 @@ struct FewRowsLoop {
     }
     XCOMPOSER_UNROLL
     for (int m = 0; m < 2; ++m) {
-      const WeightMatrix& weight =
-          m == 1 && p.result == FewRowsResult::kGateUp ? p.second : p.weight;
+      const bool other = m == 1 && p.result == FewRowsResult::kGateUp;
       const int row = first[m] + Lane() / 8;
-      stride[m] = weight.row_stride;
-      left[m] = static_cast<int>(weight.rows) - row;
-      tile[m] = static_cast<const T*>(weight.data) + row * stride[m] + k;
+      stride[m] = other ? p.second.row_stride : p.weight.row_stride;
+      left[m] = static_cast<int>(p.weight.rows) - row;
+      tile[m] = static_cast<const T*>(other ? p.second.data : p.weight.data) + row * stride[m] + k;
     }
   }
 
@@ -118,27 +119,31 @@ struct FewRowsLoop {
     }
   }
 
-  /// Warps side by side along N share the rows of x out among them.
+  /// Warps side by side along N share out the rows of x, four at a time.
   XCOMPOSER_DEVICE void CopyInputs(int stage, int slot) const {
     const int at = slot * stage_numbers + x_at;
-    const int column = k + stage * k_stride;
+    const bool inside = k + stage * k_stride < columns;
+    const T* from = x + stage * k_stride;
     XCOMPOSER_UNROLL
     for (int i = 0; i < 2 * kTiles; ++i) {
       const int row = 4 * (warp_n + i * warps_n) + Lane() / 8;
       if (row >= 8 * kTiles) break;
-      CopyAsync16(ring, at + PlaceInRows(row, Lane() % 8),
-                  x + static_cast<int64_t>(row) * columns + column, column < columns && row < rows);
+      CopyAsync16(ring, at + PlaceInRows(row, Lane() % 8), from, inside && row < rows);
+      from += x_step;
     }
   }
 
-  /// Each lane asks for 128 bytes of one of the warp's rows.
-  XCOMPOSER_DEVICE void Prefetch(int stage) const {
-    const int own = Lane() / 8;  // the row of four at which `tile` points
-    const int row = Lane() % 16 - own;
-    const int m = Lane() / 16;
-    const int first = stage * k_stride - Lane() % 8 * 8;
-    if (k + first + kFewRowsStep > columns || row >= left[m]) return;
-    PrefetchToL2(tile[m] + first + row * stride[m]);
+  /// Asks for the weights of stages first .. first + count - 1. Warps that share out K share out
+  /// the unit's rows here, since a row's parts for all of them lie side by side.
+  XCOMPOSER_DEVICE void Prefetch(int first, int count) const {
+    const int row = Warp() / warps_n + Lane() * (k_stride / kFewRowsStep);
+    const int column = first * k_stride;
+    const int numbers = Min(count * k_stride, columns - column);
+    const bool upper = row >= 16;            // no index: it would put these arrays into memory
+    const int down = row % 16 - Lane() / 8;  // from where `tile` points
+    if (row >= kFewRowsUnit || numbers <= 0 || down >= (upper ? left[1] : left[0])) return;
+    PrefetchToL2((upper ? tile[1] : tile[0]) + down * (upper ? stride[1] : stride[0]) + column - k,
+                 2 * numbers);
   }
 
   XCOMPOSER_DEVICE void Multiply(int slot, float (&sums)[2][kTiles][4]) const {
@@ -343,14 +348,14 @@ XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums& sums
 }
 
 template <typename T, int kTiles>
-__global__ void __launch_bounds__(32 * kFewRowsMostWarps) FewRowsKernel(FewRowsTask p) {
+__global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRowsTask p) {
   SharedArena arena;
   const int stages = p.shape.stages;
   const FewRowsLoop<T, kTiles> loop(p,
                                     arena.Take<T>(stages * FewRowsStageNumbers(p.shape, kTiles)));
   const int count = (loop.columns + loop.k_stride - 1) / loop.k_stride;
   for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
-  for (int s = 0; s < p.shape.ahead; ++s) loop.Prefetch(stages - 1 + s);
+  loop.Prefetch(stages - 1, p.shape.ahead);
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {
     if (s < count) loop.CopyInputs(s, s);

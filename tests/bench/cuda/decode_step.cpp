@@ -38,7 +38,6 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   sin_ = memory.Variable<float>(sequences_ * s.heads.head_dim / 2);
   hidden_ = memory.Variable<float>(sequences_ * s.hidden);
   normed_ = memory.Stored(sequences_ * s.hidden);
-  qkv_ = memory.Stored(sequences_ * s.qkv());
   q_ = memory.Stored(sequences_ * s.mixed());
   mixed_ = memory.Stored(sequences_ * s.mixed());
   inner_ = memory.Stored(sequences_ * s.inner);
@@ -141,21 +140,18 @@ void DecodeStep::Qkv(int64_t layer, const Context& context) const {
     return;
   }
   Norm(Layer(layer).attention_norm, context);
-  Require(LinearFewRows(
-              {.x = normed_, .weight = Layer(layer).wqkv.weight, .rows = sequences_, .y = qkv_},
-              context),
-          "LinearFewRows (wqkv)");
-  Require(RopeKv({.qkv = qkv_,
-                  .shape = s.heads,
-                  .cos = cos_,
-                  .sin = sin_,
-                  .slots = slots_,
-                  .q = q_,
-                  .k_cache = cache_.keys(layer),
-                  .v_cache = cache_.values(layer),
-                  .rows = sequences_},
-                 context),
-          "RopeKv");
+  Require(QkvFewRows({.x = normed_,
+                      .wqkv = Layer(layer).wqkv.weight,
+                      .heads = s.heads,
+                      .rows = sequences_,
+                      .cos = cos_,
+                      .sin = sin_,
+                      .slots = slots_,
+                      .q = q_,
+                      .k_cache = cache_.keys(layer),
+                      .v_cache = cache_.values(layer)},
+                     context),
+          "QkvFewRows");
 }
 
 void DecodeStep::Attention(int64_t layer, const Context& context) const {

@@ -9,8 +9,8 @@
 
 namespace xcomposer::cuda {
 
-/// What a step is made of. For one sequence each is one kernel, for several with their norms and
-/// rotation.
+/// What a step is made of. For one sequence each is one kernel, for several with the norms in
+/// front.
 enum class DecodePart { kQkv, kAttention, kWo, kGateUp, kW2, kLogits, kSample };
 
 /// One step of decoding: from the ids of the step before to those of this one, without the host in
@@ -65,7 +65,6 @@ class DecodeStep {
   float* sin_ = nullptr;                  // (S, D / 2)
   float* hidden_ = nullptr;               // (S, C), the residual stream
   void* normed_ = nullptr;                // (S, C)
-  void* qkv_ = nullptr;                   // (S, qkv)
   void* q_ = nullptr;                     // (S, H, D)
   void* mixed_ = nullptr;                 // (S, H, D)
   void* inner_ = nullptr;                 // (S, F)
