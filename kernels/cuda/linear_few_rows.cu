@@ -25,7 +25,7 @@ cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   return Aligned16(weight.data) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
-int TilesFor(int rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 4; }
+int TilesFor(int64_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 4; }
 
 int64_t WeightBytesOfStage(const FewRowsShape& shape) {
   return int64_t{2} * shape.warps_n * shape.warps_k * kFewRowsUnit * kFewRowsStep;
@@ -36,43 +36,63 @@ int64_t StageBytes(const FewRowsShape& shape, int tiles) {
 }
 
 /// Few units: a block for each, whose warps share out K. Many: as many units to a block as give
-/// every multiprocessor the same.
-FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t columns, int tiles,
+/// every multiprocessor the same. `splits`: whether blocks may share out K.
+FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, bool splits,
                     const Context& context) {
+  const int tiles = TilesFor(rows);
   const int64_t each = CeilDivide(units, std::max(1, context.multiprocessors));
-  if (shape.warps_n == 0)
-    shape.warps_n = each <= 2 ? 1 : static_cast<int>(std::min<int64_t>(each, 8));
+  if (shape.blocks_k == 0) shape.blocks_k = splits && each <= 1 && tiles == 4 ? 2 : 1;
+  const int64_t fair = each * shape.blocks_k;  // units of a block
+  if (shape.warps_n == 0) {
+    shape.warps_n = each <= 2 ? shape.blocks_k : static_cast<int>(std::min<int64_t>(fair, 8));
+  }
   if (shape.warps_k == 0) shape.warps_k = shape.warps_n >= 4 ? 1 : 4 / shape.warps_n;
-  const auto count = static_cast<int>(CeilDivide(columns, shape.warps_k * kFewRowsStep));
   if (shape.stages == 0) {
     const int64_t fitting = kRingBytes / StageBytes(shape, tiles);
     shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
   }
-  if (shape.ahead < 0) {
-    shape.ahead = static_cast<int>(CeilDivide(kAheadBytes, WeightBytesOfStage(shape)));
-  }
-  shape.ahead = std::clamp(shape.ahead, 0, std::max(0, count - (shape.stages - 1)));
+  const auto stages_of = [&](int64_t bytes) {
+    return static_cast<int>(CeilDivide(bytes, WeightBytesOfStage(shape)));
+  };
+  if (shape.ahead < 0) shape.ahead = stages_of(kAheadBytes);
+  if (shape.open < 0) shape.open = stages_of(kOpenBytes);
   return shape;
 }
 
+/// Blocks side by side along N.
+int64_t BlocksN(const FewRowsShape& shape, int64_t units) {
+  return CeilDivide(units, shape.warps_n);
+}
+
+int64_t PartialFloats(const FewRowsShape& shape, int64_t units, int64_t rows) {
+  if (shape.blocks_k == 1) return 0;
+  return shape.blocks_k * BlocksN(shape, units) * shape.warps_n * kFewRowsUnit * rows;
+}
+
+bool IsPossible(const FewRowsShape& shape, bool splits) {
+  return shape.warps_n >= 1 && shape.warps_k >= 1 &&
+         shape.warps_n * shape.warps_k <= kFewRowsMostWarps && shape.blocks_k >= 1 &&
+         (splits || shape.blocks_k == 1) && shape.stages >= 2 && shape.stages <= kFewRowsMostStages;
+}
+
 cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& context) {
+  if (task.rows < 1 || task.rows > kFewRows) return cudaErrorInvalidValue;
   if (!Aligned16(task.x)) return cudaErrorMisalignedAddress;
-  const int tiles = TilesFor(task.rows);
+  const bool splits = task.result == FewRowsResult::kAdd;
   FewRowsShape& shape = task.shape;
-  shape = Chosen(shape, units, task.weight.columns, tiles, context);
-  const int warps = shape.warps_n * shape.warps_k;
-  if (shape.warps_n < 1 || shape.warps_k < 1 || warps > kFewRowsMostWarps || shape.stages < 2 ||
-      shape.stages > kFewRowsMostStages) {
+  shape = Chosen(shape, units, task.rows, splits, context);
+  if (!IsPossible(shape, splits)) return cudaErrorInvalidValue;
+  if (shape.blocks_k > 1 && (task.partial == nullptr || task.counters == nullptr)) {
     return cudaErrorInvalidValue;
   }
-  const int64_t count = CeilDivide(task.weight.columns, shape.warps_k * kFewRowsStep);
-  const int64_t last = CeilDivide(kOpenBytes, WeightBytesOfStage(shape));
-  task.open_stage = static_cast<int>(std::max<int64_t>(0, count - last));
-  const LaunchShape launch{.grid_x = CeilDivide(units, shape.warps_n),
+  const int tiles = TilesFor(task.rows);
+  const int warps = shape.warps_n * shape.warps_k;
+  const int64_t sums = int64_t{warps} * 2 * tiles * 8 * FewRowsSums::kStride;
+  const LaunchShape launch{.grid_x = BlocksN(shape, units),
+                           .grid_y = shape.blocks_k,
                            .threads = 32 * warps,
                            .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles),
-                                                    ArenaBytes<float>(int64_t{warps} * 2 * tiles *
-                                                                      8 * FewRowsSums::kStride))};
+                                                    ArenaBytes<float>(sums) + ArenaBytes<int>(1))};
   return ForFormat(format, [&](auto number) {
     using T = decltype(number);
     switch (tiles) {
@@ -89,14 +109,15 @@ cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& c
 cudaError_t RunLinear(const FewRowsParams& params, FewRowsResult result, const Context& context) {
   const cudaError_t status = CheckWeight(params.weight, params.format);
   if (status != cudaSuccess) return status;
-  if (params.rows < 1 || params.rows > kFewRows) return cudaErrorInvalidValue;
   return Run({.x = params.x,
               .weight = params.weight,
               .second = {},
-              .rows = static_cast<int>(params.rows),
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
               .shape = params.shape,
               .result = result,
               .y = params.y,
+              .partial = params.partial,
+              .counters = params.counters,
               .heads = {}},
              CeilDivide(params.weight.rows, kFewRowsUnit), params.format, context);
 }
@@ -115,19 +136,24 @@ cudaError_t LinearFewRowsAdd(const FewRowsParams& params, const Context& context
   return RunLinear(params, FewRowsResult::kAdd, context);
 }
 
+int64_t FewRowsPartialFloats(const FewRowsParams& params, const Context& context) {
+  const int64_t units = CeilDivide(params.weight.rows, kFewRowsUnit);
+  const FewRowsShape shape = Chosen(params.shape, units, params.rows, true, context);
+  return PartialFloats(shape, units, params.rows);
+}
+
 cudaError_t GateUpFewRows(const FewRowsGateUpParams& params, const Context& context) {
   for (const WeightMatrix& weight : {params.w1, params.w3}) {
     const cudaError_t status = CheckWeight(weight, params.format);
     if (status != cudaSuccess) return status;
   }
-  if (params.rows < 1 || params.rows > kFewRows || params.w1.rows != params.w3.rows ||
-      params.w1.columns != params.w3.columns) {
+  if (params.w1.rows != params.w3.rows || params.w1.columns != params.w3.columns) {
     return cudaErrorInvalidValue;
   }
   return Run({.x = params.x,
               .weight = params.w1,
               .second = params.w3,
-              .rows = static_cast<int>(params.rows),
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
               .shape = params.shape,
               .result = FewRowsResult::kGateUp,
               .y = params.out,
@@ -139,15 +165,15 @@ cudaError_t QkvFewRows(const FewRowsQkvParams& params, const Context& context) {
   const cudaError_t status = CheckWeight(params.wqkv, params.format);
   if (status != cudaSuccess) return status;
   const HeadShape& heads = params.heads;
-  if (params.rows < 1 || params.rows > kFewRows || heads.kv_heads <= 0 ||
-      heads.heads % heads.kv_heads != 0 || heads.head_dim <= 0 || heads.head_dim % 32 != 0 ||
+  if (heads.kv_heads <= 0 || heads.heads % heads.kv_heads != 0 || heads.head_dim <= 0 ||
+      heads.head_dim % 32 != 0 ||
       params.wqkv.rows != (heads.heads + 2 * heads.kv_heads) * heads.head_dim) {
     return cudaErrorInvalidValue;
   }
   return Run({.x = params.x,
               .weight = params.wqkv,
               .second = {},
-              .rows = static_cast<int>(params.rows),
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
               .shape = params.shape,
               .result = FewRowsResult::kRotated,
               .y = params.q,

@@ -33,10 +33,11 @@ struct FewRowsTask {
   WeightMatrix second;  ///< kGateUp: w3
   int rows = 0;
   FewRowsShape shape;
-  int open_stage = 0;  ///< at which the next kernel is let in
   FewRowsResult result = FewRowsResult::kStored;
   void* y = nullptr;
-  HeadShape heads;  ///< this and what follows: kRotated, where y is q
+  float* partial = nullptr;     ///< (blocks_k, blocks along N, rows, the block's outputs)
+  int32_t* counters = nullptr;  ///< (blocks along N)
+  HeadShape heads;              ///< this and what follows: kRotated, where y is q
   const float* cos = nullptr;
   const float* sin = nullptr;
   const int64_t* slots = nullptr;
@@ -63,6 +64,7 @@ struct FewRowsLoop {
   int columns;
   int k;           // this lane's first column of stage 0
   int k_stride;    // columns of a stage
+  int count;       // stages of this block
   int weights_at;  // this warp's weights within a stage
   int x_at;        // x of this warp's share of K within a stage
   int warp_n;
@@ -83,8 +85,11 @@ struct FewRowsLoop {
         x_step(int64_t{4} * warps_n * columns),
         rows(p.rows) {
     const int warp_k = Warp() / warps_n;
-    k = warp_k * kFewRowsStep + Lane() % 8 * 8;
     k_stride = p.shape.warps_k * kFewRowsStep;
+    const int all = (columns + k_stride - 1) / k_stride;
+    const int share = (all + p.shape.blocks_k - 1) / p.shape.blocks_k;
+    count = Min(share, all - BlockY() * share);
+    k = BlockY() * share * k_stride + warp_k * kFewRowsStep + Lane() % 8 * 8;
     weights_at = Warp() * kFewRowsUnit * kFewRowsStep;
     x_at = (p.shape.warps_k * warps_n * kFewRowsUnit + warp_k * kTiles * 8) * kFewRowsStep;
     x = static_cast<const T*>(p.x) + static_cast<int64_t>(4 * warp_n + Lane() / 8) * columns + k;
@@ -133,16 +138,19 @@ struct FewRowsLoop {
     }
   }
 
-  /// Asks for the weights of stages first .. first + count - 1. Warps that share out K share out
-  /// the unit's rows here, since a row's parts for all of them lie side by side.
-  XCOMPOSER_DEVICE void Prefetch(int first, int count) const {
-    const int row = Warp() / warps_n + Lane() * (k_stride / kFewRowsStep);
-    const int column = first * k_stride;
-    const int numbers = Min(count * k_stride, columns - column);
+  /// Asks for the weights of `more` stages from `first` on. Warps that share out K share out the
+  /// unit's rows here, since a row's parts for all of them lie side by side.
+  XCOMPOSER_DEVICE void Prefetch(int first, int more) const {
+    const int warp_k = Warp() / warps_n;
+    const int row = warp_k + Lane() * (k_stride / kFewRowsStep);
+    const int own = warp_k * kFewRowsStep + Lane() % 8 * 8;  // of k
+    const int numbers =
+        Min(Min(more, count - first) * k_stride, columns - (k - own) - first * k_stride);
     const bool upper = row >= 16;            // no index: it would put these arrays into memory
     const int down = row % 16 - Lane() / 8;  // from where `tile` points
     if (row >= kFewRowsUnit || numbers <= 0 || down >= (upper ? left[1] : left[0])) return;
-    PrefetchToL2((upper ? tile[1] : tile[0]) + down * (upper ? stride[1] : stride[0]) + column - k,
+    PrefetchToL2((upper ? tile[1] : tile[0]) + down * (upper ? stride[1] : stride[0]) +
+                     first * k_stride - own,
                  2 * numbers);
   }
 
@@ -203,6 +211,7 @@ struct FewRowsSums {
   static constexpr int kStride = 20;
 
   Shared<float> parts;
+  Shared<int> is_last;
   FewRowsShape shape;
   int inputs;  // rows of x, filled up to whole tiles
 
@@ -216,6 +225,10 @@ struct FewRowsSums {
     }
     return sum;
   }
+  /// Of the block's output c, where tiles are neighbours.
+  XCOMPOSER_DEVICE float SumOf(int c, int row) const {
+    return Sum(c / kFewRowsUnit, c / 16 % 2, row, c % 16);
+  }
 };
 
 template <int kTiles>
@@ -223,8 +236,8 @@ XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)
   SyncThreads();  // all warps have read the last stage before sums take its place
   SharedArena arena;
   const int warps = p.shape.warps_n * p.shape.warps_k;
-  const FewRowsSums out{arena.Take<float>(warps * 2 * kTiles * 8 * FewRowsSums::kStride), p.shape,
-                        kTiles * 8};
+  const Shared<float> parts = arena.Take<float>(warps * 2 * kTiles * 8 * FewRowsSums::kStride);
+  const FewRowsSums out{parts, arena.Take<int>(1), p.shape, kTiles * 8};
   XCOMPOSER_UNROLL
   for (int m = 0; m < 2; ++m) {
     XCOMPOSER_UNROLL
@@ -240,11 +253,11 @@ XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)
   return out;
 }
 
-/// Calls load(row of x, output) and then store(row, output, what was loaded, the sum) for all of
-/// the block's results; neighbouring lanes take neighbouring outputs. Four loads at a time are
-/// under way.
-template <typename LoadOne, typename StoreOne>
-XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums, const LoadOne& load,
+/// Calls load(row of x, output) and then store(row, output, what was loaded, sum(c, row)) for all
+/// of the block's outputs; c numbers them within the block, neighbouring lanes take neighbours.
+/// Four loads at a time are under way.
+template <typename SumOf, typename LoadOne, typename StoreOne>
+XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const SumOf& sum, const LoadOne& load,
                                  const StoreOne& store) {
   const int warps = BlockThreads() / 32;
   for (int c = Lane(); c < p.shape.warps_n * kFewRowsUnit; c += 32) {
@@ -260,9 +273,7 @@ XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums, 
       XCOMPOSER_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int row = first + i * warps;
-        if (row < p.rows) {
-          store(row, output, loaded[i], sums.Sum(c / kFewRowsUnit, c / 16 % 2, row, c % 16));
-        }
+        if (row < p.rows) store(row, output, loaded[i], sum(c, row));
       }
     }
   }
@@ -310,35 +321,75 @@ XCOMPOSER_DEVICE void StoreRotated(const FewRowsTask& p, int row, int head, int 
   Store(out + j + half, FromFloat<T>(high));
 }
 
+/// y += the block's sums; where blocks share out K, those of all of them, in their order, by the
+/// one that comes last.
+XCOMPOSER_DEVICE void AddSums(const FewRowsTask& p, const FewRowsSums& sums) {
+  float* y = static_cast<float*>(p.y);
+  const auto before = [&](int row, int64_t output) {
+    return Load(y + row * p.weight.rows + output);
+  };
+  const auto add = [&](int row, int64_t output, float old, float sum) {
+    Store(y + row * p.weight.rows + output, old + sum);
+  };
+  const auto own = [&](int c, int row) { return sums.SumOf(c, row); };
+  if (p.shape.blocks_k == 1) return ForOutputs(p, own, before, add);
+
+  const int width = p.shape.warps_n * kFewRowsUnit;
+  const auto place = [&](int block, int c, int row) {
+    return p.partial + ((static_cast<int64_t>(block) * GridX() + BlockX()) * p.rows + row) * width +
+           c;
+  };
+  ForOutputs(
+      p, own, [](int, int64_t) { return 0.0f; },
+      [&](int row, int64_t output, float, float sum) {
+        Store(place(BlockY(), static_cast<int>(output) - BlockX() * width, row), sum);
+      });
+  ThreadFence();  // this thread's sums are seen before the block is counted
+  SyncThreads();  // ... and so are those of all its threads
+  if (ThreadIndex() == 0) {
+    const bool last = AtomicAdd(p.counters + BlockX(), 1) == p.shape.blocks_k - 1;
+    if (last) {
+      ThreadFence();  // all blocks were counted before their sums are read
+      Store(p.counters + BlockX(), 0);
+    }
+    sums.is_last[0] = last ? 1 : 0;
+  }
+  SyncThreads();  // thread 0's verdict, and its fence, come before what follows
+  if (sums.is_last[0] == 0) return;
+  ForOutputs(
+      p,
+      [&](int c, int row) {
+        float sum = 0.0f;
+        for (int block = 0; block < p.shape.blocks_k; ++block) sum += Load(place(block, c, row));
+        return sum;
+      },
+      before, add);
+}
+
 template <typename T>
 XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums& sums) {
   const int outputs = static_cast<int>(p.weight.rows);
-  const auto at = [&](int row, int64_t output) { return row * p.weight.rows + output; };
+  const auto own = [&](int c, int row) { return sums.SumOf(c, row); };
   const auto nothing = [](int, int64_t) { return 0.0f; };
-  float* wide = static_cast<float*>(p.y);
-  T* narrow = static_cast<T*>(p.y);
+  const auto at = [&](int row, int64_t output) { return row * p.weight.rows + output; };
   switch (p.result) {
     case FewRowsResult::kStored:
-      return ForOutputs(p, sums, nothing, [&](int row, int64_t output, float, float sum) {
-        Store(narrow + at(row, output), FromFloat<T>(sum));
+      return ForOutputs(p, own, nothing, [&](int row, int64_t output, float, float sum) {
+        Store(static_cast<T*>(p.y) + at(row, output), FromFloat<T>(sum));
       });
     case FewRowsResult::kFloat:
-      return ForOutputs(p, sums, nothing, [&](int row, int64_t output, float, float sum) {
-        Store(wide + at(row, output), sum);
+      return ForOutputs(p, own, nothing, [&](int row, int64_t output, float, float sum) {
+        Store(static_cast<float*>(p.y) + at(row, output), sum);
       });
     case FewRowsResult::kAdd:
-      return ForOutputs(
-          p, sums, [&](int row, int64_t output) { return Load(wide + at(row, output)); },
-          [&](int row, int64_t output, float before, float sum) {
-            Store(wide + at(row, output), before + sum);
-          });
+      return AddSums(p, sums);
     case FewRowsResult::kGateUp:
-      return ForPairs(p, sums, (outputs + 15) / 16,
-                      [&](int row, int unit, int i, float gate, float up) {
-                        const int output = unit * 16 + i;
-                        if (output >= outputs) return;
-                        Store(narrow + at(row, output), FromFloat<T>(Silu(gate) * up));
-                      });
+      return ForPairs(
+          p, sums, (outputs + 15) / 16, [&](int row, int unit, int i, float gate, float up) {
+            const int output = unit * 16 + i;
+            if (output >= outputs) return;
+            Store(static_cast<T*>(p.y) + at(row, output), FromFloat<T>(Silu(gate) * up));
+          });
     case FewRowsResult::kRotated:
       return ForPairs(p, sums, outputs / 32, [&](int row, int unit, int i, float low, float high) {
         const int parts = static_cast<int>(p.heads.head_dim) / 32;
@@ -353,7 +404,7 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
   const int stages = p.shape.stages;
   const FewRowsLoop<T, kTiles> loop(p,
                                     arena.Take<T>(stages * FewRowsStageNumbers(p.shape, kTiles)));
-  const int count = (loop.columns + loop.k_stride - 1) / loop.k_stride;
+  const int count = loop.count;
   for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
   loop.Prefetch(stages - 1, p.shape.ahead);
   GridDependencyWait();
@@ -362,9 +413,10 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
     CommitCopies();
   }
   float sums[2][kTiles][4] = {};
+  const int open = count > p.shape.open ? count - p.shape.open : 0;
   int slot = 0;
   for (int s = 0; s < count; ++s) {
-    if (s == p.open_stage) GridDependencyLaunch();
+    if (s == open) GridDependencyLaunch();
     WaitForStage(stages - 2);
     SyncThreads();  // all copies of this stage are there, and the stage before has been read
     const int next = s + stages - 1;

@@ -26,13 +26,21 @@ constexpr Case kCases[] = {
     {5, 250, 160, {}},
     {2, 390, 96, {}},
     // Warps side by side, along K and both, not a power of two; the shortest ring and the longest;
-    // nothing, some and more than there is asked into L2.
-    {16, 70, 416, {2, 2, 3, 1}},
-    {32, 100, 224, {3, 1, 2, 0}},
-    {3, 40, 1056, {1, 8, 2, 1}},
-    {25, 130, 736, {2, 3, 4, 9}},
-    {7, 33, 2080, {1, 1, 8, 5}},
-    {12, 400, 64, {12, 1, 2, 0}},
+    // nothing, some and more than there is asked into L2; the next kernel let in anywhere.
+    {16, 70, 416, {.warps_n = 2, .warps_k = 2, .stages = 3, .ahead = 1, .open = 0}},
+    {32, 100, 224, {.warps_n = 3, .warps_k = 1, .stages = 2, .ahead = 0, .open = 2}},
+    {3, 40, 1056, {.warps_n = 1, .warps_k = 8, .stages = 2, .ahead = 1}},
+    {25, 130, 736, {.warps_n = 2, .warps_k = 3, .stages = 4, .ahead = 9}},
+    {7, 33, 2080, {.warps_n = 1, .warps_k = 1, .stages = 8, .ahead = 5}},
+    {12, 400, 64, {.warps_n = 12, .warps_k = 1, .stages = 2}},
+};
+
+// Blocks that share out K: evenly, the last one less, some of them nothing.
+constexpr Case kSplitCases[] = {
+    {8, 70, 512, {.warps_n = 1, .warps_k = 2, .blocks_k = 2, .stages = 3, .ahead = 1}},
+    {32, 100, 736, {.warps_n = 2, .warps_k = 1, .blocks_k = 3, .stages = 2, .ahead = 7}},
+    {17, 33, 320, {.warps_n = 1, .warps_k = 1, .blocks_k = 4, .stages = 4}},
+    {1, 160, 96, {.warps_n = 4, .warps_k = 2, .blocks_k = 5, .stages = 8}},
 };
 
 template <typename T>
@@ -63,43 +71,50 @@ struct Problem {
 };
 
 template <typename T, typename Out>
-void CheckProduct(cudaError_t (*function)(const FewRowsParams&, const Context&), bool add) {
-  for (const Case& size : kCases) {
-    const Problem<T> problem{size};
-    const auto before = Random(12).Normal<Out>(static_cast<size_t>(size.rows * size.outputs), 1);
-    const auto actual = InEveryWay([&](const Context& context) {
-      const Array<T> x(problem.x);
-      const auto w = Constant(problem.w.values);
-      const Array<Out> y(before);
-      EXPECT_EQ(Finish(function({.x = x.data(),
-                                 .weight = Matrix(w, size.outputs, size.columns, problem.w.stride),
-                                 .rows = size.rows,
-                                 .y = y.data(),
-                                 .format = FormatOf<T>(),
-                                 .shape = size.shape},
-                                context)),
-                "");
-      return y.Read();
-    });
-    Doubles exact;
-    Doubles naive;
-    problem.ForResults([&](int64_t, int64_t n, const Doubles& wide, const auto& narrow) {
-      const float y = add ? Widen(before[exact.size()]) : 0.0f;
-      exact.push_back(double{y} + problem.w.Dot(n, wide));
-      naive.push_back(Round<Out>(y + problem.w.Dot(n, narrow)));
-    });
-    ExpectWithinBudget(actual, exact, naive, problem.Name());
-  }
+void CheckProduct(const Case& size, cudaError_t (*function)(const FewRowsParams&, const Context&),
+                  bool add) {
+  const Problem<T> problem{size};
+  const auto before = Random(12).Normal<Out>(static_cast<size_t>(size.rows * size.outputs), 1);
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<T> x(problem.x);
+    const auto w = Constant(problem.w.values);
+    const Array<Out> y(before);
+    FewRowsParams params{.x = x.data(),
+                         .weight = Matrix(w, size.outputs, size.columns, problem.w.stride),
+                         .rows = size.rows,
+                         .y = y.data(),
+                         .format = FormatOf<T>(),
+                         .shape = size.shape};
+    const Array<float> partial(static_cast<size_t>(FewRowsPartialFloats(params, context)));
+    const std::vector<int32_t> zeros(static_cast<size_t>(FewRowsCounters(size.outputs)));
+    const Array<int32_t> counters(zeros);
+    if (add) params.partial = partial.data();
+    if (add) params.counters = counters.data();
+    EXPECT_EQ(Finish(function(params, context)), "");
+    EXPECT_EQ(counters.Read(), zeros) << "the next launch counts from these";
+    return y.Read();
+  });
+  Doubles exact;
+  Doubles naive;
+  problem.ForResults([&](int64_t, int64_t n, const Doubles& wide, const auto& narrow) {
+    const float y = add ? Widen(before[exact.size()]) : 0.0f;
+    exact.push_back(double{y} + problem.w.Dot(n, wide));
+    naive.push_back(Round<Out>(y + problem.w.Dot(n, narrow)));
+  });
+  ExpectWithinBudget(actual, exact, naive, problem.Name());
 }
 
 TYPED_TEST(LinearFewRowsOf, StoredResultsAgreeWithDouble) {
-  CheckProduct<TypeParam, TypeParam>(LinearFewRows, false);
+  for (const Case& size : kCases) CheckProduct<TypeParam, TypeParam>(size, LinearFewRows, false);
 }
 TYPED_TEST(LinearFewRowsOf, FloatResultsAgreeWithDouble) {
-  CheckProduct<TypeParam, float>(LinearFewRowsToFloat, false);
+  for (const Case& size : kCases) CheckProduct<TypeParam, float>(size, LinearFewRowsToFloat, false);
 }
 TYPED_TEST(LinearFewRowsOf, ResidualIsAdded) {
-  CheckProduct<TypeParam, float>(LinearFewRowsAdd, true);
+  for (const Case& size : kCases) CheckProduct<TypeParam, float>(size, LinearFewRowsAdd, true);
+}
+TYPED_TEST(LinearFewRowsOf, BlocksShareOutTheSum) {
+  for (const Case& size : kSplitCases) CheckProduct<TypeParam, float>(size, LinearFewRowsAdd, true);
 }
 
 TYPED_TEST(LinearFewRowsOf, GateAndUpAgreeWithDouble) {
@@ -275,9 +290,10 @@ void CheckQkv(const QkvCase& c) {
 
 TYPED_TEST(LinearFewRowsOf, QueriesAndKeysAreRotatedToTheirPlaces) {
   CheckQkv<TypeParam>({{4, 2, 32}, 3, 96, {}});
-  CheckQkv<TypeParam>({{2, 1, 128}, 17, 160, {2, 1, 3, 1}});
-  CheckQkv<TypeParam>({{3, 3, 96}, 8, 320, {3, 2, 2, 0}});
-  CheckQkv<TypeParam>({{6, 2, 64}, 32, 32, {5, 1, 2, 0}});
+  CheckQkv<TypeParam>(
+      {{2, 1, 128}, 17, 160, {.warps_n = 2, .warps_k = 1, .stages = 3, .ahead = 1}});
+  CheckQkv<TypeParam>({{3, 3, 96}, 8, 320, {.warps_n = 3, .warps_k = 2, .stages = 2, .ahead = 0}});
+  CheckQkv<TypeParam>({{6, 2, 64}, 32, 32, {.warps_n = 5, .warps_k = 1, .stages = 2, .ahead = 0}});
 }
 
 TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
@@ -301,16 +317,18 @@ TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
                 {w.data(), Matrix(w, 1, 32, 32), Matrix(w, 2, 32, 32), 1, w.data(), FormatOf<T>()},
                 context),
             cudaErrorInvalidValue);
-  for (const FewRowsShape& shape : {FewRowsShape{13, 1, 2, 0},
-                                    {4, 4, 2, 0},
-                                    {-1, 1, 2, 0},
-                                    {1, -1, 2, 0},
-                                    {1, 1, 1, 0},
-                                    {1, 1, 9, 0}}) {
-    EXPECT_EQ(
-        LinearFewRows({w.data(), Matrix(w, 1, 32, 32), 1, w.data(), FormatOf<T>(), shape}, context),
-        cudaErrorInvalidValue)
-        << shape.warps_n << " by " << shape.warps_k << ", " << shape.stages;
+  const FewRowsShape impossible[] = {{.warps_n = 13, .warps_k = 1},
+                                     {.warps_n = 4, .warps_k = 4},
+                                     {.warps_n = -1, .warps_k = 1},
+                                     {.warps_n = 1, .warps_k = -1},
+                                     {.stages = 1},
+                                     {.stages = 9},
+                                     {.blocks_k = -1},
+                                     {.blocks_k = 2}};  // stored, or added without `partial`
+  for (const FewRowsShape& shape : impossible) {
+    const FewRowsParams params{w.data(), Matrix(w, 1, 32, 32), 1, w.data(), FormatOf<T>(), shape};
+    EXPECT_EQ(LinearFewRows(params, context), cudaErrorInvalidValue);
+    EXPECT_EQ(LinearFewRowsAdd(params, context), cudaErrorInvalidValue);
   }
   const auto rotate = [&](const HeadShape& heads, int64_t outputs) {
     return QkvFewRows({.x = w.data(),
