@@ -16,7 +16,11 @@ enum class DecodePart { kQkv, kAttention, kWo, kGateUp, kW2, kLogits, kSample };
 
 /// How the products of several sequences share out their work.
 struct StepShapes {
-  FewRowsShape qkv, wo, gate_up, w2, logits;
+  FewRowsShape qkv = {};
+  FewRowsShape wo = {};
+  FewRowsShape gate_up = {};
+  FewRowsShape w2 = {};
+  FewRowsShape logits = {};
 };
 
 /// One step of decoding: from the ids of the step before to those of this one, without the host in
