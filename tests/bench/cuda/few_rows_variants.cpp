@@ -8,6 +8,29 @@ namespace {
 constexpr int64_t kWorkspace = int64_t{64} << 20;
 constexpr int64_t kMostBlocksK = 8;
 
+constexpr FewRowsShape kForAll[] = {
+    {.ahead = 0}, {.open = 1000}, {.ahead = 0, .open = 1000}, {.stages = 2}, {.stages = 3}};
+constexpr FewRowsShape kForQkv[] = {{.warps_n = 1, .warps_k = 2},
+                                    {.warps_n = 1, .warps_k = 8},
+                                    {.warps_n = 2, .warps_k = 2},
+                                    {.warps_n = 2, .warps_k = 4},
+                                    {.warps_n = 4, .warps_k = 1}};
+constexpr FewRowsShape kForAdd[] = {
+    {.warps_n = 1, .warps_k = 2, .blocks_k = 1}, {.warps_n = 1, .warps_k = 4, .blocks_k = 1},
+    {.warps_n = 1, .warps_k = 8, .blocks_k = 1}, {.warps_n = 1, .warps_k = 4, .blocks_k = 2},
+    {.warps_n = 2, .warps_k = 2, .blocks_k = 2}, {.warps_n = 2, .warps_k = 4, .blocks_k = 2},
+    {.warps_n = 4, .warps_k = 1, .blocks_k = 4}, {.warps_n = 4, .warps_k = 2, .blocks_k = 4}};
+constexpr FewRowsShape kForGateUp[] = {{.warps_n = 7, .warps_k = 1, .stages = 5},
+                                       {.warps_n = 4, .warps_k = 1},
+                                       {.warps_n = 4, .warps_k = 2},
+                                       {.warps_n = 2, .warps_k = 2},
+                                       {.warps_n = 2, .warps_k = 4},
+                                       {.warps_n = 3, .warps_k = 2},
+                                       {.warps_n = 1, .warps_k = 4}};
+constexpr FewRowsShape kForLogits[] = {{.warps_n = 11, .warps_k = 1}, {.warps_n = 6, .warps_k = 1},
+                                       {.warps_n = 4, .warps_k = 1},  {.warps_n = 4, .warps_k = 2},
+                                       {.warps_n = 2, .warps_k = 2},  {.warps_n = 1, .warps_k = 4}};
+
 std::string NameOf(const FewRowsShape& shape) {
   std::string name;
   const auto add = [&name](char letter, int number, int free) {
@@ -71,45 +94,23 @@ void FewRowsVariants::Measure(const Named& product, int64_t rows) {
 std::vector<FewRowsShape> FewRowsVariants::Shapes(Product product, int64_t rows) const {
   std::vector<FewRowsShape> shapes = {{}};
   if (rows < 8) return shapes;
-  const auto add = [&](std::initializer_list<FewRowsShape> more) {
-    shapes.insert(shapes.end(), more);
+  const auto add = [&shapes](const auto& more) {
+    for (const FewRowsShape& shape : more) shapes.push_back(shape);
   };
-  add({{.ahead = 0}, {.open = 1000}, {.ahead = 0, .open = 1000}, {.stages = 2}, {.stages = 3}});
+  add(kForAll);
   switch (product) {
     case Product::kQkv:
-      add({{.warps_n = 1, .warps_k = 2},
-           {.warps_n = 1, .warps_k = 8},
-           {.warps_n = 2, .warps_k = 2},
-           {.warps_n = 2, .warps_k = 4},
-           {.warps_n = 4, .warps_k = 1}});
+      add(kForQkv);
       break;
     case Product::kWo:
     case Product::kW2:
-      add({{.warps_n = 1, .warps_k = 2, .blocks_k = 1},
-           {.warps_n = 1, .warps_k = 4, .blocks_k = 1},
-           {.warps_n = 1, .warps_k = 8, .blocks_k = 1},
-           {.warps_n = 1, .warps_k = 4, .blocks_k = 2},
-           {.warps_n = 2, .warps_k = 2, .blocks_k = 2},
-           {.warps_n = 2, .warps_k = 4, .blocks_k = 2},
-           {.warps_n = 4, .warps_k = 1, .blocks_k = 4},
-           {.warps_n = 4, .warps_k = 2, .blocks_k = 4}});
+      add(kForAdd);
       break;
     case Product::kGateUp:
-      add({{.warps_n = 7, .warps_k = 1, .stages = 5},
-           {.warps_n = 4, .warps_k = 1},
-           {.warps_n = 4, .warps_k = 2},
-           {.warps_n = 2, .warps_k = 2},
-           {.warps_n = 2, .warps_k = 4},
-           {.warps_n = 3, .warps_k = 2},
-           {.warps_n = 1, .warps_k = 4}});
+      add(kForGateUp);
       break;
     case Product::kLogits:
-      add({{.warps_n = 11, .warps_k = 1},
-           {.warps_n = 6, .warps_k = 1},
-           {.warps_n = 4, .warps_k = 1},
-           {.warps_n = 4, .warps_k = 2},
-           {.warps_n = 2, .warps_k = 2},
-           {.warps_n = 1, .warps_k = 4}});
+      add(kForLogits);
       break;
   }
   return shapes;
