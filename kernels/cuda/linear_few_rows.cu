@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_few_rows.cuh"
 
@@ -5,6 +7,13 @@ namespace xcomposer::cuda {
 namespace {
 
 constexpr int64_t kMaxNumbers = int64_t{1} << 30;  // rows and columns are int on the device
+
+// Of a block. The ring fits into the 99 KiB of the smallest device, and twice into 228 KiB.
+constexpr int64_t kRingBytes = 96 * 1024;
+// Asked into L2 behind the ring: 2 us of an H200's memory.
+constexpr int64_t kAheadBytes = 64 * 1024;
+// Still to come when the next kernel is let in: 7 us of an H200's memory.
+constexpr int64_t kOpenBytes = 256 * 1024;
 
 cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   if (weight.rows <= 0 || weight.rows > kMaxNumbers || weight.columns <= 0 ||
@@ -16,46 +25,121 @@ cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   return Aligned16(weight.data) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
-LaunchShape ShapeFor(int64_t outputs, int tiles, int matrices) {
-  return {.grid_x = CeilDivide(outputs, 16),
-          .threads = 32 * kFewRowsWarps,
-          .shared_bytes = ArenaBytes<float>(matrices * kFewRowsWarps * tiles * 16 * 8)};
+int TilesFor(int64_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 4; }
+
+int64_t WeightBytesOfStage(const FewRowsShape& shape) {
+  return int64_t{2} * shape.warps_n * shape.warps_k * kFewRowsUnit * kFewRowsStep;
 }
 
-template <typename T, FewRowsResult kResult>
-cudaError_t Run(const FewRowsParams& params, const Context& context) {
-  const int64_t outputs = params.weight.rows;
-  if (params.rows <= 8) {
-    return Launch(FewRowsKernel<T, 1, kResult>, ShapeFor(outputs, 1, 1), params, context);
-  }
-  if (params.rows <= 16) {
-    return Launch(FewRowsKernel<T, 2, kResult>, ShapeFor(outputs, 2, 1), params, context);
-  }
-  return Launch(FewRowsKernel<T, 4, kResult>, ShapeFor(outputs, 4, 1), params, context);
+int64_t StageBytes(const FewRowsShape& shape, int tiles) {
+  return WeightBytesOfStage(shape) + int64_t{2} * shape.warps_k * tiles * 8 * kFewRowsStep;
 }
 
-template <FewRowsResult kResult>
-cudaError_t CheckAndRun(const FewRowsParams& params, const Context& context) {
+/// Few units: a block for each, whose warps share out K. Many: as many units to a block as give
+/// every multiprocessor the same. `splits`: whether blocks may share out K.
+FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, bool splits,
+                    const Context& context) {
+  const int tiles = TilesFor(rows);
+  const int64_t each = CeilDivide(units, std::max(1, context.multiprocessors));
+  if (shape.blocks_k == 0) shape.blocks_k = splits && each <= 1 && tiles == 4 ? 2 : 1;
+  const int64_t fair = each * shape.blocks_k;  // units of a block
+  if (shape.warps_n == 0) {
+    shape.warps_n = each <= 2 ? shape.blocks_k : static_cast<int>(std::min<int64_t>(fair, 8));
+  }
+  if (shape.warps_k == 0) shape.warps_k = shape.warps_n >= 4 ? 1 : 4 / shape.warps_n;
+  if (shape.stages == 0) {
+    const int64_t fitting = kRingBytes / StageBytes(shape, tiles);
+    shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
+  }
+  const auto stages_of = [&](int64_t bytes) {
+    return static_cast<int>(CeilDivide(bytes, WeightBytesOfStage(shape)));
+  };
+  if (shape.ahead < 0) shape.ahead = stages_of(kAheadBytes);
+  if (shape.open < 0) shape.open = stages_of(kOpenBytes);
+  return shape;
+}
+
+/// Blocks side by side along N.
+int64_t BlocksN(const FewRowsShape& shape, int64_t units) {
+  return CeilDivide(units, shape.warps_n);
+}
+
+int64_t PartialFloats(const FewRowsShape& shape, int64_t units, int64_t rows) {
+  if (shape.blocks_k == 1) return 0;
+  return shape.blocks_k * BlocksN(shape, units) * shape.warps_n * kFewRowsUnit * rows;
+}
+
+bool IsPossible(const FewRowsShape& shape, bool splits) {
+  return shape.warps_n >= 1 && shape.warps_k >= 1 &&
+         shape.warps_n * shape.warps_k <= kFewRowsMostWarps && shape.blocks_k >= 1 &&
+         (splits || shape.blocks_k == 1) && shape.stages >= 2 && shape.stages <= kFewRowsMostStages;
+}
+
+cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& context) {
+  if (task.rows < 1 || task.rows > kFewRows) return cudaErrorInvalidValue;
+  if (!Aligned16(task.x)) return cudaErrorMisalignedAddress;
+  const bool splits = task.result == FewRowsResult::kAdd;
+  FewRowsShape& shape = task.shape;
+  shape = Chosen(shape, units, task.rows, splits, context);
+  if (!IsPossible(shape, splits)) return cudaErrorInvalidValue;
+  if (shape.blocks_k > 1 && (task.partial == nullptr || task.counters == nullptr)) {
+    return cudaErrorInvalidValue;
+  }
+  const int tiles = TilesFor(task.rows);
+  const int warps = shape.warps_n * shape.warps_k;
+  const int64_t sums = int64_t{warps} * 2 * tiles * 8 * FewRowsSums::kStride;
+  const LaunchShape launch{.grid_x = BlocksN(shape, units),
+                           .grid_y = shape.blocks_k,
+                           .threads = 32 * warps,
+                           .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles),
+                                                    ArenaBytes<float>(sums) + ArenaBytes<int>(1))};
+  return ForFormat(format, [&](auto number) {
+    using T = decltype(number);
+    switch (tiles) {
+      case 1:
+        return Launch(FewRowsKernel<T, 1>, launch, task, context);
+      case 2:
+        return Launch(FewRowsKernel<T, 2>, launch, task, context);
+      default:
+        return Launch(FewRowsKernel<T, 4>, launch, task, context);
+    }
+  });
+}
+
+cudaError_t RunLinear(const FewRowsParams& params, FewRowsResult result, const Context& context) {
   const cudaError_t status = CheckWeight(params.weight, params.format);
   if (status != cudaSuccess) return status;
-  if (params.rows < 1 || params.rows > kFewRows) return cudaErrorInvalidValue;
-  if (!Aligned16(params.x)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format,
-                   [&](auto number) { return Run<decltype(number), kResult>(params, context); });
+  return Run({.x = params.x,
+              .weight = params.weight,
+              .second = {},
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
+              .shape = params.shape,
+              .result = result,
+              .y = params.y,
+              .partial = params.partial,
+              .counters = params.counters,
+              .heads = {}},
+             CeilDivide(params.weight.rows, kFewRowsUnit), params.format, context);
 }
 
 }  // namespace
 
 cudaError_t LinearFewRows(const FewRowsParams& params, const Context& context) {
-  return CheckAndRun<FewRowsResult::kStored>(params, context);
+  return RunLinear(params, FewRowsResult::kStored, context);
 }
 
 cudaError_t LinearFewRowsToFloat(const FewRowsParams& params, const Context& context) {
-  return CheckAndRun<FewRowsResult::kFloat>(params, context);
+  return RunLinear(params, FewRowsResult::kFloat, context);
 }
 
 cudaError_t LinearFewRowsAdd(const FewRowsParams& params, const Context& context) {
-  return CheckAndRun<FewRowsResult::kAdd>(params, context);
+  return RunLinear(params, FewRowsResult::kAdd, context);
+}
+
+int64_t FewRowsPartialFloats(const FewRowsParams& params, const Context& context) {
+  const int64_t units = CeilDivide(params.weight.rows, kFewRowsUnit);
+  const FewRowsShape shape = Chosen(params.shape, units, params.rows, true, context);
+  return PartialFloats(shape, units, params.rows);
 }
 
 cudaError_t GateUpFewRows(const FewRowsGateUpParams& params, const Context& context) {
@@ -63,22 +147,43 @@ cudaError_t GateUpFewRows(const FewRowsGateUpParams& params, const Context& cont
     const cudaError_t status = CheckWeight(weight, params.format);
     if (status != cudaSuccess) return status;
   }
-  if (params.rows < 1 || params.rows > kFewRows || params.w1.rows != params.w3.rows ||
-      params.w1.columns != params.w3.columns) {
+  if (params.w1.rows != params.w3.rows || params.w1.columns != params.w3.columns) {
     return cudaErrorInvalidValue;
   }
-  if (!Aligned16(params.x)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    using T = decltype(number);
-    const int64_t outputs = params.w1.rows;
-    if (params.rows <= 8) {
-      return Launch(GateUpKernel<T, 1>, ShapeFor(outputs, 1, 2), params, context);
-    }
-    if (params.rows <= 16) {
-      return Launch(GateUpKernel<T, 2>, ShapeFor(outputs, 2, 2), params, context);
-    }
-    return Launch(GateUpKernel<T, 4>, ShapeFor(outputs, 4, 2), params, context);
-  });
+  return Run({.x = params.x,
+              .weight = params.w1,
+              .second = params.w3,
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
+              .shape = params.shape,
+              .result = FewRowsResult::kGateUp,
+              .y = params.out,
+              .heads = {}},
+             CeilDivide(params.w1.rows, 16), params.format, context);
+}
+
+cudaError_t QkvFewRows(const FewRowsQkvParams& params, const Context& context) {
+  const cudaError_t status = CheckWeight(params.wqkv, params.format);
+  if (status != cudaSuccess) return status;
+  const HeadShape& heads = params.heads;
+  if (heads.kv_heads <= 0 || heads.heads % heads.kv_heads != 0 || heads.head_dim <= 0 ||
+      heads.head_dim % 32 != 0 ||
+      params.wqkv.rows != (heads.heads + 2 * heads.kv_heads) * heads.head_dim) {
+    return cudaErrorInvalidValue;
+  }
+  return Run({.x = params.x,
+              .weight = params.wqkv,
+              .second = {},
+              .rows = static_cast<int>(std::clamp<int64_t>(params.rows, 0, kFewRows + 1)),
+              .shape = params.shape,
+              .result = FewRowsResult::kRotated,
+              .y = params.q,
+              .heads = heads,
+              .cos = params.cos,
+              .sin = params.sin,
+              .slots = params.slots,
+              .k_cache = params.k_cache,
+              .v_cache = params.v_cache},
+             params.wqkv.rows / kFewRowsUnit, params.format, context);
 }
 
 }  // namespace xcomposer::cuda

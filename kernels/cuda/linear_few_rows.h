@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/number.h"
+#include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/weight_matrix.h"
 
 // Linear layers of 1 to 32 rows - the decoding step of several sequences - where reading the
@@ -12,12 +13,27 @@ namespace xcomposer::cuda {
 
 constexpr int64_t kFewRows = 32;
 
+/// How a launch shares out its work. What is left at its default is the launcher's to choose, which
+/// depends on nothing but the product's sizes and the number of multiprocessors. Only `warps_k` and
+/// `blocks_k` have a part in the results' last bits.
+struct FewRowsShape {
+  int warps_n = 0;   ///< of a block, side by side along N: 32 rows of weights each
+  int warps_k = 0;   ///< of a block, sharing out K
+  int blocks_k = 0;  ///< sharing out K; 1 but for LinearFewRowsAdd
+  int stages = 0;    ///< of the ring in shared memory: 2 to 8
+  int ahead = -1;    ///< stages behind the ring that are asked into L2 before x is there
+  int open = -1;     ///< stages that are still to come when the next kernel is let in
+};
+
 struct FewRowsParams {
   const void* x = nullptr;  ///< (rows, K), as stored, dense
   WeightMatrix weight;      ///< (N, K), K a multiple of 32
   int64_t rows = 0;         ///< 1 to kFewRows
   void* y = nullptr;        ///< (rows, N); see the functions
   Format format = Format::kFloat16;
+  FewRowsShape shape = {};
+  float* partial = nullptr;     ///< LinearFewRowsAdd: FewRowsPartialFloats of them
+  int32_t* counters = nullptr;  ///< LinearFewRowsAdd: FewRowsCounters(N), zeros before and after
 };
 
 /// y = x weight^T, stored in `format`.
@@ -29,6 +45,10 @@ cudaError_t LinearFewRowsToFloat(const FewRowsParams& params, const Context& con
 /// y += x weight^T in float32: wo and w2 add to the residual stream.
 cudaError_t LinearFewRowsAdd(const FewRowsParams& params, const Context& context);
 
+/// Numbers of FewRowsParams::partial: sums of blocks that share out K; 0 where none do.
+int64_t FewRowsPartialFloats(const FewRowsParams& params, const Context& context);
+inline int64_t FewRowsCounters(int64_t outputs) { return (outputs + 31) / 32; }
+
 struct FewRowsGateUpParams {
   const void* x = nullptr;  ///< (rows, K), as stored, dense
   WeightMatrix w1;          ///< (F, K), K a multiple of 32
@@ -36,9 +56,28 @@ struct FewRowsGateUpParams {
   int64_t rows = 0;         ///< 1 to kFewRows
   void* out = nullptr;      ///< (rows, F), as stored
   Format format = Format::kFloat16;
+  FewRowsShape shape = {};
 };
 
 /// out = silu(w1 x) * w3 x.
 cudaError_t GateUpFewRows(const FewRowsGateUpParams& params, const Context& context);
+
+/// qkv = x wqkv^T; queries and keys rotated; keys and values stored at their rows' slots. As
+/// LinearFewRows and RopeKv, but that qkv is not rounded in between.
+struct FewRowsQkvParams {
+  const void* x = nullptr;         ///< (rows, K), as stored, dense
+  WeightMatrix wqkv;               ///< (kv_heads * (heads / kv_heads + 2) * head_dim, K)
+  HeadShape heads;                 ///< head_dim a multiple of 32
+  int64_t rows = 0;                ///< 1 to kFewRows
+  const float* cos = nullptr;      ///< (rows, head_dim / 2)
+  const float* sin = nullptr;      ///< (rows, head_dim / 2)
+  const int64_t* slots = nullptr;  ///< (rows), read on the device; -1: none
+  void* q = nullptr;               ///< (rows, heads, head_dim), as stored
+  void* k_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored
+  void* v_cache = nullptr;         ///< (slots, kv_heads, head_dim), as stored
+  Format format = Format::kFloat16;
+  FewRowsShape shape = {};
+};
+cudaError_t QkvFewRows(const FewRowsQkvParams& params, const Context& context);
 
 }  // namespace xcomposer::cuda

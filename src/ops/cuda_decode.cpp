@@ -17,7 +17,8 @@
 #include "ops/ops.h"
 
 // The composed ops that have kernels of their own: for one row, where norm and product are one, and
-// for few rows, where the two products before SwiGLU are. And what follows the head: the choice.
+// for few rows, where products are one with the rotation or SwiGLU behind them. And what follows
+// the head: the choice.
 namespace xcomposer::ops {
 namespace {
 
@@ -42,43 +43,66 @@ bool IsOneRow(const Tensor& hidden, const Tensor& weight) {
          weight.size(1) % 8 == 0 && weight.size(1) <= cuda::kDecodeColumns;
 }
 
-Tensor DecodeQkvRope(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& wqkv,
-                     const Tensor& cos, const Tensor& sin, Tensor& k_cache, Tensor& v_cache,
-                     const Tensor& slots) {
+/// Whether the kernels for few rows do.
+bool IsFewRows(const Tensor& hidden, const Tensor& weight) {
+  return hidden.dim() == 2 && hidden.size(0) >= 1 && hidden.size(0) <= cuda::kFewRows &&
+         weight.size(1) % 32 == 0;
+}
+
+Tensor FusedQkvRope(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& wqkv,
+                    const Tensor& cos, const Tensor& sin, Tensor& k_cache, Tensor& v_cache,
+                    const Tensor& slots) {
   const char* op = "norm_qkv_rope";
-  if (!IsOneRow(hidden, wqkv)) {
+  const bool one = IsOneRow(hidden, wqkv);
+  const bool few = IsFewRows(hidden, wqkv) && cos.dim() == 2 && cos.size(1) % 16 == 0;
+  if (!one && !few) {
     return ComposedNormQkvRope(hidden, norm, eps, wqkv, cos, sin, k_cache, v_cache, slots);
   }
   CheckNormed(op, hidden, norm, wqkv);
-  const Tensor qkv = at::empty({1, wqkv.size(0)}, at::kMeta);  // the product that is not stored
+  const int64_t rows = hidden.size(0);
+  const Tensor qkv = at::empty({rows, wqkv.size(0)}, at::kMeta);  // the product that is not stored
   const HeadShape shape = CheckRopeKv(qkv, cos, sin, k_cache, v_cache, slots);
   RequireType(op, wqkv.scalar_type(), {&k_cache, &v_cache});
   RequireType(op, at::kFloat, {&cos, &sin});
-  Tensor q = at::empty({1, shape.heads, shape.head_dim}, wqkv.options());  // (1, H, D)
-  Launched(
-      op,
-      cuda::DecodeQkv(
-          {.x = NormedRowOf(hidden, norm, eps),
-           .wqkv = CudaMatrixOf(op, wqkv),
-           .shape = {.heads = shape.heads, .kv_heads = shape.kv_heads, .head_dim = shape.head_dim},
-           .cos = cos.const_data_ptr<float>(),
-           .sin = sin.const_data_ptr<float>(),
-           .slot = slots.const_data_ptr<int64_t>(),
-           .q = q.mutable_data_ptr(),
-           .k_cache = k_cache.mutable_data_ptr(),
-           .v_cache = v_cache.mutable_data_ptr(),
-           .format = CudaFormatOf(op, wqkv)},
-          CurrentCuda().context()));
+  const cuda::HeadShape heads{shape.heads, shape.kv_heads, shape.head_dim};
+  const cuda::Format format = CudaFormatOf(op, wqkv);
+  Tensor q = at::empty({rows, shape.heads, shape.head_dim}, wqkv.options());  // (T, H, D)
+  if (one) {
+    Launched(op, cuda::DecodeQkv({.x = NormedRowOf(hidden, norm, eps),
+                                  .wqkv = CudaMatrixOf(op, wqkv),
+                                  .shape = heads,
+                                  .cos = cos.const_data_ptr<float>(),
+                                  .sin = sin.const_data_ptr<float>(),
+                                  .slot = slots.const_data_ptr<int64_t>(),
+                                  .q = q.mutable_data_ptr(),
+                                  .k_cache = k_cache.mutable_data_ptr(),
+                                  .v_cache = v_cache.mutable_data_ptr(),
+                                  .format = format},
+                                 CurrentCuda().context()));
+    return q;
+  }
+  const Tensor x = RmsNorm(hidden, norm, eps);  // (T, C)
+  Launched(op, cuda::QkvFewRows({.x = x.const_data_ptr(),
+                                 .wqkv = CudaMatrixOf(op, wqkv),
+                                 .heads = heads,
+                                 .rows = rows,
+                                 .cos = cos.const_data_ptr<float>(),
+                                 .sin = sin.const_data_ptr<float>(),
+                                 .slots = slots.const_data_ptr<int64_t>(),
+                                 .q = q.mutable_data_ptr(),
+                                 .k_cache = k_cache.mutable_data_ptr(),
+                                 .v_cache = v_cache.mutable_data_ptr(),
+                                 .format = format},
+                                CurrentCuda().context()));
   return q;
 }
 
 Tensor FusedGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& w1,
                    const Tensor& w3) {
   const char* op = "norm_gate_up";
-  const int64_t rows = hidden.dim() == 2 ? hidden.size(0) : 0;
-  const bool few = rows >= 1 && rows <= cuda::kFewRows && w1.size(1) % 32 == 0;
   const bool one = IsOneRow(hidden, w1);
-  if (!one && !few) return ComposedNormGateUp(hidden, norm, eps, w1, w3);
+  if (!one && !IsFewRows(hidden, w1)) return ComposedNormGateUp(hidden, norm, eps, w1, w3);
+  const int64_t rows = hidden.size(0);
   CheckNormed(op, hidden, norm, w1);
   CheckNormed(op, hidden, norm, w3);
   Check(w1.sizes() == w3.sizes(), op, ": w1 ", w1.sizes(), " and w3 ", w3.sizes(), " differ");
@@ -153,7 +177,7 @@ Tensor Choose(const Tensor& scores, const Tensor& rules, Tensor& seen, Tensor& s
 }  // namespace
 
 void RegisterCudaDecode(torch::Library& m) {
-  m.impl("norm_qkv_rope", &DecodeQkvRope);
+  m.impl("norm_qkv_rope", &FusedQkvRope);
   m.impl("norm_gate_up", &FusedGateUp);
   m.impl("norm_scores_", &Scores);
   m.impl("choose_ids", &Choose);

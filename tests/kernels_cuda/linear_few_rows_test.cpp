@@ -11,11 +11,37 @@ TYPED_TEST_SUITE(LinearFewRowsOf, StoredTypes);
 
 struct Case {
   int64_t rows, outputs, columns;
+  FewRowsShape shape;
 };
 
-// One to four tiles of rows, ragged; weights of less than 16 rows and not a multiple; K of one
-// warp's part, of a few warps', and of more than one round of all warps and their loads ahead.
-constexpr Case kCases[] = {{1, 3, 32}, {8, 16, 96}, {9, 37, 320}, {19, 24, 1312}, {32, 17, 64}};
+constexpr Case kCases[] = {
+    // The launcher's choice: one to four tiles of rows, ragged; weights of less than a tile and not
+    // a multiple; K of less than one warp's step, of a few warps' shares, of more stages than the
+    // ring holds; few, several and many units of weights for each multiprocessor.
+    {1, 3, 32, {}},
+    {8, 16, 96, {}},
+    {9, 37, 320, {}},
+    {19, 24, 1312, {}},
+    {32, 17, 64, {}},
+    {5, 250, 160, {}},
+    {2, 390, 96, {}},
+    // Warps side by side, along K and both, not a power of two; the shortest ring and the longest;
+    // nothing, some and more than there is asked into L2; the next kernel let in anywhere.
+    {16, 70, 416, {.warps_n = 2, .warps_k = 2, .stages = 3, .ahead = 1, .open = 0}},
+    {32, 100, 224, {.warps_n = 3, .warps_k = 1, .stages = 2, .ahead = 0, .open = 2}},
+    {3, 40, 1056, {.warps_n = 1, .warps_k = 8, .stages = 2, .ahead = 1}},
+    {25, 130, 736, {.warps_n = 2, .warps_k = 3, .stages = 4, .ahead = 9}},
+    {7, 33, 2080, {.warps_n = 1, .warps_k = 1, .stages = 8, .ahead = 5}},
+    {12, 400, 64, {.warps_n = 12, .warps_k = 1, .stages = 2}},
+};
+
+// Blocks that share out K: evenly, the last one less, some of them nothing.
+constexpr Case kSplitCases[] = {
+    {8, 70, 512, {.warps_n = 1, .warps_k = 2, .blocks_k = 2, .stages = 3, .ahead = 1}},
+    {32, 100, 736, {.warps_n = 2, .warps_k = 1, .blocks_k = 3, .stages = 2, .ahead = 7}},
+    {17, 33, 320, {.warps_n = 1, .warps_k = 1, .blocks_k = 4, .stages = 4}},
+    {1, 160, 96, {.warps_n = 4, .warps_k = 2, .blocks_k = 5, .stages = 8}},
+};
 
 template <typename T>
 std::vector<T> RowOf(const std::vector<T>& x, int64_t row, int64_t columns) {
@@ -45,42 +71,50 @@ struct Problem {
 };
 
 template <typename T, typename Out>
-void CheckProduct(cudaError_t (*function)(const FewRowsParams&, const Context&), bool add) {
-  for (const Case& size : kCases) {
-    const Problem<T> problem{size};
-    const auto before = Random(12).Normal<Out>(static_cast<size_t>(size.rows * size.outputs), 1);
-    const auto actual = InEveryWay([&](const Context& context) {
-      const Array<T> x(problem.x);
-      const auto w = Constant(problem.w.values);
-      const Array<Out> y(before);
-      EXPECT_EQ(Finish(function({.x = x.data(),
-                                 .weight = Matrix(w, size.outputs, size.columns, problem.w.stride),
-                                 .rows = size.rows,
-                                 .y = y.data(),
-                                 .format = FormatOf<T>()},
-                                context)),
-                "");
-      return y.Read();
-    });
-    Doubles exact;
-    Doubles naive;
-    problem.ForResults([&](int64_t, int64_t n, const Doubles& wide, const auto& narrow) {
-      const float y = add ? Widen(before[exact.size()]) : 0.0f;
-      exact.push_back(double{y} + problem.w.Dot(n, wide));
-      naive.push_back(Round<Out>(y + problem.w.Dot(n, narrow)));
-    });
-    ExpectWithinBudget(actual, exact, naive, problem.Name());
-  }
+void CheckProduct(const Case& size, cudaError_t (*function)(const FewRowsParams&, const Context&),
+                  bool add) {
+  const Problem<T> problem{size};
+  const auto before = Random(12).Normal<Out>(static_cast<size_t>(size.rows * size.outputs), 1);
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<T> x(problem.x);
+    const auto w = Constant(problem.w.values);
+    const Array<Out> y(before);
+    FewRowsParams params{.x = x.data(),
+                         .weight = Matrix(w, size.outputs, size.columns, problem.w.stride),
+                         .rows = size.rows,
+                         .y = y.data(),
+                         .format = FormatOf<T>(),
+                         .shape = size.shape};
+    const Array<float> partial(static_cast<size_t>(FewRowsPartialFloats(params, context)));
+    const std::vector<int32_t> zeros(static_cast<size_t>(FewRowsCounters(size.outputs)));
+    const Array<int32_t> counters(zeros);
+    if (add) params.partial = partial.data();
+    if (add) params.counters = counters.data();
+    EXPECT_EQ(Finish(function(params, context)), "");
+    EXPECT_EQ(counters.Read(), zeros) << "the next launch counts from these";
+    return y.Read();
+  });
+  Doubles exact;
+  Doubles naive;
+  problem.ForResults([&](int64_t, int64_t n, const Doubles& wide, const auto& narrow) {
+    const float y = add ? Widen(before[exact.size()]) : 0.0f;
+    exact.push_back(double{y} + problem.w.Dot(n, wide));
+    naive.push_back(Round<Out>(y + problem.w.Dot(n, narrow)));
+  });
+  ExpectWithinBudget(actual, exact, naive, problem.Name());
 }
 
 TYPED_TEST(LinearFewRowsOf, StoredResultsAgreeWithDouble) {
-  CheckProduct<TypeParam, TypeParam>(LinearFewRows, false);
+  for (const Case& size : kCases) CheckProduct<TypeParam, TypeParam>(size, LinearFewRows, false);
 }
 TYPED_TEST(LinearFewRowsOf, FloatResultsAgreeWithDouble) {
-  CheckProduct<TypeParam, float>(LinearFewRowsToFloat, false);
+  for (const Case& size : kCases) CheckProduct<TypeParam, float>(size, LinearFewRowsToFloat, false);
 }
 TYPED_TEST(LinearFewRowsOf, ResidualIsAdded) {
-  CheckProduct<TypeParam, float>(LinearFewRowsAdd, true);
+  for (const Case& size : kCases) CheckProduct<TypeParam, float>(size, LinearFewRowsAdd, true);
+}
+TYPED_TEST(LinearFewRowsOf, BlocksShareOutTheSum) {
+  for (const Case& size : kSplitCases) CheckProduct<TypeParam, float>(size, LinearFewRowsAdd, true);
 }
 
 TYPED_TEST(LinearFewRowsOf, GateAndUpAgreeWithDouble) {
@@ -98,7 +132,8 @@ TYPED_TEST(LinearFewRowsOf, GateAndUpAgreeWithDouble) {
                                 .w3 = Matrix(w3, size.outputs, size.columns, problem.w3.stride),
                                 .rows = size.rows,
                                 .out = out.data(),
-                                .format = FormatOf<T>()},
+                                .format = FormatOf<T>(),
+                                .shape = size.shape},
                                context)),
           "");
       return out.Read();
@@ -114,6 +149,151 @@ TYPED_TEST(LinearFewRowsOf, GateAndUpAgreeWithDouble) {
     });
     ExpectWithinBudget(actual, exact, naive, problem.Name());
   }
+}
+
+/// Sequences that are decoded together do not change each other's bits.
+TYPED_TEST(LinearFewRowsOf, BitsOfARowDoNotDependOnOtherRows) {
+  using T = TypeParam;
+  const Problem<T> problem{{32, 50, 352, {}}};
+  const auto run = [&](int64_t rows) {
+    const Array<T> x(problem.x);
+    const auto w = Constant(problem.w.values);
+    const Array<float> y(static_cast<size_t>(rows * problem.size.outputs));
+    EXPECT_EQ(Finish(LinearFewRowsToFloat({.x = x.data(),
+                                           .weight = Matrix(w, problem.size.outputs,
+                                                            problem.size.columns, problem.w.stride),
+                                           .rows = rows,
+                                           .y = y.data(),
+                                           .format = FormatOf<T>()},
+                                          Ways()[0])),
+              "");
+    return y.Read();
+  };
+  const std::vector<float> all = run(32);
+  for (const int64_t rows : {1, 8, 11}) {
+    EXPECT_TRUE(SameBits(run(rows), {all.begin(), all.begin() + rows * problem.size.outputs}))
+        << rows << " rows";
+  }
+}
+
+struct QkvCase {
+  HeadShape heads;
+  int64_t rows, columns;
+  FewRowsShape shape;
+};
+
+/// Angles and slots of the rows; the last row stores no key and value.
+struct Places {
+  std::vector<float> cos, sin;
+  std::vector<int64_t> slots;
+
+  Places(int64_t rows, int64_t half, Random& random) {
+    for (int64_t i = 0; i < rows * half; ++i) {
+      const auto angle = static_cast<float>(random.Below(1000));
+      cos.push_back(std::cos(angle));
+      sin.push_back(std::sin(angle));
+    }
+    for (int64_t i = 0; i < rows + 2; ++i) slots.push_back(i);
+    random.Shuffle(slots);
+    slots.resize(static_cast<size_t>(rows));
+    slots.back() = -1;
+  }
+};
+
+/// Queries, keys and values one after the other, rotated, of a product (rows, N) whose numbers
+/// `stored` rounds; ones where nothing is written.
+template <typename Number, typename Stored>
+Doubles PlacedQkv(const QkvCase& c, const Places& places, const std::vector<Number>& product,
+                  const Stored& stored) {
+  const auto [heads, kv_heads, dim] = c.heads;
+  const int64_t half = dim / 2;
+  const int64_t group = heads / kv_heads;
+  const int64_t packed = kv_heads * (group + 2);
+  const int64_t q_count = c.rows * heads * dim;
+  const int64_t cache_count = (c.rows + 2) * kv_heads * dim;
+  Doubles out(static_cast<size_t>(q_count + 2 * cache_count), 1.0);
+  for (int64_t row = 0; row < c.rows; ++row) {
+    const int64_t slot = places.slots[static_cast<size_t>(row)];
+    for (int64_t head = 0; head < packed; ++head) {
+      const int64_t kv = head / (group + 2);
+      const int64_t place = head % (group + 2);
+      if (place >= group && slot < 0) continue;
+      int64_t to = (row * heads + kv * group + place) * dim;
+      if (place >= group) {
+        to = q_count + (place - group) * cache_count + (slot * kv_heads + kv) * dim;
+      }
+      for (int64_t j = 0; j < half; ++j) {
+        const auto from = static_cast<size_t>((row * packed + head) * dim + j);
+        const double low = stored(product[from]);
+        const double high = stored(product[from + static_cast<size_t>(half)]);
+        const auto angle = static_cast<size_t>(row * half + j);
+        const double cos = place > group ? 1.0 : double{places.cos[angle]};
+        const double sin = place > group ? 0.0 : double{places.sin[angle]};
+        out[static_cast<size_t>(to + j)] = stored(low * cos - high * sin);
+        out[static_cast<size_t>(to + j + half)] = stored(high * cos + low * sin);
+      }
+    }
+  }
+  return out;
+}
+
+template <typename T>
+void CheckQkv(const QkvCase& c) {
+  const int64_t outputs = (c.heads.heads + 2 * c.heads.kv_heads) * c.heads.head_dim;
+  const Problem<T> problem{{c.rows, outputs, c.columns, c.shape}};
+  Random random(13);
+  const Places places(c.rows, c.heads.head_dim / 2, random);
+  const auto q_count = static_cast<size_t>(c.rows * c.heads.heads * c.heads.head_dim);
+  const auto cache_count = static_cast<size_t>((c.rows + 2) * c.heads.kv_heads * c.heads.head_dim);
+  const auto actual = InEveryWay([&](const Context& context) {
+    const Array<T> x(problem.x);
+    const auto w = Constant(problem.w.values);
+    const Array<float> cos(places.cos);
+    const Array<float> sin(places.sin);
+    const Array<int64_t> slots(places.slots);
+    const Array<T> q(q_count);
+    const Array<T> k(std::vector<T>(cache_count, Narrow<T>(1.0f)));
+    const Array<T> v(std::vector<T>(cache_count, Narrow<T>(1.0f)));
+    EXPECT_EQ(Finish(QkvFewRows({.x = x.data(),
+                                 .wqkv = Matrix(w, outputs, c.columns, problem.w.stride),
+                                 .heads = c.heads,
+                                 .rows = c.rows,
+                                 .cos = cos.data(),
+                                 .sin = sin.data(),
+                                 .slots = slots.data(),
+                                 .q = q.data(),
+                                 .k_cache = k.data(),
+                                 .v_cache = v.data(),
+                                 .format = FormatOf<T>(),
+                                 .shape = c.shape},
+                                context)),
+              "");
+    std::vector<T> all = q.Read();
+    for (const Array<T>* cache : {&k, &v}) {
+      const std::vector<T> part = cache->Read();
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  });
+  Doubles wide_product;
+  std::vector<float> narrow_product;
+  problem.ForResults([&](int64_t, int64_t n, const Doubles& wide, const auto& narrow) {
+    wide_product.push_back(problem.w.Dot(n, wide));
+    narrow_product.push_back(problem.w.Dot(n, narrow));
+  });
+  const auto exact =
+      PlacedQkv(c, places, wide_product, [](auto y) { return static_cast<double>(y); });
+  const auto naive =
+      PlacedQkv(c, places, narrow_product, [](auto y) { return Round<T>(static_cast<double>(y)); });
+  ExpectWithinBudget(actual, exact, naive, problem.Name());
+}
+
+TYPED_TEST(LinearFewRowsOf, QueriesAndKeysAreRotatedToTheirPlaces) {
+  CheckQkv<TypeParam>({{4, 2, 32}, 3, 96, {}});
+  CheckQkv<TypeParam>(
+      {{2, 1, 128}, 17, 160, {.warps_n = 2, .warps_k = 1, .stages = 3, .ahead = 1}});
+  CheckQkv<TypeParam>({{3, 3, 96}, 8, 320, {.warps_n = 3, .warps_k = 2, .stages = 2, .ahead = 0}});
+  CheckQkv<TypeParam>({{6, 2, 64}, 32, 32, {.warps_n = 5, .warps_k = 1, .stages = 2, .ahead = 0}});
 }
 
 TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
@@ -137,6 +317,31 @@ TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
                 {w.data(), Matrix(w, 1, 32, 32), Matrix(w, 2, 32, 32), 1, w.data(), FormatOf<T>()},
                 context),
             cudaErrorInvalidValue);
+  const FewRowsShape impossible[] = {{.warps_n = 13, .warps_k = 1},
+                                     {.warps_n = 4, .warps_k = 4},
+                                     {.warps_n = -1, .warps_k = 1},
+                                     {.warps_n = 1, .warps_k = -1},
+                                     {.stages = 1},
+                                     {.stages = 9},
+                                     {.blocks_k = -1},
+                                     {.blocks_k = 2}};  // stored, or added without `partial`
+  for (const FewRowsShape& shape : impossible) {
+    const FewRowsParams params{w.data(), Matrix(w, 1, 32, 32), 1, w.data(), FormatOf<T>(), shape};
+    EXPECT_EQ(LinearFewRows(params, context), cudaErrorInvalidValue);
+    EXPECT_EQ(LinearFewRowsAdd(params, context), cudaErrorInvalidValue);
+  }
+  const auto rotate = [&](const HeadShape& heads, int64_t outputs) {
+    return QkvFewRows({.x = w.data(),
+                       .wqkv = Matrix(w, outputs, 32, 32),
+                       .heads = heads,
+                       .rows = 1,
+                       .format = FormatOf<T>()},
+                      context);
+  };
+  EXPECT_EQ(rotate({1, 1, 48}, 144), cudaErrorInvalidValue);  // halves of no whole tiles
+  EXPECT_EQ(rotate({1, 1, 32}, 64), cudaErrorInvalidValue);
+  EXPECT_EQ(rotate({3, 2, 32}, 160), cudaErrorInvalidValue);
+  EXPECT_EQ(rotate({1, 0, 32}, 32), cudaErrorInvalidValue);
 }
 
 }  // namespace

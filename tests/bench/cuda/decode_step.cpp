@@ -13,8 +13,12 @@ namespace xcomposer::cuda {
 
 DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
                        const std::vector<int32_t>& positions, const std::vector<int32_t>& ids,
-                       DeviceMemory& memory, const Context& context, const SamplingOptions& options)
-    : decoder_(decoder), cache_(cache), sequences_(static_cast<int64_t>(positions.size())) {
+                       DeviceMemory& memory, const Context& context, const SamplingOptions& options,
+                       const StepShapes& shapes)
+    : decoder_(decoder),
+      cache_(cache),
+      sequences_(static_cast<int64_t>(positions.size())),
+      shapes_(shapes) {
   const DecoderShape& s = decoder.shape;
   if (sequences_ < 1 || sequences_ > kFewRows || ids.size() != positions.size() ||
       sequences_ > cache.sequences) {
@@ -38,12 +42,20 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   sin_ = memory.Variable<float>(sequences_ * s.heads.head_dim / 2);
   hidden_ = memory.Variable<float>(sequences_ * s.hidden);
   normed_ = memory.Stored(sequences_ * s.hidden);
-  qkv_ = memory.Stored(sequences_ * s.qkv());
   q_ = memory.Stored(sequences_ * s.mixed());
   mixed_ = memory.Stored(sequences_ * s.mixed());
   inner_ = memory.Stored(sequences_ * s.inner);
   partial_ = memory.Variable<float>(DecodePartialFloats(s.heads, sequences_, splits_));
   counters_ = memory.Written(std::vector<int32_t>(count * static_cast<size_t>(s.heads.kv_heads)));
+  int64_t sums = 0;
+  for (const auto& [weight, shape] :
+       {std::pair{Layer(0).wo.weight, shapes.wo}, std::pair{Layer(0).w2.weight, shapes.w2}}) {
+    sums = std::max(sums, FewRowsPartialFloats(
+                              {.weight = weight, .rows = sequences_, .shape = shape}, context));
+  }
+  sums_ = memory.Variable<float>(sums);
+  sum_counters_ =
+      memory.Written(std::vector<int32_t>(static_cast<size_t>(FewRowsCounters(s.hidden))));
   logits_ = memory.Variable<float>(sequences_ * s.vocab);
   options_ = memory.Written(std::vector<SamplingOptions>(count, options));
   seen_ = memory.Written(std::vector<uint32_t>(count * static_cast<size_t>((s.vocab + 31) / 32)));
@@ -141,21 +153,19 @@ void DecodeStep::Qkv(int64_t layer, const Context& context) const {
     return;
   }
   Norm(Layer(layer).attention_norm, context);
-  Require(LinearFewRows(
-              {.x = normed_, .weight = Layer(layer).wqkv.weight, .rows = sequences_, .y = qkv_},
-              context),
-          "LinearFewRows (wqkv)");
-  Require(RopeKv({.qkv = qkv_,
-                  .shape = s.heads,
-                  .cos = cos_,
-                  .sin = sin_,
-                  .slots = slots_,
-                  .q = q_,
-                  .k_cache = cache_.keys(layer),
-                  .v_cache = cache_.values(layer),
-                  .rows = sequences_},
-                 context),
-          "RopeKv");
+  Require(QkvFewRows({.x = normed_,
+                      .wqkv = Layer(layer).wqkv.weight,
+                      .heads = s.heads,
+                      .rows = sequences_,
+                      .cos = cos_,
+                      .sin = sin_,
+                      .slots = slots_,
+                      .q = q_,
+                      .k_cache = cache_.keys(layer),
+                      .v_cache = cache_.values(layer),
+                      .shape = shapes_.qkv},
+                     context),
+          "QkvFewRows");
 }
 
 void DecodeStep::Attention(int64_t layer, const Context& context) const {
@@ -173,7 +183,7 @@ void DecodeStep::Attention(int64_t layer, const Context& context) const {
 }
 
 void DecodeStep::Wo(int64_t layer, const Context& context) const {
-  AddProduct(Layer(layer).wo.weight, mixed_, context);
+  AddProduct(Layer(layer).wo.weight, shapes_.wo, mixed_, context);
 }
 
 void DecodeStep::GateUp(int64_t layer, const Context& context) const {
@@ -192,13 +202,14 @@ void DecodeStep::GateUp(int64_t layer, const Context& context) const {
                          .w1 = weights.w1.weight,
                          .w3 = weights.w3.weight,
                          .rows = sequences_,
-                         .out = inner_},
+                         .out = inner_,
+                         .shape = shapes_.gate_up},
                         context),
           "GateUpFewRows");
 }
 
 void DecodeStep::W2(int64_t layer, const Context& context) const {
-  AddProduct(Layer(layer).w2.weight, inner_, context);
+  AddProduct(Layer(layer).w2.weight, shapes_.w2, inner_, context);
 }
 
 void DecodeStep::Logits(const Context& context) const {
@@ -211,8 +222,12 @@ void DecodeStep::Logits(const Context& context) const {
     return;
   }
   Norm(decoder_.norm, context);
-  Require(LinearFewRowsToFloat(
-              {.x = normed_, .weight = decoder_.output, .rows = sequences_, .y = logits_}, context),
+  Require(LinearFewRowsToFloat({.x = normed_,
+                                .weight = decoder_.output,
+                                .rows = sequences_,
+                                .y = logits_,
+                                .shape = shapes_.logits},
+                               context),
           "LinearFewRowsToFloat");
 }
 
@@ -240,13 +255,20 @@ void DecodeStep::Norm(const void* weight, const Context& context) const {
           "RmsNorm");
 }
 
-void DecodeStep::AddProduct(const WeightMatrix& weight, const void* x,
+void DecodeStep::AddProduct(const WeightMatrix& weight, const FewRowsShape& shape, const void* x,
                             const Context& context) const {
   if (sequences_ == 1) {
     Require(DecodeAdd({.x = x, .weight = weight, .hidden = hidden_}, context), "DecodeAdd");
     return;
   }
-  Require(LinearFewRowsAdd({.x = x, .weight = weight, .rows = sequences_, .y = hidden_}, context),
+  Require(LinearFewRowsAdd({.x = x,
+                            .weight = weight,
+                            .rows = sequences_,
+                            .y = hidden_,
+                            .shape = shape,
+                            .partial = sums_,
+                            .counters = sum_counters_},
+                           context),
           "LinearFewRowsAdd");
 }
 

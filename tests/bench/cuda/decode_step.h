@@ -5,13 +5,23 @@
 
 #include "bench/cuda/decoder.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/linear_few_rows.h"
 #include "kernels/cuda/sampling.h"
 
 namespace xcomposer::cuda {
 
-/// What a step is made of. For one sequence each is one kernel, for several with their norms and
-/// rotation.
+/// What a step is made of. For one sequence each is one kernel, for several with the norms in
+/// front.
 enum class DecodePart { kQkv, kAttention, kWo, kGateUp, kW2, kLogits, kSample };
+
+/// How the products of several sequences share out their work.
+struct StepShapes {
+  FewRowsShape qkv = {};
+  FewRowsShape wo = {};
+  FewRowsShape gate_up = {};
+  FewRowsShape w2 = {};
+  FewRowsShape logits = {};
+};
 
 /// One step of decoding: from the ids of the step before to those of this one, without the host in
 /// between. One sequence takes the five fused kernels of a layer, 2 to 32 take products of few rows
@@ -22,7 +32,7 @@ class DecodeStep {
   /// Greedy unless `options` (one for all) say otherwise.
   DecodeStep(const Decoder& decoder, const KvCache& cache, const std::vector<int32_t>& positions,
              const std::vector<int32_t>& ids, DeviceMemory& memory, const Context& context,
-             const SamplingOptions& options = {});
+             const SamplingOptions& options = {}, const StepShapes& shapes = {});
 
   void Enqueue(const Context& context) const;
   /// One part alone, to be measured. The head and the sampling belong to no layer.
@@ -46,7 +56,8 @@ class DecodeStep {
   void Choose(const Context& context) const;
   void Norm(const void* weight, const Context& context) const;
   /// hidden += weight x.
-  void AddProduct(const WeightMatrix& weight, const void* x, const Context& context) const;
+  void AddProduct(const WeightMatrix& weight, const FewRowsShape& shape, const void* x,
+                  const Context& context) const;
   const DecoderLayer& Layer(int64_t layer) const {
     return decoder_.layers[static_cast<size_t>(layer)];
   }
@@ -54,6 +65,7 @@ class DecodeStep {
   const Decoder& decoder_;
   const KvCache& cache_;
   const int64_t sequences_;
+  const StepShapes shapes_;
   int64_t seen_keys_ = 0;  ///< of all sequences
   int64_t splits_ = 1;
 
@@ -65,12 +77,13 @@ class DecodeStep {
   float* sin_ = nullptr;                  // (S, D / 2)
   float* hidden_ = nullptr;               // (S, C), the residual stream
   void* normed_ = nullptr;                // (S, C)
-  void* qkv_ = nullptr;                   // (S, qkv)
   void* q_ = nullptr;                     // (S, H, D)
   void* mixed_ = nullptr;                 // (S, H, D)
   void* inner_ = nullptr;                 // (S, F)
   float* partial_ = nullptr;
   int32_t* counters_ = nullptr;
+  float* sums_ = nullptr;  // of blocks that share out wo or w2
+  int32_t* sum_counters_ = nullptr;
   float* logits_ = nullptr;  // (S, V)
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;

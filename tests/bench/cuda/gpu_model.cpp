@@ -4,14 +4,16 @@
 //
 // decode.bs8.ctx1024: one step of 8 sequences, of 1024 keys each, the new one included, as a CUDA
 // graph. prefill.1289: a prompt to its first new id. vision: pixels to the rows of the prompt.
-// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. One line of JSON
-// per figure (figures.h); exit codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
+// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant: what a
+// choice would cost that was not made. One line of JSON per figure (figures.h); exit codes 0, 1
+// where a figure failed, 2 wrong usage, 5 no device.
 #include <iostream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "bench/cuda/decode_step.h"
+#include "bench/cuda/few_rows_variants.h"
 #include "bench/cuda/figures.h"
 #include "bench/cuda/prefill_pass.h"
 #include "bench/cuda/probe_kernels.h"
@@ -90,6 +92,14 @@ class ModelBench {
                                     .do_sample = 1});
       step.Enqueue(timer_.context());
       Part(step, {DecodePart::kSample, "sample"}, "part.bs1.sample_top_k_top_p");
+    });
+  }
+
+  void MeasureFewRows() {
+    figures_.Group("variant.", [&] {
+      DeviceMemory memory(FillOnDevice(timer_));
+      FewRowsVariants(decoder_, figures_, timer_, memory).Measure();
+      for (const int64_t sequences : {8, 32}) StepVariants(sequences, memory);
     });
   }
 
@@ -175,11 +185,43 @@ class ModelBench {
   }
 
   DecodeStep Step(const KvCache& cache, int64_t sequences, int64_t keys, DeviceMemory& memory,
-                  const SamplingOptions& options) {
+                  const SamplingOptions& options, const StepShapes& shapes = {}) {
     const std::vector<int32_t> positions(static_cast<size_t>(sequences),
                                          static_cast<int32_t>(keys - 1));
-    return {decoder_,         cache,  positions, Ids(sequences, shape_.vocab), memory,
-            timer_.context(), options};
+    return {decoder_,         cache,   positions, Ids(sequences, shape_.vocab), memory,
+            timer_.context(), options, shapes};
+  }
+
+  /// What is brought into the cache before x is there, and when the next kernel is let in, show
+  /// only in a whole step.
+  void StepVariants(int64_t sequences, DeviceMemory& memory) {
+    const std::string place = "variant.step.bs" + std::to_string(sequences) + ".ctx1024";
+    const KvCache cache(shape_, sequences, 1024, memory);
+    constexpr int kAll = 1000;
+    const auto all = [](const FewRowsShape& shape) {
+      return StepShapes{shape, shape, shape, shape, shape};
+    };
+    const FewRowsShape none{.ahead = 0};
+    const FewRowsShape early{.open = kAll};
+    const FewRowsShape both{.ahead = 0, .open = kAll};
+    const FewRowsShape far{.ahead = kAll};
+    const std::pair<const char*, StepShapes> variants[] = {
+        {"chosen", {}},
+        {"a0", all(none)},
+        {"early", all(early)},
+        {"a0_early", all(both)},
+        {"wo_whole", {.wo = far}},
+        {"wo_qkv_whole", {.qkv = far, .wo = far}},
+    };
+    for (const auto& [name, shapes] : variants) {
+      figures_.Group(place + "." + name, [&, &name = name, &shapes = shapes] {
+        const DecodeStep step = Step(cache, sequences, 1024, memory, {}, shapes);
+        figures_.Give(place + "." + name,
+                      timer_.MeasureGraph([&] { step.Enqueue(timer_.context()); },
+                                          {.most_runs = 20, .budget_s = 0.1}),
+                      {.bytes = static_cast<double>(step.bytes())});
+      });
+    }
   }
 
   PrefillPass Prompt(const KvCache& cache, int64_t rows, int64_t pictures, DeviceMemory& memory) {
@@ -266,6 +308,7 @@ int Run(int argc, char** argv) {
   bench.MeasurePicture("336x56", 24, Tiling{5, 11}, 64);
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
+  bench.MeasureFewRows();
   return figures.failures() == 0 ? 0 : 1;
 }
 
