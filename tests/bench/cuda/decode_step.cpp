@@ -45,6 +45,8 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   inner_ = memory.Stored(sequences_ * s.inner);
   partial_ = memory.Variable<float>(DecodePartialFloats(s.heads, sequences_, splits_));
   counters_ = memory.Written(std::vector<int32_t>(count * static_cast<size_t>(s.heads.kv_heads)));
+  sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(sequences_, s.vocab));
+  sample_counters_ = memory.Written(std::vector<int32_t>(count));
   logits_ = memory.Variable<float>(sequences_ * s.vocab);
   options_ = memory.Written(std::vector<SamplingOptions>(count, options));
   seen_ = memory.Written(std::vector<uint32_t>(count * static_cast<size_t>((s.vocab + 31) / 32)));
@@ -224,7 +226,9 @@ void DecodeStep::Choose(const Context& context) const {
                   .options = options_,
                   .seen = seen_,
                   .steps = steps_,
-                  .ids = ids_},
+                  .ids = ids_,
+                  .partial = sample_partial_,
+                  .counters = sample_counters_},
                  context),
           "Sample");
 }

@@ -72,6 +72,8 @@ class DecodeStep {
   void* inner_ = nullptr;                 // (S, F)
   float* partial_ = nullptr;
   int32_t* counters_ = nullptr;
+  uint64_t* sample_partial_ = nullptr;
+  int32_t* sample_counters_ = nullptr;
   float* logits_ = nullptr;  // (S, V)
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;
