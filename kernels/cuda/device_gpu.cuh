@@ -70,6 +70,17 @@ XCOMPOSER_DEVICE Vector16 LoadVector(const void* p) {
   const uint4 v = *static_cast<const uint4*>(p);
   return {{v.x, v.y, v.z, v.w}};
 }
+/// For what no kernel writes, but the host did before the step: tables. May be read before
+/// GridDependencyWait.
+template <typename V>
+XCOMPOSER_DEVICE V LoadSettled(const V* p) {
+  return *p;
+}
+/// Asks for 128 bytes to be brought to the level-2 cache, which sees every kernel's writes: right at
+/// any time.
+XCOMPOSER_DEVICE void PrefetchL2(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
 /// For what is read once and written by no kernel: weights. Takes no place in L1.
 XCOMPOSER_DEVICE Vector16 LoadStream(const void* p) {
   Vector16 v;
@@ -92,6 +103,17 @@ XCOMPOSER_DEVICE void StoreVector(void* p, Vector16 v) {
   *static_cast<uint4*>(p) = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
 }
 XCOMPOSER_DEVICE int AtomicAdd(int* p, int value) { return atomicAdd(p, value); }
+/// Counts what was done: writes before it, and those that a barrier put before it, are seen by the
+/// threads of other blocks that find this count and do the same, and by those that a barrier lets
+/// follow them.
+XCOMPOSER_DEVICE int AtomicAddOrdered(int* p, int value) {
+  int old;
+  asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(p), "r"(value)
+               : "memory");
+  return old;
+}
 
 // --- shared memory
 // ---------------------------------------------------------------------------------

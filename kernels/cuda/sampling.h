@@ -28,7 +28,12 @@ struct SampleParams {
   /// (rows): the chosen one; -1 where the host must look at the logits, because a score is not a
   /// finite number, or because float32 rounding decides which id is drawn.
   int32_t* ids = nullptr;
+  uint64_t* partial = nullptr;  ///< SamplePartialWords; only written and read in here
+  int32_t* counters = nullptr;  ///< (rows): zero before the first call, and after each
 };
+
+/// 64-bit words that `partial` must hold.
+int64_t SamplePartialWords(int64_t rows, int64_t vocab);
 
 /// Repetition penalty, then temperature, top-k (ties with the last one stay), top-p (drops the ids
 /// of lowest score while their sum is at most dropped_mass; the best stays), then a draw by the

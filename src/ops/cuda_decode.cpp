@@ -163,14 +163,19 @@ Tensor Choose(const Tensor& scores, const Tensor& rules, Tensor& seen, Tensor& s
   CheckChooseIds(scores, rules, sizeof(ChoiceRule), seen, steps);
   Tensor ids = at::empty({scores.size(0)}, seen.options());  // (R)
   const auto* options = static_cast<const cuda::SamplingOptions*>(rules.const_data_ptr());
+  CudaResources& cuda = CurrentCuda();
+  const Tensor partial = at::empty({cuda::SamplePartialWords(scores.size(0), scores.size(1))},
+                                   seen.options().dtype(at::kLong));
   Launched(op, cuda::Sample({.logits = scores.const_data_ptr<float>(),
                              .rows = scores.size(0),
                              .vocab = scores.size(1),
                              .options = options,
                              .seen = static_cast<uint32_t*>(seen.mutable_data_ptr()),
                              .steps = steps.mutable_data_ptr<int64_t>(),
-                             .ids = ids.mutable_data_ptr<int32_t>()},
-                            CurrentCuda().context()));
+                             .ids = ids.mutable_data_ptr<int32_t>(),
+                             .partial = static_cast<uint64_t*>(partial.mutable_data_ptr()),
+                             .counters = cuda.Counters(scores.size(0))},
+                            cuda.context()));
   return ids;
 }
 

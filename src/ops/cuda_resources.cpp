@@ -12,7 +12,7 @@ namespace xcomposer::ops {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;  // what cuBLASLt asks for on Hopper
-constexpr int64_t kCounters = int64_t{64} << 10;        // sequences * key-value heads of one step
+constexpr int64_t kCounters = int64_t{64} << 10;        // groups of blocks that share one result
 
 thread_local CudaResources* installed = nullptr;
 
@@ -28,7 +28,8 @@ CudaResources::CudaResources(const cuda::Context& context, at::Device device)
 
 int32_t* CudaResources::Counters(int64_t count) {
   Require(count <= kCounters, ErrorKind::kCapacity, "a step over ", count,
-          " pairs of sequence and key-value head, at most ", kCounters, " fit");
+          " pairs of sequence and key-value head, or rows to choose ids for; at most ", kCounters,
+          " fit");
   return counters_.mutable_data_ptr<int32_t>();
 }
 

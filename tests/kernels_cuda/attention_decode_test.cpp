@@ -68,6 +68,28 @@ TYPED_TEST(DecodeAttentionOf, RaggedSequencesAgreeWithDouble) {
   Check(PagedCase<T>({6, 1, 128}, 5, {{1, 70}}, 4), 1);
 }
 
+// More parts than the last block's warps look at in one go, each of a single tile; and blocks of
+// one key. The longest sequence ends within a part, the others leave blocks without work.
+TYPED_TEST(DecodeAttentionOf, ManyPartsArePutTogether) {
+  using T = TypeParam;
+  Check(PagedCase<T>({2, 1, 64}, 48, {{1, 2100}, {1, 600}, {1, 5}}, 7), 40);
+  Check(PagedCase<T>({5, 1, 128}, 1, {{1, 580}}, 8), 9);
+}
+
+// The largest score lies in one part, so that all that the others summed up counts for nothing; and
+// in the last tile of a warp that takes several.
+TYPED_TEST(DecodeAttentionOf, OnePartMayOutweighAllOthers) {
+  using T = TypeParam;
+  for (const int64_t best : {3, 250, 511}) {
+    PagedCase<T> test({4, 1, 64}, 16, {{1, 511}}, 9);
+    for (int64_t d = 0; d < 64; ++d) {
+      for (int64_t h = 0; h < 4; ++h) test.q[static_cast<size_t>(h * 64 + d)] = Narrow<T>(2.0f);
+      test.keys[test.At(0, best, 0, d)] = Narrow<T>(3.0f);
+    }
+    for (const int64_t splits : {1, 3, 8}) Check(test, splits);
+  }
+}
+
 // Scores so far apart that a softmax without its largest would overflow.
 TYPED_TEST(DecodeAttentionOf, LargeScoresDoNotOverflow) {
   using T = TypeParam;
@@ -116,11 +138,20 @@ class DecodeSplitsTest : public KernelTest {};
 
 TEST_F(DecodeSplitsTest, FillTheDeviceButLeaveNoScraps) {
   const Context context{.multiprocessors = 132};
+  // One sequence: two blocks for each multiprocessor, or a tile for each warp.
   EXPECT_EQ(DecodeSplits(1, 8, 1, context), 1);
-  EXPECT_EQ(DecodeSplits(1, 8, 1024, context), 4);
-  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 50);
-  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 2);
-  EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 32);
+  EXPECT_EQ(DecodeSplits(1, 8, 65, context), 2);
+  EXPECT_EQ(DecodeSplits(1, 8, 1024, context), 16);
+  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 33);
+  EXPECT_EQ(DecodeSplits(1, 500, 100000, context), 1);
+  EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 64);
+  // Several: eight blocks for each multiprocessor, or four tiles for each warp.
+  EXPECT_EQ(DecodeSplits(8, 8, 300, context), 4);
+  EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 17);
+  EXPECT_EQ(DecodeSplits(32, 8, 1024, context), 4);
+  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 5);
+  EXPECT_EQ(DecodeSplits(32, 8, 100, context), 1);
+  EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 64);
 }
 
 }  // namespace

@@ -206,6 +206,32 @@ TEST(Emulator, ReadingTooEarlyIsFound) {
               HasSubstr("ended without GridDependencyWait"));
 }
 
+void ReadsATable(Params p) {
+  const float x = LoadSettled(p.in + ThreadIndex());
+  GridDependencyWait();
+  Store(p.out + ThreadIndex(), x);
+}
+
+TEST(Emulator, WhatAKernelWroteIsNotSettled) {
+  Memory table(32, false);
+  Memory out(32, false);
+  EXPECT_EQ(RunKernel(ReadsATable, 32, {table.data(), out.data(), 32}, true), "");
+  EXPECT_THAT(RunKernel(ReadsATable, 32, {out.data(), table.data(), 32}, true),
+              HasSubstr("read as settled"));
+}
+
+void Prefetches(Params p) {
+  PrefetchL2(p.in + p.count);
+  GridDependencyWait();
+}
+
+TEST(Emulator, PrefetchingOutsideOfMemoryIsFound) {
+  Memory in(32, false);
+  EXPECT_EQ(RunKernel(Prefetches, 32, {in.data(), nullptr, 31}, true), "");
+  EXPECT_THAT(RunKernel(Prefetches, 32, {in.data(), nullptr, 32}, true),
+              HasSubstr("out of bounds"));
+}
+
 template <bool kWait, bool kBarrier>
 void AsyncCopy(Params p) {
   SharedArena arena;
@@ -262,6 +288,33 @@ TEST(Emulator, LastBlockNeedsFencesOnBothSides) {
   EXPECT_EQ(run(LastBlockSums<true, true>), "");
   EXPECT_THAT(run(LastBlockSums<false, true>), HasSubstr("without a fence"));
   EXPECT_THAT(run(LastBlockSums<true, false>), HasSubstr("race in global memory"));
+}
+
+template <bool kOrdered>
+void BlocksCountThemselves(Params p) {
+  // in: one counter, as an int; out: a number of each of two threads of each block, then the sum.
+  int* counter = reinterpret_cast<int*>(const_cast<float*>(p.in));
+  Store(p.out + 2 * BlockX() + ThreadIndex(), 1.0f);
+  SyncThreads();
+  if (ThreadIndex() > 0) return;
+  const int before = kOrdered ? AtomicAddOrdered(counter, 1) : AtomicAdd(counter, 1);
+  if (before != GridX() - 1) return;
+  float sum = 0;
+  for (int i = 0; i < 2 * GridX(); ++i) sum += Load(p.out + i);
+  Store(p.out + 2 * GridX(), sum);
+}
+
+TEST(Emulator, OrderedCountingIsEnough) {
+  const auto run = [](void (*kernel)(Params)) {
+    Memory counter(1, false);
+    Memory out(7, false);
+    counter.data()[0] = 0.0f;
+    const std::string fault = RunKernel(kernel, 2, {counter.data(), out.data(), 1}, false, 3);
+    EXPECT_TRUE(!fault.empty() || out.data()[6] == 6.0f);
+    return fault;
+  };
+  EXPECT_EQ(run(BlocksCountThemselves<true>), "");
+  EXPECT_THAT(run(BlocksCountThemselves<false>), HasSubstr("without a fence"));
 }
 
 // --- tensor cores

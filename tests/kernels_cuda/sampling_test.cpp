@@ -52,6 +52,9 @@ void Check(std::vector<Row> rows) {
     const Array<SamplingOptions> how(options);
     const Array<uint32_t> bits(seen);
     const Array<int64_t> at(steps);
+    const Array<uint64_t> partial(
+        static_cast<size_t>(SamplePartialWords(static_cast<int64_t>(rows.size()), vocab)));
+    const Array<int32_t> counters(std::vector<int32_t>(rows.size(), 0));
     std::vector<int32_t> chosen;
     for (int step = 0; step < 2; ++step) {
       const Array<int32_t> ids(rows.size());
@@ -61,7 +64,9 @@ void Check(std::vector<Row> rows) {
                                .options = how.data(),
                                .seen = bits.data(),
                                .steps = at.data(),
-                               .ids = ids.data()},
+                               .ids = ids.data(),
+                               .partial = partial.data(),
+                               .counters = counters.data()},
                               context)),
                 "");
       const std::vector<int32_t> now = ids.Read();
@@ -122,6 +127,40 @@ TEST_F(Sampling, DrawsAreTheReferences) {
   }
 }
 
+// A vocabulary of several blocks: of one id in the last, of two whole ones and a part of the third.
+// Scores of 40 values tie the last of the best across blocks; there are more of those than a block
+// offers where they are 6 values.
+TEST_F(Sampling, SeveralBlocksChooseTogether) {
+  for (const int64_t vocab : {2049, 5000}) {
+    std::vector<Row> rows;
+    uint64_t seed = 100;
+    for (const int values : {0, 40, 6}) {
+      for (const SamplingOptions& options :
+           {SamplingOptions{.repetition_penalty = 1.2f}, Drawn(1.0f, 1, 0.0f, 1.0f),
+            Drawn(0.8f, 50, 0.2f, 1.005f), Drawn(1.0f, 100, 0.4f, 1.1f),
+            Drawn(1.0f, 101, 0.4f, 1.0f), Drawn(3.0f, 0, 0.1f, 1.3f),
+            Drawn(1.0f, 2500, 0.3f, 1.0f)}) {
+        rows.push_back(MakeRow(options, vocab, values, seed++));
+      }
+    }
+    Check(rows);
+  }
+}
+
+// All of the best lie in one block, and in another one a score that no penalty leaves finite.
+TEST_F(Sampling, OneBlockMayHaveAllOfTheBest) {
+  Row row = MakeRow(Drawn(1.0f, 60, 0.1f, 1.0f), 6000, 0, 130);
+  for (size_t id = 2048; id < 4096; ++id) row.logits[id] += 100.0f;
+  Row broken = MakeRow(Drawn(1.0f, 60, 0.1f, 1.0f), 6000, 0, 131);
+  broken.logits[5000] = INFINITY;
+  Check({row, broken, MakeRow(Drawn(1.0f, 60, 0.1f, 1.0f), 6000, 0, 132)});
+}
+
+// More offers than the last block has room for: it looks at all of the vocabulary again.
+TEST_F(Sampling, MoreOffersThanFitAreNotMissed) {
+  Check({MakeRow(Drawn(1.0f, 100, 0.3f, 1.0f), 64 * 2048, 0, 140)});
+}
+
 // All equal: top-k keeps every one of them, and top-p drops the smallest ids.
 TEST_F(Sampling, EqualScoresAllStay) {
   Check({MakeRow(Drawn(1.0f, 3, 0.0f, 1.0f), 1700, 1, 40),
@@ -150,17 +189,34 @@ int32_t Chosen(const Row& row) {
     const Array<uint32_t> bits(std::vector<uint32_t>(static_cast<size_t>(vocab + 31) / 32, 0));
     const Array<int64_t> at(std::vector{row.step});
     const Array<int32_t> ids(1);
+    const Array<uint64_t> partial(static_cast<size_t>(SamplePartialWords(1, vocab)));
+    const Array<int32_t> counters(std::vector<int32_t>{0});
     EXPECT_EQ(Finish(Sample({.logits = in.data(),
                              .rows = 1,
                              .vocab = vocab,
                              .options = how.data(),
                              .seen = bits.data(),
                              .steps = at.data(),
-                             .ids = ids.data()},
+                             .ids = ids.data(),
+                             .partial = partial.data(),
+                             .counters = counters.data()},
                             context)),
               "");
     return ids.Read();
   })[0];
+}
+
+// The same best score in several blocks: greedy takes the first one's, whichever block ends last,
+// and all of them stay in top-k.
+TEST_F(Sampling, TiesAcrossBlocksKeepTheirOrder) {
+  Row row = MakeRow({}, 6000, 0, 120);
+  row.seen.assign(6000, false);
+  for (const size_t id : {2047, 2048, 4100, 5999}) row.logits[id] = 40.0f;
+  EXPECT_EQ(Chosen(row), 2047);
+  row.options = Drawn(1.0f, 2, 0.0f, 1.0f);
+  std::set<int32_t> drawn;
+  for (row.step = 0; row.step < 24; ++row.step) drawn.insert(Chosen(row));
+  EXPECT_EQ(drawn, (std::set<int32_t>{2047, 2048, 4100, 5999}));
 }
 
 // What rounding would decide is left to the engine, and nothing else is.

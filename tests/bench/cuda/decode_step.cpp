@@ -14,7 +14,7 @@ namespace xcomposer::cuda {
 DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
                        const std::vector<int32_t>& positions, const std::vector<int32_t>& ids,
                        DeviceMemory& memory, const Context& context, const SamplingOptions& options,
-                       const StepShapes& shapes)
+                       const StepShapes& shapes, int64_t splits)
     : decoder_(decoder),
       cache_(cache),
       sequences_(static_cast<int64_t>(positions.size())),
@@ -32,7 +32,7 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
     longest = std::max(longest, position + 1);
     seen_keys_ += position + 1;
   }
-  splits_ = DecodeSplits(sequences_, s.heads.kv_heads, longest, context);
+  splits_ = splits > 0 ? splits : DecodeSplits(sequences_, s.heads.kv_heads, longest, context);
   const auto count = static_cast<size_t>(sequences_);
   ids_ = memory.Written(ids);
   positions_ = memory.Written(positions);
@@ -56,6 +56,8 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   sums_ = memory.Variable<float>(sums);
   sum_counters_ =
       memory.Written(std::vector<int32_t>(static_cast<size_t>(FewRowsCounters(s.hidden))));
+  sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(sequences_, s.vocab));
+  sample_counters_ = memory.Written(std::vector<int32_t>(count));
   logits_ = memory.Variable<float>(sequences_ * s.vocab);
   options_ = memory.Written(std::vector<SamplingOptions>(count, options));
   seen_ = memory.Written(std::vector<uint32_t>(count * static_cast<size_t>((s.vocab + 31) / 32)));
@@ -238,7 +240,9 @@ void DecodeStep::Choose(const Context& context) const {
                   .options = options_,
                   .seen = seen_,
                   .steps = steps_,
-                  .ids = ids_},
+                  .ids = ids_,
+                  .partial = sample_partial_,
+                  .counters = sample_counters_},
                  context),
           "Sample");
 }

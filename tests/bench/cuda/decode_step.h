@@ -29,10 +29,12 @@ struct StepShapes {
 class DecodeStep {
  public:
   /// `positions`: of each sequence's new row in the cache; -1 for a sequence not in use.
-  /// Greedy unless `options` (one for all) say otherwise.
+  /// Greedy unless `options` (one for all) say otherwise. `splits`: of the attention; 0: as many as
+  /// the kernels choose.
   DecodeStep(const Decoder& decoder, const KvCache& cache, const std::vector<int32_t>& positions,
              const std::vector<int32_t>& ids, DeviceMemory& memory, const Context& context,
-             const SamplingOptions& options = {}, const StepShapes& shapes = {});
+             const SamplingOptions& options = {}, const StepShapes& shapes = {},
+             int64_t splits = 0);
 
   void Enqueue(const Context& context) const;
   /// One part alone, to be measured. The head and the sampling belong to no layer.
@@ -84,6 +86,8 @@ class DecodeStep {
   int32_t* counters_ = nullptr;
   float* sums_ = nullptr;  // of blocks that share out wo or w2
   int32_t* sum_counters_ = nullptr;
+  uint64_t* sample_partial_ = nullptr;
+  int32_t* sample_counters_ = nullptr;
   float* logits_ = nullptr;  // (S, V)
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;

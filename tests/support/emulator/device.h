@@ -92,6 +92,15 @@ V Load(const V* p, Where where = Where::current()) {
 }
 
 template <typename V>
+V LoadSettled(const V* p, Where where = Where::current()) {
+  Gpu().GlobalReadSettled(p, sizeof(V), SiteOf(where));
+  return *p;
+}
+inline void PrefetchL2(const void* p, Where where = Where::current()) {
+  Gpu().GlobalPrefetch(p, SiteOf(where));
+}
+
+template <typename V>
 void Store(V* p, V value, Where where = Where::current()) {
   Gpu().GlobalWrite(p, sizeof(V), SiteOf(where));
   *p = value;
@@ -123,6 +132,12 @@ inline int AtomicAdd(int* p, int value, Where where = Where::current()) {
   Gpu().GlobalWrite(p, sizeof(int), SiteOf(where), /*atomic=*/true);
   const int old = *p;
   *p += value;
+  return old;
+}
+inline int AtomicAddOrdered(int* p, int value, Where where = Where::current()) {
+  ThreadFence();
+  const int old = AtomicAdd(p, value, where);
+  ThreadFence();
   return old;
 }
 

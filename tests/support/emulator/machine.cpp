@@ -224,6 +224,16 @@ void Machine::GlobalRead(const void* p, size_t bytes, Site site) {
   global_.CheckRead(p, bytes, Now(site));
 }
 
+void Machine::GlobalReadSettled(const void* p, size_t bytes, Site site) {
+  CountAccess(site);
+  global_.CheckSettled(p, bytes, Now(site));
+}
+
+void Machine::GlobalPrefetch(const void* p, Site site) {
+  CountAccess(site);
+  global_.CheckPrefetch(p, Now(site));
+}
+
 void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
   CountAccess(site);
   global_.CheckWrite(p, bytes, Now(site), atomic);

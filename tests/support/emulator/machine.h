@@ -69,6 +69,9 @@ class Machine {
   /// The current thread touching memory at `site`.
   Access Now(Site site) const;
   void GlobalRead(const void* p, size_t bytes, Site site);
+  /// Of what no kernel has written: allowed before GridDependencyWait.
+  void GlobalReadSettled(const void* p, size_t bytes, Site site);
+  void GlobalPrefetch(const void* p, Site site);
   void GlobalWrite(void* p, size_t bytes, Site site, bool atomic = false);
   void SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site);
 

@@ -135,6 +135,26 @@ void GlobalMemory::CheckRead(const void* p, size_t bytes, const Access& access) 
   }
 }
 
+void GlobalMemory::CheckSettled(const void* p, size_t bytes, const Access& access) {
+  Access any_time = access;
+  any_time.waited = true;
+  const Allocation& allocation = Find(p, bytes, any_time, "read");
+  if (allocation.shadow.empty()) return;
+  const size_t first = (reinterpret_cast<uintptr_t>(p) - allocation.begin) / kGranule;
+  for (size_t i = first; i < first + (bytes + 1) / kGranule; ++i) {
+    const Shadow& shadow = allocation.shadow[i];
+    if (shadow.written) {
+      throw Fault("read as settled by " + Describe(access) + " of what a kernel wrote at " +
+                  ToString(shadow.writer.site));
+    }
+  }
+}
+
+void GlobalMemory::CheckPrefetch(const void* p, Access access) {
+  access.waited = true;
+  Find(p, 1, access, "prefetch");
+}
+
 void GlobalMemory::CheckWrite(void* p, size_t bytes, const Access& access, bool atomic) {
   Allocation& allocation = Find(p, bytes, access, "write");
   if (allocation.constant) {

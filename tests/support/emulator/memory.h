@@ -52,6 +52,10 @@ class GlobalMemory {
   void Free(void* data);
 
   void CheckRead(const void* p, size_t bytes, const Access& access);
+  /// A read that may come before GridDependencyWait: of what no kernel has ever written.
+  void CheckSettled(const void* p, size_t bytes, const Access& access);
+  /// Touches nothing, but what lies in no allocation was surely not meant.
+  void CheckPrefetch(const void* p, Access access);
   void CheckWrite(void* p, size_t bytes, const Access& access, bool atomic = false);
 
  private:
