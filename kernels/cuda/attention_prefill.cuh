@@ -15,8 +15,11 @@ struct PrefillShape {
   static constexpr int kRowTiles = kRowTiles_;  ///< of 16 rows, per warp
   static constexpr int kStages = kStages_;
   static constexpr int kRows = kPrefillThreads / 32 * 16 * kRowTiles;
-  /// What the registers allow on one multiprocessor.
-  static constexpr int kBlocks = kDim == 128 ? (kRowTiles == 2 ? 2 : 3) : (kRowTiles == 2 ? 3 : 4);
+  /// What the registers allow on one multiprocessor; looking up places takes some.
+  static constexpr int Blocks(bool paged) {
+    if (kDim == 128) return kRowTiles == 2 ? 2 : 3;
+    return (kRowTiles == 2 ? 3 : 4) - (paged ? 1 : 0);
+  }
 };
 
 /// Blocks are numbered from the heaviest to the lightest where causal: the last rows of a sequence
@@ -68,7 +71,7 @@ XCOMPOSER_DEVICE void StoreRows(const typename Source::Params& p, const PrefillT
 
 /// Grid: tiles of rows by groups of heads, in one line, heads fastest, which share keys.
 template <typename T, typename Shape, typename Source>
-__global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
+__global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal))
     PrefillAttentionKernel(PrefillLaunch<typename Source::Params> launch) {
   using Warp_ = PrefillWarp<T, Shape::kDim, Shape::kRowTiles>;
   constexpr int kTile = kPrefillKeys * Shape::kDim;
@@ -158,6 +161,7 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::kBlocks)
     }
   }
   if (any_sees == 0) return;
+  SyncWarp();  // all lanes have read the queries, whose places the results take
   warp.Finish();
   SyncWarp();
   locate(tile);  // again, rather than keep it in registers for so long

@@ -41,8 +41,7 @@ struct PrefillLaunch {
 /// r / heads for the rows of a tile: exact for r < 128 and heads <= 64.
 class RowOfHeads {
  public:
-  XCOMPOSER_DEVICE explicit RowOfHeads(int heads)
-      : heads_(heads), reciprocal_(65536 / heads + 1) {}
+  XCOMPOSER_DEVICE explicit RowOfHeads(int heads) : heads_(heads), reciprocal_(65536 / heads + 1) {}
   XCOMPOSER_DEVICE int Row(int r) const { return r * reciprocal_ >> 16; }
   XCOMPOSER_DEVICE int Head(int r) const { return r - Row(r) * heads_; }
 
@@ -71,20 +70,12 @@ struct KeyShare {
   XCOMPOSER_DEVICE static int Part() { return ThreadIndex() % kParts; }
   XCOMPOSER_DEVICE static int FirstRow() { return ThreadIndex() / kParts; }
 
-  /// `rows[i]`: where the i-th row lies, in rows of `stride` numbers from `from`, which is this
-  /// thread's part of row 0.
-  template <typename T>
-  XCOMPOSER_DEVICE static void Copy(const T* from, uint32_t stride, const uint32_t (&rows)[kCount],
-                                    const Shared<T>& to) {
+  /// `at(i)`: where in memory this thread's part of the i-th row lies.
+  template <typename T, typename At>
+  XCOMPOSER_DEVICE static void Copy(const Shared<T>& to, const At& at) {
     const int first = TileIndex<kDim>(FirstRow(), Part());
-    const auto* bytes = reinterpret_cast<const char*>(from);
-    const auto stride_bytes = static_cast<uint32_t>(stride * sizeof(T));
     XCOMPOSER_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      // One instruction for the address: 32 bits times 32 bits plus 64 bits.
-      const auto* row = reinterpret_cast<const T*>(bytes + uint64_t{rows[i]} * stride_bytes);
-      CopyAsync16(to, first + i * kPass * kDim, row, true);
-    }
+    for (int i = 0; i < kCount; ++i) CopyAsync16(to, first + i * kPass * kDim, at(i), true);
   }
 };
 
@@ -128,8 +119,9 @@ class PagedSource {
 
   XCOMPOSER_DEVICE PagedSource(const Params& p, const PrefillTile& tile, int first_head)
       : keys_(tile.keys),
-        first_(first_head / static_cast<int>(p.shape.heads / p.shape.kv_heads) * kDim +
-               Share::Part() * 8),
+        first_(static_cast<uint32_t>(
+            first_head / static_cast<int>(p.shape.heads / p.shape.kv_heads) * Share::kParts +
+            Share::Part())),
         entry_(tile.sequence * static_cast<int>(p.cache.table_stride)) {
     block_ = Load(p.cache.block_tables + entry_);
     entry_ += ThreadIndex() / Size(p);
@@ -180,15 +172,19 @@ class PagedSource {
       XCOMPOSER_UNROLL
       for (int j = 0; j < 4; ++j) rows[i + j] = four.words[j];
     }
-    Share::Copy(static_cast<const T*>(from) + first_,
-                static_cast<uint32_t>(p.shape.kv_heads) * kDim, rows, to);
+    // Counted in vectors 32 bits are enough, and no thread keeps pointers.
+    const auto stride = static_cast<uint32_t>(p.shape.kv_heads) * Share::kParts;
+    Share::Copy(to, [&](int i) {
+      const uint32_t vector = rows[i] * stride + first_;
+      return reinterpret_cast<const T*>(static_cast<const Vector16*>(from) + vector);
+    });
   }
 
   int keys_;
-  int first_;   // number of a row, for this thread
-  int entry_;   // of the tables, for the key that this thread looks up next
-  int within_;  // the block, likewise
-  int block_;   // of that key, or past the last key another one of the sequence
+  uint32_t first_;  // vector of a row, for this thread
+  int entry_;       // of the tables, for the key that this thread looks up next
+  int within_;      // the block, likewise
+  int block_;       // of that key, or past the last key another one of the sequence
 };
 
 /// Views of equal size, all keys seen by all rows.
@@ -217,8 +213,7 @@ class ViewSource {
   XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.heads); }
 
   XCOMPOSER_DEVICE ViewSource(const Params& p, const PrefillTile& tile, int head)
-      : first_(tile.sequence * p.rows * p.stride + head * kDim + Share::Part() * 8),
-        keys_(tile.keys) {}
+      : first_(tile.sequence * p.rows * p.stride + head * kDim), keys_(tile.keys) {}
 
   XCOMPOSER_DEVICE void Publish(const Params&, int, const Shared<int>&) const {}
   XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>&, int first_key,
@@ -231,18 +226,19 @@ class ViewSource {
   }
 
  private:
+  /// 32 bits are enough within a view, and what is the same in all threads costs them no register.
   XCOMPOSER_DEVICE void Copy(const Params& p, const void* from, int first_key,
                              const Shared<T>& to) const {
-    uint32_t rows[Share::kCount];
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < Share::kCount; ++i) {
-      const int key = first_key + Share::FirstRow() + i * Share::kPass;
-      rows[i] = static_cast<uint32_t>(Min(key, keys_ - 1));
-    }
-    Share::Copy(static_cast<const T*>(from) + first_, static_cast<uint32_t>(p.stride), rows, to);
+    const char* bytes = static_cast<const char*>(from) + first_ * sizeof(T);
+    const auto stride = static_cast<uint32_t>(p.stride * sizeof(T));
+    Share::Copy(to, [&](int i) {
+      const int key = Min(first_key + Share::FirstRow() + i * Share::kPass, keys_ - 1);
+      const uint32_t offset = static_cast<uint32_t>(key) * stride + Share::Part() * 16;
+      return reinterpret_cast<const T*>(bytes + offset);
+    });
   }
 
-  int64_t first_;  // of the view's first key, for this thread
+  int64_t first_;  // number of the view's keys and values, for this head
   int keys_;
 };
 

@@ -62,11 +62,13 @@ class PrefillWarp {
       for (int n = 0; n < kKeyTiles; n += 2) {
         if (!kWhole && n * 8 >= count) continue;
         uint32_t b[4];
-        LoadMatrices(b, keys, Square(s) + n * 8 * kDim);
+        // Two tiles of 8 keys, each with its two halves of 16 numbers in neighbouring registers.
+        LoadMatrices(b, keys,
+                     Square(s, Lane() / 16 * 8 + Lane() % 8, Lane() / 8 % 2) + n * 8 * kDim);
         XCOMPOSER_UNROLL
         for (int t = 0; t < kRowTiles; ++t) {
-          MultiplyAdd<T>(scores[t][n], a[t], b[0], b[2]);
-          MultiplyAdd<T>(scores[t][n + 1], a[t], b[1], b[3]);
+          MultiplyAdd<T>(scores[t][n], a[t], b[0], b[1]);
+          MultiplyAdd<T>(scores[t][n + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -141,8 +143,9 @@ class PrefillWarp {
       }
       XCOMPOSER_UNROLL
       for (int n = 0; n < kDimTiles; n += 2) {
-        uint32_t b[4];  // transposed: keys are the sum's direction
-        LoadMatricesTransposed(b, values, Square(n / 2) + s * 16 * kDim);
+        // 16 keys by two tiles of 8 numbers: keys are the sum's direction, hence transposed.
+        uint32_t b[4];
+        LoadMatricesTransposed(b, values, Square(n / 2, Lane() % 16, Lane() / 16) + s * 16 * kDim);
         XCOMPOSER_UNROLL
         for (int t = 0; t < kRowTiles; ++t) {
           MultiplyAdd<T>(mixed_[t][n], a[t], b[0], b[1]);
@@ -178,17 +181,17 @@ class PrefillWarp {
   static constexpr int kDimTiles = kDim / 8;
   static constexpr bool kKeepQueries = kRowTiles == 1 && kDim == 64;
 
-  /// What this lane names of the s-th 16x16 square of a tile's first 16 rows: its quarters upper
-  /// left, lower left, upper right, lower right. Of queries, keys and values alike, and with few
-  /// different results, so that they share registers: parts up to 7 are an exclusive or away, the
-  /// others that and a constant.
-  XCOMPOSER_DEVICE static int Square(int s) {
-    return (TileIndex<kDim>(Lane() % 16, Lane() / 16) ^ s % 4 * 16) + s / 4 * 64;
+  /// Part `part`, 0 or 1, of row `row` in the s-th square of 16 numbers: parts up to 7 are an
+  /// exclusive or away, which takes a register each, the others that and a constant.
+  XCOMPOSER_DEVICE static int Square(int s, int row, int part) {
+    return (TileIndex<kDim>(row, part) ^ s % 4 * 16) + s / 4 * 64;
   }
+  /// Upper left, lower left, upper right, lower right 8x8 of 16 rows by 16 numbers.
   XCOMPOSER_DEVICE void LoadQueries(int s, uint32_t (&a)[kRowTiles][4]) const {
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRowTiles; ++t) {
-      LoadMatrices(a[t], queries_, Square(s) + (first_row_ + t * 16) * kDim);
+      LoadMatrices(a[t], queries_,
+                   Square(s, Lane() % 16, Lane() / 16) + (first_row_ + t * 16) * kDim);
     }
   }
   XCOMPOSER_DEVICE void Queries(int s, uint32_t (&a)[kRowTiles][4]) const {

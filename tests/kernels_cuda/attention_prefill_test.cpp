@@ -9,6 +9,18 @@ template <typename T>
 class PrefillAttentionOf : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
 
+/// Tilings that there is a kernel for: all must agree with the definition.
+template <typename T>
+std::vector<PrefillTiling> Tilings(int64_t head_dim, bool paged) {
+  std::vector<PrefillTiling> all = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
+                                    PrefillTiling::k128Rows};
+  if (std::is_same_v<T, Half> && head_dim == 128 && paged) {
+    all.push_back(PrefillTiling::k64RowsTwoStages);
+    all.push_back(PrefillTiling::k128RowsTwoStages);
+  }
+  return all;
+}
+
 template <typename T>
 void Check(const PagedCase<T>& test) {
   std::vector<int32_t> first_rows;
@@ -21,32 +33,39 @@ void Check(const PagedCase<T>& test) {
     positions.push_back(static_cast<int32_t>(s.position));
     row += static_cast<int32_t>(s.rows);
   }
-  const auto actual = InEveryWay([&](const Context& context) {
-    const Array<T> q(test.q);
-    const Array<T> keys(test.keys);
-    const Array<T> values(test.values);
-    const Array<int32_t> tables(test.tables);
-    const Array<int32_t> first(first_rows);
-    const Array<int32_t> counts(row_counts);
-    const Array<int32_t> at(positions);
-    const Array<T> out(test.q.size());
-    EXPECT_EQ(Finish(PrefillAttention({.q = q.data(),
-                                       .cache = {keys.data(), values.data(), tables.data(),
-                                                 test.table_stride, test.block_size},
-                                       .first_rows = first.data(),
-                                       .row_counts = counts.data(),
-                                       .positions = at.data(),
-                                       .sequences = static_cast<int64_t>(test.sequences.size()),
-                                       .rows = test.rows(),
-                                       .shape = test.shape,
-                                       .out = out.data(),
-                                       .format = FormatOf<T>()},
-                                      context)),
-              "");
-    return out.Read();
-  });
-  ExpectWithinBudget(actual, test.Attend(false), test.Attend(true),
-                     "head_dim " + std::to_string(test.shape.head_dim));
+  const Doubles exact = test.Attend(false);
+  const Doubles naive = test.Attend(true);
+  for (const PrefillTiling tiling : Tilings<T>(test.shape.head_dim, true)) {
+    const auto actual = InEveryWay([&](const Context& context) {
+      const Array<T> q(test.q);
+      const Array<T> keys(test.keys);
+      const Array<T> values(test.values);
+      const Array<int32_t> tables(test.tables);
+      const Array<int32_t> first(first_rows);
+      const Array<int32_t> counts(row_counts);
+      const Array<int32_t> at(positions);
+      const Array<T> out(test.q.size());
+      EXPECT_EQ(Finish(PrefillAttention({.q = q.data(),
+                                         .cache = {keys.data(), values.data(), tables.data(),
+                                                   test.table_stride, test.block_size},
+                                         .first_rows = first.data(),
+                                         .row_counts = counts.data(),
+                                         .positions = at.data(),
+                                         .sequences = static_cast<int64_t>(test.sequences.size()),
+                                         .rows = test.rows(),
+                                         .shape = test.shape,
+                                         .out = out.data(),
+                                         .format = FormatOf<T>(),
+                                         .tiling = tiling},
+                                        context)),
+                "");
+      return out.Read();
+    });
+    ExpectWithinBudget(actual, exact, naive,
+                       "head_dim " + std::to_string(test.shape.head_dim) + ", block size " +
+                           std::to_string(test.block_size) + ", tiling " +
+                           std::to_string(static_cast<int>(tiling)));
+  }
 }
 
 // Whole prompts, chunks with keys before them, single rows and an empty sequence; ends within a
@@ -59,9 +78,58 @@ TYPED_TEST(PrefillAttentionOf, RaggedChunksAgreeWithDouble) {
   Check(PagedCase<T>({4, 2, 128}, 7, {{20, 52}}, 3));
 }
 
+// A block's rows are query rows times the heads that share keys.
+TYPED_TEST(PrefillAttentionOf, TilesEndWithinAtAndPastTheirRows) {
+  using T = TypeParam;
+  Check(PagedCase<T>({1, 1, 64}, 64, {{127, 0}, {128, 2}}, 5));
+  Check(PagedCase<T>({4, 1, 128}, 16, {{15, 0}, {16, 3}, {33, 30}}, 6));
+  // 21 or 42 query rows of three heads, which do not fill the tile.
+  Check(PagedCase<T>({6, 2, 64}, 16, {{43, 0}, {22, 5}}, 7));
+  // So many heads share keys that each goes by itself.
+  Check(PagedCase<T>({65, 1, 64}, 16, {{3, 2}}, 8));
+}
+
+// Blocks smaller than a tile's step, larger than a tile, and neither dividing the other.
+TYPED_TEST(PrefillAttentionOf, BlocksOfAnySize) {
+  using T = TypeParam;
+  for (const int64_t size : {1, 3, 48, 64, 100, 256}) {
+    Check(PagedCase<T>({2, 2, 64}, size, {{9, 190}, {70, 0}}, 9 + static_cast<uint64_t>(size)));
+  }
+  Check(PagedCase<T>({2, 1, 128}, 48, {{5, 150}}, 10));
+}
+
+// A chunk late in a long sequence: few rows and many tiles of keys.
+TYPED_TEST(PrefillAttentionOf, FewRowsAndManyKeys) {
+  using T = TypeParam;
+  Check(PagedCase<T>({4, 2, 128}, 32, {{3, 701}, {1, 639}, {2, 0}}, 11));
+}
+
+TYPED_TEST(PrefillAttentionOf, SequencesWithoutRowsWriteNothing) {
+  using T = TypeParam;
+  Check(PagedCase<T>({2, 1, 64}, 16, {{0, 9}, {0, 0}, {2, 5}, {0, 70}}, 12));
+  Check(PagedCase<T>({2, 1, 64}, 16, {{0, 9}, {0, 0}}, 13));
+}
+
 TYPED_TEST(PrefillAttentionOf, LargeScoresDoNotOverflow) {
   using T = TypeParam;
   Check(PagedCase<T>({1, 1, 64}, 16, {{30, 70}}, 4, 6.0f));
+}
+
+// Each tile of keys brings larger scores than the ones before: by less than what the reference of
+// the weights lets pass, and by more.
+TYPED_TEST(PrefillAttentionOf, TheLargestScoreGrows) {
+  using T = TypeParam;
+  for (const float growth : {1.2f, 3.0f}) {
+    PagedCase<T> test({1, 1, 64}, 64, {{6, 250}}, 14);
+    for (int64_t key = 0; key < 256; ++key) {
+      const float scale = std::pow(growth, static_cast<float>(key / 64 - 2));
+      for (int64_t d = 0; d < 64; ++d) {
+        T& x = test.keys[test.At(0, key, 0, d)];
+        x = Narrow<T>(Widen(x) * scale);
+      }
+    }
+    Check(test);
+  }
 }
 
 /// The same problem as a paged case: a view is a sequence of one block whose rows see all keys.
@@ -70,23 +138,6 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
   const int64_t width = heads * dim;
   const int64_t stride = 3 * width;
   const auto packed = Random(seed).Normal<T>(static_cast<size_t>(views * rows * stride), 1.0f);
-  const auto actual = InEveryWay([&](const Context& context) {
-    const Array<T> in(packed);
-    const Array<T> out(static_cast<size_t>(views * rows * width));
-    EXPECT_EQ(Finish(VisionAttention({.q = in.data(),
-                                      .k = in.data() + width,
-                                      .v = in.data() + 2 * width,
-                                      .stride = stride,
-                                      .out = out.data(),
-                                      .views = views,
-                                      .rows = rows,
-                                      .heads = heads,
-                                      .head_dim = dim,
-                                      .format = FormatOf<T>()},
-                                     context)),
-              "");
-    return out.Read();
-  });
   const auto at = [&](int64_t view, int64_t row, int64_t part, int64_t head, int64_t d) {
     return static_cast<double>(Widen(
         packed[static_cast<size_t>((view * rows + row) * stride + part * width + head * dim + d)]));
@@ -126,7 +177,29 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
       }
     }
   }
-  ExpectWithinBudget(actual, exact, naive, std::to_string(rows) + " rows");
+  for (const PrefillTiling tiling : Tilings<T>(dim, false)) {
+    const auto actual = InEveryWay([&](const Context& context) {
+      const Array<T> in(packed);
+      const Array<T> out(static_cast<size_t>(views * rows * width));
+      EXPECT_EQ(Finish(VisionAttention({.q = in.data(),
+                                        .k = in.data() + width,
+                                        .v = in.data() + 2 * width,
+                                        .stride = stride,
+                                        .out = out.data(),
+                                        .views = views,
+                                        .rows = rows,
+                                        .heads = heads,
+                                        .head_dim = dim,
+                                        .format = FormatOf<T>(),
+                                        .tiling = tiling},
+                                       context)),
+                "");
+      return out.Read();
+    });
+    ExpectWithinBudget(
+        actual, exact, naive,
+        std::to_string(rows) + " rows, tiling " + std::to_string(static_cast<int>(tiling)));
+  }
 }
 
 TYPED_TEST(PrefillAttentionOf, ViewsSeeAllOfThemselves) {
@@ -134,13 +207,15 @@ TYPED_TEST(PrefillAttentionOf, ViewsSeeAllOfThemselves) {
   CheckViews<TypeParam>(1, 64, 1, 64, 2);
   CheckViews<TypeParam>(3, 5, 1, 64, 3);
   CheckViews<TypeParam>(1, 130, 1, 128, 4);
+  CheckViews<TypeParam>(1, 128, 1, 64, 5);
+  CheckViews<TypeParam>(2, 97, 1, 64, 6);  // a warp without rows, another with one
 }
 
 TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
   using T = TypeParam;
   const Array<T> x(64);
-  VisionAttentionParams params{x.data(), x.data(), x.data(), 64, x.data(),
-                               1,        1,        1,        64, FormatOf<T>()};
+  VisionAttentionParams params{x.data(), x.data(), x.data(),      64, x.data(), 1, 1,
+                               1,        64,       FormatOf<T>(), {}};
   params.stride = 56;
   EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.stride = 68;
