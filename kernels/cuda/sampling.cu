@@ -8,7 +8,8 @@ int64_t SamplePartialWords(int64_t rows, int64_t vocab) {
 }
 
 cudaError_t Sample(const SampleParams& params, const Context& context) {
-  if (params.rows < 0 || params.vocab <= 0 || params.vocab >= 0xFFFFFF) {
+  if (params.rows < 0 || params.vocab <= 0 || params.vocab >= 0xFFFFFF ||
+      params.partial == nullptr || params.counters == nullptr) {
     return cudaErrorInvalidValue;
   }
   const LaunchShape shape{

@@ -2,7 +2,6 @@
 
 #include <numeric>
 
-#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/decode_linear.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/norm.h"
@@ -44,6 +43,8 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
   seen_ = memory.Written(std::vector<uint32_t>(static_cast<size_t>((s.vocab + 31) / 32)));
   steps_ = memory.Written(std::vector<int64_t>(1));
   id_ = memory.Variable<int32_t>(1);
+  sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
+  sample_counters_ = memory.Written(std::vector<int32_t>(1));
 }
 
 double PrefillPass::flops() const {
@@ -102,7 +103,9 @@ void PrefillPass::Enqueue(const void* features, LinearPlans& plans, const Contex
                   .options = options_,
                   .seen = seen_,
                   .steps = steps_,
-                  .ids = id_},
+                  .ids = id_,
+                  .partial = sample_partial_,
+                  .counters = sample_counters_},
                  context),
           "Sample");
 }
@@ -150,7 +153,7 @@ void PrefillPass::EnqueueLayer(int64_t layer, LinearPlans& plans, const Context&
   Project(weights.w2, inner_, hidden_, LinearResult::kAddFloat, plans, context);
 }
 
-void PrefillPass::Attention(int64_t layer, const Context& context) const {
+void PrefillPass::Attention(int64_t layer, const Context& context, PrefillTiling tiling) const {
   PagedCache cache = cache_.Layer(layer);
   cache.block_tables += sequence_ * cache.table_stride;
   Require(PrefillAttention({.q = q_,
@@ -161,7 +164,8 @@ void PrefillPass::Attention(int64_t layer, const Context& context) const {
                             .sequences = 1,
                             .rows = rows_,
                             .shape = decoder_.shape.heads,
-                            .out = mixed_},
+                            .out = mixed_,
+                            .tiling = tiling},
                            context),
           "PrefillAttention");
 }

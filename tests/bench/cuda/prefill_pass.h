@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bench/cuda/decoder.h"
+#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/sampling.h"
@@ -24,7 +25,8 @@ class PrefillPass {
   void Enqueue(const void* features, LinearPlans& plans, const Context& context) const;
 
   /// The attention of one layer alone, to be measured.
-  void Attention(int64_t layer, const Context& context) const;
+  void Attention(int64_t layer, const Context& context,
+                 PrefillTiling tiling = PrefillTiling::kBySize) const;
 
   const float* logits() const { return logits_; }  ///< (V), of the last row
   const int32_t* id() const { return id_; }        ///< (1)
@@ -69,6 +71,8 @@ class PrefillPass {
   uint32_t* seen_ = nullptr;
   int64_t* steps_ = nullptr;
   int32_t* id_ = nullptr;
+  uint64_t* sample_partial_ = nullptr;
+  int32_t* sample_counters_ = nullptr;
 };
 
 }  // namespace xcomposer::cuda

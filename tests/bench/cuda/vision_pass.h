@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench/cuda/device_memory.h"
+#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
 
@@ -77,7 +78,7 @@ class VisionPass {
   void Enqueue(const float* pixels, LinearPlans& plans, const Context& context) const;
 
   /// The attention of a layer alone, to be measured.
-  void Attention(const Context& context) const;
+  void Attention(const Context& context, PrefillTiling tiling = PrefillTiling::kBySize) const;
 
   const void* features() const { return features_; }  ///< (feature_rows, output), as stored
   int64_t feature_rows() const { return feature_rows_; }
