@@ -273,10 +273,22 @@ TEST_F(Sampling, ScoresMayBeFarApart) {
   Check(rows);
 }
 
-TEST_F(Sampling, RefusesTooLargeAVocabulary) {
-  EXPECT_EQ(Sample({.rows = 1, .vocab = 1 << 24}, Ways()[0]), cudaErrorInvalidValue);
-  EXPECT_EQ(Sample({.rows = 1, .vocab = 0}, Ways()[0]), cudaErrorInvalidValue);
-  EXPECT_EQ(Finish(Sample({.rows = 0, .vocab = 5}, Ways()[0])), "");
+TEST_F(Sampling, RefusesTooLargeAVocabularyAndNoMemory) {
+  const Array<uint64_t> partial(static_cast<size_t>(SamplePartialWords(1, 5)));
+  const Array<int32_t> counters(1);
+  SampleParams params{
+      .rows = 1, .vocab = 1 << 24, .partial = partial.data(), .counters = counters.data()};
+  EXPECT_EQ(Sample(params, Ways()[0]), cudaErrorInvalidValue);
+  params.vocab = 0;
+  EXPECT_EQ(Sample(params, Ways()[0]), cudaErrorInvalidValue);
+  params.vocab = 5;
+  params.rows = 0;
+  EXPECT_EQ(Finish(Sample(params, Ways()[0])), "");
+  params.partial = nullptr;
+  EXPECT_EQ(Sample(params, Ways()[0]), cudaErrorInvalidValue);
+  params.partial = partial.data();
+  params.counters = nullptr;
+  EXPECT_EQ(Sample(params, Ways()[0]), cudaErrorInvalidValue);
 }
 
 }  // namespace
