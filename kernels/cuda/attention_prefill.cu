@@ -6,41 +6,56 @@
 namespace xcomposer::cuda {
 namespace {
 
-template <typename T, typename Shape, typename Source>
-cudaError_t Run(const typename Source::Params& params, int64_t blocks, int64_t heads_per_block,
+/// What a launcher knows of its problem.
+struct Work {
+  int64_t heads = 0;
+  int64_t heads_per_block = 1;
+  int64_t block_size = 1;  ///< of the paged cache
+};
+
+/// `tiles(rows)`: how many there are of so many rows of q, at most.
+template <typename T, typename Shape, typename Source, typename Tiles>
+cudaError_t Run(const typename Source::Params& params, const Work& work, const Tiles& tiles,
                 const Context& context) {
+  const int64_t rows = Shape::kRows / work.heads_per_block;
+  const int64_t groups = work.heads / work.heads_per_block;
+  const int64_t count = tiles(rows);
+  if (count > INT32_MAX) return cudaErrorInvalidConfiguration;
   const LaunchShape shape{
-      .grid_x = blocks,
+      .grid_x = count * groups,
       .threads = kPrefillThreads,
       .shared_bytes = ArenaBytes<T>(Shape::kRows * Shape::kDim) +
                       2 * ArenaBytes<T>(Shape::kStages * kPrefillKeys * Shape::kDim) +
                       ArenaBytes<int>(2 * Source::kSlots)};
+  const auto heads_per_block = static_cast<int>(work.heads_per_block);
   const PrefillLaunch<typename Source::Params> launch{
       .problem = params,
-      .heads_per_block = static_cast<int>(heads_per_block),
-      .round = context.multiprocessors};
+      .heads_per_block = heads_per_block,
+      .head_groups = static_cast<int>(groups),
+      .reciprocal = RowOfHeads::Reciprocal(heads_per_block),
+      .rows_per_tile = static_cast<int>(rows),
+      .tiles = static_cast<int>(count),
+      .round = context.multiprocessors,
+      .step_blocks = static_cast<int>(kPrefillKeys / work.block_size),
+      .step_keys = static_cast<int>(kPrefillKeys % work.block_size)};
   return Launch(PrefillAttentionKernel<T, Shape, Source>, shape, launch, context);
 }
 
-/// `blocks(rows)`: how many there are with so many rows each.
-template <typename T, int kDim, typename Source, typename Blocks>
-cudaError_t RunTiled(const typename Source::Params& params, const Blocks& blocks,
-                     int64_t heads_per_block, const Context& context) {
-  PrefillTiling tiling = params.tiling;
-  if (tiling == PrefillTiling::kBySize) {
-    const bool fills = blocks(128) >= 2 * int64_t{context.multiprocessors};
-    tiling = fills ? PrefillTiling::k128Rows : PrefillTiling::k64Rows;
-  }
+template <typename T, int kDim, typename Source, typename Tiles>
+cudaError_t RunTiled(const typename Source::Params& params, const Work& work, const Tiles& tiles,
+                     const Context& context) {
   const auto run = [&](auto shape) {
-    using Shape = decltype(shape);
-    return Run<T, Shape, Source>(params, blocks(Shape::kRows), heads_per_block, context);
+    return Run<T, decltype(shape), Source>(params, work, tiles, context);
   };
   // Two stages are there to be measured.
   [[maybe_unused]] constexpr bool kMeasured =
       kDim == 128 && Source::kCausal && std::is_same_v<T, Half>;
-  switch (tiling) {
-    case PrefillTiling::kBySize:
-      break;
+  switch (params.tiling) {
+    case PrefillTiling::kBySize: {
+      const int64_t blocks = tiles(128 / work.heads_per_block) * work.heads / work.heads_per_block;
+      if (blocks >= 2 * int64_t{context.multiprocessors}) return run(PrefillShape<kDim, 2, 1>());
+      return run(PrefillShape<kDim, 1, 1>());
+    }
     case PrefillTiling::k64Rows:
       return run(PrefillShape<kDim, 1, 1>());
     case PrefillTiling::k128Rows:
@@ -60,27 +75,26 @@ cudaError_t RunTiled(const typename Source::Params& params, const Blocks& blocks
 cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context& context) {
   const HeadShape& shape = params.shape;
   if (params.sequences < 0 || params.rows < 0 || params.cache.block_size <= 0 ||
-      shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0) {
+      shape.kv_heads <= 0 || shape.heads <= 0 || shape.heads % shape.kv_heads != 0) {
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.q, params.cache.keys, params.cache.values, params.out)) {
     return cudaErrorMisalignedAddress;
   }
   const int64_t sharing = shape.heads / shape.kv_heads;
-  const int64_t heads = sharing <= 64 ? sharing : 1;  // of a block
-  const auto blocks = [&](int64_t rows) {
-    // How the rows are shared out is known on the device only: each sequence may end in a ragged
-    // tile.
-    const int64_t tiles = params.rows / (rows / heads) + params.sequences;
-    return tiles * (shape.heads / heads);
-  };
+  const Work work{.heads = shape.heads,
+                  .heads_per_block = sharing <= 64 ? sharing : 1,
+                  .block_size = params.cache.block_size};
+  // How the rows are shared out is known on the device only: each sequence may end in a ragged
+  // tile.
+  const auto tiles = [&](int64_t rows) { return params.rows / rows + params.sequences; };
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
     if (shape.head_dim == 64) {
-      return RunTiled<T, 64, PagedSource<T, 64>>(params, blocks, heads, context);
+      return RunTiled<T, 64, PagedSource<T, 64>>(params, work, tiles, context);
     }
     if (shape.head_dim == 128) {
-      return RunTiled<T, 128, PagedSource<T, 128>>(params, blocks, heads, context);
+      return RunTiled<T, 128, PagedSource<T, 128>>(params, work, tiles, context);
     }
     return cudaErrorNotSupported;
   });
@@ -88,20 +102,20 @@ cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context
 
 cudaError_t VisionAttention(const VisionAttentionParams& params, const Context& context) {
   if (params.views < 0 || params.rows < 0 || params.heads <= 0 ||
-      params.stride < params.heads * params.head_dim || params.stride % 8 != 0) {
+      params.stride < params.heads * params.head_dim || params.stride % 8 != 0 ||
+      params.rows * params.stride > INT32_MAX) {
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.q, params.k, params.v, params.out)) return cudaErrorMisalignedAddress;
-  const auto blocks = [&](int64_t rows) {
-    return params.views * CeilDivide(params.rows, rows) * params.heads;
-  };
+  const Work work{.heads = params.heads};
+  const auto tiles = [&](int64_t rows) { return params.views * CeilDivide(params.rows, rows); };
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
     if (params.head_dim == 64) {
-      return RunTiled<T, 64, ViewSource<T, 64>>(params, blocks, 1, context);
+      return RunTiled<T, 64, ViewSource<T, 64>>(params, work, tiles, context);
     }
     if (params.head_dim == 128) {
-      return RunTiled<T, 128, ViewSource<T, 128>>(params, blocks, 1, context);
+      return RunTiled<T, 128, ViewSource<T, 128>>(params, work, tiles, context);
     }
     return cudaErrorNotSupported;
   });

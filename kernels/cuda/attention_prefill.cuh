@@ -73,21 +73,20 @@ XCOMPOSER_DEVICE void StoreRows(const typename Source::Params& p, const PrefillT
 template <typename T, typename Shape, typename Source>
 __global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal))
     PrefillAttentionKernel(PrefillLaunch<typename Source::Params> launch) {
-  using Warp_ = PrefillWarp<T, Shape::kDim, Shape::kRowTiles>;
+  using Rows = PrefillWarp<T, Shape::kDim, Shape::kRowTiles>;
   constexpr int kTile = kPrefillKeys * Shape::kDim;
   const typename Source::Params& p = launch.problem;
   GridDependencyLaunch();
   GridDependencyWait();
-  const int groups = Source::HeadCount(p) / launch.heads_per_block;
   const int block = Source::kCausal ? InTurns(BlockX(), GridX(), launch.round) : BlockX();
-  const int first_head = block % groups * launch.heads_per_block;
+  const int first_head = block % launch.head_groups * launch.heads_per_block;
   const auto locate = [&](PrefillTile& tile) {
-    return Source::Locate(p, Shape::kRows / launch.heads_per_block, launch.heads_per_block,
-                          GridX() / groups - 1 - block / groups, tile);
+    return Source::Locate(p, launch.rows_per_tile, launch.heads_per_block,
+                          launch.tiles - 1 - block / launch.head_groups, tile);
   };
   PrefillTile tile;
   if (!locate(tile)) return;
-  const typename Source::Heads heads(launch.heads_per_block);
+  const typename Source::Heads heads(launch.heads_per_block, launch.reciprocal);
   SharedArena arena;
   const Shared<T> queries = arena.Take<T>(Shape::kRows * Shape::kDim);
   const Shared<T> keys = arena.Take<T>(Shape::kStages * kTile);
@@ -102,22 +101,23 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal
 
   Source source(p, tile, first_head);
   CopyQueries<T, Shape, Source>(p, tile, heads, first_head, queries);
-  source.Publish(p, 0, slots_of(0));
-  if (Shape::kStages == 2) source.Publish(p, kPrefillKeys, slots_of(kPrefillKeys));
+  source.Publish(launch, 0, slots_of(0));
+  if (Shape::kStages == 2) source.Publish(launch, kPrefillKeys, slots_of(kPrefillKeys));
   if (Source::kSlots > 0) SyncThreads();  // the places of the first keys are known to all
   source.CopyKeys(p, slots_of(0), 0, keys);
   if (Shape::kStages == 2) source.CopyValues(p, slots_of(0), 0, values);
   CommitCopies();
 
   // From one lane, so that the compiler knows it to be the same in all.
-  const int first_row = ShuffleFrom(Warp(), 0) * Warp_::kRows;
-  Warp_ warp(queries, first_row);
+  const int first_row = ShuffleFrom(Warp(), 0) * Rows::kRows;
+  Rows warp(queries, first_row);
   const auto end = [&](int row) {
     return Source::kCausal ? Min(tile.seen + heads.Row(row), tile.keys) : tile.keys;
   };
-  const int all_see = end(first_row);
-  const int last_row = Min(first_row + Warp_::kRows, tile.rows) - 1;
-  const int any_sees = last_row < first_row ? 0 : end(last_row);
+  const int last_row = Min(first_row + Rows::kRows, tile.rows) - 1;
+  const bool idle = last_row < first_row;
+  const int all_see = idle ? 0 : end(first_row);
+  const int any_sees = idle ? 0 : end(last_row);
   for (int first = 0; first < tile.keys; first += kPrefillKeys) {
     const int next = first + kPrefillKeys;
     // This tile's keys (with two stages its values too) have arrived, from all threads' copies;
@@ -130,13 +130,13 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal
         source.CopyKeys(p, slots_of(next), next, buffer(keys, next));
         source.CopyValues(p, slots_of(next), next, buffer(values, next));
       }
-      source.Publish(p, next + kPrefillKeys, slots_of(first));
+      source.Publish(launch, next + kPrefillKeys, slots_of(first));
     } else {
       source.CopyValues(p, slots_of(first), first, values);
-      source.Publish(p, next, slots_of(next));
+      source.Publish(launch, next, slots_of(next));
     }
     CommitCopies();
-    typename Warp_::Scores scores;
+    typename Rows::Scores scores;
     const bool whole = next <= all_see;
     const int count = any_sees - first;
     if (whole) {
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal
       warp.template Mix<false>(scores, buffer(values, first), count);
     }
   }
-  if (any_sees == 0) return;
+  if (idle) return;
   SyncWarp();  // all lanes have read the queries, whose places the results take
   warp.Finish();
   SyncWarp();

@@ -38,7 +38,8 @@ struct VisionAttentionParams {
   const void* q = nullptr;  ///< (views, rows, heads, head_dim), as stored; rows `stride` apart
   const void* k = nullptr;
   const void* v = nullptr;
-  int64_t stride = 0;   ///< numbers between rows of q, k and v, which may come from one product
+  int64_t stride = 0;   ///< numbers between rows of q, k and v, which may come from one product;
+                        ///< below 2^31 in a view
   void* out = nullptr;  ///< (views, rows, heads, head_dim), dense
   int64_t views = 0;
   int64_t rows = 0;

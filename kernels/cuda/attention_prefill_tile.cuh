@@ -30,18 +30,26 @@ struct PrefillTile {
   int keys = 0;           ///< that the last one sees
 };
 
-/// What the host adds to a problem.
+/// What the host adds to a problem: mostly quotients, which are dear on the device.
 template <typename Params>
 struct PrefillLaunch {
   Params problem;
   int heads_per_block = 1;  ///< neighbours that share keys
-  int round = 0;            ///< blocks that start side by side: one on every multiprocessor
+  int head_groups = 1;      ///< of so many
+  int reciprocal = 0;       ///< of heads_per_block: see RowOfHeads
+  int rows_per_tile = 0;    ///< of q
+  int tiles = 0;            ///< at most
+  int round = 1;            ///< blocks that start side by side: one on every multiprocessor
+  int step_blocks = 0;      ///< 64 keys are so many blocks of the cache
+  int step_keys = 0;        ///< and so many keys
 };
 
 /// r / heads for the rows of a tile: exact for r < 128 and heads <= 64.
 class RowOfHeads {
  public:
-  XCOMPOSER_DEVICE explicit RowOfHeads(int heads) : heads_(heads), reciprocal_(65536 / heads + 1) {}
+  static constexpr int Reciprocal(int heads) { return 65536 / heads + 1; }
+
+  XCOMPOSER_DEVICE RowOfHeads(int heads, int reciprocal) : heads_(heads), reciprocal_(reciprocal) {}
   XCOMPOSER_DEVICE int Row(int r) const { return r * reciprocal_ >> 16; }
   XCOMPOSER_DEVICE int Head(int r) const { return r - Row(r) * heads_; }
 
@@ -53,7 +61,7 @@ class RowOfHeads {
 /// The same where a block takes one head.
 class RowOfOneHead {
  public:
-  XCOMPOSER_DEVICE explicit RowOfOneHead(int) {}
+  XCOMPOSER_DEVICE RowOfOneHead(int, int) {}
   XCOMPOSER_DEVICE int Row(int r) const { return r; }
   XCOMPOSER_DEVICE int Head(int) const { return 0; }
 };
@@ -115,7 +123,6 @@ class PagedSource {
   }
   XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.shape.heads * kDim; }
   XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.shape.heads * kDim; }
-  XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.shape.heads); }
 
   XCOMPOSER_DEVICE PagedSource(const Params& p, const PrefillTile& tile, int first_head)
       : keys_(tile.keys),
@@ -131,19 +138,20 @@ class PagedSource {
 
   /// Writes the places of the 64 keys from `first_key` on, then asks for those of the next ones,
   /// which must be the next ones to be published.
-  XCOMPOSER_DEVICE void Publish(const Params& p, int first_key, const Shared<int>& slots) {
+  XCOMPOSER_DEVICE void Publish(const PrefillLaunch<Params>& launch, int first_key,
+                                const Shared<int>& slots) {
     const int row = ThreadIndex();
     if (row >= kPrefillKeys) return;
-    const int size = Size(p);
+    const int size = Size(launch.problem);
     const int slot = block_ * size + (first_key + row < keys_ ? within_ : 0);
     slots[row % Share::kPass * Share::kCount + row / Share::kPass] = slot;
-    entry_ += kPrefillKeys / size;
-    within_ += kPrefillKeys % size;
+    entry_ += launch.step_blocks;
+    within_ += launch.step_keys;
     if (within_ >= size) {
       within_ -= size;
       ++entry_;
     }
-    Fetch(p, first_key + kPrefillKeys);
+    Fetch(launch.problem, first_key + kPrefillKeys);
   }
 
   XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>& slots, int,
@@ -210,12 +218,11 @@ class ViewSource {
   }
   XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.stride; }
   XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.heads * kDim; }
-  XCOMPOSER_DEVICE static int HeadCount(const Params& p) { return static_cast<int>(p.heads); }
 
   XCOMPOSER_DEVICE ViewSource(const Params& p, const PrefillTile& tile, int head)
       : first_(tile.sequence * p.rows * p.stride + head * kDim), keys_(tile.keys) {}
 
-  XCOMPOSER_DEVICE void Publish(const Params&, int, const Shared<int>&) const {}
+  XCOMPOSER_DEVICE void Publish(const PrefillLaunch<Params>&, int, const Shared<int>&) const {}
   XCOMPOSER_DEVICE void CopyKeys(const Params& p, const Shared<int>&, int first_key,
                                  const Shared<T>& to) const {
     Copy(p, p.k, first_key, to);

@@ -220,6 +220,10 @@ TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
   EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.stride = 68;
   EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.stride = 1024;
+  params.rows = 1 << 22;
+  EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.rows = 1;
   params.stride = 96;
   params.head_dim = 96;
   EXPECT_EQ(VisionAttention(params, Ways()[0]), cudaErrorNotSupported);
@@ -231,6 +235,8 @@ TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
                                .shape = {3, 2, 64},
                                .out = x.data(),
                                .format = FormatOf<T>()};
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  paged.shape = {0, 2, 64};
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
   paged.rows = -1;
   paged.shape = {2, 2, 64};
