@@ -56,6 +56,13 @@ json ToJson(const std::vector<Placement>& placement) {
   return list;
 }
 
+json ToJson(const LoadTimings& load) {
+  return {{"device_s", load.device_s},
+          {"weights_s", load.weights_s},
+          {"warm_up_s", load.warm_up_s},
+          {"weight_bytes", load.weight_bytes}};
+}
+
 json ToJson(const Result& result) {
   const Timings& timings = result.timings;
   json object = {{"text", result.text},
@@ -70,7 +77,9 @@ json ToJson(const Result& result) {
                    {"image_s", timings.image_s},
                    {"prefill_s", timings.prefill_s},
                    {"decode_s", timings.decode_s},
-                   {"tokens_per_s", timings.tokens_per_s}}},
+                   {"tokens_per_s", timings.tokens_per_s},
+                   {"step_s", timings.step_s},
+                   {"load", ToJson(timings.load)}}},
                  {"placement", ToJson(result.placement)}};
   if (!result.id.empty()) object["id"] = result.id;
   return object;

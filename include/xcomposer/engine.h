@@ -63,6 +63,7 @@ struct ModelInfo {
   int64_t hidden = 0;
   int64_t vocab = 0;
   double load_s = 0;
+  LoadTimings load;
   std::vector<Placement> placement;
   bool has_tokenizer = false;
 };

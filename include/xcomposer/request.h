@@ -83,12 +83,23 @@ enum class FinishReason { kStop, kLength, kCancelled, kDeadline };
 /// "stop", "length", "cancelled" or "deadline".
 XCOMPOSER_API const char* ToString(FinishReason reason);
 
+/// What the engine's `load_s` went into, in the process that loaded it; seconds.
+struct LoadTimings {
+  double device_s = 0;   ///< starting the devices: the driver, streams, libraries
+  double weights_s = 0;  ///< memory for weights and KV cache; reading, converting, copying weights
+  double warm_up_s = 0;  ///< first launches on GPUs, for which no request has to wait then
+  int64_t weight_bytes = 0;  ///< on the devices of this process; mapped files on the CPU
+};
+
 struct Timings {
   double load_s = 0;  ///< of the engine
   double image_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
   double tokens_per_s = 0;  ///< new tokens after the first, per second of decoding
+  double step_s = 0;  ///< median from one new token to the next: where other requests' prompts were
+                      ///< in between now and then, the time without them
+  LoadTimings load;
 };
 
 struct Placement {

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/half_cast.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -38,6 +39,7 @@ struct IsaKernels {
   void (*silu_mul)(float* gate, const float* up, int64_t count);
   void (*add)(float* y, const float* x, int64_t count);
   void (*widen[3])(const void* stored, float* out, int64_t count);
+  void (*halves_of_bfloat16)(const uint16_t* in, uint16_t* out, int64_t count, HalfLosses& losses);
   void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, float* out);
 
   int64_t (*attention_scratch)(int64_t head_dim);  ///< floats

@@ -3,6 +3,7 @@
 #include "kernels/cpu/attention_row.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/elementwise_range.h"
+#include "kernels/cpu/half_range.h"
 #include "kernels/cpu/integer_panels.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_packed.h"
@@ -59,6 +60,7 @@ struct IsaTable {
       .add = &AddRange<S>,
       .widen = {&WidenRange<S, Format::kFloat32>, &WidenRange<S, Format::kBfloat16>,
                 &WidenRange<S, Format::kFloat16>},
+      .halves_of_bfloat16 = &HalfRange<S>,
       .rotate = &RotateHead<S>,
       .attention_scratch = &AttentionScratch<S>::Floats,
       .attention = &RunAttentionTile<S>,

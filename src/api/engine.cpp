@@ -206,7 +206,9 @@ class Engine::Impl {
                       .image_s = job.timings.image_s,
                       .prefill_s = job.timings.prefill_s,
                       .decode_s = job.timings.decode_s,
-                      .tokens_per_s = job.timings.tokens_per_s};
+                      .tokens_per_s = job.timings.tokens_per_s,
+                      .step_s = job.timings.step_s,
+                      .load = info_.load};
     result.placement = info_.placement;
     return result;
   }

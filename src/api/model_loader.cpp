@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "api/load_clock.h"
 #include "api/load_options.h"
 #include "api/load_plan.h"
 #include "api/model_folder.h"
@@ -93,6 +94,7 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   model.pipeline.transport = transport;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
   model.pipeline.memory = std::make_shared<StageMemoryBook>();
+  model.pipeline.times = std::make_shared<LoadTimes>();
   return model;
 }
 
@@ -119,9 +121,9 @@ void CheckOptions(const EngineOptions& options) {
 LoadedModel LoadModel(const EngineOptions& options) {
   CheckOptions(options);
   if (options.random_weights) return DrawModel(options);
-  const auto start = std::chrono::steady_clock::now();
   Require(RankOf(options.ranks) == 0, ErrorKind::kUsage, "this process is rank ",
           RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");
+  const LoadClock clock;
   const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
   OpenedModel opened = OpenOnEveryRank(options, transport);
   const auto folder = opened.checkpoint.directory();
@@ -156,7 +158,7 @@ LoadedModel LoadModel(const EngineOptions& options) {
   for (const PlacedPart& part : model.executor->placement()) {
     info.placement.push_back({part.device, part.modules});
   }
-  info.load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  clock.Stop(*opened.pipeline.times, info);
   return model;
 }
 

@@ -1,9 +1,9 @@
 #include "api/random_model.h"
 
-#include <chrono>
 #include <filesystem>
 #include <utility>
 
+#include "api/load_clock.h"
 #include "api/load_options.h"
 #include "api/load_plan.h"
 #include "api/rank_run.h"
@@ -51,7 +51,7 @@ PlanSubject ReadRandomSubject(const std::string& model) {
 }
 
 LoadedModel DrawModel(const EngineOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const LoadClock clock;
   Require(!IsDistributed(options.ranks), ErrorKind::kUsage,
           "random weights are for one process; a run over several needs a checkpoint");
   LoadedModel model;
@@ -71,6 +71,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   LoadPlan plan = PlanLoad(here, context.config, type);
   PipelineOptions pipeline = PipelineOptionsFor(here, plan.kv_positions);
   pipeline.memory = std::make_shared<StageMemoryBook>();
+  pipeline.times = std::make_shared<LoadTimes>();
   model.executor = DrawPipeline(context.config, plan.map, pipeline);
   const RankedMap ranked{plan.map, std::vector<int>(plan.map.stages.size(), 0)};
   model.placement =
@@ -80,8 +81,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   }
   model.feature_rows = plan.feature_rows;
   context.pictures = std::move(plan.pictures);
-  model.info.load_s =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  clock.Stop(*pipeline.times, model.info);
   return model;
 }
 

@@ -15,7 +15,7 @@
 namespace xcomposer {
 namespace {
 
-// Closes the descriptor when the mapping stands or has failed; a mapping does not need it.
+// Closes the descriptor unless it is released.
 class Descriptor {
  public:
   // O_NONBLOCK: opening a named pipe must fail at the check below instead of waiting for a writer.
@@ -27,6 +27,7 @@ class Descriptor {
     if (value_ >= 0) close(value_);
   }
   int value() const { return value_; }
+  int Release() { return std::exchange(value_, -1); }
 
  private:
   int value_;
@@ -37,7 +38,7 @@ class Descriptor {
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::filesystem::path& path) {
   const std::string name = path.string();
   const Place place{.file = name};
-  const Descriptor descriptor(name);
+  Descriptor descriptor(name);
   if (descriptor.value() < 0) {
     Refuse(place, "the file cannot be opened: ", std::strerror(errno));
   }
@@ -54,12 +55,31 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::filesystem::path& 
     Refuse(place, "the file cannot be mapped (", size, " bytes): ", std::strerror(errno));
   }
   return std::shared_ptr<const MappedFile>(
-      new MappedFile(path, static_cast<const std::byte*>(data), size));
+      new MappedFile(path, descriptor.Release(), static_cast<const std::byte*>(data), size));
 }
 
-MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, int64_t size)
-    : path_(std::move(path)), data_(data), size_(size) {}
+MappedFile::MappedFile(std::filesystem::path path, int descriptor, const std::byte* data,
+                       int64_t size)
+    : path_(std::move(path)), descriptor_(descriptor), data_(data), size_(size) {}
 
-MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_)); }
+MappedFile::~MappedFile() {
+  munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
+  close(descriptor_);
+}
+
+void MappedFile::Read(int64_t offset, std::span<std::byte> out) const {
+  Check(offset >= 0 && offset <= size_ && out.size() <= static_cast<size_t>(size_ - offset),
+        "a read of ", out.size(), " bytes at ", offset, " of ", size_);
+  const std::string name = path_.string();
+  while (!out.empty()) {
+    const ssize_t got = pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    const Place place{.file = name, .offset = offset};
+    if (got < 0) Refuse(place, "the file cannot be read: ", std::strerror(errno));
+    if (got == 0) Refuse(place, "the file ends here, it had ", size_, " bytes when it was opened");
+    out = out.subspan(static_cast<size_t>(got));
+    offset += got;
+  }
+}
 
 }  // namespace xcomposer

@@ -24,10 +24,16 @@ class MappedFile {
   int64_t size() const { return size_; }
   std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
 
+  /// Copies the bytes from `offset` on without mapping their pages, which costs about as much as
+  /// copying them: for those who read each byte once. Throws kCheckpoint where the file has become
+  /// shorter or cannot be read.
+  void Read(int64_t offset, std::span<std::byte> out) const;
+
  private:
-  MappedFile(std::filesystem::path path, const std::byte* data, int64_t size);
+  MappedFile(std::filesystem::path path, int descriptor, const std::byte* data, int64_t size);
 
   std::filesystem::path path_;
+  int descriptor_;
   const std::byte* data_;
   int64_t size_;
 };

@@ -77,6 +77,7 @@ struct JobTimings {
   double image_s = 0;
   double prefill_s = 0;     ///< from the end of the pictures to the first new id
   double decode_s = 0;      ///< from the first new id to the last
+  double step_s = 0;        ///< median from one new id to the next; 0 where there are none
   double tokens_per_s = 0;  ///< ids after the first, per decode second; 0 where there are none
 };
 

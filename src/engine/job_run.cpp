@@ -14,6 +14,14 @@ double Seconds(JobRun::Clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+/// The lower of two; 0 of none.
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 /// 53 bits: a seed that survives a JSON reader whose numbers are doubles.
 uint64_t DrawSeed() {
   std::random_device device;
@@ -183,8 +191,10 @@ void JobRun::Advance() {
     return;
   }
   const SearchStep step = NextStep();
-  last_id_ = Clock::now();
-  if (!first_id_) first_id_ = last_id_;
+  const Clock::time_point now = Clock::now();
+  if (first_id_) steps_s_.push_back(Seconds(now - last_id_));
+  last_id_ = now;
+  if (!first_id_) first_id_ = now;
   Settle(step.settled);
   if (step.next.empty() && !finish_) {
     finish_ = search_->Output().stopped ? JobFinish::kStop : JobFinish::kLength;
@@ -283,6 +293,7 @@ JobResult JobRun::Conclude(JobFinish finish) {
   if (first_id_) {
     timings.prefill_s = Seconds(*first_id_ - rows_began_);
     timings.decode_s = Seconds(last_id_ - *first_id_);
+    timings.step_s = Median(steps_s_);
     const int64_t later_ids = static_cast<int64_t>(result_.output_ids.size()) - 1;
     if (later_ids > 0 && timings.decode_s > 0) {
       timings.tokens_per_s = static_cast<double>(later_ids) / timings.decode_s;

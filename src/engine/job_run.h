@@ -124,6 +124,7 @@ class JobRun {
   Clock::time_point rows_began_;
   std::optional<Clock::time_point> first_id_;
   Clock::time_point last_id_;
+  std::vector<double> steps_s_;  // from id to id
 };
 
 }  // namespace xcomposer

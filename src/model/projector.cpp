@@ -21,8 +21,8 @@ Projector::Projector(const ModelConfig& config, const WeightScope& root)
       proj2_(root.Sub("vision_proj.2"), config.hidden_size, config.hidden_size) {
   if (vision_.tiled) {
     const int64_t width = vision_.merged_width();
-    glb_gn_ = root.Take("plora_glb_GN", {1, 1, width}).to(at::kFloat).flatten();
-    sub_gn_ = root.Take("plora_sub_GN", {1, 1, 1, width}).to(at::kFloat).flatten();
+    glb_gn_ = root.TakeFloat("plora_glb_GN", {1, 1, width}).flatten();
+    sub_gn_ = root.TakeFloat("plora_sub_GN", {1, 1, 1, width}).flatten();
   }
 }
 

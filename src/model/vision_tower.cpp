@@ -54,16 +54,13 @@ at::Tensor VisionLayer::Attention(const at::Tensor& x) const {
 }
 
 VisionTower::VisionTower(const VisionConfig& config, const WeightScope& scope)
-    : class_embedding_(
-          scope.Take("embeddings.class_embedding", {config.hidden_size}).to(at::kFloat)),
+    : class_embedding_(scope.TakeFloat("embeddings.class_embedding", {config.hidden_size})),
       patch_embedding_(scope
                            .Take("embeddings.patch_embedding.weight",
                                  {config.hidden_size, 3, config.patch, config.patch})
                            .flatten(1)),
-      position_embedding_(scope
-                              .Take("embeddings.position_embedding.weight",
-                                    {config.patches() + 1, config.hidden_size})
-                              .to(at::kFloat)),
+      position_embedding_(scope.TakeFloat("embeddings.position_embedding.weight",
+                                          {config.patches() + 1, config.hidden_size})),
       pre_layrnorm_(config, scope.Sub("pre_layrnorm")) {
   for (int64_t m = 0; m < config.layers; ++m) {
     layers_.emplace_back(config, scope.Sub("encoder.layers." + std::to_string(m)));

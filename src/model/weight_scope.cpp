@@ -1,5 +1,7 @@
 #include "model/weight_scope.h"
 
+#include <cstring>
+
 #include "base/check.h"
 
 namespace xcomposer {
@@ -19,6 +21,17 @@ void RequireAscendingGroups(const at::Tensor& g_idx, int64_t group, const std::s
   }
 }
 
+/// What every dense tensor must be.
+void RequireDense(const std::string& name, at::ScalarType type, at::IntArrayRef found,
+                  at::IntArrayRef shape) {
+  if (found != shape) {
+    throw Error(ErrorKind::kCheckpoint, StrCat(name, " has shape ", found, ", expected ", shape),
+                {{"tensor", name}});
+  }
+  Require(type == at::kBFloat16 || type == at::kHalf || type == at::kFloat, ErrorKind::kCheckpoint,
+          name, " has type ", type, ", expected bfloat16, float16 or float32");
+}
+
 }  // namespace
 
 at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
@@ -27,17 +40,34 @@ at::Tensor WeightSource::Take(const std::string& name, at::IntArrayRef shape) {
   return weight;
 }
 
+at::Tensor WeightSource::TakeFloat(const std::string& name, at::IntArrayRef shape) {
+  const at::Tensor weight = Take(name, shape);
+  Settle();
+  return weight.to(at::kFloat);
+}
+
+UnreadTensor WeightSource::TakeUnread(const std::string& name, at::IntArrayRef shape) {
+  TickOff(name);
+  UnreadTensor tensor = LoadUnread(name, shape);
+  RequireDense(name, tensor.type, tensor.shape, shape);
+  bytes_ += c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(tensor.type));
+  return tensor;
+}
+
+UnreadTensor WeightSource::LoadUnread(const std::string& name, at::IntArrayRef shape) {
+  const at::Tensor weight = Load(name, shape);
+  Check(weight.is_contiguous(), "the source gave ", name, " with gaps");
+  return {weight.scalar_type(), weight.sizes().vec(),
+          [weight](std::span<std::byte> out, size_t offset) {
+            const auto* bytes = static_cast<const std::byte*>(weight.const_data_ptr());
+            std::memcpy(out.data(), bytes + offset, out.size());
+          }};
+}
+
 at::Tensor WeightSource::TakeDense(const std::string& name, at::IntArrayRef shape) {
   TickOff(name);
   at::Tensor weight = Load(name, shape);
-  if (weight.sizes() != shape) {
-    throw Error(ErrorKind::kCheckpoint,
-                StrCat(name, " has shape ", weight.sizes(), ", expected ", shape),
-                {{"tensor", name}});
-  }
-  const at::ScalarType type = weight.scalar_type();
-  Require(type == at::kBFloat16 || type == at::kHalf || type == at::kFloat, ErrorKind::kCheckpoint,
-          name, " has type ", type, ", expected bfloat16, float16 or float32");
+  RequireDense(name, weight.scalar_type(), weight.sizes(), shape);
   Check(weight.is_contiguous(), "the source gave ", name, " with gaps");
   return weight;
 }

@@ -2,8 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <functional>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,6 +14,15 @@
 #include "ops/linear_weight.h"
 
 namespace xcomposer {
+
+/// A dense tensor as its source stores it, for those who read each byte once and keep none.
+struct UnreadTensor {
+  at::ScalarType type = at::kFloat;  ///< bfloat16, float16 or float32
+  std::vector<int64_t> shape;
+  /// Copies the bytes [offset, offset + out.size()) of its numbers, row-major. From any thread, as
+  /// long as the source lives.
+  std::function<void(std::span<std::byte> out, size_t offset)> read;
+};
 
 /// Where weights come from: a checkpoint, random numbers, or the meta device (shapes only). Take
 /// checks and ticks off, so that a model which forgets a tensor or reads one twice is found at load
@@ -26,6 +38,13 @@ class WeightSource {
   /// Take.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
 
+  /// The same widened to float32, for those who read it before everything is loaded. Elsewhere the
+  /// numbers of a tensor may still be on their way (DeviceWeights).
+  at::Tensor TakeFloat(const std::string& name, at::IntArrayRef shape);
+
+  /// Take without reading: the type is that of the source, whatever it would convert to.
+  UnreadTensor TakeUnread(const std::string& name, at::IntArrayRef shape);
+
   /// The weight of the decoder's linear `name` (its module, without ".weight"), in the packing that
   /// the source has it in. Ticks off every tensor that it is made of. Throws as Take does.
   ops::LinearWeight TakeLinear(const std::string& name, int64_t outputs, int64_t inputs);
@@ -36,8 +55,14 @@ class WeightSource {
   /// Throws kInternal naming every tensor of `names` that was not taken.
   void RequireTaken(const std::vector<std::string>& names) const;
 
+ protected:
+  /// The tensor that Load gives, unless a source knows better.
+  virtual UnreadTensor LoadUnread(const std::string& name, at::IntArrayRef shape);
+
  private:
   virtual at::Tensor Load(const std::string& name, at::IntArrayRef shape) = 0;
+  /// Waits until all that was loaded can be read.
+  virtual void Settle() {}
   /// A part of a quantised linear as stored, or nothing where it is missing.
   virtual std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                              at::IntArrayRef shape);
@@ -69,6 +94,10 @@ class WeightScope {
 
   at::Tensor Take(const std::string& name, at::IntArrayRef shape) const {
     return source_->Take(prefix_ + name, shape);
+  }
+
+  at::Tensor TakeFloat(const std::string& name, at::IntArrayRef shape) const {
+    return source_->TakeFloat(prefix_ + name, shape);
   }
 
   /// The weight of the linear that this scope is.

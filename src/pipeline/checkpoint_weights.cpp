@@ -69,14 +69,12 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
 
 CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
                                      const Quantization& wanted, WeightStorage storage,
-                                     std::function<void(const LoadStep&)> progress,
-                                     PageReading reading)
+                                     std::function<void(const LoadStep&)> progress)
     : WeightSource(stored),
       checkpoint_(checkpoint),
       wanted_(wanted),
       storage_(storage),
-      progress_(std::move(progress)),
-      reading_(reading) {
+      progress_(std::move(progress)) {
   Require(!stored || !wanted, ErrorKind::kUsage, "the checkpoint is quantised already (",
           ToString(stored), "); it cannot be loaded as ", wanted.bits,
           " bits. Leave --weights out, or load the 16-bit checkpoint");
@@ -88,13 +86,17 @@ CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantiz
 std::optional<at::Tensor> CheckpointWeights::Read(const std::string& name) {
   const TensorEntry* entry = checkpoint_.Find(name);
   if (entry == nullptr) return std::nullopt;
-  if (reading_ == PageReading::kWhileLoading) TouchPages(checkpoint_.Bytes(*entry));
+  TouchPages(checkpoint_.Bytes(*entry));
   at::Tensor stored = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
                                          : RealignedCopy(checkpoint_, *entry);
-  step_.bytes_done += entry->DenseBytes();
-  step_.tensor = name;
-  if (progress_) progress_(step_);
+  Advance(*entry);
   return stored;
+}
+
+void CheckpointWeights::Advance(const TensorEntry& entry) {
+  step_.bytes_done += entry.DenseBytes();
+  step_.tensor = entry.name;
+  if (progress_) progress_(step_);
 }
 
 at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shape) {
@@ -105,6 +107,17 @@ at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shap
                 {{"tensor", name}});
   }
   return StoredAs(*weight, storage_, name, counts_);
+}
+
+UnreadTensor CheckpointWeights::LoadUnread(const std::string& name, at::IntArrayRef shape) {
+  const TensorEntry* entry = checkpoint_.Find(name);
+  if (entry == nullptr || !entry->IsContiguous()) return WeightSource::LoadUnread(name, shape);
+  Advance(*entry);
+  return {ScalarTypeOf(*entry), entry->shape,
+          [file = checkpoint_.Mapping(*entry), first = entry->offset](std::span<std::byte> out,
+                                                                      size_t offset) {
+            file->Read(first + static_cast<int64_t>(offset), out);
+          }};
 }
 
 std::optional<at::Tensor> CheckpointWeights::LoadPart(const std::string& name, at::ScalarType type,

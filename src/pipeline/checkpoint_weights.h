@@ -22,15 +22,10 @@ struct LoadStep {
   std::string tensor;  ///< that was just loaded
 };
 
-/// When a mapped weight's pages are read from the disk.
-enum class PageReading {
-  kWhileLoading,  ///< so that the first request does not wait for the disk
-  kLater          ///< by who copies them to a device
-};
-
-/// Weights out of a checkpoint, for the CPU: views into the mapped files that keep the mappings
-/// alive, quantised linears in their own packing. Tensors with gaps or odd addresses and those that
-/// change their storage type are copied.
+/// Weights out of a checkpoint. For the CPU views into the mapped files that keep the mappings
+/// alive and whose pages are read while loading, so that the first request does not wait for the
+/// disk; quantised linears in their own packing. Tensors with gaps or odd addresses and those that
+/// change their storage type are copied. For other devices the files' bytes (TakeUnread).
 class CheckpointWeights final : public WeightSource {
  public:
   /// `stored` says how the checkpoint's linears are quantised; `wanted` (GPTQ's layout, or none)
@@ -38,16 +33,18 @@ class CheckpointWeights final : public WeightSource {
   /// both quantise.
   CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
                     const Quantization& wanted, WeightStorage storage,
-                    std::function<void(const LoadStep&)> progress,
-                    PageReading reading = PageReading::kWhileLoading);
+                    std::function<void(const LoadStep&)> progress);
 
   const CastCounts& cast_counts() const { return counts_; }
 
  private:
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
+  /// Without touching the mapping, whose pages would have to be found one by one.
+  UnreadTensor LoadUnread(const std::string& name, at::IntArrayRef shape) override;
   std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                      at::IntArrayRef shape) override;
   ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name) override;
+  void Advance(const TensorEntry& entry);
   /// The tensor as stored, or nothing where the checkpoint does not have it.
   std::optional<at::Tensor> Read(const std::string& name);
 
@@ -55,7 +52,6 @@ class CheckpointWeights final : public WeightSource {
   Quantization wanted_;
   WeightStorage storage_;
   std::function<void(const LoadStep&)> progress_;
-  PageReading reading_;
   LoadStep step_;
   CastCounts counts_;
 };

@@ -2,44 +2,56 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+
 #include "base/log.h"
 
 namespace xcomposer {
 namespace {
 
-// Up to this size a tensor is there at once: layers copy or convert small ones while they are
-// built (class and position embeddings, separators).
-constexpr size_t kSmallBytes = size_t{4} << 20;
+// Of a file's bytes at a time, so that they are converted while they lie in the core's own cache.
+constexpr size_t kReadBytes = size_t{256} << 10;
 
 }  // namespace
 
 at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  const at::Tensor host = host_.Take(name, shape);
-  at::Tensor device = at::empty(host.sizes(), options_);
+  UnreadTensor host = host_.TakeUnread(name, shape);
+  at::Tensor device = at::empty(shape, options_);
   const auto report = std::make_shared<Report>();
   report->name = name;
-  report->numbers = host.numel();
+  report->numbers = device.numel();
   reports_.push_back(report);
-  const at::ScalarType type = device.scalar_type();
-  if (device.nbytes() <= kSmallBytes) {
-    const at::Tensor stored = at::empty(host.sizes(), at::TensorOptions().dtype(type));
-    report->counts = Cast(host.const_data_ptr(), host.scalar_type(), stored.mutable_data_ptr(),
-                          type, static_cast<size_t>(host.numel()));
-    device.copy_(stored);
-    return device;
-  }
   upload_->Add(device.mutable_data_ptr(), device.nbytes(),
-               [this, host, type, report](std::span<std::byte> out, size_t offset) {
-                 const size_t first = offset / c10::elementSize(type);
-                 const auto* in = static_cast<const std::byte*>(host.const_data_ptr()) +
-                                  first * host.element_size();
-                 const CastCounts here = Cast(in, host.scalar_type(), out.data(), type,
-                                              out.size() / c10::elementSize(type));
+               [this, host = std::move(host), report](std::span<std::byte> out, size_t offset) {
+                 const CastCounts here = Convert(host, out, offset);
                  const std::lock_guard lock(mutex_);
                  report->counts.overflows += here.overflows;
                  report->counts.underflows += here.underflows;
                });
   return device;
+}
+
+/// Writes what comes to lie in the bytes [offset, offset + out.size()) of the device's tensor.
+CastCounts DeviceWeights::Convert(const UnreadTensor& host, std::span<std::byte> out,
+                                  size_t offset) const {
+  const at::ScalarType type = c10::typeMetaToScalarType(options_.dtype());
+  if (host.type == type) {
+    host.read(out, offset);
+    return {};
+  }
+  const size_t from_size = c10::elementSize(host.type);
+  const size_t to_size = c10::elementSize(type);
+  const size_t step = kReadBytes / from_size;  // numbers
+  thread_local std::vector<std::byte> read(kReadBytes);
+  CastCounts counts;
+  for (size_t done = 0; done < out.size(); done += step * to_size) {
+    const size_t count = std::min(step, (out.size() - done) / to_size);
+    host.read(std::span(read).first(count * from_size), (offset + done) / to_size * from_size);
+    const CastCounts here = Cast(read.data(), host.type, out.data() + done, type, count);
+    counts.overflows += here.overflows;
+    counts.underflows += here.underflows;
+  }
+  return counts;
 }
 
 void DeviceWeights::Finish() {

@@ -36,6 +36,8 @@ class DeviceWeights final : public WeightSource {
   };
 
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
+  void Settle() override { upload_->Finish(); }
+  CastCounts Convert(const UnreadTensor& host, std::span<std::byte> out, size_t offset) const;
 
   WeightSource& host_;
   at::TensorOptions options_;

@@ -41,10 +41,8 @@ Pipeline::Pipeline(const Checkpoint& checkpoint, const ModelConfig& config, cons
   } else {
     check();
   }
-  const bool on_gpus = OnGpusOnly(map);
-  CheckpointWeights weights(checkpoint, config.quantization, options.quantise,
-                            on_gpus ? WeightStorage::kAsStored : options.storage, options.progress,
-                            on_gpus ? PageReading::kLater : PageReading::kWhileLoading);
+  CheckpointWeights weights(checkpoint, config.quantization, options.quantise, options.storage,
+                            options.progress);
   Build(weights, options);
   if (weights.cast_counts().underflows > 0) {
     log::Warn(weights.cast_counts().underflows, " weights became zero in the wanted storage type");

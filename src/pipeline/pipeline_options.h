@@ -9,6 +9,7 @@
 #include "config/quantization.h"
 #include "model/kv_cache.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/load_times.h"
 #include "pipeline/stage_memory.h"
 #include "pipeline/storage_cast.h"
 #include "transport/nccl_api.h"
@@ -30,6 +31,9 @@ struct PipelineOptions {
 
   /// What carries rows between GPUs of several ranks; empty: SystemNccl.
   std::function<std::optional<NcclApi>()> nccl;
+
+  /// Receives what loading took; none: nobody wants to know.
+  std::shared_ptr<LoadTimes> times;
 
   /// Receives one entry per stage of this process; none: nobody wants to know.
   std::shared_ptr<StageMemoryBook> memory;

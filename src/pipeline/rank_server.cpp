@@ -15,10 +15,8 @@ void ServeStages(const Checkpoint& checkpoint, const ModelConfig& config, const 
                  const PipelineOptions& options, const std::function<bool()>& stop) {
   StartTogether(*options.transport, options.rank_of_stage,
                 [&] { CheckWeights(config, HeadersOf(checkpoint)); });
-  const bool on_gpus = OnGpusOnly(map);
-  CheckpointWeights weights(checkpoint, config.quantization, options.quantise,
-                            on_gpus ? WeightStorage::kAsStored : options.storage, options.progress,
-                            on_gpus ? PageReading::kLater : PageReading::kWhileLoading);
+  CheckpointWeights weights(checkpoint, config.quantization, options.quantise, options.storage,
+                            options.progress);
   ServeStages(weights, config, map, options, stop);
 }
 

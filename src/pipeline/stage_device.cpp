@@ -71,11 +71,6 @@ void CheckModelOn(const std::string& device, const ModelConfig& config) {
   }
 }
 
-bool OnGpusOnly(const DeviceMap& map) {
-  return std::all_of(map.stages.begin(), map.stages.end(),
-                     [](const StagePlace& stage) { return IsCuda(stage.device); });
-}
-
 std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                              const PipelineOptions& options,
                                              const std::shared_ptr<CorePool>& cores) {

@@ -66,9 +66,6 @@ bool IsCuda(const std::string& device);
 /// model: CUDA takes heads of 64 or 128 numbers, widths that are multiples of 8, no packed weights.
 void CheckModelOn(const std::string& device, const ModelConfig& config);
 
-/// Whether no stage reads its weights on the host: they are read and converted on their way.
-bool OnGpusOnly(const DeviceMap& map);
-
 /// The CUDA device with this number, which exists. In a build without CUDA throws kDevice.
 std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options);
 

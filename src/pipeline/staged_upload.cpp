@@ -6,8 +6,9 @@
 namespace xcomposer {
 namespace {
 
-// Pieces that may wait for each thread: enough that none of them runs dry.
-constexpr size_t kWaitingPieces = 64;
+// That may wait for the threads: what adds is then far ahead of them, so that it can do other
+// things meanwhile, but not so far that it tells of tensors as loaded which are not.
+constexpr size_t kWaitingBytes = size_t{4} << 30;
 
 }  // namespace
 
@@ -31,11 +32,11 @@ StagedUpload::~StagedUpload() {
 void StagedUpload::Add(void* target, size_t bytes, Fill fill) {
   engine_->Settle();
   const auto shared = std::make_shared<const Fill>(std::move(fill));
-  const size_t step = engine_->Buffer(0).size();
+  const size_t step = engine_->buffer_bytes();
   for (size_t offset = 0; offset < bytes; offset += step) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] {
-      return failure_ != nullptr || pieces_.size() < kWaitingPieces * threads_.size();
+    changed_.wait(lock, [this, step] {
+      return failure_ != nullptr || pieces_.size() * step < kWaitingBytes;
     });
     if (failure_ != nullptr) return;  // Finish tells
     pieces_.push_back(
@@ -52,6 +53,11 @@ void StagedUpload::Finish() {
 
 void StagedUpload::Work(size_t thread) {
   const size_t first = 2 * thread;
+  const bool is_ready = Guarded([&] {
+    engine_->Make(first);
+    engine_->Make(first + 1);
+  });
+  if (!is_ready) return;
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return ending_ || !pieces_.empty(); });
@@ -75,14 +81,16 @@ void StagedUpload::Work(size_t thread) {
   }
 }
 
-void StagedUpload::Guarded(const std::function<void()>& work) {
+bool StagedUpload::Guarded(const std::function<void()>& work) {
   try {
     work();
+    return true;
   } catch (...) {
     const std::lock_guard lock(mutex_);
     if (failure_ == nullptr) failure_ = std::current_exception();
     pieces_.clear();
     changed_.notify_all();
+    return false;
   }
 }
 

@@ -23,6 +23,12 @@ class CopyEngine {
   /// has started earlier uses it any more.
   virtual void Settle() = 0;
 
+  /// Of each buffer: a multiple of 16.
+  virtual size_t buffer_bytes() const = 0;
+
+  /// Makes buffer number `buffer`. Called once, by the thread that will use it, before it does.
+  virtual void Make(size_t buffer) = 0;
+
   /// Staging memory number `buffer`, from which the device copies by itself.
   virtual std::span<std::byte> Buffer(size_t buffer) = 0;
 
@@ -34,21 +40,21 @@ class CopyEngine {
 };
 
 /// Brings bytes to a device with several threads that read, convert and copy piece by piece. Each
-/// thread has two buffers: it fills one while the other is copied. One piece of host memory is
-/// read once, in no particular order.
+/// thread has two buffers: it fills one while the other is copied. All that was added is one queue
+/// of pieces, whatever tensors they belong to, in no particular order.
 class StagedUpload {
  public:
   /// Writes the bytes [offset, offset + out.size()) of what is uploaded to `out`. Called from
   /// several threads.
   using Fill = std::function<void(std::span<std::byte> out, size_t offset)>;
 
-  /// `engine` has 2 * threads buffers of equal size, a multiple of 16.
+  /// `engine` has 2 * threads buffers.
   StagedUpload(std::unique_ptr<CopyEngine> engine, size_t threads);
   ~StagedUpload();  ///< what has not begun by then is left out
   StagedUpload(const StagedUpload&) = delete;
   StagedUpload& operator=(const StagedUpload&) = delete;
 
-  /// Returns at once, unless far more is waiting than is under way.
+  /// Returns at once, unless gigabytes are waiting.
   void Add(void* target, size_t bytes, Fill fill);
 
   /// Waits until all that was added is on the device. Throws the first error of a fill or a copy.
@@ -64,8 +70,8 @@ class StagedUpload {
 
   void Work(size_t thread);
   void Upload(const Piece& piece, size_t buffer);
-  /// Keeps what `work` throws, and drops what has not begun.
-  void Guarded(const std::function<void()>& work);
+  /// Keeps what `work` throws, drops what has not begun, and returns false.
+  bool Guarded(const std::function<void()>& work);
 
   std::unique_ptr<CopyEngine> engine_;
   std::mutex mutex_;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/cpu/half_cast.h"
 
 namespace xcomposer {
 namespace {
@@ -25,34 +26,13 @@ CastCounts CastAll(const void* in, void* out, size_t count) {
   return counts;
 }
 
-/// The usual conversion at load, where nearly all numbers keep their digits: those whose exponent
-/// float16 has are moved bit by bit.
+/// The usual conversion at load.
 template <>
 CastCounts CastAll<at::BFloat16, at::Half>(const void* in, void* out, size_t count) {
-  const uint16_t* from = static_cast<const uint16_t*>(in);
-  uint16_t* to = static_cast<uint16_t*>(out);
-  constexpr unsigned kSmallest = 127 - 14;  // exponent of the smallest normal float16, as stored
-  CastCounts counts;
-  for (size_t i = 0; i < count; ++i) {
-    const unsigned bits = from[i];
-    const unsigned exponent = bits >> 7 & 0xFF;
-    if (exponent - kSmallest < 30) {
-      to[i] = static_cast<uint16_t>((bits & 0x8000) | (exponent - kSmallest + 1) << 10 |
-                                    (bits & 0x7F) << 3);
-      continue;
-    }
-    const CastCounts one = [&] {
-      const auto x = static_cast<float>(static_cast<const at::BFloat16*>(in)[i]);
-      const auto y = static_cast<at::Half>(x);
-      to[i] = y.x;
-      const auto back = static_cast<float>(y);
-      return CastCounts{.overflows = std::isfinite(x) && !std::isfinite(back),
-                        .underflows = x != 0.0f && back == 0.0f};
-    }();
-    counts.overflows += one.overflows;
-    counts.underflows += one.underflows;
-  }
-  return counts;
+  cpu::HalfLosses losses;
+  cpu::HalvesOfBfloat16(static_cast<const uint16_t*>(in), static_cast<uint16_t*>(out),
+                        static_cast<int64_t>(count), losses, cpu::BestIsa());
+  return {.overflows = losses.overflows, .underflows = losses.underflows};
 }
 
 template <typename From>

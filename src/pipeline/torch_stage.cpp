@@ -3,6 +3,7 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "pipeline/memory_meter.h"
 #include "pipeline/rank_start.h"
 #include "pipeline/torch_errors.h"
+#include "pipeline/warm_up.h"
 
 namespace xcomposer {
 namespace {
@@ -42,6 +44,14 @@ auto Metered(std::atomic<int64_t>* most, int64_t before, const Work& work) {
 }
 
 }  // namespace
+
+void TorchStage::WarmUp(int64_t rows) {
+  if (!decode_) return;
+  const c10::InferenceMode inference;
+  const auto lease = device_->Enter();
+  Translated("warming up",
+             [&] { xcomposer::WarmUp(stage_, *decode_, rows, device_->host_options()); });
+}
 
 at::Tensor TorchStage::Encode(const Picture& picture, const std::string& tap_prefix,
                               const TapSink& taps) {
@@ -114,6 +124,19 @@ Logits TorchStage::Score(const Step& step, Payload hidden, const TapSink& taps) 
 
 namespace {
 
+/// Adds what has passed since it was last asked.
+class Stopwatch {
+ public:
+  void AddTo(double& seconds) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 /// Whether the rows of stage `i` are taken by the next stage on a GPU, in this process.
 bool KeepsRows(const DeviceMap& map, int i, int end) {
   const auto& stages = map.stages;
@@ -141,6 +164,8 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
   const auto cores = std::make_shared<CorePool>(options.threads);
   std::vector<std::unique_ptr<TorchStage>> stages;
   const c10::InferenceMode inference;
+  LoadTimes times;
+  Stopwatch watch;
   Translated("loading the model", [&] {
     for (int i = first; i < end; ++i) {
       const StagePlace& place = map.stages[static_cast<size_t>(i)];
@@ -150,6 +175,7 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                 .last = i + 1 == static_cast<int>(map.stages.size())};
       auto device = MakeStageDevice(place.device, options, cores);
       CheckModelOn(place.device, config);
+      watch.AddTo(times.device_s);
       std::optional<Stage> stage;
       int64_t weight_bytes = 0;
       device->Load(weights, [&](WeightSource& source) {
@@ -157,6 +183,8 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
         stage.emplace(config, range, source, options.kv, device->options());
         weight_bytes = source.bytes() - taken_before;
       });
+      times.weight_bytes += weight_bytes;
+      watch.AddTo(times.weights_s);
       std::shared_ptr<StageMemory> memory;
       if (options.memory != nullptr) {
         memory = {options.memory, &options.memory->emplace_back()};
@@ -169,8 +197,11 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
           *std::move(stage),
           TorchStage::Role{.first = range.first, .keeps_rows = KeepsRows(map, i, end)},
           std::move(device), std::move(memory)));
+      stages.back()->WarmUp(options.max_batch_rows);
+      watch.AddTo(times.warm_up_s);
     }
   });
+  if (options.times != nullptr) *options.times = times;
   return stages;
 }
 

@@ -49,6 +49,10 @@ class TorchStage final : public StageBody {
   /// From now on who is given the rows takes them on the device. Before the first step.
   void KeepRows() { role_.keeps_rows = true; }
 
+  /// Where kernels are loaded when they are first launched, launches them (warm_up.h). `rows`: of
+  /// the longest part of a prompt. Before the first step.
+  void WarmUp(int64_t rows);
+
   /// First stage only. Picture -> (S, C).
   at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
 

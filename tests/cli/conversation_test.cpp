@@ -36,9 +36,9 @@ class DemoModel : public ::testing::Test {
 };
 
 TEST_F(DemoModel, ShowsWhereEveryPartIs) {
-  const ProgramOutput run = RunProgram({"generate", "--model", kDemo, "--devices", "cpu,cpu",
-                                        "--image", AnyPicture(), "--prompt", "What is this?",
-                                        "--greedy", "--show-placement"});
+  const ProgramOutput run =
+      RunProgram({"generate", "--model", kDemo, "--devices", "cpu,cpu", "--image", AnyPicture(),
+                  "--prompt", "What is this?", "--greedy", "--show-placement"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr("rank 0, cpu: vit, vision_proj, model.tok_embeddings"));
   EXPECT_THAT(run.out, HasSubstr("model.norm, output\n"));
@@ -61,9 +61,19 @@ TEST_F(DemoModel, AnswersAboutAPicture) {
   EXPECT_GT(result["image_tokens"], 0);
   EXPECT_GT(result["prompt_tokens"], result["image_tokens"]);
   EXPECT_EQ(result["prompt_truncated"], 0);
-  for (const char* time : {"load_s", "image_s", "prefill_s", "decode_s", "tokens_per_s"}) {
-    EXPECT_TRUE(result["timings"][time].is_number()) << time;
+  const json& timings = result["timings"];
+  for (const char* time :
+       {"load_s", "image_s", "prefill_s", "decode_s", "tokens_per_s", "step_s"}) {
+    EXPECT_TRUE(timings[time].is_number()) << time;
   }
+  EXPECT_GT(timings["step_s"], 0);
+  EXPECT_LE(timings["step_s"], timings["decode_s"]);
+  const json& load = timings["load"];
+  EXPECT_GT(load["weights_s"], 0);
+  EXPECT_LE(load["device_s"].get<double>() + load["weights_s"].get<double>() +
+                load["warm_up_s"].get<double>(),
+            timings["load_s"].get<double>());
+  EXPECT_GT(load["weight_bytes"], 0);
   EXPECT_EQ(result["placement"][0]["device"], "cpu");
 }
 

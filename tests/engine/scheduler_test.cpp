@@ -45,6 +45,15 @@ std::vector<int32_t> Prompt(int64_t rows, int32_t salt) {
   return ids;
 }
 
+TEST_F(SchedulerTest, StepsHaveATimeWhereThereIsMoreThanOne) {
+  Scheduler& scheduler = Start();
+  const JobTimings three = RunJob(scheduler, TextJob(Prompt(9, 3), Greedy(3))).result->timings;
+  EXPECT_GT(three.step_s, 0);
+  EXPECT_LE(2 * three.step_s, three.decode_s);  // the shorter of two
+  const JobTimings one = RunJob(scheduler, TextJob(Prompt(9, 3), Greedy(1))).result->timings;
+  EXPECT_EQ(one.step_s, 0);
+}
+
 TEST_F(SchedulerTest, GreedyGivesTheIdsOfTheSearch) {
   Scheduler& scheduler = Start();
   Job job = TextJob(Prompt(9, 3), Greedy(12));

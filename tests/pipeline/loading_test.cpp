@@ -1,7 +1,10 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
+#include <span>
 
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
@@ -83,6 +86,54 @@ TEST(Loading, ReportsProgressUpToTheEndAndKeepsViews) {
   EXPECT_EQ(steps, 1);
   EXPECT_EQ(last.bytes_done, last.bytes_total);
   EXPECT_EQ(last.bytes_total, 2 * ParameterCount(config));
+}
+
+TEST(Loading, UnreadTensorsGiveTheFilesBytes) {
+  for (const char* folder : {"model", "model-safetensors"}) {
+    if (!fs::exists(kVl / folder)) GTEST_SKIP() << "no goldens in " << kVl;
+    const Checkpoint checkpoint = Checkpoint::Open(kVl / folder);
+    LoadStep last;
+    // What the CPU's stages would convert to is not asked for.
+    CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kFloat32,
+                              [&](const LoadStep& step) { last = step; });
+    int64_t bytes_read = 0;
+    for (const TensorEntry& entry : checkpoint.entries()) {
+      const UnreadTensor tensor = weights.TakeUnread(entry.name, entry.shape);
+      EXPECT_EQ(tensor.type, at::kBFloat16) << entry.name;
+      const size_t middle = static_cast<size_t>(entry.DenseBytes()) / 4 * 2;
+      std::vector<std::byte> bytes(static_cast<size_t>(entry.DenseBytes()));
+      tensor.read(std::span(bytes).first(middle), 0);
+      tensor.read(std::span(bytes).subspan(middle), middle);
+      const std::span<const std::byte> expected = checkpoint.Bytes(entry);
+      EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), expected.begin(), expected.end()))
+          << entry.name;
+      bytes_read += entry.DenseBytes();
+    }
+    EXPECT_EQ(weights.bytes(), bytes_read);
+    EXPECT_EQ(last.bytes_done, bytes_read);
+    EXPECT_THROW(weights.TakeUnread("nothing", {1}), Error);
+  }
+}
+
+TEST(Loading, UnreadTensorsOfAnotherShapeAreRefused) {
+  if (!fs::exists(kVl)) GTEST_SKIP() << "no goldens in " << kVl;
+  const Checkpoint checkpoint = Checkpoint::Open(kVl / "model-safetensors");
+  CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored, {});
+  const TensorEntry& entry = checkpoint.entries().front();
+  std::vector<int64_t> shape = entry.shape;
+  shape.back() += 1;
+  EXPECT_THROW(weights.TakeUnread(entry.name, shape), Error);
+}
+
+TEST(Loading, TellsWhatItTook) {
+  if (!fs::exists(kVl)) GTEST_SKIP() << "no goldens in " << kVl;
+  const Checkpoint checkpoint = Checkpoint::Open(kVl / "model");
+  const ModelConfig config = LoadConfig(kVl / "model", HeadersOf(checkpoint));
+  PipelineOptions options;
+  options.times = std::make_shared<LoadTimes>();
+  const Pipeline pipeline(checkpoint, config, EvenDeviceMap(config, {"cpu", "cpu"}), options);
+  EXPECT_EQ(options.times->weight_bytes, 2 * ParameterCount(config));
+  EXPECT_GT(options.times->weights_s, 0);
 }
 
 TEST(Loading, ListsTensorsThatAreNotThere) {

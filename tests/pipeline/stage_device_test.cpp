@@ -67,10 +67,5 @@ TEST(StageDevice, TheCpuNeedsNone) {
   EXPECT_NE(cpu->Enter(), nullptr);
 }
 
-TEST(StageDevice, OnlyMapsOfGpusLeaveReadingToThem) {
-  EXPECT_TRUE(OnGpusOnly({{{"cuda:0", 0, 1}, {"cuda:1", 1, 2}}}));
-  EXPECT_FALSE(OnGpusOnly({{{"cuda:0", 0, 1}, {"cpu", 1, 2}}}));
-}
-
 }  // namespace
 }  // namespace xcomposer

@@ -3,47 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <numeric>
 #include <random>
+#include <vector>
 
+#include "lazy_copies.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
-
-/// A device that copies as late as it may: a buffer that is filled again too early, or a result
-/// that is read before it was waited for, shows.
-class LazyCopies final : public CopyEngine {
- public:
-  LazyCopies(size_t buffers, size_t bytes)
-      : buffers_(buffers, std::vector<std::byte>(bytes)), copies_(buffers) {}
-
-  void Settle() override { ++settled; }
-  std::span<std::byte> Buffer(size_t buffer) override { return buffers_[buffer]; }
-  void Start(size_t buffer, void* target, size_t bytes) override {
-    if (fail_at >= 0 && started++ == fail_at) throw Error(ErrorKind::kDevice, "the copy failed");
-    copies_[buffer] = {target, bytes};
-  }
-  void Wait(size_t buffer) override {
-    Copy& copy = copies_[buffer];
-    if (copy.target != nullptr) std::memcpy(copy.target, buffers_[buffer].data(), copy.bytes);
-    copy = {};
-  }
-
-  int fail_at = -1;
-  std::atomic<int> started{0};
-  int settled = 0;
-
- private:
-  struct Copy {
-    void* target = nullptr;
-    size_t bytes = 0;
-  };
-  std::vector<std::vector<std::byte>> buffers_;
-  std::vector<Copy> copies_;
-};
 
 std::vector<std::byte> Noise(size_t bytes, unsigned seed) {
   std::mt19937 random(seed);
@@ -107,6 +75,23 @@ TEST(StagedUpload, AnErrorOfFillingIsTold) {
     if (offset == 640) throw Error(ErrorKind::kCheckpoint, "the file ended");
   });
   EXPECT_THROW(upload.Finish(), Error);
+}
+
+TEST(StagedUpload, BuffersThatCannotBeMadeAreTold) {
+  auto engine = std::make_unique<LazyCopies>(4, 64);
+  engine->fail_to_make = 2;  // of the second thread
+  StagedUpload upload(std::move(engine), 2);
+  const auto host = Noise(5000, 4);
+  std::vector<std::byte> device(host.size());
+  try {
+    // Until that thread has come so far, the other one may do all the work.
+    for (;;) {
+      upload.Add(device.data(), device.size(), From(host));
+      upload.Finish();
+    }
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
+  }
 }
 
 TEST(StagedUpload, MayBeGivenUp) {

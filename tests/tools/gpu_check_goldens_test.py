@@ -192,8 +192,11 @@ model = sys.argv[sys.argv.index("--model") + 1]
 requests = json.load(open(sys.argv[sys.argv.index("--request") + 1]))
 if os.path.exists(model + "/tokenizer.model") or len(requests[0]["token_ids"]) != 959: sys.exit(1)
 if len(requests) == 8: print("[]"); sys.exit(1)
-print(json.dumps([{"output_ids": [3] * 65, "timings": {"load_s": 0.5, "prefill_s": 0.1,
-                                                        "decode_s": 0.64}} for r in requests]))""")
+if sys.argv[sys.argv.index("--parallel") + 1] != "1": sys.exit(1)
+load = {"device_s": 0.1, "weights_s": 0.3, "warm_up_s": 0.05, "weight_bytes": 900}
+print(json.dumps([{"output_ids": [3] * 65, "timings": {
+    "load_s": 0.5, "prefill_s": 0.1, "decode_s": 0.64, "step_s": 0.01, "load": load}}
+    for r in requests]))""")
         context = self.context()
         context = type(context)(**{**context.__dict__, "python": str(maker)})
         done = engine._measure(context, 60, Path("maker.py"), self.folder)
@@ -202,15 +205,35 @@ print(json.dumps([{"output_ids": [3] * 65, "timings": {"load_s": 0.5, "prefill_s
         self.assertEqual(done.figures["engine.load"]["bytes"], 1000)
         self.assertIn("engine.prefill.959", done.figures)
 
-    def test_figures_come_from_the_timings(self):
-        answer = {"output_ids": list(range(65)),
-                  "timings": {"load_s": 0.5, "prefill_s": 0.1, "decode_s": 0.64}}
+    def test_a_load_is_told_by_its_parts(self):
         merged = result.Result(result.PASSED)
-        engine._add(merged, 1, [answer], 17_000)
-        engine._add(merged, 8, [answer] * 8, 17_000)
+        timings = {"load_s": 0.5, "load": {"device_s": 0.1, "weights_s": 0.3, "warm_up_s": 0.0,
+                                           "weight_bytes": 16_000}}
+        engine._add_load(merged, timings, 17_000)
         self.assertEqual(merged.figures["engine.load"]["bytes"], 17_000)
-        self.assertAlmostEqual(merged.figures["engine.decode.bs1.ctx1024"]["seconds"], 0.01)
-        self.assertIn("engine.decode.bs8.ctx1024", merged.figures)
+        self.assertEqual(merged.figures["engine.weights"]["bytes"], 16_000)
+        self.assertEqual(merged.figures["engine.weights"]["seconds"], 0.3)
+        self.assertEqual(merged.figures["engine.device_start"]["seconds"], 0.1)
+        self.assertNotIn("engine.warm_up", merged.figures)  # there was none
+
+    def test_the_first_prompt_of_a_length_stands_alone(self):
+        merged = result.Result(result.PASSED)
+        answers = [{"timings": {"prefill_s": s}} for s in (0.9, 0.1, 0.3, 0.5, 0.2)]
+        engine._add_prompts(merged, (959, 959, 959, 895, 895), answers)
+        self.assertEqual({name: figure["seconds"] for name, figure in merged.figures.items()},
+                         {"engine.prefill.959.first": 0.9, "engine.prefill.959": 0.2,
+                          "engine.prefill.895.first": 0.5, "engine.prefill.895": 0.2})
+
+    def test_steps_are_counted_without_what_came_between(self):
+        merged = result.Result(result.PASSED)
+        answers = [{"output_ids": list(range(65)), "timings": {"decode_s": 0.64, "step_s": step}}
+                   for step in (0.005, 0.006, 0.009)] + [
+                       {"output_ids": [2], "timings": {"decode_s": 0, "step_s": 0}}]
+        engine._add_steps(merged, 8, answers)
+        step = merged.figures["engine.decode.bs8.ctx1024"]
+        self.assertEqual((step["seconds"], step["least"], step["most"]), (0.006, 0.005, 0.009))
+        overall = merged.figures["engine.decode.bs8.ctx1024.overall"]
+        self.assertAlmostEqual(overall["seconds"], 0.01)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,12 @@ from .result import Context, Result
 
 KEYS = 1024
 NEW_IDS = 65  # 64 steps after the first
+PROMPT = KEYS - NEW_IDS
+OTHER_PROMPT = PROMPT - 64
+
+# Prompts that follow one another in one process: the first of a process, the first of another
+# length, and prompts whose length has been seen.
+PROMPTS = (PROMPT, PROMPT, PROMPT, OTHER_PROMPT, OTHER_PROMPT)
 
 
 def run(context: Context, box_s: float, folder: Path) -> Result:
@@ -49,45 +56,67 @@ def _measure(context: Context, box_s: float, maker: Path, place: Path) -> Result
     (model / "tokenizer.model").unlink(missing_ok=True)
     weights = sum(f.stat().st_size for f in model.iterdir())
     merged = Result(result.PASSED, details={"write_s": made.seconds})
-    for sequences in (1, 8):
+    for sequences, prompts in ((1, PROMPTS), (8, (PROMPT,) * 8)):
         left = deadline - time.monotonic()
         if left < 5:
             merged.details[f"bs{sequences}"] = "no time left"
             continue
         request = place / f"requests{sequences}.json"
-        request.write_text(json.dumps([_request(i) for i in range(sequences)]), encoding="utf-8")
+        request.write_text(json.dumps([_request(i, rows) for i, rows in enumerate(prompts)]),
+                           encoding="utf-8")
         outcome = bounded.run(
             [context.program("xcomposer"), "generate", "--model", model, "--request", request,
-             "--json", "--devices", context.device], left, context.env)
+             "--json", "--parallel", str(sequences), "--devices", context.device], left,
+            context.env)
         answers = cli.answers(outcome)
         if answers is None:
             merged.state = result.TIMED_OUT if outcome.timed_out else result.FAILED
             merged.reason = f"{sequences} sequences: {cli.explain(outcome)}"
             return merged
-        _add(merged, sequences, answers, weights)
+        if sequences == 1:
+            _add_load(merged, answers[0]["timings"], weights)
+            _add_prompts(merged, prompts, answers)
+        _add_steps(merged, sequences, answers)
     merged.reason = f"{len(merged.figures)} figures"
     return merged
 
 
-def _request(seed: int) -> dict:
-    ids = [1] + [(seed * 977 + i * 7919) % 90000 + 3 for i in range(KEYS - NEW_IDS - 1)]
+def _request(seed: int, rows: int) -> dict:
+    ids = [1] + [(seed * 977 + i * 7919) % 90000 + 3 for i in range(rows - 1)]
     return {"token_ids": ids, "images": None,
             "generate": {"do_sample": False, "max_new_tokens": NEW_IDS, "eos_token_id": [2],
                          "use_cache": True, "repetition_penalty": 1.0}}
 
 
-def _add(merged: Result, sequences: int, answers: list[dict], weights: int) -> None:
-    timings = [answer["timings"] for answer in answers]
-    steps = [len(answer["output_ids"]) - 1 for answer in answers]
-    if sequences == 1:
-        _put(merged, "engine.load", timings[0]["load_s"], bytes=weights)
-        _put(merged, f"engine.prefill.{KEYS - NEW_IDS}", timings[0]["prefill_s"])
-    if min(steps) > 0:
-        step = max(t["decode_s"] / n for t, n in zip(timings, steps))
-        _put(merged, f"engine.decode.bs{sequences}.ctx{KEYS}", step)
+def _add_load(merged: Result, timings: dict, weights: int) -> None:
+    """The whole, and what it is made of: the rest is opening, checking and planning."""
+    load = timings["load"]
+    _put(merged, "engine.load", [timings["load_s"]], bytes=weights)
+    _put(merged, "engine.device_start", [load["device_s"]])
+    _put(merged, "engine.weights", [load["weights_s"]], bytes=load["weight_bytes"])
+    _put(merged, "engine.warm_up", [load["warm_up_s"]])
 
 
-def _put(merged: Result, name: str, seconds: float, **work: float) -> None:
-    if seconds > 0:
-        merged.figures[name] = {"seconds": seconds, "least": seconds, "most": seconds, "runs": 1,
-                                **work}
+def _add_prompts(merged: Result, prompts: tuple[int, ...], answers: list[dict]) -> None:
+    """For each length the first prompt and the later ones."""
+    for rows in dict.fromkeys(prompts):
+        seconds = [answer["timings"]["prefill_s"]
+                   for length, answer in zip(prompts, answers) if length == rows]
+        _put(merged, f"engine.prefill.{rows}.first", seconds[:1])
+        _put(merged, f"engine.prefill.{rows}", seconds[1:])
+
+
+def _add_steps(merged: Result, sequences: int, answers: list[dict]) -> None:
+    """By each answer's median: where several begin together, the prompts of the later ones stand
+    between some ids of the earlier ones. `.overall` counts those too."""
+    several = [answer for answer in answers if len(answer["output_ids"]) > 1]
+    name = f"engine.decode.bs{sequences}.ctx{KEYS}"
+    _put(merged, name, [answer["timings"]["step_s"] for answer in several])
+    _put(merged, f"{name}.overall",
+         [answer["timings"]["decode_s"] / (len(answer["output_ids"]) - 1) for answer in several])
+
+
+def _put(merged: Result, name: str, seconds: list[float], **work: float) -> None:
+    if seconds and min(seconds) > 0:
+        merged.figures[name] = {"seconds": statistics.median(seconds), "least": min(seconds),
+                                "most": max(seconds), "runs": len(seconds), **work}

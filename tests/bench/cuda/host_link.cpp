@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -20,7 +22,7 @@ namespace {
 
 constexpr size_t kBytes = size_t{1} << 30;
 constexpr size_t kFileBytes = size_t{2} << 30;
-constexpr size_t kChunk = size_t{16} << 20;
+constexpr size_t kChunk = size_t{16} << 20;  // of what is written, and the most that is read
 
 /// By the wall clock, for what the host takes part in.
 Timing MeasureWall(const std::function<void()>& run, int runs) {
@@ -107,7 +109,7 @@ class CachedFile {
 /// One of several readers: chunk after chunk into its own pinned pair, from there to the card.
 class Reader {
  public:
-  Reader() : pinned_(2 * kChunk) {
+  explicit Reader(size_t chunk) : chunk_(chunk), pinned_(2 * chunk) {
     Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     for (cudaEvent_t& event : copied_) {
       Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
@@ -122,20 +124,21 @@ class Reader {
 
   void Run(int file, std::atomic<size_t>& next, char* to) {
     for (int half = 0;; half = 1 - half) {
-      const size_t at = next.fetch_add(kChunk);
+      const size_t at = next.fetch_add(chunk_);
       if (at >= kFileBytes) break;
-      char* buffer = pinned_.data() + static_cast<size_t>(half) * kChunk;
+      char* buffer = pinned_.data() + static_cast<size_t>(half) * chunk_;
       Check(cudaEventSynchronize(copied_[half]), "cudaEventSynchronize");
-      if (pread(file, buffer, kChunk, static_cast<off_t>(at)) != static_cast<ssize_t>(kChunk)) {
+      if (pread(file, buffer, chunk_, static_cast<off_t>(at)) != static_cast<ssize_t>(chunk_)) {
         throw std::runtime_error("the file cannot be read");
       }
-      Check(cudaMemcpyAsync(to + at, buffer, kChunk, cudaMemcpyHostToDevice, stream_), "copy");
+      Check(cudaMemcpyAsync(to + at, buffer, chunk_, cudaMemcpyHostToDevice, stream_), "copy");
       Check(cudaEventRecord(copied_[half], stream_), "cudaEventRecord");
     }
     Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
   }
 
  private:
+  const size_t chunk_;
   PinnedBuffer pinned_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t copied_[2] = {};
@@ -160,26 +163,89 @@ void ReadFile(const CachedFile& file, std::vector<std::unique_ptr<Reader>>& read
   }
 }
 
-void Register(const Pages& pages, size_t threads) {
-  std::vector<std::thread> workers;
+/// Parts of pages that the card copies by itself, each registered by a thread of its own. A copy
+/// must stay within one part: the driver refuses one that touches two.
+class Registered {
+ public:
+  /// `parts`: a power of two, so that each begins at a page.
+  Registered(const Pages& pages, size_t parts) {
+    const size_t part = kBytes / parts;
+    std::vector<std::exception_ptr> errors(parts);
+    std::vector<std::thread> workers;
+    for (size_t i = 0; i < parts; ++i) parts_.push_back({pages.data() + i * part, part, false});
+    for (size_t i = 0; i < parts; ++i) {
+      workers.emplace_back([this, i, &errors] {
+        try {
+          Check(cudaHostRegister(parts_[i].data, parts_[i].bytes, cudaHostRegisterDefault),
+                "cudaHostRegister");
+          parts_[i].is_registered = true;
+        } catch (...) {
+          errors[i] = std::current_exception();
+        }
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+    for (const std::exception_ptr& error : errors) {
+      if (!error) continue;
+      End();
+      std::rethrow_exception(error);
+    }
+  }
+  ~Registered() { End(); }
+  Registered(const Registered&) = delete;
+  Registered& operator=(const Registered&) = delete;
+
+  void CopyTo(char* device, cudaStream_t stream) const {
+    for (const Part& part : parts_) {
+      Check(cudaMemcpyAsync(device, part.data, part.bytes, cudaMemcpyHostToDevice, stream),
+            "cudaMemcpyAsync");
+      device += part.bytes;
+    }
+  }
+
+ private:
+  struct Part {
+    char* data;
+    size_t bytes;
+    bool is_registered;
+  };
+
+  /// Pages that are unmapped while they are registered stay so: whatever is mapped there later is
+  /// refused as mapped already.
+  void End() {
+    for (const Part& part : parts_) {
+      if (part.is_registered) cudaHostUnregister(part.data);
+    }
+  }
+
+  std::vector<Part> parts_;
+};
+
+constexpr size_t kStagingThreads = 12;
+constexpr size_t kStagingBytes = size_t{8} << 20;
+
+/// Each of several threads makes memory that the card copies by itself, and frees it again.
+void MakeStaging(bool allocate) {
   std::atomic<int> failed{0};
-  const size_t part = kBytes / threads / 4096 * 4096;
-  for (size_t i = 0; i < threads; ++i) {
-    workers.emplace_back([&, i] {
-      const size_t bytes = i + 1 == threads ? kBytes - i * part : part;
-      if (cudaHostRegister(pages.data() + i * part, bytes, cudaHostRegisterDefault) !=
-          cudaSuccess) {
-        ++failed;
+  std::vector<std::thread> workers;
+  for (size_t i = 0; i < kStagingThreads; ++i) {
+    workers.emplace_back([&failed, allocate] {
+      void* data = nullptr;
+      if (allocate) {
+        failed += cudaMallocHost(&data, kStagingBytes) != cudaSuccess;
+        failed += cudaFreeHost(data) != cudaSuccess;
+        return;
       }
+      data = std::aligned_alloc(size_t{2} << 20, kStagingBytes);
+      madvise(data, kStagingBytes, MADV_HUGEPAGE);
+      std::memset(data, 0, kStagingBytes);
+      failed += cudaHostRegister(data, kStagingBytes, cudaHostRegisterDefault) != cudaSuccess;
+      failed += cudaHostUnregister(data) != cudaSuccess;
+      std::free(data);
     });
   }
   for (std::thread& worker : workers) worker.join();
-  if (failed > 0) throw std::runtime_error("cudaHostRegister was refused");
-}
-
-void Unregister(const Pages& pages, size_t threads) {
-  const size_t part = kBytes / threads / 4096 * 4096;
-  for (size_t i = 0; i < threads; ++i) cudaHostUnregister(pages.data() + i * part);
+  if (failed > 0) throw std::runtime_error("pinned memory was refused");
 }
 
 }  // namespace
@@ -216,20 +282,22 @@ void MeasureHostLink(Figures& figures, GpuTimer& timer, const std::string& scrat
                  {.bytes = kOnce});
     constexpr size_t kThreads = 8;
     const auto begin = std::chrono::steady_clock::now();
-    Register(pages, kThreads);
+    const Registered registered(pages, kThreads);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
     figures.Give("host.register", {taken.count(), taken.count(), taken.count(), 1},
                  {.bytes = kOnce}, "8 threads");
     figures.Give("host.registered_to_device",
-                 timer.Measure(
-                     [&] {
-                       Check(cudaMemcpyAsync(device.data(), pages.data(), kBytes,
-                                             cudaMemcpyHostToDevice, timer.stream()),
-                             "cudaMemcpyAsync");
-                     },
-                     few),
+                 timer.Measure([&] { registered.CopyTo(device.data(), timer.stream()); }, few),
                  {.bytes = kOnce});
-    Unregister(pages, kThreads);
+    timer.Wait();
+  });
+  figures.Group("variant.host.staging", [&] {
+    for (const bool allocate : {true, false}) {
+      figures.Give(allocate ? "variant.host.staging_allocated" : "variant.host.staging_registered",
+                   MeasureWall([&] { MakeStaging(allocate); }, 5),
+                   {.bytes = static_cast<double>(kStagingThreads * kStagingBytes)},
+                   "12 threads; made and freed");
+    }
   });
   figures.Group("host.page_cache", [&] {
     std::optional<CachedFile> file;
@@ -240,12 +308,23 @@ void MeasureHostLink(Figures& figures, GpuTimer& timer, const std::string& scrat
       return;
     }
     const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-    for (const unsigned threads : {2u, 4u, 8u}) {
-      if (threads > cores) break;
+    struct Way {
+      unsigned threads;
+      size_t chunk;
+      const char* name;
+    };
+    for (const Way way :
+         {Way{2, kChunk, "host.page_cache_2_readers"}, Way{4, kChunk, "host.page_cache_4_readers"},
+          Way{8, kChunk, "host.page_cache_8_readers"},
+          Way{8, kChunk / 4, "variant.host.page_cache_8_readers_4_MiB"},
+          Way{12, kChunk / 4, "variant.host.page_cache_12_readers_4_MiB"},
+          Way{12, kChunk / 16, "variant.host.page_cache_12_readers_1_MiB"}}) {
+      if (way.threads > cores) continue;
       std::vector<std::unique_ptr<Reader>> readers;
-      for (unsigned i = 0; i < threads; ++i) readers.push_back(std::make_unique<Reader>());
-      figures.Give("host.page_cache_" + std::to_string(threads) + "_readers",
-                   MeasureWall([&] { ReadFile(*file, readers, device.data()); }, 3),
+      for (unsigned i = 0; i < way.threads; ++i) {
+        readers.push_back(std::make_unique<Reader>(way.chunk));
+      }
+      figures.Give(way.name, MeasureWall([&] { ReadFile(*file, readers, device.data()); }, 3),
                    {.bytes = static_cast<double>(kFileBytes)});
     }
   });
