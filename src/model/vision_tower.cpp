@@ -18,12 +18,38 @@ at::Tensor VisionNorm::ForwardSum(at::Tensor& x, const at::Tensor& added) const 
 
 void VisionNorm::Apply(at::Tensor& x) const { ops::LayerNorm_(x, weight_, bias_, eps_); }
 
+VisionQkv::VisionQkv(const VisionConfig& config, const WeightScope& scope) : heads_(config.heads) {
+  const int64_t width = config.hidden_size;
+  const std::vector<std::string> names = {"q_proj", "k_proj", "v_proj"};
+  if (!scope.stacks()) {
+    for (const std::string& name : names) parts_.emplace_back(scope.Sub(name), width, width);
+    return;
+  }
+  const auto stacked = [&](const std::string& what, at::IntArrayRef shape) {
+    std::vector<std::string> whole;
+    for (const std::string& name : names) whole.push_back(name + what);
+    return scope.TakeStacked(whole, shape);
+  };
+  parts_.emplace_back(stacked(".weight", {width, width}), stacked(".bias", {width}));
+}
+
+std::array<at::Tensor, 3> VisionQkv::Forward(const at::Tensor& x) const {
+  const std::vector<int64_t> by_head = {x.size(0), x.size(1), heads_, x.size(2) / heads_};
+  std::array<at::Tensor, 3> out;
+  if (parts_.size() == 3) {
+    for (size_t i = 0; i < 3; ++i) out[i] = parts_[i].Forward(x).view(by_head);
+    return out;
+  }
+  const at::Tensor all = parts_[0].Forward(x);  // (n, N, 3 C)
+  for (size_t i = 0; i < 3; ++i) {
+    out[i] = all.narrow(2, static_cast<int64_t>(i) * x.size(2), x.size(2)).view(by_head);
+  }
+  return out;
+}
+
 VisionLayer::VisionLayer(const VisionConfig& config, const WeightScope& scope)
-    : heads_(config.heads),
-      layer_norm1_(config, scope.Sub("layer_norm1")),
-      q_proj_(scope.Sub("self_attn.q_proj"), config.hidden_size, config.hidden_size),
-      k_proj_(scope.Sub("self_attn.k_proj"), config.hidden_size, config.hidden_size),
-      v_proj_(scope.Sub("self_attn.v_proj"), config.hidden_size, config.hidden_size),
+    : layer_norm1_(config, scope.Sub("layer_norm1")),
+      qkv_(config, scope.Sub("self_attn")),
       out_proj_(scope.Sub("self_attn.out_proj"), config.hidden_size, config.hidden_size),
       layer_norm2_(config, scope.Sub("layer_norm2")),
       fc1_(scope.Sub("mlp.fc1"), config.intermediate_size, config.hidden_size),
@@ -45,12 +71,9 @@ at::Tensor VisionLayer::Mlp(const at::Tensor& x) const {
 }
 
 at::Tensor VisionLayer::Attention(const at::Tensor& x) const {
-  const std::vector<int64_t> by_head = {x.size(0), x.size(1), heads_, x.size(2) / heads_};
-  at::Tensor q = q_proj_.Forward(x).view(by_head);   // (n, N + 1, H, D)
-  at::Tensor k = k_proj_.Forward(x).view(by_head);   // (n, N + 1, H, D)
-  at::Tensor v = v_proj_.Forward(x).view(by_head);   // (n, N + 1, H, D)
-  at::Tensor mixed = ops::VisionAttention(q, k, v);  // (n, N + 1, H, D)
-  return out_proj_.Forward(mixed.flatten(2));        // (n, N + 1, C)
+  const auto [q, k, v] = qkv_.Forward(x);                  // (n, N + 1, H, D)
+  const at::Tensor mixed = ops::VisionAttention(q, k, v);  // (n, N + 1, H, D)
+  return out_proj_.Forward(mixed.flatten(2));              // (n, N + 1, C)
 }
 
 VisionTower::VisionTower(const VisionConfig& config, const WeightScope& scope)

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
+#include <utility>
 #include <vector>
 
 #include "config/model_config.h"
@@ -14,6 +16,10 @@ class BiasedLinear {
  public:
   BiasedLinear(const WeightScope& scope, int64_t out, int64_t in)
       : weight_(scope.Take("weight", {out, in})), bias_(scope.Take("bias", {out})) {}
+
+  /// weight (out, in), bias (out).
+  BiasedLinear(at::Tensor weight, at::Tensor bias)
+      : weight_(std::move(weight)), bias_(std::move(bias)) {}
 
   /// x (..., in) -> (..., out).
   at::Tensor Forward(const at::Tensor& x) const;
@@ -49,6 +55,20 @@ class VisionNorm {
   at::Tensor bias_;
 };
 
+/// Queries, keys and values of the vision tower's attention: one product where the source of the
+/// weights puts them side by side, else three.
+class VisionQkv {
+ public:
+  VisionQkv(const VisionConfig& config, const WeightScope& scope);
+
+  /// x (n, N, C) -> three of (n, N, H, D), whose rows may lie apart.
+  std::array<at::Tensor, 3> Forward(const at::Tensor& x) const;
+
+ private:
+  int64_t heads_;
+  std::vector<BiasedLinear> parts_;  // one or three
+};
+
 /// One layer of the vision tower.
 class VisionLayer {
  public:
@@ -65,11 +85,8 @@ class VisionLayer {
   at::Tensor Attention(const at::Tensor& x) const;
   at::Tensor Mlp(const at::Tensor& x) const;
 
-  int64_t heads_;
   VisionNorm layer_norm1_;
-  BiasedLinear q_proj_;
-  BiasedLinear k_proj_;
-  BiasedLinear v_proj_;
+  VisionQkv qkv_;
   BiasedLinear out_proj_;
   VisionNorm layer_norm2_;
   BiasedLinear fc1_;

@@ -1,5 +1,7 @@
 #include "model/weight_scope.h"
 
+#include <ATen/ops/cat.h>
+
 #include <cstring>
 
 #include "base/check.h"
@@ -44,6 +46,22 @@ at::Tensor WeightSource::TakeFloat(const std::string& name, at::IntArrayRef shap
   const at::Tensor weight = Take(name, shape);
   Settle();
   return weight.to(at::kFloat);
+}
+
+at::Tensor WeightSource::TakeStacked(const std::vector<std::string>& names, at::IntArrayRef shape) {
+  for (const std::string& name : names) TickOff(name);
+  at::Tensor weight = LoadStacked(names, shape);
+  bytes_ += static_cast<int64_t>(weight.nbytes());
+  return weight;
+}
+
+at::Tensor WeightSource::LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape) {
+  std::vector<at::Tensor> parts;
+  for (const std::string& name : names) {
+    parts.push_back(Load(name, shape));
+    RequireDense(name, parts.back().scalar_type(), parts.back().sizes(), shape);
+  }
+  return at::cat(parts);
 }
 
 UnreadTensor WeightSource::TakeUnread(const std::string& name, at::IntArrayRef shape) {

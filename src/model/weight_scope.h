@@ -42,6 +42,13 @@ class WeightSource {
   /// numbers of a tensor may still be on their way (DeviceWeights).
   at::Tensor TakeFloat(const std::string& name, at::IntArrayRef shape);
 
+  /// Whether weights that share their input are best taken as one: a source that copies tensors
+  /// anyhow says so, one that maps files does not.
+  virtual bool stacks() const { return false; }
+
+  /// Tensors of one shape, one below the other along their first dimension. Throws as Take does.
+  at::Tensor TakeStacked(const std::vector<std::string>& names, at::IntArrayRef shape);
+
   /// Take without reading: the type is that of the source, whatever it would convert to.
   UnreadTensor TakeUnread(const std::string& name, at::IntArrayRef shape);
 
@@ -61,6 +68,7 @@ class WeightSource {
 
  private:
   virtual at::Tensor Load(const std::string& name, at::IntArrayRef shape) = 0;
+  virtual at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape);
   /// Waits until all that was loaded can be read.
   virtual void Settle() {}
   /// A part of a quantised linear as stored, or nothing where it is missing.
@@ -98,6 +106,13 @@ class WeightScope {
 
   at::Tensor TakeFloat(const std::string& name, at::IntArrayRef shape) const {
     return source_->TakeFloat(prefix_ + name, shape);
+  }
+
+  bool stacks() const { return source_->stacks(); }
+
+  at::Tensor TakeStacked(std::vector<std::string> names, at::IntArrayRef shape) const {
+    for (std::string& name : names) name = prefix_ + name;
+    return source_->TakeStacked(names, shape);
   }
 
   /// The weight of the linear that this scope is.

@@ -1,5 +1,6 @@
 #include "ops/arguments.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/check.h"
@@ -236,14 +237,23 @@ HeadShape CheckPagedAttention(const Tensor& q, const Tensor& k_cache, const Tens
           .head_dim = k_cache.size(3)};
 }
 
-void CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
+int64_t CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const char* op = "vision_attention";
-  CheckActivation(op, "q", q);
-  CheckActivation(op, "k", k);
-  CheckActivation(op, "v", v);
   Check(q.dim() == 4 && q.sizes() == k.sizes() && q.sizes() == v.sizes() && q.size(3) > 0, op,
         ": q, k and v must be equal (n, N, H, D), found ", q.sizes(), ", ", k.sizes(), ", ",
         v.sizes());
+  const int64_t row = q.size(2) * q.size(3);
+  if (q.numel() == 0) return row;
+  for (const Tensor* t : {&q, &k, &v}) {
+    const bool dense = t->is_contiguous();
+    const bool apart = t->stride(3) == 1 && t->stride(2) == q.size(3) && t->stride(1) >= row &&
+                       (q.size(0) == 1 || t->stride(0) == q.size(1) * t->stride(1));
+    Check(IsActivation(*t) && (dense || (apart && !t->is_cpu())) &&
+              (q.size(1) == 1 || t->stride(1) == q.stride(1)),
+          op, ": q, k and v must be activations (on the CPU contiguous float32) whose rows lie ",
+          "equally far apart, found ", Describe(*t), " with strides ", t->strides());
+  }
+  return std::max(row, q.stride(1));
 }
 
 std::vector<int64_t> CheckNormalisePixels(const Tensor& rgb, const Tensor& levels) {

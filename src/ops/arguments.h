@@ -51,7 +51,8 @@ void CheckNormScores(const at::Tensor& scores, const at::Tensor& hidden, const a
 /// `rule_bytes`: of one row of rules.
 void CheckChooseIds(const at::Tensor& scores, const at::Tensor& rules, int64_t rule_bytes,
                     const at::Tensor& seen, const at::Tensor& steps);
-void CheckVisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+/// Returns the numbers between the rows, which are equal in all three.
+int64_t CheckVisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 /// Returns the shape of the result.
 std::vector<int64_t> CheckNormalisePixels(const at::Tensor& rgb, const at::Tensor& levels);
 

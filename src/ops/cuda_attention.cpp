@@ -131,13 +131,13 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
 
 Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const char* op = "vision_attention";
-  CheckVisionAttention(q, k, v);
+  const int64_t stride = CheckVisionAttention(q, k, v);
   RequireType(op, q.scalar_type(), {&k, &v});
   Tensor out = at::empty(q.sizes(), q.options());  // (n, N, H, D)
   Launched(op, cuda::VisionAttention({.q = q.const_data_ptr(),
                                       .k = k.const_data_ptr(),
                                       .v = v.const_data_ptr(),
-                                      .stride = q.size(2) * q.size(3),
+                                      .stride = stride,
                                       .out = out.mutable_data_ptr(),
                                       .views = q.size(0),
                                       .rows = q.size(1),

@@ -110,7 +110,8 @@ at::Tensor PagedAttention(const at::Tensor& q, const at::Tensor& k_cache, const 
                           const SequenceTable& sequences);
 
 /// Attention of every row to every row of the same view, queries multiplied by D^-0.5 first
-/// (model specification 3.1). q, k, v (n, N, H, D) -> (n, N, H, D).
+/// (model specification 3.1). q, k, v (n, N, H, D), each row dense; on CUDA rows may lie apart,
+/// equally far in all three -> (n, N, H, D).
 at::Tensor VisionAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 /// Pixels of a picture as planes: levels[channel][value]. rgb (h, w, 3) uint8, levels (3, 256)

@@ -15,8 +15,24 @@ constexpr size_t kReadBytes = size_t{256} << 10;
 }  // namespace
 
 at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  UnreadTensor host = host_.TakeUnread(name, shape);
   at::Tensor device = at::empty(shape, options_);
+  LoadInto(device, name);
+  return device;
+}
+
+at::Tensor DeviceWeights::LoadStacked(const std::vector<std::string>& names,
+                                      at::IntArrayRef shape) {
+  std::vector<int64_t> all = shape.vec();
+  all.at(0) *= static_cast<int64_t>(names.size());
+  at::Tensor device = at::empty(all, options_);
+  for (size_t i = 0; i < names.size(); ++i) {
+    LoadInto(device.narrow(0, static_cast<int64_t>(i) * shape[0], shape[0]), names[i]);
+  }
+  return device;
+}
+
+void DeviceWeights::LoadInto(at::Tensor device, const std::string& name) {
+  UnreadTensor host = host_.TakeUnread(name, device.sizes());
   const auto report = std::make_shared<Report>();
   report->name = name;
   report->numbers = device.numel();
@@ -28,7 +44,6 @@ at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
                  report->counts.overflows += here.overflows;
                  report->counts.underflows += here.underflows;
                });
-  return device;
 }
 
 /// Writes what comes to lie in the bytes [offset, offset + out.size()) of the device's tensor.

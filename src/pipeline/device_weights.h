@@ -23,6 +23,8 @@ class DeviceWeights final : public WeightSource {
                 std::unique_ptr<StagedUpload> upload)
       : host_(host), options_(options), upload_(std::move(upload)) {}
 
+  bool stacks() const override { return true; }
+
   /// Waits, and reports which tensors lost numbers. Throws kCheckpoint where a value became
   /// infinite, naming the tensor, and what a copy threw.
   void Finish();
@@ -36,6 +38,9 @@ class DeviceWeights final : public WeightSource {
   };
 
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
+  at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape) override;
+  /// `device`: dense.
+  void LoadInto(at::Tensor device, const std::string& name);
   void Settle() override { upload_->Finish(); }
   CastCounts Convert(const UnreadTensor& host, std::span<std::byte> out, size_t offset) const;
 

@@ -75,6 +75,26 @@ TEST_F(DeviceWeightsTest, WhatIsWantedAsFloatIsThereAtOnce) {
   EXPECT_EQ(weights->bytes(), 2 * (100000 + 300));
 }
 
+TEST_F(DeviceWeightsTest, StackedTensorsLieBelowEachOther) {
+  const auto weights = Upload(at::kHalf, 64);
+  host_.tensors["q"] = Numbers({5, 3}, at::kBFloat16);
+  host_.tensors["k"] = Numbers({5, 3}, at::kHalf).mul(-1);
+  host_.tensors["v"] = Numbers({5, 3}, at::kFloat).mul(0.5);
+  EXPECT_TRUE(weights->stacks());
+  const at::Tensor all = weights->TakeStacked({"q", "k", "v"}, {5, 3});
+  weights->Finish();
+  EXPECT_TRUE(all.equal(at::cat(
+      {host_.tensors["q"].to(at::kHalf), host_.tensors["k"], host_.tensors["v"].to(at::kHalf)})));
+  EXPECT_EQ(weights->bytes(), 2 * 3 * 15);
+  EXPECT_THROW(weights->Take("k", {5, 3}), Error);  // a second time
+  EXPECT_THROW(weights->TakeStacked({"w"}, {3, 5}), std::exception);
+  EXPECT_FALSE(host_.stacks());
+  GivenWeights mapped;
+  mapped.tensors = host_.tensors;
+  EXPECT_EQ(mapped.TakeStacked({"q"}, {5, 3}).sizes(), (std::vector<int64_t>{5, 3}));
+  EXPECT_THROW(mapped.TakeStacked({"k", "v"}, {3, 5}), Error);
+}
+
 TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
   const auto weights = Upload(at::kHalf, 64);
   host_.tensors["fine"] = at::full({100}, 3.0f, at::kBFloat16);

@@ -38,6 +38,8 @@ class CudaRun {
 /// Another source's weights on the device, as `type`, in memory that no kernel may write.
 class DeviceWeights final : public WeightSource {
  public:
+  bool stacks() const override { return true; }
+
   DeviceWeights(WeightSource& host, at::ScalarType type) : host_(host), type_(type) {}
 
  private:
