@@ -10,7 +10,8 @@ constexpr int64_t kMostBlocksK = 8;
 
 constexpr FewRowsShape kForAll[] = {
     {.ahead = 0}, {.open = 1000}, {.ahead = 0, .open = 1000}, {.stages = 2}, {.stages = 3}};
-constexpr FewRowsShape kForQkv[] = {{.warps_n = 1, .warps_k = 2},
+constexpr FewRowsShape kForQkv[] = {{.warps_n = 1, .warps_k = 4, .stages = 6},
+                                    {.warps_n = 1, .warps_k = 2},
                                     {.warps_n = 1, .warps_k = 8},
                                     {.warps_n = 2, .warps_k = 2},
                                     {.warps_n = 2, .warps_k = 4},
