@@ -9,6 +9,7 @@ namespace xcomposer::cuda {
 struct Context {
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
+  int shared_bytes = 99 * 1024;  ///< of a block, at most; every device has as many
   /// Kernels may be launched while the kernel before still runs, and wait for it themselves
   /// (compute capability 9.0 and later).
   bool programmatic_launch = false;

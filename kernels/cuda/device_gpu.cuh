@@ -89,16 +89,6 @@ XCOMPOSER_DEVICE Vector16 LoadStream(const void* p) {
                : "l"(p));
   return v;
 }
-/// Asks for bytes, a multiple of 16 on 16, to be brought into L2. Lanes take turns: few long pieces
-/// are better than many short ones.
-XCOMPOSER_DEVICE void PrefetchToL2(const void* p, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes));
-#else
-  const char* at = static_cast<const char*>(p);
-  for (int i = 0; i < bytes; i += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(at + i));
-#endif
-}
 XCOMPOSER_DEVICE void StoreVector(void* p, Vector16 v) {
   *static_cast<uint4*>(p) = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
 }

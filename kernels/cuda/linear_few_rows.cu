@@ -8,10 +8,11 @@ namespace {
 
 constexpr int64_t kMaxNumbers = int64_t{1} << 30;  // rows and columns are int on the device
 
-// Of a block. The ring fits into the 99 KiB of the smallest device, and twice into 228 KiB.
+// Of a block's ring. The next kernel's blocks find room beside the smaller one; where all of a
+// multiprocessor's weights are one block's, only more bytes in flight help, and a second block on
+// the same multiprocessor would leave another one without work.
 constexpr int64_t kRingBytes = 96 * 1024;
-// Asked into L2 behind the ring: 2 us of an H200's memory.
-constexpr int64_t kAheadBytes = 64 * 1024;
+constexpr int64_t kAloneRingBytes = 160 * 1024;
 // Still to come when the next kernel is let in: 7 us of an H200's memory.
 constexpr int64_t kOpenBytes = 256 * 1024;
 
@@ -35,64 +36,48 @@ int64_t StageBytes(const FewRowsShape& shape, int tiles) {
   return WeightBytesOfStage(shape) + int64_t{2} * shape.warps_k * tiles * 8 * kFewRowsStep;
 }
 
-/// Few units: a block for each, whose warps share out K. Many: as many units to a block as give
-/// every multiprocessor the same. `splits`: whether blocks may share out K.
-FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, bool splits,
-                    const Context& context) {
-  const int tiles = TilesFor(rows);
+/// Few units: a block for each, whose warps share out K. Several: as many to a block as give every
+/// multiprocessor one. Many: small blocks, several to a multiprocessor.
+FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Context& context) {
   const int64_t each = CeilDivide(units, std::max(1, context.multiprocessors));
-  if (shape.blocks_k == 0) shape.blocks_k = splits && each <= 1 && tiles == 4 ? 2 : 1;
-  const int64_t fair = each * shape.blocks_k;  // units of a block
+  const bool alone = each > 2 && each <= kFewRowsMostWarps;
   if (shape.warps_n == 0) {
-    shape.warps_n = each <= 2 ? shape.blocks_k : static_cast<int>(std::min<int64_t>(fair, 8));
+    shape.warps_n = each <= 2 ? 1 : alone ? static_cast<int>(std::min<int64_t>(each, 8)) : 4;
   }
-  if (shape.warps_k == 0) shape.warps_k = shape.warps_n >= 4 ? 1 : 4 / shape.warps_n;
+  if (shape.warps_k == 0) {
+    shape.warps_k = each <= 2 ? std::max(1, 4 / shape.warps_n) : alone && shape.warps_n > 3 ? 1 : 2;
+  }
   if (shape.stages == 0) {
-    const int64_t fitting = kRingBytes / StageBytes(shape, tiles);
+    const int64_t ring =
+        std::min<int64_t>(alone ? kAloneRingBytes : kRingBytes, context.shared_bytes);
+    const int64_t fitting = ring / StageBytes(shape, TilesFor(rows));
     shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
   }
-  const auto stages_of = [&](int64_t bytes) {
-    return static_cast<int>(CeilDivide(bytes, WeightBytesOfStage(shape)));
-  };
-  if (shape.ahead < 0) shape.ahead = stages_of(kAheadBytes);
-  if (shape.open < 0) shape.open = stages_of(kOpenBytes);
   return shape;
 }
 
-/// Blocks side by side along N.
-int64_t BlocksN(const FewRowsShape& shape, int64_t units) {
-  return CeilDivide(units, shape.warps_n);
-}
-
-int64_t PartialFloats(const FewRowsShape& shape, int64_t units, int64_t rows) {
-  if (shape.blocks_k == 1) return 0;
-  return shape.blocks_k * BlocksN(shape, units) * shape.warps_n * kFewRowsUnit * rows;
-}
-
-bool IsPossible(const FewRowsShape& shape, bool splits) {
+bool IsPossible(const FewRowsShape& shape) {
   return shape.warps_n >= 1 && shape.warps_k >= 1 &&
-         shape.warps_n * shape.warps_k <= kFewRowsMostWarps && shape.blocks_k >= 1 &&
-         (splits || shape.blocks_k == 1) && shape.stages >= 2 && shape.stages <= kFewRowsMostStages;
+         shape.warps_n * shape.warps_k <= kFewRowsMostWarps && shape.stages >= 2 &&
+         shape.stages <= kFewRowsMostStages;
 }
 
 cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& context) {
   if (task.rows < 1 || task.rows > kFewRows) return cudaErrorInvalidValue;
   if (!Aligned16(task.x)) return cudaErrorMisalignedAddress;
-  const bool splits = task.result == FewRowsResult::kAdd;
   FewRowsShape& shape = task.shape;
-  shape = Chosen(shape, units, task.rows, splits, context);
-  if (!IsPossible(shape, splits)) return cudaErrorInvalidValue;
-  if (shape.blocks_k > 1 && (task.partial == nullptr || task.counters == nullptr)) {
-    return cudaErrorInvalidValue;
-  }
+  if (shape.warps_n < 0 || shape.warps_k < 0 || shape.stages < 0) return cudaErrorInvalidValue;
+  shape = Chosen(shape, units, task.rows, context);
+  if (!IsPossible(shape)) return cudaErrorInvalidValue;
   const int tiles = TilesFor(task.rows);
   const int warps = shape.warps_n * shape.warps_k;
-  const int64_t sums = int64_t{warps} * 2 * tiles * 8 * FewRowsSums::kStride;
-  const LaunchShape launch{.grid_x = BlocksN(shape, units),
-                           .grid_y = shape.blocks_k,
+  task.open = static_cast<int>(CeilDivide(kOpenBytes, WeightBytesOfStage(shape)));
+  const LaunchShape launch{.grid_x = CeilDivide(units, shape.warps_n),
                            .threads = 32 * warps,
                            .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles),
-                                                    ArenaBytes<float>(sums) + ArenaBytes<int>(1))};
+                                                    ArenaBytes<float>(int64_t{warps} * 2 * tiles *
+                                                                      8 * FewRowsSums::kStride))};
+  if (launch.shared_bytes > context.shared_bytes) return cudaErrorInvalidValue;
   return ForFormat(format, [&](auto number) {
     using T = decltype(number);
     switch (tiles) {
@@ -116,8 +101,6 @@ cudaError_t RunLinear(const FewRowsParams& params, FewRowsResult result, const C
               .shape = params.shape,
               .result = result,
               .y = params.y,
-              .partial = params.partial,
-              .counters = params.counters,
               .heads = {}},
              CeilDivide(params.weight.rows, kFewRowsUnit), params.format, context);
 }
@@ -134,12 +117,6 @@ cudaError_t LinearFewRowsToFloat(const FewRowsParams& params, const Context& con
 
 cudaError_t LinearFewRowsAdd(const FewRowsParams& params, const Context& context) {
   return RunLinear(params, FewRowsResult::kAdd, context);
-}
-
-int64_t FewRowsPartialFloats(const FewRowsParams& params, const Context& context) {
-  const int64_t units = CeilDivide(params.weight.rows, kFewRowsUnit);
-  const FewRowsShape shape = Chosen(params.shape, units, params.rows, true, context);
-  return PartialFloats(shape, units, params.rows);
 }
 
 cudaError_t GateUpFewRows(const FewRowsGateUpParams& params, const Context& context) {

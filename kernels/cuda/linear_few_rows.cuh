@@ -12,11 +12,8 @@ namespace xcomposer::cuda {
 //
 // Memory is what limits this. Weights and x come by asynchronous copies, 128 bytes of a row at a
 // time, through a ring of stages in shared memory: all stages but one are under way while one is
-// multiplied. The ring's weights are asked for before the kernel before has ended, and those behind
-// them are brought into L2: they arrive while the norm or the attention in front is computed. A
-// block takes half of a multiprocessor's shared memory and registers at most, so that the next
-// product's blocks find room beside it; they are let in when the block's last bytes are under way,
-// since what they bring into L2 would not stay there for longer.
+// multiplied. The ring's weights are asked for before the kernel before has ended; the next kernel
+// is let in when the block's last bytes are under way.
 
 constexpr int kFewRowsStep = 64;  // numbers of K that a warp takes at a time
 constexpr int kFewRowsMostStages = 8;
@@ -41,7 +38,7 @@ struct FewRowsLoop {
   int columns;
   int k;           // this lane's first column of stage 0
   int k_stride;    // columns of a stage
-  int count;       // stages of this block
+  int count;       // stages of K
   int weights_at;  // this warp's weights within a stage
   int x_at;        // x of this warp's share of K within a stage
   int warp_n;
@@ -63,10 +60,8 @@ struct FewRowsLoop {
         rows(p.rows) {
     const int warp_k = Warp() / warps_n;
     k_stride = p.shape.warps_k * kFewRowsStep;
-    const int all = (columns + k_stride - 1) / k_stride;
-    const int share = (all + p.shape.blocks_k - 1) / p.shape.blocks_k;
-    count = Min(share, all - BlockY() * share);
-    k = BlockY() * share * k_stride + warp_k * kFewRowsStep + Lane() % 8 * 8;
+    count = (columns + k_stride - 1) / k_stride;
+    k = warp_k * kFewRowsStep + Lane() % 8 * 8;
     weights_at = Warp() * kFewRowsUnit * kFewRowsStep;
     x_at = (p.shape.warps_k * warps_n * kFewRowsUnit + warp_k * kTiles * 8) * kFewRowsStep;
     x = static_cast<const T*>(p.x) + static_cast<int64_t>(4 * warp_n + Lane() / 8) * columns + k;
@@ -113,22 +108,6 @@ struct FewRowsLoop {
       CopyAsync16(ring, at + PlaceInRows(row, Lane() % 8), from, inside && row < rows);
       from += x_step;
     }
-  }
-
-  /// Asks for the weights of `more` stages from `first` on. Warps that share out K share out the
-  /// unit's rows here, since a row's parts for all of them lie side by side.
-  XCOMPOSER_DEVICE void Prefetch(int first, int more) const {
-    const int warp_k = Warp() / warps_n;
-    const int row = warp_k + Lane() * (k_stride / kFewRowsStep);
-    const int own = warp_k * kFewRowsStep + Lane() % 8 * 8;  // of k
-    const int numbers =
-        Min(Min(more, count - first) * k_stride, columns - (k - own) - first * k_stride);
-    const bool upper = row >= 16;            // no index: it would put these arrays into memory
-    const int down = row % 16 - Lane() / 8;  // from where `tile` points
-    if (row >= kFewRowsUnit || numbers <= 0 || down >= (upper ? left[1] : left[0])) return;
-    PrefetchToL2((upper ? tile[1] : tile[0]) + down * (upper ? stride[1] : stride[0]) +
-                     first * k_stride - own,
-                 2 * numbers);
   }
 
   XCOMPOSER_DEVICE void Multiply(int slot, float (&sums)[2][kTiles][4]) const {
@@ -190,14 +169,13 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
                                     arena.Take<T>(stages * FewRowsStageNumbers(p.shape, kTiles)));
   const int count = loop.count;
   for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
-  loop.Prefetch(stages - 1, p.shape.ahead);
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {
     if (s < count) loop.CopyInputs(s, s);
     CommitCopies();
   }
   float sums[2][kTiles][4] = {};
-  const int open = count > p.shape.open ? count - p.shape.open : 0;
+  const int open = count > p.open ? count - p.open : 0;
   int slot = 0;
   for (int s = 0; s < count; ++s) {
     if (s == open) GridDependencyLaunch();

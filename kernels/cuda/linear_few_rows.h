@@ -12,17 +12,16 @@
 namespace xcomposer::cuda {
 
 constexpr int64_t kFewRows = 32;
+/// Up to which a product with nothing behind it is faster here than by cuBLASLt (docs/cuda.md).
+constexpr int64_t kFewRowsAlone = 16;
 
-/// How a launch shares out its work. What is left at its default is the launcher's to choose, which
-/// depends on nothing but the product's sizes and the number of multiprocessors. Only `warps_k` and
-/// `blocks_k` have a part in the results' last bits.
+/// How a launch shares out its work. Numbers that are zero are the launcher's to choose, which
+/// depends on nothing but the product's sizes and the device. Only `warps_k` has a part in the
+/// results' last bits.
 struct FewRowsShape {
-  int warps_n = 0;   ///< of a block, side by side along N: 32 rows of weights each
-  int warps_k = 0;   ///< of a block, sharing out K
-  int blocks_k = 0;  ///< sharing out K; 1 but for LinearFewRowsAdd
-  int stages = 0;    ///< of the ring in shared memory: 2 to 8
-  int ahead = -1;    ///< stages behind the ring that are asked into L2 before x is there
-  int open = -1;     ///< stages that are still to come when the next kernel is let in
+  int warps_n = 0;  ///< of a block, side by side along N: 32 rows of weights each
+  int warps_k = 0;  ///< of a block, sharing out K
+  int stages = 0;   ///< of the ring in shared memory: 2 to 8
 };
 
 struct FewRowsParams {
@@ -32,8 +31,6 @@ struct FewRowsParams {
   void* y = nullptr;        ///< (rows, N); see the functions
   Format format = Format::kFloat16;
   FewRowsShape shape = {};
-  float* partial = nullptr;     ///< LinearFewRowsAdd: FewRowsPartialFloats of them
-  int32_t* counters = nullptr;  ///< LinearFewRowsAdd: FewRowsCounters(N), zeros before and after
 };
 
 /// y = x weight^T, stored in `format`.
@@ -44,10 +41,6 @@ cudaError_t LinearFewRowsToFloat(const FewRowsParams& params, const Context& con
 
 /// y += x weight^T in float32: wo and w2 add to the residual stream.
 cudaError_t LinearFewRowsAdd(const FewRowsParams& params, const Context& context);
-
-/// Numbers of FewRowsParams::partial: sums of blocks that share out K; 0 where none do.
-int64_t FewRowsPartialFloats(const FewRowsParams& params, const Context& context);
-inline int64_t FewRowsCounters(int64_t outputs) { return (outputs + 31) / 32; }
 
 struct FewRowsGateUpParams {
   const void* x = nullptr;  ///< (rows, K), as stored, dense

@@ -18,11 +18,10 @@ struct FewRowsTask {
   WeightMatrix second;  ///< kGateUp: w3
   int rows = 0;
   FewRowsShape shape;
+  int open = 0;  ///< stages that are still to come when the next kernel is let in
   FewRowsResult result = FewRowsResult::kStored;
   void* y = nullptr;
-  float* partial = nullptr;     ///< (blocks_k, blocks along N, rows, the block's outputs)
-  int32_t* counters = nullptr;  ///< (blocks along N)
-  HeadShape heads;              ///< this and what follows: kRotated, where y is q
+  HeadShape heads;  ///< this and what follows: kRotated, where y is q
   const float* cos = nullptr;
   const float* sin = nullptr;
   const int64_t* slots = nullptr;
@@ -36,23 +35,15 @@ struct FewRowsSums {
   static constexpr int kStride = 20;
 
   Shared<float> parts;
-  Shared<int> is_last;
   FewRowsShape shape;
   int inputs;  // rows of x, filled up to whole tiles
 
   XCOMPOSER_DEVICE int Place(int warp, int tile, int row, int i) const {
     return ((warp * 2 + tile) * inputs + row) * kStride + i;
   }
-  XCOMPOSER_DEVICE float Sum(int warp_n, int tile, int row, int i) const {
-    float sum = 0.0f;
-    for (int k = 0; k < shape.warps_k; ++k) {
-      sum += parts[Place(k * shape.warps_n + warp_n, tile, row, i)];
-    }
-    return sum;
-  }
-  /// Of the block's output c, where tiles are neighbours.
-  XCOMPOSER_DEVICE float SumOf(int row, int c) const {
-    return Sum(c / kFewRowsUnit, c / 16 % 2, row, c % 16);
+  /// What the warp `k` along K has, of unit `n` of the block.
+  XCOMPOSER_DEVICE float Part(int k, int n, int tile, int row, int i) const {
+    return parts[Place(k * shape.warps_n + n, tile, row, i)];
   }
 };
 
@@ -62,7 +53,7 @@ XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)
   SharedArena arena;
   const int warps = p.shape.warps_n * p.shape.warps_k;
   const Shared<float> parts = arena.Take<float>(warps * 2 * kTiles * 8 * FewRowsSums::kStride);
-  const FewRowsSums out{parts, arena.Take<int>(1), p.shape, kTiles * 8};
+  const FewRowsSums out{parts, p.shape, kTiles * 8};
   XCOMPOSER_UNROLL
   for (int m = 0; m < 2; ++m) {
     XCOMPOSER_UNROLL
@@ -78,31 +69,42 @@ XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)
   return out;
 }
 
-// What follows calls value(...), which loads, for several results before it calls store(...) for
-// them, so that as many loads are under way. Warps or halves of them take a row of a unit at a
-// time: neighbouring lanes take neighbouring outputs.
+// What follows loads for several results before it stores them, so that as many loads are under
+// way. Warps or halves of them take a row of a unit at a time: neighbouring lanes take neighbouring
+// outputs.
 
-/// value(row of x, c) and store(row of x, c, value) for all of the block's outputs, numbered c.
-template <typename ValueOf, typename StoreOne>
-XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const ValueOf& value,
-                                 const StoreOne& store) {
+/// store(row of x, c, before(row, c) + sum) for all of the block's outputs, numbered c.
+template <typename Before, typename StoreOne>
+XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums,
+                                 const Before& before, const StoreOne& store) {
   constexpr int kBatch = 8;
   const int warps = BlockThreads() / 32;
   const int units = p.shape.warps_n;
   const int outputs = static_cast<int>(p.weight.rows) - BlockX() * units * kFewRowsUnit;
   for (int first = Warp(); first < p.rows * units; first += kBatch * warps) {
-    float values[kBatch];
+    int rows[kBatch];
+    int unit[kBatch];
+    float old[kBatch];
+    float sum[kBatch];
     XCOMPOSER_UNROLL
-    for (int i = 0; i < kBatch; ++i) {
-      const int row = (first + i * warps) / units;
-      const int c = (first + i * warps) % units * kFewRowsUnit + Lane();
-      if (row < p.rows && c < outputs) values[i] = value(row, c);
+    for (int b = 0; b < kBatch; ++b) {
+      rows[b] = (first + b * warps) / units;
+      unit[b] = (first + b * warps) % units;
+      const int c = unit[b] * kFewRowsUnit + Lane();
+      if (c >= outputs) rows[b] = p.rows;
+      old[b] = rows[b] < p.rows ? before(rows[b], c) : 0.0f;
+      sum[b] = 0.0f;
+    }
+    for (int k = 0; k < p.shape.warps_k; ++k) {
+      XCOMPOSER_UNROLL
+      for (int b = 0; b < kBatch; ++b) {
+        if (rows[b] < p.rows) sum[b] += sums.Part(k, unit[b], Lane() / 16, rows[b], Lane() % 16);
+      }
     }
     XCOMPOSER_UNROLL
-    for (int i = 0; i < kBatch; ++i) {
-      const int row = (first + i * warps) / units;
-      const int c = (first + i * warps) % units * kFewRowsUnit + Lane();
-      if (row < p.rows && c < outputs) store(row, c, values[i]);
+    for (int b = 0; b < kBatch; ++b) {
+      const int c = unit[b] * kFewRowsUnit + Lane();
+      if (rows[b] < p.rows) store(rows[b], c, old[b] + sum[b]);
     }
   }
 }
@@ -113,30 +115,40 @@ struct FewRowsPair {
   int64_t slot = 0;  // kRotated
 };
 
-/// The same for pairs: value(row of x, unit, row of its tiles, the sums).
+/// value(row of x, unit, row of its tiles, the sums) for several pairs, then store(..., value).
 template <typename ValueOf, typename StoreOne>
 XCOMPOSER_DEVICE void ForPairs(const FewRowsTask& p, const FewRowsSums& sums, int all_units,
                                const ValueOf& value, const StoreOne& store) {
   constexpr int kBatch = 4;
   const int halves = BlockThreads() / 16;
-  const int units = Min(p.shape.warps_n, all_units - BlockX() * p.shape.warps_n);
   const int first_unit = BlockX() * p.shape.warps_n;
+  const int units = Min(p.shape.warps_n, all_units - first_unit);
   const int i = Lane() % 16;
   for (int first = ThreadIndex() / 16; first < p.rows * units; first += kBatch * halves) {
+    int rows[kBatch];
+    int unit[kBatch];
     FewRowsPair values[kBatch];
     XCOMPOSER_UNROLL
     for (int b = 0; b < kBatch; ++b) {
-      const int row = (first + b * halves) / units;
-      const int unit = (first + b * halves) % units;
-      if (row >= p.rows) break;
-      values[b] = value(row, first_unit + unit, i,
-                        FewRowsPair{sums.Sum(unit, 0, row, i), sums.Sum(unit, 1, row, i), 0});
+      rows[b] = (first + b * halves) / units;
+      unit[b] = (first + b * halves) % units;
+      values[b] = FewRowsPair{};
+    }
+    for (int k = 0; k < p.shape.warps_k; ++k) {
+      XCOMPOSER_UNROLL
+      for (int b = 0; b < kBatch; ++b) {
+        if (rows[b] >= p.rows) continue;
+        values[b].first += sums.Part(k, unit[b], 0, rows[b], i);
+        values[b].second += sums.Part(k, unit[b], 1, rows[b], i);
+      }
     }
     XCOMPOSER_UNROLL
     for (int b = 0; b < kBatch; ++b) {
-      const int row = (first + b * halves) / units;
-      if (row >= p.rows) break;
-      store(row, first_unit + (first + b * halves) % units, i, values[b]);
+      if (rows[b] < p.rows) values[b] = value(rows[b], first_unit + unit[b], i, values[b]);
+    }
+    XCOMPOSER_UNROLL
+    for (int b = 0; b < kBatch; ++b) {
+      if (rows[b] < p.rows) store(rows[b], first_unit + unit[b], i, values[b]);
     }
   }
 }
@@ -186,62 +198,24 @@ struct FewRowsRotation {
   }
 };
 
-/// y += the block's sums; where blocks share out K, those of all of them, in their order, by the
-/// one that comes last.
-XCOMPOSER_DEVICE void AddSums(const FewRowsTask& p, const FewRowsSums& sums) {
-  const int width = p.shape.warps_n * kFewRowsUnit;
-  float* y = static_cast<float*>(p.y) + BlockX() * width;
-  const auto put = [&](int row, int c, float value) { Store(y + row * p.weight.rows + c, value); };
-  if (p.shape.blocks_k == 1) {
-    return ForOutputs(
-        p, [&](int row, int c) { return Load(y + row * p.weight.rows + c) + sums.SumOf(row, c); },
-        put);
-  }
-  const auto place = [&](int block, int row, int c) {
-    return p.partial + ((static_cast<int64_t>(block) * GridX() + BlockX()) * p.rows + row) * width +
-           c;
-  };
-  ForOutputs(
-      p, [&](int row, int c) { return sums.SumOf(row, c); },
-      [&](int row, int c, float sum) { Store(place(BlockY(), row, c), sum); });
-  ThreadFence();  // this thread's sums are seen before the block is counted
-  SyncThreads();  // ... and so are those of all its threads
-  if (ThreadIndex() == 0) {
-    const bool last = AtomicAdd(p.counters + BlockX(), 1) == p.shape.blocks_k - 1;
-    if (last) {
-      ThreadFence();  // all blocks were counted before their sums are read
-      Store(p.counters + BlockX(), 0);
-    }
-    sums.is_last[0] = last ? 1 : 0;
-  }
-  SyncThreads();  // thread 0's verdict, and its fence, come before what follows
-  if (sums.is_last[0] == 0) return;
-  ForOutputs(
-      p,
-      [&](int row, int c) {
-        float sum = 0.0f;
-        for (int block = 0; block < p.shape.blocks_k; ++block) sum += Load(place(block, row, c));
-        return Load(y + row * p.weight.rows + c) + sum;
-      },
-      put);
-}
-
 template <typename T>
 XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums& sums) {
   const int64_t first = static_cast<int64_t>(BlockX()) * p.shape.warps_n * kFewRowsUnit;
   const int outputs = static_cast<int>(p.weight.rows);
-  const auto own = [&](int row, int c) { return sums.SumOf(row, c); };
+  const auto nothing = [](int, int) { return 0.0f; };
+  float* wide = static_cast<float*>(p.y) + first;
+  T* narrow = static_cast<T*>(p.y) + first;
+  const auto store = [&](int row, int c, float y) { Store(wide + row * p.weight.rows + c, y); };
   switch (p.result) {
     case FewRowsResult::kStored:
-      return ForOutputs(p, own, [&](int row, int c, float sum) {
-        Store(static_cast<T*>(p.y) + row * p.weight.rows + first + c, FromFloat<T>(sum));
+      return ForOutputs(p, sums, nothing, [&](int row, int c, float y) {
+        Store(narrow + row * p.weight.rows + c, FromFloat<T>(y));
       });
     case FewRowsResult::kFloat:
-      return ForOutputs(p, own, [&](int row, int c, float sum) {
-        Store(static_cast<float*>(p.y) + row * p.weight.rows + first + c, sum);
-      });
+      return ForOutputs(p, sums, nothing, store);
     case FewRowsResult::kAdd:
-      return AddSums(p, sums);
+      return ForOutputs(
+          p, sums, [&](int row, int c) { return Load(wide + row * p.weight.rows + c); }, store);
     case FewRowsResult::kGateUp:
       return ForPairs(
           p, sums, (outputs + 15) / 16,

@@ -33,21 +33,15 @@ Tensor PaddedRows(const Tensor& t) {
   return missing == 0 ? t : at::constant_pad_nd(t, {0, 0, 0, missing});
 }
 
-cudaError_t LaunchFewRows(cuda::FewRowsParams params, LinearResult result, Tensor& y,
-                          CudaResources& cuda) {
-  params.y = y.mutable_data_ptr();
+cudaError_t LaunchFewRows(const cuda::FewRowsParams& params, LinearResult result,
+                          const cuda::Context& context) {
   switch (result) {
     case LinearResult::kStored:
-      return cuda::LinearFewRows(params, cuda.context());
+      return cuda::LinearFewRows(params, context);
     case LinearResult::kFloat:
-      return cuda::LinearFewRowsToFloat(params, cuda.context());
-    case LinearResult::kAddFloat: {
-      const int64_t floats = cuda::FewRowsPartialFloats(params, cuda.context());
-      const Tensor partial = at::empty({floats}, y.options());
-      params.partial = partial.mutable_data_ptr<float>();
-      params.counters = cuda.Counters(cuda::FewRowsCounters(params.weight.rows));
-      return cuda::LinearFewRowsAdd(params, cuda.context());
-    }
+      return cuda::LinearFewRowsToFloat(params, context);
+    case LinearResult::kAddFloat:
+      return cuda::LinearFewRowsAdd(params, context);
     case LinearResult::kAddStored:
       break;
   }
@@ -73,11 +67,13 @@ void Multiply(const CudaProduct& product, Tensor& y) {
                                                  .format = format},
                                                 cuda.context()));
   }
-  if (rows <= cuda::kFewRows && columns % 32 == 0 && !product.bias) {
-    return Launched(
-        product.op,
-        LaunchFewRows({.x = x.const_data_ptr(), .weight = matrix, .rows = rows, .format = format},
-                      product.result, y, cuda));
+  if (rows <= cuda::kFewRowsAlone && columns % 32 == 0 && !product.bias) {
+    return Launched(product.op, LaunchFewRows({.x = x.const_data_ptr(),
+                                               .weight = matrix,
+                                               .rows = rows,
+                                               .y = y.mutable_data_ptr(),
+                                               .format = format},
+                                              product.result, cuda.context()));
   }
   Launched(product.op,
            cuda::Linear({.x = x.const_data_ptr(),

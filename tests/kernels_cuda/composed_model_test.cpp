@@ -3,6 +3,7 @@
 // tests/support/emulator.
 #include "bench/cuda/decode_step.h"
 #include "bench/cuda/prefill_pass.h"
+#include "kernels/cuda/linear_few_rows.h"
 #include "kernels_cuda/decoder_reference.h"
 #include "kernels_cuda/kernel_test.h"
 #include "kernels_cuda/vision_reference.h"
@@ -120,15 +121,16 @@ TEST_F(ComposedModel, PromptWithPicturesThenStepsOfOne) {
   }
 }
 
-TEST_F(ComposedModel, StepsOfSeveralSequences) {
+/// One step of sequences of these lengths; those without rows are not in use.
+void CheckStep(const std::vector<int64_t>& lengths) {
   const DecoderShape shape = SmallDecoder();
-  const std::vector<int64_t> lengths = {9, 0, 30, 17};  // the second one is not in use
+  const auto sequences = static_cast<int64_t>(lengths.size());
   for (size_t way = 0; way < Ways().size(); ++way) {
     Choose(way);
     const Context context = Ways()[way];
     DeviceMemory memory(FillWith(13));
     const Decoder decoder(shape, memory);
-    const KvCache cache(shape, 4, 31, memory);
+    const KvCache cache(shape, sequences, 31, memory);
     LinearPlans plans(memory.Variable<char>(kWorkspace), kWorkspace);
     std::vector<std::vector<int32_t>> prompts;
     std::vector<int32_t> positions;
@@ -144,8 +146,8 @@ TEST_F(ComposedModel, StepsOfSeveralSequences) {
     }
     const DecodeStep step(decoder, cache, positions, ids, memory, context);
     Succeeds("step", [&] { step.Enqueue(context); });
-    const std::vector<float> logits = memory.Read(step.logits(), 4 * shape.vocab);
-    const std::vector<int32_t> chosen = memory.Read(step.ids(), 4);
+    const std::vector<float> logits = memory.Read(step.logits(), sequences * shape.vocab);
+    const std::vector<int32_t> chosen = memory.Read(step.ids(), sequences);
     for (size_t i = 0; i < lengths.size(); ++i) {
       if (lengths[i] == 0) continue;
       const auto begin = logits.begin() + static_cast<int64_t>(i) * shape.vocab;
@@ -154,6 +156,15 @@ TEST_F(ComposedModel, StepsOfSeveralSequences) {
       EXPECT_EQ(chosen[i], Largest(own.data(), shape.vocab));
     }
   }
+}
+
+TEST_F(ComposedModel, StepsOfSeveralSequences) { CheckStep({9, 0, 30, 17}); }
+
+TEST_F(ComposedModel, StepsOfMoreSequencesThanProductsOfFewRowsTake) {
+  std::vector<int64_t> lengths(kFewRowsAlone + 1);
+  lengths[2] = 9;
+  lengths.back() = 12;
+  CheckStep(lengths);
 }
 
 void CheckPicture(std::optional<Tiling> tiling) {

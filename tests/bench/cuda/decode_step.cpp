@@ -11,14 +11,13 @@
 
 namespace xcomposer::cuda {
 
+constexpr int64_t kWorkspace = int64_t{32} << 20;  // of cuBLASLt, as the engine has it
+
 DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
                        const std::vector<int32_t>& positions, const std::vector<int32_t>& ids,
                        DeviceMemory& memory, const Context& context, const SamplingOptions& options,
-                       const StepShapes& shapes, int64_t splits)
-    : decoder_(decoder),
-      cache_(cache),
-      sequences_(static_cast<int64_t>(positions.size())),
-      shapes_(shapes) {
+                       int64_t splits)
+    : decoder_(decoder), cache_(cache), sequences_(static_cast<int64_t>(positions.size())) {
   const DecoderShape& s = decoder.shape;
   if (sequences_ < 1 || sequences_ > kFewRows || ids.size() != positions.size() ||
       sequences_ > cache.sequences) {
@@ -47,21 +46,13 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   inner_ = memory.Stored(sequences_ * s.inner);
   partial_ = memory.Variable<float>(DecodePartialFloats(s.heads, sequences_, splits_));
   counters_ = memory.Written(std::vector<int32_t>(count * static_cast<size_t>(s.heads.kv_heads)));
-  int64_t sums = 0;
-  for (const auto& [weight, shape] :
-       {std::pair{Layer(0).wo.weight, shapes.wo}, std::pair{Layer(0).w2.weight, shapes.w2}}) {
-    sums = std::max(sums, FewRowsPartialFloats(
-                              {.weight = weight, .rows = sequences_, .shape = shape}, context));
-  }
-  sums_ = memory.Variable<float>(sums);
-  sum_counters_ =
-      memory.Written(std::vector<int32_t>(static_cast<size_t>(FewRowsCounters(s.hidden))));
   sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(sequences_, s.vocab));
   sample_counters_ = memory.Written(std::vector<int32_t>(count));
   logits_ = memory.Variable<float>(sequences_ * s.vocab);
   options_ = memory.Written(std::vector<SamplingOptions>(count, options));
   seen_ = memory.Written(std::vector<uint32_t>(count * static_cast<size_t>((s.vocab + 31) / 32)));
   steps_ = memory.Written(std::vector<int64_t>(count));
+  plans_ = std::make_unique<LinearPlans>(memory.Variable<char>(kWorkspace), kWorkspace);
 }
 
 int64_t DecodeStep::bytes() const {
@@ -164,8 +155,7 @@ void DecodeStep::Qkv(int64_t layer, const Context& context) const {
                       .slots = slots_,
                       .q = q_,
                       .k_cache = cache_.keys(layer),
-                      .v_cache = cache_.values(layer),
-                      .shape = shapes_.qkv},
+                      .v_cache = cache_.values(layer)},
                      context),
           "QkvFewRows");
 }
@@ -185,7 +175,7 @@ void DecodeStep::Attention(int64_t layer, const Context& context) const {
 }
 
 void DecodeStep::Wo(int64_t layer, const Context& context) const {
-  AddProduct(Layer(layer).wo.weight, shapes_.wo, mixed_, context);
+  AddProduct(Layer(layer).wo.weight, mixed_, context);
 }
 
 void DecodeStep::GateUp(int64_t layer, const Context& context) const {
@@ -204,14 +194,13 @@ void DecodeStep::GateUp(int64_t layer, const Context& context) const {
                          .w1 = weights.w1.weight,
                          .w3 = weights.w3.weight,
                          .rows = sequences_,
-                         .out = inner_,
-                         .shape = shapes_.gate_up},
+                         .out = inner_},
                         context),
           "GateUpFewRows");
 }
 
 void DecodeStep::W2(int64_t layer, const Context& context) const {
-  AddProduct(Layer(layer).w2.weight, shapes_.w2, inner_, context);
+  AddProduct(Layer(layer).w2.weight, inner_, context);
 }
 
 void DecodeStep::Logits(const Context& context) const {
@@ -224,12 +213,11 @@ void DecodeStep::Logits(const Context& context) const {
     return;
   }
   Norm(decoder_.norm, context);
-  Require(LinearFewRowsToFloat({.x = normed_,
-                                .weight = decoder_.output,
-                                .rows = sequences_,
-                                .y = logits_,
-                                .shape = shapes_.logits},
-                               context),
+  if (sequences_ > kFewRowsAlone) {
+    return Product(decoder_.output, normed_, logits_, LinearResult::kFloat, context);
+  }
+  Require(LinearFewRowsToFloat(
+              {.x = normed_, .weight = decoder_.output, .rows = sequences_, .y = logits_}, context),
           "LinearFewRowsToFloat");
 }
 
@@ -259,21 +247,30 @@ void DecodeStep::Norm(const void* weight, const Context& context) const {
           "RmsNorm");
 }
 
-void DecodeStep::AddProduct(const WeightMatrix& weight, const FewRowsShape& shape, const void* x,
+void DecodeStep::AddProduct(const WeightMatrix& weight, const void* x,
                             const Context& context) const {
   if (sequences_ == 1) {
     Require(DecodeAdd({.x = x, .weight = weight, .hidden = hidden_}, context), "DecodeAdd");
     return;
   }
-  Require(LinearFewRowsAdd({.x = x,
-                            .weight = weight,
-                            .rows = sequences_,
-                            .y = hidden_,
-                            .shape = shape,
-                            .partial = sums_,
-                            .counters = sum_counters_},
-                           context),
+  if (sequences_ > kFewRowsAlone) {
+    return Product(weight, x, hidden_, LinearResult::kAddFloat, context);
+  }
+  Require(LinearFewRowsAdd({.x = x, .weight = weight, .rows = sequences_, .y = hidden_}, context),
           "LinearFewRowsAdd");
+}
+
+void DecodeStep::Product(const WeightMatrix& weight, const void* x, float* y, LinearResult result,
+                         const Context& context) const {
+  Require(Linear({.x = x,
+                  .x_stride = weight.columns,
+                  .weight = weight,
+                  .y = y,
+                  .y_stride = weight.rows,
+                  .rows = sequences_,
+                  .result = result},
+                 *plans_, context),
+          "Linear");
 }
 
 }  // namespace xcomposer::cuda

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "bench/cuda/decoder.h"
 #include "kernels/cuda/context.h"
-#include "kernels/cuda/linear_few_rows.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/sampling.h"
 
 namespace xcomposer::cuda {
@@ -14,18 +15,10 @@ namespace xcomposer::cuda {
 /// front.
 enum class DecodePart { kQkv, kAttention, kWo, kGateUp, kW2, kLogits, kSample };
 
-/// How the products of several sequences share out their work.
-struct StepShapes {
-  FewRowsShape qkv = {};
-  FewRowsShape wo = {};
-  FewRowsShape gate_up = {};
-  FewRowsShape w2 = {};
-  FewRowsShape logits = {};
-};
-
 /// One step of decoding: from the ids of the step before to those of this one, without the host in
 /// between. One sequence takes the five fused kernels of a layer, 2 to 32 take products of few rows
-/// (docs/cuda.md). All memory is taken when this is made; Enqueue may be captured into a graph.
+/// where those are the faster ones (docs/cuda.md). All memory is taken when this is made; Enqueue
+/// may be captured into a graph.
 class DecodeStep {
  public:
   /// `positions`: of each sequence's new row in the cache; -1 for a sequence not in use.
@@ -33,8 +26,7 @@ class DecodeStep {
   /// the kernels choose.
   DecodeStep(const Decoder& decoder, const KvCache& cache, const std::vector<int32_t>& positions,
              const std::vector<int32_t>& ids, DeviceMemory& memory, const Context& context,
-             const SamplingOptions& options = {}, const StepShapes& shapes = {},
-             int64_t splits = 0);
+             const SamplingOptions& options = {}, int64_t splits = 0);
 
   void Enqueue(const Context& context) const;
   /// One part alone, to be measured. The head and the sampling belong to no layer.
@@ -58,8 +50,10 @@ class DecodeStep {
   void Choose(const Context& context) const;
   void Norm(const void* weight, const Context& context) const;
   /// hidden += weight x.
-  void AddProduct(const WeightMatrix& weight, const FewRowsShape& shape, const void* x,
-                  const Context& context) const;
+  void AddProduct(const WeightMatrix& weight, const void* x, const Context& context) const;
+  /// y = x weight^T in float32, or y += x weight^T, of 17 to 32 rows.
+  void Product(const WeightMatrix& weight, const void* x, float* y, LinearResult result,
+               const Context& context) const;
   const DecoderLayer& Layer(int64_t layer) const {
     return decoder_.layers[static_cast<size_t>(layer)];
   }
@@ -67,7 +61,6 @@ class DecodeStep {
   const Decoder& decoder_;
   const KvCache& cache_;
   const int64_t sequences_;
-  const StepShapes shapes_;
   int64_t seen_keys_ = 0;  ///< of all sequences
   int64_t splits_ = 1;
 
@@ -84,14 +77,13 @@ class DecodeStep {
   void* inner_ = nullptr;                 // (S, F)
   float* partial_ = nullptr;
   int32_t* counters_ = nullptr;
-  float* sums_ = nullptr;  // of blocks that share out wo or w2
-  int32_t* sum_counters_ = nullptr;
   uint64_t* sample_partial_ = nullptr;
   int32_t* sample_counters_ = nullptr;
   float* logits_ = nullptr;  // (S, V)
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;
   int64_t* steps_ = nullptr;
+  std::unique_ptr<LinearPlans> plans_;
 };
 
 }  // namespace xcomposer::cuda

@@ -6,42 +6,22 @@ namespace xcomposer::cuda {
 namespace {
 
 constexpr int64_t kWorkspace = int64_t{64} << 20;
-constexpr int64_t kMostBlocksK = 8;
 
-constexpr FewRowsShape kForAll[] = {
-    {.ahead = 0}, {.open = 1000}, {.ahead = 0, .open = 1000}, {.stages = 2}, {.stages = 3}};
-constexpr FewRowsShape kForQkv[] = {{.warps_n = 1, .warps_k = 2},
-                                    {.warps_n = 1, .warps_k = 8},
-                                    {.warps_n = 2, .warps_k = 2},
-                                    {.warps_n = 2, .warps_k = 4},
-                                    {.warps_n = 4, .warps_k = 1}};
-constexpr FewRowsShape kForAdd[] = {
-    {.warps_n = 1, .warps_k = 2, .blocks_k = 1}, {.warps_n = 1, .warps_k = 4, .blocks_k = 1},
-    {.warps_n = 1, .warps_k = 8, .blocks_k = 1}, {.warps_n = 1, .warps_k = 4, .blocks_k = 2},
-    {.warps_n = 2, .warps_k = 2, .blocks_k = 2}, {.warps_n = 2, .warps_k = 4, .blocks_k = 2},
-    {.warps_n = 4, .warps_k = 1, .blocks_k = 4}, {.warps_n = 4, .warps_k = 2, .blocks_k = 4}};
-constexpr FewRowsShape kForGateUp[] = {{.warps_n = 7, .warps_k = 1, .stages = 5},
-                                       {.warps_n = 4, .warps_k = 1},
-                                       {.warps_n = 4, .warps_k = 2},
-                                       {.warps_n = 2, .warps_k = 2},
-                                       {.warps_n = 2, .warps_k = 4},
-                                       {.warps_n = 3, .warps_k = 2},
-                                       {.warps_n = 1, .warps_k = 4}};
-constexpr FewRowsShape kForLogits[] = {{.warps_n = 11, .warps_k = 1}, {.warps_n = 6, .warps_k = 1},
-                                       {.warps_n = 4, .warps_k = 1},  {.warps_n = 4, .warps_k = 2},
-                                       {.warps_n = 2, .warps_k = 2},  {.warps_n = 1, .warps_k = 4}};
+// One that is near the chosen one, or deeper than what lets the next kernel in beside it.
+constexpr FewRowsShape kForQkv[] = {{.stages = 3}, {.warps_n = 1, .warps_k = 8}};
+constexpr FewRowsShape kForAdd[] = {{.stages = 3}, {.stages = 6}, {.warps_n = 1, .warps_k = 8}};
+constexpr FewRowsShape kForGateUp[] = {
+    {.stages = 3}, {.stages = 6}, {.warps_n = 4, .warps_k = 2, .stages = 3}};
+constexpr FewRowsShape kForLogits[] = {{.stages = 3}, {.warps_n = 2, .warps_k = 2}};
 
 std::string NameOf(const FewRowsShape& shape) {
   std::string name;
-  const auto add = [&name](char letter, int number, int free) {
-    if (number != free) name += letter + std::to_string(number);
+  const auto add = [&name](char letter, int number) {
+    if (number != 0) name += letter + std::to_string(number);
   };
-  add('n', shape.warps_n, 0);
-  add('k', shape.warps_k, 0);
-  add('b', shape.blocks_k, 0);
-  add('s', shape.stages, 0);
-  add('a', shape.ahead, -1);
-  add('o', shape.open, -1);
+  add('n', shape.warps_n);
+  add('k', shape.warps_k);
+  add('s', shape.stages);
   return name.empty() ? "chosen" : name;
 }
 
@@ -62,8 +42,6 @@ FewRowsVariants::FewRowsVariants(const Decoder& decoder, Figures& figures, GpuTi
   slots_ = memory.Written(slots);
   keys_ = memory.Stored(kFewRows * s.kv());
   values_ = memory.Stored(kFewRows * s.kv());
-  partial_ = memory.Variable<float>(kMostBlocksK * kFewRows * (s.hidden + 12 * 32));
-  counters_ = memory.Written(std::vector<int32_t>(static_cast<size_t>(FewRowsCounters(s.hidden))));
   workspace_ = memory.Variable<char>(kWorkspace);
 }
 
@@ -97,7 +75,6 @@ std::vector<FewRowsShape> FewRowsVariants::Shapes(Product product, int64_t rows)
   const auto add = [&shapes](const auto& more) {
     for (const FewRowsShape& shape : more) shapes.push_back(shape);
   };
-  add(kForAll);
   switch (product) {
     case Product::kQkv:
       add(kForQkv);
@@ -169,8 +146,6 @@ void FewRowsVariants::Enqueue(Product product, int64_t layer, int64_t rows,
     case Product::kWo:
     case Product::kW2:
       params.y = hidden_;
-      params.partial = partial_;
-      params.counters = counters_;
       return Require(LinearFewRowsAdd(params, context), "LinearFewRowsAdd");
   }
 }

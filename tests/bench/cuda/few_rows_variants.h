@@ -13,10 +13,10 @@
 
 namespace xcomposer::cuda {
 
-/// variant.fewrows.PRODUCT.ROWS.SHAPE: the products of few rows alone, in every shape that may be
-/// the best, and variant.cublas.PRODUCT.ROWS beside them; in turn over the weights of all layers,
-/// so that none is still in the cache. A shape is called after what is not left to the launcher: n
-/// and k warps, b blocks, s stages, a stages ahead, o stages to go.
+/// variant.fewrows.PRODUCT.ROWS.SHAPE: the products of few rows alone, as they are launched and in
+/// other shapes, and variant.cublas.PRODUCT.ROWS beside them; in turn over the weights of all
+/// layers, so that none is still in the cache. A shape is called after what is not left to the
+/// launcher: n and k warps, s stages.
 class FewRowsVariants {
  public:
   FewRowsVariants(const Decoder& decoder, Figures& figures, GpuTimer& timer, DeviceMemory& memory);
@@ -49,8 +49,6 @@ class FewRowsVariants {
   const int64_t* slots_ = nullptr;  // (kFewRows)
   void* keys_ = nullptr;            // (kFewRows, G, D)
   void* values_ = nullptr;          // (kFewRows, G, D)
-  float* partial_ = nullptr;
-  int32_t* counters_ = nullptr;
   void* workspace_ = nullptr;
 };
 

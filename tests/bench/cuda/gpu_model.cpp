@@ -100,7 +100,7 @@ class ModelBench {
       DeviceMemory memory(FillOnDevice(timer_));
       const KvCache cache(shape_, sequences, keys, memory);
       for (const int64_t splits : all) {
-        const DecodeStep step = Step(cache, sequences, keys, memory, {}, {}, splits);
+        const DecodeStep step = Step(cache, sequences, keys, memory, {}, splits);
         step.Enqueue(timer_.context());
         Part(step, {DecodePart::kAttention, "attention"},
              group + ".splits" + std::to_string(splits));
@@ -127,7 +127,6 @@ class ModelBench {
     figures_.Group("variant.", [&] {
       DeviceMemory memory(FillOnDevice(timer_));
       FewRowsVariants(decoder_, figures_, timer_, memory).Measure();
-      for (const int64_t sequences : {8, 32}) StepVariants(sequences, memory);
     });
   }
 
@@ -261,44 +260,11 @@ class ModelBench {
   }
 
   DecodeStep Step(const KvCache& cache, int64_t sequences, int64_t keys, DeviceMemory& memory,
-                  const SamplingOptions& options, const StepShapes& shapes = {},
-                  int64_t splits = 0) {
+                  const SamplingOptions& options, int64_t splits = 0) {
     const std::vector<int32_t> positions(static_cast<size_t>(sequences),
                                          static_cast<int32_t>(keys - 1));
-    return {decoder_, cache,  positions, Ids(sequences, shape_.vocab), memory, timer_.context(),
-            options,  shapes, splits};
-  }
-
-  /// What is brought into the cache before x is there, and when the next kernel is let in, show
-  /// only in a whole step.
-  void StepVariants(int64_t sequences, DeviceMemory& memory) {
-    const std::string place = "variant.step.bs" + std::to_string(sequences) + ".ctx1024";
-    const KvCache cache(shape_, sequences, 1024, memory);
-    constexpr int kAll = 1000;
-    const auto all = [](const FewRowsShape& shape) {
-      return StepShapes{shape, shape, shape, shape, shape};
-    };
-    const FewRowsShape none{.ahead = 0};
-    const FewRowsShape early{.open = kAll};
-    const FewRowsShape both{.ahead = 0, .open = kAll};
-    const FewRowsShape far{.ahead = kAll};
-    const std::pair<const char*, StepShapes> variants[] = {
-        {"chosen", {}},
-        {"a0", all(none)},
-        {"early", all(early)},
-        {"a0_early", all(both)},
-        {"wo_whole", {.wo = far}},
-        {"wo_qkv_whole", {.qkv = far, .wo = far}},
-    };
-    for (const auto& [name, shapes] : variants) {
-      figures_.Group(place + "." + name, [&, &name = name, &shapes = shapes] {
-        const DecodeStep step = Step(cache, sequences, 1024, memory, {}, shapes);
-        figures_.Give(place + "." + name,
-                      timer_.MeasureGraph([&] { step.Enqueue(timer_.context()); },
-                                          {.most_runs = 20, .budget_s = 0.1}),
-                      {.bytes = static_cast<double>(step.bytes())});
-      });
-    }
+    return {decoder_,         cache,   positions, Ids(sequences, shape_.vocab), memory,
+            timer_.context(), options, splits};
   }
 
   PrefillPass Prompt(const KvCache& cache, int64_t rows, int64_t pictures, DeviceMemory& memory) {

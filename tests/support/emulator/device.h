@@ -115,14 +115,6 @@ inline Vector16 LoadVector(const void* p, Where where = Where::current()) {
 inline Vector16 LoadStream(const void* p, Where where = Where::current()) {
   return LoadVector(p, where);
 }
-inline void PrefetchToL2(const void* p, int bytes, Where where = Where::current()) {
-  const auto* at = static_cast<const unsigned char*>(p);
-  if (bytes <= 0 || bytes % 16 != 0) {
-    throw emulator::Fault("prefetch of " + std::to_string(bytes) + " bytes by " +
-                          emulator::Describe(Gpu().Now(SiteOf(where))));
-  }
-  for (int i = 0; i < bytes; i += 16) Gpu().GlobalRead(at + i, 16, SiteOf(where));
-}
 inline void StoreVector(void* p, Vector16 v, Where where = Where::current()) {
   Gpu().GlobalWrite(p, 16, SiteOf(where));
   std::memcpy(p, &v, 16);
