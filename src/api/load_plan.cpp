@@ -201,6 +201,7 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
   const int64_t planned_rows = workload.sequences * workload.picture.rows;
   load.feature_rows = std::max(planned_rows, kMostCachedRows);
   if (!plan.fits) return load;
+  for (const PlannedDevice& device : plan.devices) load.budgets.push_back(device.budget);
 
   const PlannedDevice& first = plan.devices.front();
   PictureBudget budget;

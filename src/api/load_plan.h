@@ -16,6 +16,7 @@ namespace xcomposer::api {
 struct LoadPlan {
   DeviceMap map;
   std::vector<PlanBytes> planned;  ///< by stage
+  std::vector<int64_t> budgets;    ///< by stage; empty where the caller overrode what fits
   int64_t kv_positions = 0;
   int64_t feature_rows = 0;               ///< that the engine may keep of pictures
   std::optional<PictureBudget> pictures;  ///< absent where the caller overrode what fits

@@ -92,6 +92,7 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   }
   model.pipeline = PipelineOptionsFor(options, positions);
   model.pipeline.transport = transport;
+  model.pipeline.budgets = model.plan.budgets;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
   model.pipeline.memory = std::make_shared<StageMemoryBook>();
   model.pipeline.times = std::make_shared<LoadTimes>();

@@ -198,11 +198,11 @@ class CudaPort final : public GpuPort {
 /// A stage's own stream on a GPU. Memory is LibTorch's caching allocator's.
 class CudaDevice final : public StageDevice {
  public:
-  CudaDevice(c10::DeviceIndex number, at::ScalarType type)
+  CudaDevice(c10::DeviceIndex number, at::ScalarType type, std::optional<int64_t> budget)
       : options_(at::TensorOptions().dtype(type).device(at::kCUDA, number)),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, number)) {
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    LimitMemory();
+    LimitMemory(budget);
     resources_.emplace(ContextOf(stream_), options_.device());
     stream_.synchronize();
   }
@@ -263,18 +263,17 @@ class CudaDevice final : public StageDevice {
     ops::CudaScope scope;
   };
 
-  /// To what is free now and what this process has already: the budget that the plan was made for.
-  void LimitMemory() const {
+  /// One limit for all that this process has on the device.
+  void LimitMemory(std::optional<int64_t> budget) const {
     using c10::CachingAllocator::StatType;
     size_t free = 0;
     size_t total = 0;
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(stream_.device_index());
     const int64_t own = stats.reserved_bytes[static_cast<size_t>(StatType::AGGREGATE)].current;
-    const double share = static_cast<double>(free + static_cast<size_t>(own)) /
-                         static_cast<double>(std::max<size_t>(total, 1));
-    c10::cuda::CUDACachingAllocator::setMemoryFraction(std::min(1.0, share),
-                                                       stream_.device_index());
+    c10::cuda::CUDACachingAllocator::setMemoryFraction(
+        MemoryShare(own, static_cast<int64_t>(free), static_cast<int64_t>(total), budget),
+        stream_.device_index());
   }
 
   at::TensorOptions options_;
@@ -285,12 +284,13 @@ class CudaDevice final : public StageDevice {
 
 }  // namespace
 
-std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options) {
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options,
+                                            std::optional<int64_t> budget) {
   const at::ScalarType type =
       options.storage == WeightStorage::kBFloat16 ? at::kBFloat16 : at::kHalf;
   return Translated(StrCat("setting up cuda:", number), [&]() -> std::unique_ptr<StageDevice> {
     at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
-    return std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(number), type);
+    return std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(number), type, budget);
   });
 }
 

@@ -25,6 +25,10 @@ struct PipelineOptions {
   Quantization quantise;  ///< the decoder's linears while loading; GPTQ's layout, or none
   std::function<void(const LoadStep&)> progress;
 
+  /// Bytes that the plan gave each stage of the map; empty where there is no plan. A GPU's stage
+  /// takes no more.
+  std::vector<int64_t> budgets;
+
   /// To the other ranks of the run; none: all stages are in this process.
   std::shared_ptr<Transport> transport;
   std::vector<int> rank_of_stage;  ///< by stage; used with a transport

@@ -73,7 +73,8 @@ void CheckModelOn(const std::string& device, const ModelConfig& config) {
 
 std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                              const PipelineOptions& options,
-                                             const std::shared_ptr<CorePool>& cores) {
+                                             const std::shared_ptr<CorePool>& cores,
+                                             std::optional<int64_t> budget) {
   if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores);
   CheckCudaOptions(options);
   const int number = std::stoi(name.substr(name.find(':') + 1));
@@ -89,7 +90,13 @@ std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                        : runtime.problem),
         {{"device", name}});
   }
-  return MakeCudaDevice(number, options);
+  return MakeCudaDevice(number, options, budget);
+}
+
+double MemoryShare(int64_t own, int64_t free, int64_t total, std::optional<int64_t> budget) {
+  const int64_t more = std::clamp<int64_t>(budget.value_or(free), 0, std::max<int64_t>(0, free));
+  return std::min(
+      1.0, static_cast<double>(own + more) / static_cast<double>(std::max<int64_t>(1, total)));
 }
 
 }  // namespace xcomposer

@@ -2,8 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/model_config.h"
@@ -56,9 +58,11 @@ class StageDevice {
 
 /// The device that a device map calls `name`, as that of one stage. Throws kDevice where this
 /// machine or this build does not have it, kUsage where `options` ask for what it cannot do.
+/// `budget`: bytes of a GPU that the stage may take; none: all that is free.
 std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                              const PipelineOptions& options,
-                                             const std::shared_ptr<CorePool>& cores);
+                                             const std::shared_ptr<CorePool>& cores,
+                                             std::optional<int64_t> budget = std::nullopt);
 
 bool IsCuda(const std::string& device);
 
@@ -67,6 +71,11 @@ bool IsCuda(const std::string& device);
 void CheckModelOn(const std::string& device, const ModelConfig& config);
 
 /// The CUDA device with this number, which exists. In a build without CUDA throws kDevice.
-std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options);
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options,
+                                            std::optional<int64_t> budget);
+
+/// The share of a device's memory that this process may have: what it has already and, of what is
+/// free, what the budget allows. In bytes but for the result.
+double MemoryShare(int64_t own, int64_t free, int64_t total, std::optional<int64_t> budget);
 
 }  // namespace xcomposer

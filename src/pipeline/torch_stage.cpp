@@ -173,7 +173,11 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                                 .end_layer = place.end_layer,
                                 .first = i == 0,
                                 .last = i + 1 == static_cast<int>(map.stages.size())};
-      auto device = MakeStageDevice(place.device, options, cores);
+      const auto stage_number = static_cast<size_t>(i);
+      const auto budget = stage_number < options.budgets.size()
+                              ? std::optional(options.budgets[stage_number])
+                              : std::nullopt;
+      auto device = MakeStageDevice(place.device, options, cores, budget);
       CheckModelOn(place.device, config);
       watch.AddTo(times.device_s);
       std::optional<Stage> stage;

@@ -52,7 +52,8 @@ Extra ExtraOn(const ModelConfig& config, const Workload& workload, const Compute
         std::max<int64_t>(0, VisionWorkspace(config, workload.picture, traits) -
                                  LayerWorkspace(config, workload, traits));
   }
-  extra.head = std::max<int64_t>(0, HeadActivations(config, workload, traits) - layers);
+  extra.head = std::max<int64_t>(0, HeadActivations(config, workload, traits) - layers) +
+               KeptScores(config, workload, traits);
   return extra;
 }
 

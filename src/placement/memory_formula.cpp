@@ -7,7 +7,8 @@
 namespace xcomposer {
 namespace {
 
-// Constants of the engine: src/model/vision_encoder, projector; src/pipeline/stage; kernels/cpu.
+// Constants of the engine: src/model/vision_encoder, projector; src/pipeline/stage, decode_steps;
+// src/ops/cuda_resources; kernels/cpu.
 constexpr int64_t kTowerRows = 4096;
 constexpr int64_t kProjectRows = 2048;
 constexpr int64_t kScoreRows = 64;
@@ -72,15 +73,25 @@ int64_t TowerViews(const PictureShape& picture, const VisionConfig& vision) {
   return std::min(most, ViewsOf(picture, vision));
 }
 
-/// Numbers that are alive at the peak of one run of the tower.
-int64_t TowerNumbers(const PictureShape& picture, const VisionConfig& vision) {
+/// Bytes of a copy of so many numbers of a residual stream, where products take narrower ones.
+int64_t Narrowed(int64_t numbers, const ComputeTraits& traits) {
+  return traits.activation < traits.residual ? numbers * traits.activation : 0;
+}
+
+/// Alive at the peak of one run of the tower, whose residual stream is as wide as the decoder's.
+int64_t TowerBytes(const PictureShape& picture, const VisionConfig& vision,
+                   const ComputeTraits& traits) {
   const int64_t count = TowerViews(picture, vision);
   const int64_t rows = count * (vision.patches() + 1);
   const int64_t pixels = count * 3 * vision.tile * vision.tile;
-  const int64_t embedding = pixels + (rows + count * vision.patches()) * vision.hidden_size;
-  const int64_t attention = 7 * rows * vision.hidden_size;  // hidden, x, q, k, v, mixed, out
-  const int64_t mlp = rows * (3 * vision.hidden_size + vision.intermediate_size);
-  return pixels + std::max({embedding, attention, mlp});
+  const int64_t hidden = rows * vision.hidden_size * traits.residual;
+  const int64_t width = rows * vision.hidden_size * traits.activation;
+  const int64_t embedding =
+      (pixels + count * vision.patches() * vision.hidden_size) * traits.residual +
+      Narrowed(pixels, traits);
+  const int64_t attention = 6 * width;  // x, q, k, v, mixed, out
+  const int64_t mlp = 2 * width + rows * vision.intermediate_size * traits.activation;
+  return pixels * traits.residual + hidden + std::max({embedding, attention, mlp});
 }
 
 /// Numbers that are alive at the peak of joining the views' features (2x2 merge, separators).
@@ -116,6 +127,8 @@ ComputeTraits CudaTraits() {
   traits.activation = 2;
   traits.kv = 2;
   traits.runtime = int64_t{640} << 20;
+  traits.library_workspace = (int64_t{32} << 20) + (int64_t{256} << 10);
+  traits.recorded_sequences = 32;
   traits.waiting_batches = 2;  // one posted to be received, one being sent; others wait in the host
   return traits;
 }
@@ -165,6 +178,17 @@ int64_t HeadActivations(const ModelConfig& config, const Workload& workload,
          (scored + workload.sequences) * config.vocab_size * kFloat;
 }
 
+int64_t KeptScores(const ModelConfig& config, const Workload& workload,
+                   const ComputeTraits& traits) {
+  const int64_t most = std::min(workload.sequences, traits.recorded_sequences);
+  int64_t rows = 0;
+  for (int64_t count = 1; most > 0; count *= 2) {
+    rows += count;
+    if (count >= most) break;
+  }
+  return rows * config.vocab_size * kFloat;
+}
+
 int64_t FeatureBytes(const ModelConfig& config, const PictureShape& picture) {
   return picture.rows * config.hidden_size * kFloat;
 }
@@ -176,12 +200,13 @@ int64_t PictureActivations(const ModelConfig& config, const PictureShape& pictur
   const int64_t pixels = 3 * picture.width * picture.height + (vision.tiled ? view : 0);
   const int64_t features = ViewsOf(picture, vision) * (vision.patches() + 1) * vision.hidden_size;
   const int64_t merged = vision.tiled ? picture.rows * vision.merged_width() : 0;
-  const int64_t inner = 2 * std::min(kProjectRows, picture.rows) * config.hidden_size;
-  const int64_t views =
-      features + std::max(TowerNumbers(picture, vision), MergeNumbers(picture, vision));
+  const int64_t together = std::min(kProjectRows, picture.rows);
+  const int64_t views = std::max(TowerBytes(picture, vision, traits),
+                                 MergeNumbers(picture, vision) * traits.residual);
   const int64_t projection =
-      (features + merged + inner) * traits.activation + FeatureBytes(config, picture);
-  return pixels * kFloat + std::max(views * traits.activation, projection);
+      merged * traits.residual + Narrowed(together * vision.merged_width(), traits) +
+      2 * together * config.hidden_size * traits.activation + FeatureBytes(config, picture);
+  return pixels * kFloat + features * traits.residual + std::max(views, projection);
 }
 
 int64_t VisionCopies(const ModelConfig& config, WeightType format) {
@@ -193,7 +218,7 @@ int64_t VisionCopies(const ModelConfig& config, WeightType format) {
 
 int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
                        const ComputeTraits& traits) {
-  if (!traits.packs_rows) return 0;
+  if (!traits.packs_rows) return traits.library_workspace;
   const int64_t rows = BatchRows(workload);
   int64_t shared = 2 * config.hidden_size;  // a norm's widened weights
   for (const int64_t depth : {config.hidden_size, config.intermediate_size}) {

@@ -18,6 +18,9 @@ struct ComputeTraits {
   /// Batches whose hidden rows may lie at a stage beside the one that it runs, waiting or being
   /// sent; no more than can be in flight.
   int64_t waiting_batches = 0;
+  int64_t library_workspace = 0;  ///< bytes that every stage sets aside for products of matrices
+  /// Up to so many sequences, filled up to a power of two, a step runs over memory that stays.
+  int64_t recorded_sequences = 0;
   bool packs_rows = false;  ///< kernels copy their input into panels (CPU)
   // Of packing kernels:
   int64_t threads = 1;
@@ -57,6 +60,10 @@ int64_t ArrivingScores(const ModelConfig& config, const Workload& workload);
 int64_t HeadActivations(const ModelConfig& config, const Workload& workload,
                         const ComputeTraits& traits);
 
+/// Scores of recorded steps, which stay: of 1, 2, 4, ... sequences.
+int64_t KeptScores(const ModelConfig& config, const Workload& workload,
+                   const ComputeTraits& traits);
+
 /// Peak while one picture is encoded, its own features included.
 int64_t PictureActivations(const ModelConfig& config, const PictureShape& picture,
                            const ComputeTraits& traits);
@@ -67,7 +74,7 @@ int64_t FeatureBytes(const ModelConfig& config, const PictureShape& picture);
 /// Tensors of the vision part that are kept in float32 beside the weights.
 int64_t VisionCopies(const ModelConfig& config, WeightType format);
 
-/// Scratch of the kernels of decoder layers and head, and of the vision part.
+/// Scratch of the kernels of decoder layers and head, and of the vision part beyond libraries'.
 int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
                        const ComputeTraits& traits);
 int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,

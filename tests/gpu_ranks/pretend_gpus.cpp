@@ -63,7 +63,8 @@ class PretendGpu final : public StageDevice {
 
 }  // namespace
 
-std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions&) {
+std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions&,
+                                            std::optional<int64_t>) {
   return std::make_unique<PretendGpu>(number);
 }
 

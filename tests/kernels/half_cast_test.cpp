@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -87,6 +88,13 @@ TEST_P(HalfCastTest, AnyCount) {
     if (count > 0) numbers.back() = 0x0001;
     Expect(numbers);
   }
+}
+
+TEST_P(HalfCastTest, MoreLossesThanSixteenBitsCount) {
+  std::vector<uint16_t> numbers(16 * 70'000, 0x0001);
+  Expect(numbers);
+  std::fill(numbers.begin(), numbers.end(), 0x7F7F);
+  Expect(numbers);
 }
 
 INSTANTIATE_TEST_SUITE_P(, HalfCastTest, testing::ValuesIn(RunnableIsas()),

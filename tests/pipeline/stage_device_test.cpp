@@ -60,6 +60,15 @@ TEST(StageDevice, ModelsThatNoKernelTakesAreRefusedByName) {
   EXPECT_THAT(refusal(), HasSubstr("quantised"));
 }
 
+TEST(StageDevice, AGpusStageTakesItsBudgetAndNoMoreThanThereIs) {
+  EXPECT_DOUBLE_EQ(MemoryShare(10, 50, 100, std::nullopt), 0.6);
+  EXPECT_DOUBLE_EQ(MemoryShare(10, 50, 100, 20), 0.3);  // beside what an earlier stage has
+  EXPECT_DOUBLE_EQ(MemoryShare(10, 50, 100, 80), 0.6);
+  EXPECT_DOUBLE_EQ(MemoryShare(10, 50, 100, -1), 0.1);
+  EXPECT_DOUBLE_EQ(MemoryShare(60, 50, 100, std::nullopt), 1.0);
+  EXPECT_DOUBLE_EQ(MemoryShare(0, 0, 0, std::nullopt), 0.0);
+}
+
 TEST(StageDevice, TheCpuNeedsNone) {
   const auto cpu = MakeStageDevice("cpu:1", {}, std::make_shared<CorePool>(1));
   EXPECT_EQ(cpu->options().device(), at::Device(at::kCPU));

@@ -95,6 +95,38 @@ TEST(Footprint, AgreesWithTheExampleOfTheDocument) {
   EXPECT_NEAR(seconds, 0.462, 5e-4);
 }
 
+/// By hand: 1226 rows of 1024 numbers in the tower, 1225 of 4096 behind it; 490 x 490 pixels.
+TEST(Footprint, GpusKeepTheResidualStreamOfAPictureInFloat32) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  Workload workload = TextWorkload(2048, 1);
+  workload.images = 1;
+  const int64_t pixels = 3 * 490 * 490 * 4;
+  const int64_t features = 1225 * 1024 * 4;
+  const int64_t narrowed = 1225 * 1024 * 2;
+  const int64_t inner = 2 * 1225 * 4096 * 2;
+  EXPECT_EQ(PictureActivations(config, workload.picture, CudaTraits()),
+            pixels + features + narrowed + inner + FeatureBytes(config, workload.picture));
+  // Narrow projections leave the tower's peak: pixels, hidden rows and six times their width.
+  ModelConfig narrow = config;
+  narrow.hidden_size = 64;
+  const int64_t tower = pixels + 1226 * 1024 * (4 + 6 * 2);
+  EXPECT_EQ(PictureActivations(narrow, workload.picture, CudaTraits()), pixels + features + tower);
+}
+
+TEST(Footprint, GpusKeepWhatLibrariesAndRecordedStepsTake) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  const auto rows = [&](int64_t sequences, const ComputeTraits& traits) {
+    return KeptScores(config, TextWorkload(64, sequences), traits) / (92544 * 4);
+  };
+  EXPECT_EQ(rows(1, CudaTraits()), 1);
+  EXPECT_EQ(rows(4, CudaTraits()), 1 + 2 + 4);
+  EXPECT_EQ(rows(5, CudaTraits()), 1 + 2 + 4 + 8);
+  EXPECT_EQ(rows(500, CudaTraits()), 63);
+  EXPECT_EQ(rows(500, CpuTraits()), 0);
+  const CostTable costs = CostsOf(Kind::kVl7b, TextWorkload(64, 1), Alike(1, int64_t{80} << 30));
+  EXPECT_EQ(costs.cuda.workspace, (32 << 20) + (256 << 10));
+}
+
 TEST(Footprint, StagesHoldTheRowsOfOtherBatches) {
   const ModelConfig config = Shipped(Kind::kVl7b);
   const Workload workload = TextWorkload(2048, 2);
