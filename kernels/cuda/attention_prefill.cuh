@@ -124,7 +124,6 @@ __global__ void __launch_bounds__(kPrefillThreads, Shape::Blocks(Source::kCausal
     // all warps have read the values before them.
     WaitCopies<0>();
     SyncThreads();
-    if (first == 0) warp.Start();
     if constexpr (Shape::kStages == 2) {
       if (next < tile.keys) {
         source.CopyKeys(p, slots_of(next), next, buffer(keys, next));

@@ -6,8 +6,8 @@ namespace xcomposer::cuda {
 
 /// One warp's 16 or 32 rows of a tile: running softmax and mixed values, in registers. A row tile
 /// is 16 rows, of which a lane holds Lane() / 4 and 8 more. Two row tiles share what comes from
-/// shared memory of keys and values, whose reads would otherwise cost more than the products; then
-/// there is no room for the queries in registers, and they are read again for every tile of keys.
+/// shared memory of keys and values, whose reads would otherwise cost more than the products.
+/// Queries find no room in registers: they are read again for every tile of keys.
 template <typename T, int kDim, int kRowTiles>
 class PrefillWarp {
  public:
@@ -33,14 +33,6 @@ class PrefillWarp {
     }
   }
 
-  /// Once the queries have arrived.
-  XCOMPOSER_DEVICE void Start() {
-    if constexpr (kKeepQueries) {
-      XCOMPOSER_UNROLL
-      for (int s = 0; s < kSteps; ++s) LoadQueries(s, kept_[s]);
-    }
-  }
-
   /// Products with the first `count` keys of a tile, all 64 if kWhole, rounded up to 16; others
   /// count as minus infinity.
   template <bool kWhole>
@@ -57,7 +49,7 @@ class PrefillWarp {
     XCOMPOSER_UNROLL
     for (int s = 0; s < kSteps; ++s) {
       uint32_t a[kRowTiles][4];
-      Queries(s, a);
+      LoadQueries(s, a);
       XCOMPOSER_UNROLL
       for (int n = 0; n < kKeyTiles; n += 2) {
         if (!kWhole && n * 8 >= count) continue;
@@ -179,7 +171,6 @@ class PrefillWarp {
  private:
   static constexpr int kSteps = kDim / 16;  // of 16 numbers along a head
   static constexpr int kDimTiles = kDim / 8;
-  static constexpr bool kKeepQueries = kRowTiles == 1 && kDim == 64;
 
   /// Part `part`, 0 or 1, of row `row` in the s-th square of 16 numbers: parts up to 7 are an
   /// exclusive or away, which takes a register each, the others that and a constant.
@@ -192,14 +183,6 @@ class PrefillWarp {
     for (int t = 0; t < kRowTiles; ++t) {
       LoadMatrices(a[t], queries_,
                    Square(s, Lane() % 16, Lane() / 16) + (first_row_ + t * 16) * kDim);
-    }
-  }
-  XCOMPOSER_DEVICE void Queries(int s, uint32_t (&a)[kRowTiles][4]) const {
-    if constexpr (kKeepQueries) {
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < 4; ++i) a[0][i] = kept_[s][0][i];
-    } else {
-      LoadQueries(s, a);
     }
   }
   XCOMPOSER_DEVICE void MoveReference(int t, int r, float to) {
@@ -215,7 +198,6 @@ class PrefillWarp {
 
   Shared<T> queries_;
   int first_row_;
-  uint32_t kept_[kKeepQueries ? kSteps : 1][kRowTiles][4];
   float reference_[kRowTiles][2];
   float sum_[kRowTiles][2];
   float mixed_[kRowTiles][kDimTiles][4];
