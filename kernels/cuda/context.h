@@ -9,6 +9,9 @@ namespace xcomposer::cuda {
 struct Context {
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
+  /// Shared memory of one multiprocessor; that of the smallest device unless DescribeContext says
+  /// more.
+  int shared_bytes = 100 * 1024;
   /// Kernels may be launched while the kernel before still runs, and wait for it themselves
   /// (compute capability 9.0 and later).
   bool programmatic_launch = false;

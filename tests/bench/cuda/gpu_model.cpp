@@ -95,6 +95,29 @@ class ModelBench {
     });
   }
 
+  /// A step of one sequence with fewer stages of weights than a multiprocessor has room for.
+  void MeasureStages() {
+    const std::string group = "variant.decode.bs1.ctx1024";
+    figures_.Group(group, [&] {
+      if (!figures_.WantsAny(group)) return;
+      DeviceMemory memory(FillOnDevice(timer_));
+      const KvCache cache(shape_, 1, 1024, memory);
+      const DecodeStep step = Step(cache, 1, 1024, memory, {});
+      for (const int room : {100, 190, timer_.context().shared_bytes / 1024}) {
+        Context context = timer_.context();
+        context.shared_bytes = room * 1024;
+        const std::string name = group + ".room" + std::to_string(room);
+        figures_.Give(name, timer_.MeasureGraph([&] { step.Enqueue(context); }),
+                      {.bytes = static_cast<double>(step.bytes())});
+        for (const NamedPart& part : kParts) {
+          if (part.part != DecodePart::kAttention && part.part != DecodePart::kSample) {
+            Part(step, part, name + "." + part.name, context);
+          }
+        }
+      }
+    });
+  }
+
   void MeasureSampling() {
     figures_.Group("part.bs1.sample_top_k_top_p", [&] {
       DeviceMemory memory(FillOnDevice(timer_));
@@ -232,11 +255,13 @@ class ModelBench {
 
   /// Over all layers, so that no weight is still in the cache from the run before.
   void Part(const DecodeStep& step, const NamedPart& part, const std::string& name) {
+    Part(step, part, name, timer_.context());
+  }
+  void Part(const DecodeStep& step, const NamedPart& part, const std::string& name,
+            const Context& context) {
     figures_.Group(name, [&] {
       const Timing timing = timer_.MeasureGraph(
-          [&] {
-            AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, timer_.context()); });
-          },
+          [&] { AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, context); }); },
           {.least_runs = 5, .most_runs = 20, .budget_s = 0.1});
       figures_.Give(name, timing.Part(static_cast<double>(shape_.layers)),
                     {.bytes = static_cast<double>(step.bytes(part.part))});
@@ -283,6 +308,7 @@ int Run(int argc, char** argv) {
   bench.MeasurePicture("336x56", 24, Tiling{5, 11}, 64);
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
+  bench.MeasureStages();
   bench.MeasureSplits(1, 1024, {8, 16});
   bench.MeasureSplits(1, 8192, {16, 33, 49});
   bench.MeasureSplits(8, 1024, {2, 4, 6, 16});
