@@ -78,23 +78,6 @@ class ModelBench {
     });
   }
 
-  /// The attention with other numbers of parts than the kernels choose.
-  void MeasureSplits(int64_t sequences, int64_t keys, const std::vector<int64_t>& all) {
-    const std::string group =
-        "variant.attention.bs" + std::to_string(sequences) + ".ctx" + std::to_string(keys);
-    figures_.Group(group, [&] {
-      if (!figures_.WantsAny(group) || !Fits(CacheBytes(sequences, keys), group)) return;
-      DeviceMemory memory(FillOnDevice(timer_));
-      const KvCache cache(shape_, sequences, keys, memory);
-      for (const int64_t splits : all) {
-        const DecodeStep step = Step(cache, sequences, keys, memory, {}, splits);
-        step.Enqueue(timer_.context());
-        Part(step, {DecodePart::kAttention, "attention"},
-             group + ".splits" + std::to_string(splits));
-      }
-    });
-  }
-
   /// A step of one sequence with fewer stages of weights than a multiprocessor has room for.
   void MeasureStages() {
     const std::string group = "variant.decode.bs1.ctx1024";
@@ -215,11 +198,11 @@ class ModelBench {
   }
 
   DecodeStep Step(const KvCache& cache, int64_t sequences, int64_t keys, DeviceMemory& memory,
-                  const SamplingOptions& options, int64_t splits = 0) {
+                  const SamplingOptions& options) {
     const std::vector<int32_t> positions(static_cast<size_t>(sequences),
                                          static_cast<int32_t>(keys - 1));
-    return {decoder_,         cache,   positions, Ids(sequences, shape_.vocab), memory,
-            timer_.context(), options, splits};
+    return {decoder_,         cache,  positions, Ids(sequences, shape_.vocab), memory,
+            timer_.context(), options};
   }
 
   PrefillPass Prompt(const KvCache& cache, int64_t rows, int64_t pictures, DeviceMemory& memory) {
@@ -309,11 +292,6 @@ int Run(int argc, char** argv) {
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
   bench.MeasureStages();
-  bench.MeasureSplits(1, 1024, {8, 16});
-  bench.MeasureSplits(1, 8192, {16, 33, 49});
-  bench.MeasureSplits(8, 1024, {2, 4, 6, 16});
-  bench.MeasureSplits(8, 8192, {4, 6, 17, 33});
-  bench.MeasureSplits(32, 4096, {1, 2, 3, 5, 9});
   return figures.failures() == 0 ? 0 : 1;
 }
 
