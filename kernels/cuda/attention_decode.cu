@@ -26,15 +26,22 @@ cudaError_t Run(const DecodeAttentionParams& params, const Context& context) {
 int64_t DecodeSplits(int64_t sequences, int64_t kv_heads, int64_t keys, const Context& context) {
   constexpr int64_t kTile = kWarps * kDecodeAttentionKeys;
   constexpr int64_t kMost = 64;
+  constexpr int64_t kMostWaves = 4;
+  const int64_t wave = kDecodeAttentionResident * context.multiprocessors;  // blocks
   const int64_t heads = std::max<int64_t>(1, sequences * kv_heads);
-  // Two blocks keep enough loads in flight for a multiprocessor's share of the memory's rate. No
-  // more than run at once, so that none waits for another.
-  const int64_t at_once = std::min(2 * context.multiprocessors / heads, CeilDivide(keys, kTile));
-  // Several sequences may be of very different lengths: so many parts that the blocks of a long one
-  // find company, each of four tiles or more, which are worth putting together.
-  const int64_t even =
-      std::min(CeilDivide(8 * context.multiprocessors, heads), CeilDivide(keys, 4 * kTile));
-  return std::clamp<int64_t>(sequences > 1 ? std::max(at_once, even) : at_once, 1, kMost);
+  // So many that the last wave of blocks is nearly full: the first number of waves that are full to
+  // nine tenths, or else the fullest.
+  int64_t splits = 1;
+  double fullest = 0;
+  for (int64_t waves = 1; waves <= kMostWaves && fullest < 0.9; ++waves) {
+    const int64_t fitting = waves * wave / heads;
+    const double full = static_cast<double>(fitting * heads) / static_cast<double>(waves * wave);
+    if (full > fullest) {
+      fullest = full;
+      splits = fitting;
+    }
+  }
+  return std::clamp<int64_t>(std::min(splits, CeilDivide(keys, kTile)), 1, kMost);
 }
 
 int64_t DecodePartialFloats(const HeadShape& shape, int64_t sequences, int64_t splits) {

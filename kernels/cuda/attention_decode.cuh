@@ -21,8 +21,9 @@ namespace xcomposer::cuda {
 // the next one's scores are: 4 to 8 KiB per warp. Block tables are read a tile further ahead.
 
 constexpr int kDecodeAttentionWarps = 4;
-constexpr int kDecodeAttentionKeys = 16;    // of a warp at a time
-constexpr int kDecodeAttentionQueries = 8;  // columns of a tensor core's right factor
+constexpr int kDecodeAttentionResident = 3;  // blocks of a multiprocessor, at 168 registers
+constexpr int kDecodeAttentionKeys = 16;     // of a warp at a time
+constexpr int kDecodeAttentionQueries = 8;   // columns of a tensor core's right factor
 constexpr float kLog2E = 1.44269504f;
 XCOMPOSER_DEVICE float MinusInfinity() { return FloatOf(0xFF800000); }
 
@@ -345,7 +346,7 @@ XCOMPOSER_DEVICE JoinedQuery JoinBlocks(int count, const SoftmaxPart* parts, con
 
 /// Grid (splits, kv_heads, sequences).
 template <typename T, int kDim>
-__global__ void __launch_bounds__(32 * kDecodeAttentionWarps, 3)
+__global__ void __launch_bounds__(32 * kDecodeAttentionWarps, kDecodeAttentionResident)
     DecodeAttentionKernel(DecodeAttentionParams p) {
   GridDependencyLaunch();
   constexpr int kWarps = kDecodeAttentionWarps;

@@ -7,8 +7,11 @@ cudaError_t DescribeContext(int device, cudaStream_t stream, Context& context) {
   cudaError_t status =
       cudaDeviceGetAttribute(&context.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (status != cudaSuccess) return status;
-  status = cudaDeviceGetAttribute(&context.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                  device);
+  status = cudaDeviceGetAttribute(&context.block_shared_bytes,
+                                  cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
+  status = cudaDeviceGetAttribute(&context.shared_bytes,
+                                  cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
   if (status != cudaSuccess) return status;
   status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (status != cudaSuccess) return status;

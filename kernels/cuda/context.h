@@ -9,7 +9,10 @@ namespace xcomposer::cuda {
 struct Context {
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
-  int shared_bytes = 99 * 1024;  ///< of a block, at most; every device has as many
+  /// Shared memory of one multiprocessor, and what one block of it may have; those of the smallest
+  /// device unless DescribeContext says more.
+  int shared_bytes = 100 * 1024;
+  int block_shared_bytes = 99 * 1024;
   /// Kernels may be launched while the kernel before still runs, and wait for it themselves
   /// (compute capability 9.0 and later).
   bool programmatic_launch = false;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/decode_linear.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -19,12 +20,37 @@ cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   return Aligned16(weight.data) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
+/// Stages of weights that two blocks on a multiprocessor have room for, of those that there are
+/// kernels for.
+int StagesFor(int64_t columns, const Context& context) {
+  constexpr int64_t kReserved = 1024;  // by the system, of each block
+  const int64_t room = context.shared_bytes / 2 - kReserved - ArenaBytes<float>(kDecodeWarps) -
+                       ArenaBytes<Half>(columns);
+  for (const int stages : {6, 5}) {
+    if (room >= stages * kDecodeStageBytes) return stages;
+  }
+  return 2;
+}
+
 /// Two blocks on every multiprocessor, which share the pairs out among their warps.
-LaunchShape ShapeFor(int64_t pairs, int64_t columns, const Context& context) {
-  constexpr int kWarps = kDecodeThreads / 32;
-  return {.grid_x = std::min<int64_t>(2 * context.multiprocessors, CeilDivide(pairs, kWarps)),
-          .threads = kDecodeThreads,
-          .shared_bytes = ArenaBytes<float>(kWarps) + ArenaBytes<Half>(columns)};
+/// kernel_of(number, stages) is the kernel of a number format and a count of stages.
+template <typename Params, typename KernelOf>
+cudaError_t LaunchPairs(int64_t pairs, int64_t columns, const Params& params,
+                        const Context& context, const KernelOf& kernel_of) {
+  const int stages = StagesFor(columns, context);
+  const LaunchShape shape{
+      .grid_x = std::min<int64_t>(2 * context.multiprocessors, CeilDivide(pairs, kDecodeWarps)),
+      .threads = kDecodeThreads,
+      .shared_bytes =
+          ArenaBytes<float>(kDecodeWarps) + ArenaBytes<Half>(columns) + stages * kDecodeStageBytes};
+  return ForFormat(params.format, [&](auto number) {
+    const auto launch = [&](auto count) {
+      return Launch(kernel_of(number, count), shape, params, context);
+    };
+    if (stages == 6) return launch(std::integral_constant<int, 6>{});
+    if (stages == 5) return launch(std::integral_constant<int, 5>{});
+    return launch(std::integral_constant<int, 2>{});
+  });
 }
 
 }  // namespace
@@ -39,10 +65,10 @@ cudaError_t DecodeQkv(const DecodeQkvParams& params, const Context& context) {
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    return Launch(DecodeQkvKernel<decltype(number)>,
-                  ShapeFor(params.wqkv.rows / 2, params.wqkv.columns, context), params, context);
-  });
+  return LaunchPairs(params.wqkv.rows / 2, params.wqkv.columns, params, context,
+                     [](auto number, auto stages) {
+                       return DecodeQkvKernel<decltype(number), decltype(stages)::value>;
+                     });
 }
 
 cudaError_t DecodeGateUp(const DecodeGateUpParams& params, const Context& context) {
@@ -54,10 +80,10 @@ cudaError_t DecodeGateUp(const DecodeGateUpParams& params, const Context& contex
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    return Launch(DecodeGateUpKernel<decltype(number)>,
-                  ShapeFor(params.w1.rows, params.w1.columns, context), params, context);
-  });
+  return LaunchPairs(params.w1.rows, params.w1.columns, params, context,
+                     [](auto number, auto stages) {
+                       return DecodeGateUpKernel<decltype(number), decltype(stages)::value>;
+                     });
 }
 
 cudaError_t DecodeAdd(const DecodeAddParams& params, const Context& context) {
@@ -65,11 +91,10 @@ cudaError_t DecodeAdd(const DecodeAddParams& params, const Context& context) {
   if (status != cudaSuccess) return status;
   if (params.weight.rows % 2 != 0) return cudaErrorInvalidValue;
   if (!Aligned16(params.x)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    return Launch(DecodeAddKernel<decltype(number)>,
-                  ShapeFor(params.weight.rows / 2, params.weight.columns, context), params,
-                  context);
-  });
+  return LaunchPairs(params.weight.rows / 2, params.weight.columns, params, context,
+                     [](auto number, auto stages) {
+                       return DecodeAddKernel<decltype(number), decltype(stages)::value>;
+                     });
 }
 
 cudaError_t DecodeLogits(const DecodeLogitsParams& params, const Context& context) {
@@ -77,11 +102,10 @@ cudaError_t DecodeLogits(const DecodeLogitsParams& params, const Context& contex
   if (status != cudaSuccess) return status;
   if (params.weight.rows % 2 != 0) return cudaErrorInvalidValue;
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return ForFormat(params.format, [&](auto number) {
-    return Launch(DecodeLogitsKernel<decltype(number)>,
-                  ShapeFor(params.weight.rows / 2, params.weight.columns, context), params,
-                  context);
-  });
+  return LaunchPairs(params.weight.rows / 2, params.weight.columns, params, context,
+                     [](auto number, auto stages) {
+                       return DecodeLogitsKernel<decltype(number), decltype(stages)::value>;
+                     });
 }
 
 }  // namespace xcomposer::cuda

@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/decode_linear.h"
 #include "kernels/cuda/elementwise.cuh"
-#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace xcomposer::cuda {
 
@@ -10,14 +10,20 @@ namespace xcomposer::cuda {
 // neighbours. One row's result needs the whole input, which the block keeps in shared memory,
 // stored as the weights are: 8 products cost one 16-byte load from either side.
 //
-// Memory is what limits this, so that each lane keeps kLoads loads of both rows in flight while it
-// multiplies the ones before: 2 * 4 * 16 bytes * 256 threads = 32 KiB per block, 64 KiB per
-// multiprocessor at two blocks, where 4 TB/s over 132 multiprocessors at 700 ns ask for 23 KiB. The
-// first loads are issued before the kernel before has ended: no kernel writes weights.
+// Memory is what limits this, and the time in which it stands still: from the last loads of one
+// kernel to the first of the next lie the end of the first, the input's way to all blocks and,
+// where there is a norm, a sum over it. No kernel writes weights, so that a block asks for as many
+// as it has room for as soon as it starts, before the kernel before has ended: kStages stages of 16
+// KiB, copied to shared memory past the registers. At two blocks per multiprocessor and six stages
+// that is 192 KiB or 5.6 us of a multiprocessor's share of 4.5 TB/s. From then on each stage is
+// asked for anew when it was used. A thread reads only what it copied itself, so that nothing but
+// its own copies is waited for.
 
 constexpr int kDecodeThreads = 256;
-constexpr int kDecodeLoads = 4;
-constexpr int kDecodeTile = 32 * 8 * kDecodeLoads;  // columns that a warp takes at a time
+constexpr int kDecodeWarps = kDecodeThreads / 32;
+constexpr int kDecodeSteps = 2;                     // 16-byte copies of each row, lane and stage
+constexpr int kDecodeTile = 32 * 8 * kDecodeSteps;  // columns that a warp takes at a time
+constexpr int kDecodeStageBytes = 2 * kDecodeSteps * kDecodeThreads * 16;
 
 template <typename T>
 struct RowPair {
@@ -25,189 +31,257 @@ struct RowPair {
   const T* second = nullptr;
 };
 
-/// The weights that one lane multiplies at a time; zeros past the end of the rows.
-struct WeightTile {
-  Vector16 first[kDecodeLoads];
-  Vector16 second[kDecodeLoads];
-};
-
+/// The stages of one thread: slots of 8 numbers, (stage, step, row, thread).
 template <typename T>
-XCOMPOSER_DEVICE void LoadTile(const RowPair<T>& rows, int begin, int columns, WeightTile& tile) {
-  XCOMPOSER_UNROLL
-  for (int i = 0; i < kDecodeLoads; ++i) {
-    const int c = begin + (i * 32 + Lane()) * 8;
-    tile.first[i] = tile.second[i] = Vector16{};
-    if (c < columns) {
-      tile.first[i] = LoadStream(rows.first + c);
-      tile.second[i] = LoadStream(rows.second + c);
+struct WeightStages {
+  Shared<T> slots;
+
+  XCOMPOSER_DEVICE int Slot(int stage, int step, int row) const {
+    return (((stage * kDecodeSteps + step) * 2 + row) * kDecodeThreads + ThreadIndex()) * 8;
+  }
+
+  XCOMPOSER_DEVICE void Copy(int stage, const RowPair<T>& rows, int begin, int columns) const {
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < kDecodeSteps; ++i) {
+      const int c = begin + (i * 32 + Lane()) * 8;
+      if (c >= columns) continue;
+      CopyAsync16(slots, Slot(stage, i, 0), rows.first + c, true);
+      CopyAsync16(slots, Slot(stage, i, 1), rows.second + c, true);
     }
   }
-}
 
-template <typename T>
-XCOMPOSER_DEVICE void MultiplyTile(const WeightTile& tile, const Shared<T>& x, int begin,
-                                   int columns, float& first, float& second) {
-  XCOMPOSER_UNROLL
-  for (int i = 0; i < kDecodeLoads; ++i) {
-    const int c = begin + (i * 32 + Lane()) * 8;
-    if (c >= columns) continue;
-    float inputs[8];
-    float weights[8];
-    Unpack<T>(LoadVector(x, c), inputs);
-    Unpack<T>(tile.first[i], weights);
+  XCOMPOSER_DEVICE void Multiply(int stage, const Shared<T>& x, int begin, int columns,
+                                 float& first, float& second) const {
     XCOMPOSER_UNROLL
-    for (int k = 0; k < 8; ++k) first += weights[k] * inputs[k];
-    Unpack<T>(tile.second[i], weights);
-    XCOMPOSER_UNROLL
-    for (int k = 0; k < 8; ++k) second += weights[k] * inputs[k];
+    for (int i = 0; i < kDecodeSteps; ++i) {
+      const int c = begin + (i * 32 + Lane()) * 8;
+      if (c >= columns) continue;
+      float inputs[8];
+      float weights[8];
+      Unpack<T>(LoadVector(x, c), inputs);
+      Unpack<T>(LoadVector(slots, Slot(stage, i, 0)), weights);
+      XCOMPOSER_UNROLL
+      for (int k = 0; k < 8; ++k) first += weights[k] * inputs[k];
+      Unpack<T>(LoadVector(slots, Slot(stage, i, 1)), weights);
+      XCOMPOSER_UNROLL
+      for (int k = 0; k < 8; ++k) second += weights[k] * inputs[k];
+    }
   }
-}
+};
+
+/// For products whose results need nothing else.
+struct NeedsNothing {
+  struct Nothing {};
+  XCOMPOSER_DEVICE Nothing operator()(int) const { return {}; }
+};
 
 /// x = RmsNorm(row), rounded as the products of many rows have it.
 template <typename T>
-XCOMPOSER_DEVICE void NormToShared(const NormedRow& row, int columns, const Shared<float>& partial,
-                                   const Shared<T>& x) {
-  const float squares = RowSum(
-      row.hidden, columns, [](float f) { return f * f; }, partial);
-  const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + row.eps);
-  for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
-    float eight[8];
-    float weight[8];
-    LoadEight(row.hidden + c, eight);
-    LoadEight(static_cast<const T*>(row.weight) + c, weight);
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < 8; ++i) eight[i] = eight[i] * factor * weight[i];
-    StoreVector(x, c, PackVector<T>(eight));
-  }
-}
+struct NormedInput {
+  const NormedRow& row;
+  int columns;
 
-/// What a kernel does, given how it numbers its row pairs (`rows`), how it gets its input
-/// (`fill`), and what it makes of a pair's two results (`finish`, called by every lane).
-template <typename T, typename Rows, typename Fill, typename Finish>
-XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, const Fill& fill,
-                                    const Finish& finish) {
-  GridDependencyLaunch();
-  const int stride = GridX() * (BlockThreads() / 32);
-  int pair = BlockX() * (BlockThreads() / 32) + Warp();
-  int begin = 0;
-  WeightTile next;
-  if (pair < pairs) LoadTile(rows(pair), begin, columns, next);
-  GridDependencyWait();
-  SharedArena arena;
-  const Shared<float> partial = arena.Take<float>(kDecodeThreads / 32);
-  const Shared<T> x = arena.Take<T>(columns);
-  fill(partial, x);
-  SyncThreads();  // the whole input is there before any warp multiplies with it
-  float first = 0.0f;
-  float second = 0.0f;
-  while (pair < pairs) {
-    const WeightTile tile = next;
-    const int tile_pair = pair;
-    const int tile_begin = begin;
-    begin += kDecodeTile;
-    if (begin >= columns) {
-      begin = 0;
-      pair += stride;
-    }
-    if (pair < pairs) LoadTile(rows(pair), begin, columns, next);
-    MultiplyTile(tile, x, tile_begin, columns, first, second);
-    if (begin == 0) {
-      finish(tile_pair, WarpSum(first), WarpSum(second));
-      first = second = 0.0f;
+  /// The norm's weight, into the place of the input.
+  XCOMPOSER_DEVICE void CopyWeights(const Shared<T>& x) const {
+    for (int c = 8 * ThreadIndex(); c < columns; c += 8 * kDecodeThreads) {
+      CopyAsync16(x, c, static_cast<const T*>(row.weight) + c, true);
     }
   }
-}
+
+  /// This thread's weights of the norm are there.
+  XCOMPOSER_DEVICE void Fill(const Shared<float>& partial, const Shared<T>& x) const {
+    float squares = 0.0f;
+    constexpr int kStride = 8 * kDecodeThreads;
+    for (int c = 8 * ThreadIndex(); c < columns; c += 2 * kStride) {
+      // Both loads are on their way before either is waited for.
+      const bool two = c + kStride < columns;
+      float eight[2][8];
+      LoadEight(row.hidden + c, eight[0]);
+      LoadEight(row.hidden + (two ? c + kStride : c), eight[1]);
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < 8; ++i) squares += eight[0][i] * eight[0][i];
+      if (!two) break;
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < 8; ++i) squares += eight[1][i] * eight[1][i];
+    }
+    const float mean = BlockSum(squares, partial) / static_cast<float>(columns);
+    const float factor = ReciprocalRoot(mean + row.eps);
+    for (int c = 8 * ThreadIndex(); c < columns; c += kStride) {
+      float eight[8];
+      float weight[8];
+      LoadEight(row.hidden + c, eight);
+      Unpack<T>(LoadVector(x, c), weight);
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < 8; ++i) eight[i] = eight[i] * factor * weight[i];
+      StoreVector(x, c, PackVector<T>(eight));
+    }
+  }
+};
+
+/// x as it is stored.
+template <typename T>
+struct StoredInput {
+  const T* stored;
+  int columns;
+
+  XCOMPOSER_DEVICE void CopyWeights(const Shared<T>&) const {}
+
+  XCOMPOSER_DEVICE void Fill(const Shared<float>&, const Shared<T>& x) const {
+    constexpr int kStride = 8 * kDecodeThreads;
+    constexpr int kAtOnce = 8;
+    for (int first = 8 * ThreadIndex(); first < columns; first += kAtOnce * kStride) {
+      Vector16 some[kAtOnce];
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kAtOnce; ++i) {
+        some[i] = LoadVector(stored + Min(first + i * kStride, columns - 8));
+      }
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (first + i * kStride < columns) StoreVector(x, first + i * kStride, some[i]);
+      }
+    }
+  }
+};
 
 template <typename T>
 XCOMPOSER_DEVICE const T* RowOf(const WeightMatrix& weight, int64_t row) {
   return static_cast<const T*>(weight.data) + row * weight.row_stride;
 }
 
-template <typename T>
+/// What a kernel does, given how it numbers its row pairs (`rows`), how it gets its input, what
+/// else it needs for a pair's results (`need`, asked for while the products are formed), and what
+/// it makes of them (`finish`); both are called by every lane.
+template <typename T, int kStages, typename Rows, typename Input, typename Need, typename Finish>
+XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, const Input& input,
+                                    const Need& need, const Finish& finish) {
+  GridDependencyLaunch();
+  SharedArena arena;
+  const Shared<float> partial = arena.Take<float>(kDecodeWarps);
+  const Shared<T> x = arena.Take<T>(columns);
+  const WeightStages<T> stages{
+      arena.Take<T>(kStages * kDecodeStageBytes / static_cast<int>(sizeof(T)))};
+  const int stride = GridX() * kDecodeWarps;
+  const int first_pair = BlockX() * kDecodeWarps + Warp();
+  int asked = first_pair;  // the pair and the column that are asked for next
+  int asked_begin = 0;
+  RowPair<T> asked_rows{};
+  const auto ask = [&](int stage) {
+    if (asked < pairs) {
+      if (asked_begin == 0) asked_rows = rows(asked);
+      stages.Copy(stage, asked_rows, asked_begin, columns);
+      asked_begin += kDecodeTile;
+      if (asked_begin >= columns) {
+        asked_begin = 0;
+        asked += stride;
+      }
+    }
+    CommitCopies();  // a group for each stage, though it may be empty
+  };
+  input.CopyWeights(x);
+  CommitCopies();
+  for (int stage = 0; stage < kStages; ++stage) ask(stage);
+  GridDependencyWait();
+  WaitCopies<kStages>();  // this thread's weights of the norm
+  input.Fill(partial, x);
+  SyncThreads();  // the whole input is there before any warp multiplies with it
+  int stage = 0;
+  for (int pair = first_pair; pair < pairs; pair += stride) {
+    const auto needed = need(pair);
+    float first = 0.0f;
+    float second = 0.0f;
+    for (int begin = 0; begin < columns; begin += kDecodeTile) {
+      WaitCopies<kStages - 1>();  // the oldest stage's
+      stages.Multiply(stage, x, begin, columns, first, second);
+      ask(stage);
+      stage = stage + 1 < kStages ? stage + 1 : 0;
+    }
+    finish(pair, needed, WarpSum(first), WarpSum(second));
+  }
+}
+
+struct QkvNeeds {
+  float cos;
+  float sin;
+  int64_t slot;
+};
+
+template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvParams p) {
   const int dim = static_cast<int>(p.shape.head_dim);
   const int half = dim / 2;
   const int group = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   const int columns = static_cast<int>(p.wqkv.columns);
-  MultiplyPairs<T>(
+  MultiplyPairs<T, kStages>(
       static_cast<int>(p.wqkv.rows / 2), columns,
       [&](int pair) {
         const int64_t row = pair / half * dim + pair % half;
         return RowPair<T>{RowOf<T>(p.wqkv, row), RowOf<T>(p.wqkv, row + half)};
       },
-      [&](const Shared<float>& partial, const Shared<T>& x) {
-        NormToShared(p.x, columns, partial, x);
+      NormedInput<T>{p.x, columns},
+      [&](int pair) {
+        const int j = pair % half;
+        return QkvNeeds{Load(p.cos + j), Load(p.sin + j), Load(p.slot)};
       },
-      [&](int pair, float low, float high) {
+      [&](int pair, const QkvNeeds& needed, float low, float high) {
         if (Lane() != 0) return;
         const int j = pair % half;
         const int kv = pair / half / (group + 2);
         const int place = pair / half % (group + 2);  // < group: a query, then the key, the value
         if (place <= group) {
-          const float cos = Load(p.cos + j);
-          const float sin = Load(p.sin + j);
           const float x = low;
-          low = x * cos - high * sin;
-          high = high * cos + x * sin;
+          low = x * needed.cos - high * needed.sin;
+          high = high * needed.cos + x * needed.sin;
         }
         T* out = static_cast<T*>(p.q) + static_cast<int64_t>(kv * group + place) * dim;
         if (place >= group) {
           void* cache = place == group ? p.k_cache : p.v_cache;
-          out = static_cast<T*>(cache) + (Load(p.slot) * p.shape.kv_heads + kv) * dim;
+          out = static_cast<T*>(cache) + (needed.slot * p.shape.kv_heads + kv) * dim;
         }
         Store(out + j, FromFloat<T>(low));
         Store(out + j + half, FromFloat<T>(high));
       });
 }
 
-template <typename T>
+template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeGateUpKernel(DecodeGateUpParams p) {
   const int columns = static_cast<int>(p.w1.columns);
-  MultiplyPairs<T>(
+  MultiplyPairs<T, kStages>(
       static_cast<int>(p.w1.rows), columns,
       [&](int row) {
         return RowPair<T>{RowOf<T>(p.w1, row), RowOf<T>(p.w3, row)};
       },
-      [&](const Shared<float>& partial, const Shared<T>& x) {
-        NormToShared(p.x, columns, partial, x);
-      },
-      [&](int row, float gate, float up) {
+      NormedInput<T>{p.x, columns}, NeedsNothing{},
+      [&](int row, NeedsNothing::Nothing, float gate, float up) {
         if (Lane() == 0) Store(static_cast<T*>(p.out) + row, FromFloat<T>(Silu(gate) * up));
       });
 }
 
-template <typename T>
+template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeAddKernel(DecodeAddParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T>(
+  MultiplyPairs<T, kStages>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
       },
-      [&](const Shared<float>&, const Shared<T>& x) {
-        for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
-          StoreVector(x, c, LoadVector(static_cast<const T*>(p.x) + c));
-        }
-      },
-      [&](int pair, float first, float second) {
+      StoredInput<T>{static_cast<const T*>(p.x), columns},
+      [&](int pair) { return Lane() > 1 ? 0.0f : Load(p.hidden + 2 * pair + Lane()); },
+      [&](int pair, float before, float first, float second) {
         if (Lane() > 1) return;
-        float* hidden = p.hidden + 2 * pair + Lane();
-        Store(hidden, Load(hidden) + (Lane() == 0 ? first : second));
+        Store(p.hidden + 2 * pair + Lane(), before + (Lane() == 0 ? first : second));
       });
 }
 
-template <typename T>
+template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeLogitsKernel(DecodeLogitsParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T>(
+  MultiplyPairs<T, kStages>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
       },
-      [&](const Shared<float>& partial, const Shared<T>& x) {
-        NormToShared(p.x, columns, partial, x);
-      },
-      [&](int pair, float first, float second) {
+      NormedInput<T>{p.x, columns}, NeedsNothing{},
+      [&](int pair, NeedsNothing::Nothing, float first, float second) {
         if (Lane() < 2) Store(p.logits + 2 * pair + Lane(), Lane() == 0 ? first : second);
       });
 }

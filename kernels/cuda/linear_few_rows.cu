@@ -49,7 +49,7 @@ FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Conte
   }
   if (shape.stages == 0) {
     const int64_t ring =
-        std::min<int64_t>(alone ? kAloneRingBytes : kRingBytes, context.shared_bytes);
+        std::min<int64_t>(alone ? kAloneRingBytes : kRingBytes, context.block_shared_bytes);
     const int64_t fitting = ring / StageBytes(shape, TilesFor(rows));
     shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
   }
@@ -77,7 +77,7 @@ cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& c
                            .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles),
                                                     ArenaBytes<float>(int64_t{warps} * 2 * tiles *
                                                                       8 * FewRowsSums::kStride))};
-  if (launch.shared_bytes > context.shared_bytes) return cudaErrorInvalidValue;
+  if (launch.shared_bytes > context.block_shared_bytes) return cudaErrorInvalidValue;
   return ForFormat(format, [&](auto number) {
     using T = decltype(number);
     switch (tiles) {

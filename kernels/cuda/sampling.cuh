@@ -272,7 +272,7 @@ XCOMPOSER_DEVICE int Gather(const uint64_t* records, int blocks, float largest,
 
 /// Grid (blocks of a row, rows).
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads, 2) SampleKernel(SampleParams p) {
+__global__ void __launch_bounds__(kThreads, 3) SampleKernel(SampleParams p) {
   GridDependencyLaunch();
   GridDependencyWait();
   SharedArena arena;

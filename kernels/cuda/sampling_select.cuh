@@ -15,9 +15,9 @@ namespace xcomposer::cuda {
 // second part does not, but spreads usual scores over many bins; of float bits alone the high digit
 // is nearly the same for all, and all threads would wait for one bin.
 
-constexpr int kSampleThreads = 512;
+constexpr int kSampleThreads = 256;
 constexpr int kSampleWarps = kSampleThreads / 32;
-constexpr int kSampleOwn = 4;  // ids of a thread's own
+constexpr int kSampleOwn = 8;  // ids of a thread's own
 constexpr int kSampleSlice = kSampleThreads * kSampleOwn;
 constexpr int kSampleOffers = 128;     // ids that one block may offer for the choice
 constexpr int kSampleGathered = 6144;  // offered ids of all blocks, in shared memory

@@ -138,20 +138,22 @@ class DecodeSplitsTest : public KernelTest {};
 
 TEST_F(DecodeSplitsTest, FillTheDeviceButLeaveNoScraps) {
   const Context context{.multiprocessors = 132};
-  // One sequence: two blocks for each multiprocessor, or a tile for each warp.
+  // A wave of 396 blocks, or a tile for each warp.
   EXPECT_EQ(DecodeSplits(1, 8, 1, context), 1);
   EXPECT_EQ(DecodeSplits(1, 8, 65, context), 2);
   EXPECT_EQ(DecodeSplits(1, 8, 1024, context), 16);
-  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 33);
-  EXPECT_EQ(DecodeSplits(1, 500, 100000, context), 1);
+  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 49);
+  EXPECT_EQ(DecodeSplits(8, 8, 300, context), 5);
+  EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 6);
   EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 64);
-  // Several: eight blocks for each multiprocessor, or four tiles for each warp.
-  EXPECT_EQ(DecodeSplits(8, 8, 300, context), 4);
-  EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 17);
-  EXPECT_EQ(DecodeSplits(32, 8, 1024, context), 4);
-  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 5);
-  EXPECT_EQ(DecodeSplits(32, 8, 100, context), 1);
   EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 64);
+  // One wave would be full to two thirds: two.
+  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 3);
+  EXPECT_EQ(DecodeSplits(32, 8, 100, context), 2);
+  // More heads than blocks in a wave; no number of waves that is full; more than four waves.
+  EXPECT_EQ(DecodeSplits(64, 8, 8192, context), 3);
+  EXPECT_EQ(DecodeSplits(1, 320, 8192, context), 1);
+  EXPECT_EQ(DecodeSplits(256, 8, 8192, context), 1);
 }
 
 }  // namespace

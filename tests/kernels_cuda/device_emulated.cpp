@@ -22,7 +22,10 @@ std::vector<Context> Ways() {
   // Under programmatic launch the emulator refuses what would be read too early.
   std::vector<Context> ways(Schedules().size());
   for (size_t i = 0; i < ways.size(); ++i) {
-    ways[i] = {.stream = nullptr, .multiprocessors = 3, .programmatic_launch = i != 1};
+    ways[i] = {.stream = nullptr,
+               .multiprocessors = 3,
+               .shared_bytes = 228 * 1024,
+               .programmatic_launch = i != 1};
   }
   return ways;
 }

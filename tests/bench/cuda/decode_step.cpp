@@ -15,8 +15,7 @@ constexpr int64_t kWorkspace = int64_t{32} << 20;  // of cuBLASLt, as the engine
 
 DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
                        const std::vector<int32_t>& positions, const std::vector<int32_t>& ids,
-                       DeviceMemory& memory, const Context& context, const SamplingOptions& options,
-                       int64_t splits)
+                       DeviceMemory& memory, const Context& context, const SamplingOptions& options)
     : decoder_(decoder), cache_(cache), sequences_(static_cast<int64_t>(positions.size())) {
   const DecoderShape& s = decoder.shape;
   if (sequences_ < 1 || sequences_ > kFewRows || ids.size() != positions.size() ||
@@ -31,7 +30,7 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
     longest = std::max(longest, position + 1);
     seen_keys_ += position + 1;
   }
-  splits_ = splits > 0 ? splits : DecodeSplits(sequences_, s.heads.kv_heads, longest, context);
+  splits_ = DecodeSplits(sequences_, s.heads.kv_heads, longest, context);
   const auto count = static_cast<size_t>(sequences_);
   ids_ = memory.Written(ids);
   positions_ = memory.Written(positions);

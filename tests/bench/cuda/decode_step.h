@@ -22,11 +22,10 @@ enum class DecodePart { kQkv, kAttention, kWo, kGateUp, kW2, kLogits, kSample };
 class DecodeStep {
  public:
   /// `positions`: of each sequence's new row in the cache; -1 for a sequence not in use.
-  /// Greedy unless `options` (one for all) say otherwise. `splits`: of the attention; 0: as many as
-  /// the kernels choose.
+  /// Greedy unless `options` (one for all) say otherwise.
   DecodeStep(const Decoder& decoder, const KvCache& cache, const std::vector<int32_t>& positions,
              const std::vector<int32_t>& ids, DeviceMemory& memory, const Context& context,
-             const SamplingOptions& options = {}, int64_t splits = 0);
+             const SamplingOptions& options = {});
 
   void Enqueue(const Context& context) const;
   /// One part alone, to be measured. The head and the sampling belong to no layer.

@@ -91,19 +91,25 @@ class ModelBench {
     });
   }
 
-  /// The attention with other numbers of parts than the kernels choose.
-  void MeasureSplits(int64_t sequences, int64_t keys, const std::vector<int64_t>& all) {
-    const std::string group =
-        "variant.attention.bs" + std::to_string(sequences) + ".ctx" + std::to_string(keys);
+  /// A step of one sequence with fewer stages of weights than a multiprocessor has room for.
+  void MeasureStages() {
+    const std::string group = "variant.decode.bs1.ctx1024";
     figures_.Group(group, [&] {
-      if (!figures_.WantsAny(group) || !Fits(CacheBytes(sequences, keys), group)) return;
+      if (!figures_.WantsAny(group)) return;
       DeviceMemory memory(FillOnDevice(timer_));
-      const KvCache cache(shape_, sequences, keys, memory);
-      for (const int64_t splits : all) {
-        const DecodeStep step = Step(cache, sequences, keys, memory, {}, splits);
-        step.Enqueue(timer_.context());
-        Part(step, {DecodePart::kAttention, "attention"},
-             group + ".splits" + std::to_string(splits));
+      const KvCache cache(shape_, 1, 1024, memory);
+      const DecodeStep step = Step(cache, 1, 1024, memory, {});
+      for (const int room : {100, 190, timer_.context().shared_bytes / 1024}) {
+        Context context = timer_.context();
+        context.shared_bytes = room * 1024;
+        const std::string name = group + ".room" + std::to_string(room);
+        figures_.Give(name, timer_.MeasureGraph([&] { step.Enqueue(context); }),
+                      {.bytes = static_cast<double>(step.bytes())});
+        for (const NamedPart& part : kParts) {
+          if (part.part != DecodePart::kAttention && part.part != DecodePart::kSample) {
+            Part(step, part, name + "." + part.name, context);
+          }
+        }
       }
     });
   }
@@ -260,11 +266,11 @@ class ModelBench {
   }
 
   DecodeStep Step(const KvCache& cache, int64_t sequences, int64_t keys, DeviceMemory& memory,
-                  const SamplingOptions& options, int64_t splits = 0) {
+                  const SamplingOptions& options) {
     const std::vector<int32_t> positions(static_cast<size_t>(sequences),
                                          static_cast<int32_t>(keys - 1));
-    return {decoder_,         cache,   positions, Ids(sequences, shape_.vocab), memory,
-            timer_.context(), options, splits};
+    return {decoder_,         cache,  positions, Ids(sequences, shape_.vocab), memory,
+            timer_.context(), options};
   }
 
   PrefillPass Prompt(const KvCache& cache, int64_t rows, int64_t pictures, DeviceMemory& memory) {
@@ -300,11 +306,13 @@ class ModelBench {
 
   /// Over all layers, so that no weight is still in the cache from the run before.
   void Part(const DecodeStep& step, const NamedPart& part, const std::string& name) {
+    Part(step, part, name, timer_.context());
+  }
+  void Part(const DecodeStep& step, const NamedPart& part, const std::string& name,
+            const Context& context) {
     figures_.Group(name, [&] {
       const Timing timing = timer_.MeasureGraph(
-          [&] {
-            AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, timer_.context()); });
-          },
+          [&] { AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, context); }); },
           {.least_runs = 5, .most_runs = 20, .budget_s = 0.1});
       figures_.Give(name, timing.Part(static_cast<double>(shape_.layers)),
                     {.bytes = static_cast<double>(step.bytes(part.part))});
@@ -352,14 +360,10 @@ int Run(int argc, char** argv) {
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
   bench.MeasureFewRows();
-  bench.MeasureSplits(1, 1024, {8, 16});
-  bench.MeasureSplits(1, 8192, {16, 33, 49});
-  bench.MeasureSplits(8, 1024, {2, 4, 6, 16});
-  bench.MeasureSplits(8, 8192, {4, 6, 17, 33});
-  bench.MeasureSplits(32, 4096, {1, 2, 3, 5, 9});
   for (const int64_t rows : {512, 1289, 2048, 8201}) bench.MeasurePrefillTilings(rows);
   bench.MeasureViewTilings("490", 35, std::nullopt);
   bench.MeasureViewTilings("336x56", 24, Tiling{5, 11});
+  bench.MeasureStages();
   return figures.failures() == 0 ? 0 : 1;
 }
 

@@ -42,6 +42,8 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
   options_ = memory.Written(std::vector<SamplingOptions>(1));
   seen_ = memory.Written(std::vector<uint32_t>(static_cast<size_t>((s.vocab + 31) / 32)));
   steps_ = memory.Written(std::vector<int64_t>(1));
+  sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
+  sample_counters_ = memory.Written(std::vector<int32_t>(1));
   id_ = memory.Variable<int32_t>(1);
   sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
   sample_counters_ = memory.Written(std::vector<int32_t>(1));

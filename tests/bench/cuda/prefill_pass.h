@@ -70,6 +70,8 @@ class PrefillPass {
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;
   int64_t* steps_ = nullptr;
+  uint64_t* sample_partial_ = nullptr;
+  int32_t* sample_counters_ = nullptr;
   int32_t* id_ = nullptr;
   uint64_t* sample_partial_ = nullptr;
   int32_t* sample_counters_ = nullptr;
