@@ -25,6 +25,7 @@ std::vector<Context> Ways() {
     ways[i] = {.stream = nullptr,
                .multiprocessors = 3,
                .shared_bytes = 228 * 1024,
+               .block_shared_bytes = 227 * 1024,
                .programmatic_launch = i != 1};
   }
   return ways;

@@ -45,8 +45,6 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
   sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
   sample_counters_ = memory.Written(std::vector<int32_t>(1));
   id_ = memory.Variable<int32_t>(1);
-  sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
-  sample_counters_ = memory.Written(std::vector<int32_t>(1));
 }
 
 double PrefillPass::flops() const {

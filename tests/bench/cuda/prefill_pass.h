@@ -73,8 +73,6 @@ class PrefillPass {
   uint64_t* sample_partial_ = nullptr;
   int32_t* sample_counters_ = nullptr;
   int32_t* id_ = nullptr;
-  uint64_t* sample_partial_ = nullptr;
-  int32_t* sample_counters_ = nullptr;
 };
 
 }  // namespace xcomposer::cuda
