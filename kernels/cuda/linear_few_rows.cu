@@ -8,10 +8,12 @@ namespace {
 
 constexpr int64_t kMaxNumbers = int64_t{1} << 30;  // rows and columns are int on the device
 
-// Of a block's ring. The next kernel's blocks find room beside the smaller one; where all of a
+// Of a block's ring. The next kernel's blocks find room beside the smallest one, and beside the one
+// of a product whose blocks are no more than the multiprocessors; where all of a
 // multiprocessor's weights are one block's, only more bytes in flight help, and a second block on
 // the same multiprocessor would leave another one without work.
 constexpr int64_t kRingBytes = 96 * 1024;
+constexpr int64_t kOneWaveRingBytes = 120 * 1024;
 constexpr int64_t kAloneRingBytes = 160 * 1024;
 // Still to come when the next kernel is let in: 7 us of an H200's memory.
 constexpr int64_t kOpenBytes = 256 * 1024;
@@ -42,14 +44,15 @@ FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Conte
   const int64_t each = CeilDivide(units, std::max(1, context.multiprocessors));
   const bool alone = each > 2 && each <= kFewRowsMostWarps;
   if (shape.warps_n == 0) {
-    shape.warps_n = each <= 2 ? 1 : alone ? static_cast<int>(std::min<int64_t>(each, 8)) : 4;
+    const int many = rows <= 16 ? 4 : 2;
+    shape.warps_n = each <= 2 ? 1 : alone ? static_cast<int>(std::min<int64_t>(each, 8)) : many;
   }
   if (shape.warps_k == 0) {
     shape.warps_k = each <= 2 ? std::max(1, 4 / shape.warps_n) : alone && shape.warps_n > 3 ? 1 : 2;
   }
   if (shape.stages == 0) {
-    const int64_t ring =
-        std::min<int64_t>(alone ? kAloneRingBytes : kRingBytes, context.block_shared_bytes);
+    const int64_t wanted = alone ? kAloneRingBytes : each <= 1 ? kOneWaveRingBytes : kRingBytes;
+    const int64_t ring = std::min<int64_t>(wanted, context.block_shared_bytes);
     const int64_t fitting = ring / StageBytes(shape, TilesFor(rows));
     shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
   }

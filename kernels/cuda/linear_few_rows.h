@@ -12,8 +12,11 @@
 namespace xcomposer::cuda {
 
 constexpr int64_t kFewRows = 32;
-/// Up to which a product with nothing behind it is faster here than by cuBLASLt (docs/cuda.md).
-constexpr int64_t kFewRowsAlone = 16;
+/// Whether a product with nothing behind it is faster here than by cuBLASLt, which takes long sums
+/// of many rows better (docs/cuda.md).
+constexpr bool SuitFewRows(int64_t rows, int64_t columns) {
+  return rows <= 16 || (rows <= kFewRows && columns <= 8192);
+}
 
 /// How a launch shares out its work. Numbers that are zero are the launcher's to choose, which
 /// depends on nothing but the product's sizes and the device. Only `warps_k` has a part in the

@@ -67,7 +67,7 @@ void Multiply(const CudaProduct& product, Tensor& y) {
                                                  .format = format},
                                                 cuda.context()));
   }
-  if (rows <= cuda::kFewRowsAlone && columns % 32 == 0 && !product.bias) {
+  if (cuda::SuitFewRows(rows, columns) && columns % 32 == 0 && !product.bias) {
     return Launched(product.op, LaunchFewRows({.x = x.const_data_ptr(),
                                                .weight = matrix,
                                                .rows = rows,

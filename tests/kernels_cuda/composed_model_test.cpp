@@ -160,8 +160,8 @@ void CheckStep(const std::vector<int64_t>& lengths) {
 
 TEST_F(ComposedModel, StepsOfSeveralSequences) { CheckStep({9, 0, 30, 17}); }
 
-TEST_F(ComposedModel, StepsOfMoreSequencesThanProductsOfFewRowsTake) {
-  std::vector<int64_t> lengths(kFewRowsAlone + 1);
+TEST_F(ComposedModel, StepsOfSequencesThatFillSeveralTiles) {
+  std::vector<int64_t> lengths(17);
   lengths[2] = 9;
   lengths.back() = 12;
   CheckStep(lengths);

@@ -212,9 +212,6 @@ void DecodeStep::Logits(const Context& context) const {
     return;
   }
   Norm(decoder_.norm, context);
-  if (sequences_ > kFewRowsAlone) {
-    return Product(decoder_.output, normed_, logits_, LinearResult::kFloat, context);
-  }
   Require(LinearFewRowsToFloat(
               {.x = normed_, .weight = decoder_.output, .rows = sequences_, .y = logits_}, context),
           "LinearFewRowsToFloat");
@@ -252,24 +249,19 @@ void DecodeStep::AddProduct(const WeightMatrix& weight, const void* x,
     Require(DecodeAdd({.x = x, .weight = weight, .hidden = hidden_}, context), "DecodeAdd");
     return;
   }
-  if (sequences_ > kFewRowsAlone) {
-    return Product(weight, x, hidden_, LinearResult::kAddFloat, context);
+  if (!SuitFewRows(sequences_, weight.columns)) {
+    return Require(Linear({.x = x,
+                           .x_stride = weight.columns,
+                           .weight = weight,
+                           .y = hidden_,
+                           .y_stride = weight.rows,
+                           .rows = sequences_,
+                           .result = LinearResult::kAddFloat},
+                          *plans_, context),
+                   "Linear");
   }
   Require(LinearFewRowsAdd({.x = x, .weight = weight, .rows = sequences_, .y = hidden_}, context),
           "LinearFewRowsAdd");
-}
-
-void DecodeStep::Product(const WeightMatrix& weight, const void* x, float* y, LinearResult result,
-                         const Context& context) const {
-  Require(Linear({.x = x,
-                  .x_stride = weight.columns,
-                  .weight = weight,
-                  .y = y,
-                  .y_stride = weight.rows,
-                  .rows = sequences_,
-                  .result = result},
-                 *plans_, context),
-          "Linear");
 }
 
 }  // namespace xcomposer::cuda

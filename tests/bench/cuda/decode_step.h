@@ -50,9 +50,6 @@ class DecodeStep {
   void Norm(const void* weight, const Context& context) const;
   /// hidden += weight x.
   void AddProduct(const WeightMatrix& weight, const void* x, const Context& context) const;
-  /// y = x weight^T in float32, or y += x weight^T, of 17 to 32 rows.
-  void Product(const WeightMatrix& weight, const void* x, float* y, LinearResult result,
-               const Context& context) const;
   const DecoderLayer& Layer(int64_t layer) const {
     return decoder_.layers[static_cast<size_t>(layer)];
   }

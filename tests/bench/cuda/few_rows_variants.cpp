@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t kWorkspace = int64_t{64} << 20;
 
 // One that is near the chosen one, or deeper than what lets the next kernel in beside it.
-constexpr FewRowsShape kForQkv[] = {{.stages = 3}, {.warps_n = 1, .warps_k = 8}};
+constexpr FewRowsShape kForQkv[] = {{.stages = 6}, {.stages = 3}, {.warps_n = 1, .warps_k = 8}};
 constexpr FewRowsShape kForAdd[] = {{.stages = 3}, {.stages = 6}, {.warps_n = 1, .warps_k = 8}};
 constexpr FewRowsShape kForGateUp[] = {
     {.stages = 3}, {.stages = 6}, {.warps_n = 4, .warps_k = 2, .stages = 3}};
