@@ -1,5 +1,3 @@
-#include <type_traits>
-
 #include "kernels/cuda/attention_prefill.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -47,25 +45,16 @@ cudaError_t RunTiled(const typename Source::Params& params, const Work& work, co
   const auto run = [&](auto shape) {
     return Run<T, decltype(shape), Source>(params, work, tiles, context);
   };
-  // Two stages are there to be measured.
-  [[maybe_unused]] constexpr bool kMeasured =
-      kDim == 128 && Source::kCausal && std::is_same_v<T, Half>;
   switch (params.tiling) {
     case PrefillTiling::kBySize: {
       const int64_t blocks = tiles(128 / work.heads_per_block) * work.heads / work.heads_per_block;
-      if (blocks >= 2 * int64_t{context.multiprocessors}) return run(PrefillShape<kDim, 2, 1>());
-      return run(PrefillShape<kDim, 1, 1>());
+      if (blocks >= 2 * int64_t{context.multiprocessors}) return run(PrefillShape<kDim, 2>());
+      return run(PrefillShape<kDim, 1>());
     }
     case PrefillTiling::k64Rows:
-      return run(PrefillShape<kDim, 1, 1>());
+      return run(PrefillShape<kDim, 1>());
     case PrefillTiling::k128Rows:
-      return run(PrefillShape<kDim, 2, 1>());
-    case PrefillTiling::k64RowsTwoStages:
-      if constexpr (kMeasured) return run(PrefillShape<kDim, 1, 2>());
-      break;
-    case PrefillTiling::k128RowsTwoStages:
-      if constexpr (kMeasured) return run(PrefillShape<kDim, 2, 2>());
-      break;
+      return run(PrefillShape<kDim, 2>());
   }
   return cudaErrorInvalidValue;
 }

@@ -6,14 +6,15 @@ namespace xcomposer::cuda {
 
 // Flash attention (Dao 2023) with mma.sync: a block takes 64 or 128 rows, each of its four warps 16
 // or 32 of them, and goes through the keys 64 at a time. Scores never leave registers. Keys and
-// values come to shared memory by asynchronous copies: values arrive while scores are computed, the
-// next keys while values are mixed. With kStages 2 a whole tile of keys and values arrives while
-// the one before it is worked on, for twice the shared memory and half of the barriers.
-template <int kDim_, int kRowTiles_, int kStages_>
+// values come to shared memory by asynchronous copies. With 128 rows values arrive while scores are
+// computed, the next keys while values are mixed. With 64, where few blocks share a multiprocessor
+// and hide each other's waits, a whole tile of keys and values arrives while the one before it is
+// worked on: two stages, for twice the shared memory and half of the barriers.
+template <int kDim_, int kRowTiles_>
 struct PrefillShape {
   static constexpr int kDim = kDim_;
   static constexpr int kRowTiles = kRowTiles_;  ///< of 16 rows, per warp
-  static constexpr int kStages = kStages_;
+  static constexpr int kStages = kRowTiles == 1 ? 2 : 1;
   static constexpr int kRows = kPrefillThreads / 32 * 16 * kRowTiles;
   /// What the registers allow on one multiprocessor; looking up places takes some.
   static constexpr int Blocks(bool paged) {

@@ -11,7 +11,7 @@ namespace xcomposer::cuda {
 
 /// Rows (of q, times heads that share keys) that a block takes: 128 do less for each product, 64
 /// spread a small problem over more multiprocessors. Results agree within the budget.
-enum class PrefillTiling { kBySize, k64Rows, k128Rows, k64RowsTwoStages, k128RowsTwoStages };
+enum class PrefillTiling { kBySize, k64Rows, k128Rows };
 
 /// Causal attention of ragged sequences over a paged cache that already holds their keys. All
 /// tables are read on the device.

@@ -9,17 +9,8 @@ template <typename T>
 class PrefillAttentionOf : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
 
-/// Tilings that there is a kernel for: all must agree with the definition.
-template <typename T>
-std::vector<PrefillTiling> Tilings(int64_t head_dim, bool paged) {
-  std::vector<PrefillTiling> all = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
-                                    PrefillTiling::k128Rows};
-  if (std::is_same_v<T, Half> && head_dim == 128 && paged) {
-    all.push_back(PrefillTiling::k64RowsTwoStages);
-    all.push_back(PrefillTiling::k128RowsTwoStages);
-  }
-  return all;
-}
+constexpr PrefillTiling kTilings[] = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
+                                      PrefillTiling::k128Rows};
 
 template <typename T>
 void Check(const PagedCase<T>& test) {
@@ -35,7 +26,7 @@ void Check(const PagedCase<T>& test) {
   }
   const Doubles exact = test.Attend(false);
   const Doubles naive = test.Attend(true);
-  for (const PrefillTiling tiling : Tilings<T>(test.shape.head_dim, true)) {
+  for (const PrefillTiling tiling : kTilings) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> q(test.q);
       const Array<T> keys(test.keys);
@@ -179,7 +170,7 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
       }
     }
   }
-  for (const PrefillTiling tiling : Tilings<T>(dim, false)) {
+  for (const PrefillTiling tiling : kTilings) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> in(packed);
       const Array<T> out(static_cast<size_t>(views * rows * width));

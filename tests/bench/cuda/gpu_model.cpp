@@ -4,9 +4,8 @@
 //
 // decode.bs8.ctx1024: one step of 8 sequences, of 1024 keys each, the new one included, as a CUDA
 // graph. prefill.1289: a prompt to its first new id. vision: pixels to the rows of the prompt.
-// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant: ways to
-// run one kernel of which the library takes one. One line of JSON per figure (figures.h); exit
-// codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
+// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. One line of JSON
+// per figure (figures.h); exit codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
 #include <iostream>
 #include <optional>
 #include <string>
@@ -33,17 +32,6 @@ constexpr NamedPart kParts[] = {
     {DecodePart::kWo, "wo"},         {DecodePart::kGateUp, "gate_up"},
     {DecodePart::kW2, "w2"},         {DecodePart::kLogits, "logits"},
     {DecodePart::kSample, "sample"},
-};
-
-struct NamedTiling {
-  PrefillTiling tiling;
-  const char* name;
-};
-constexpr NamedTiling kTilings[] = {
-    {PrefillTiling::k64Rows, ".64_rows"},
-    {PrefillTiling::k128Rows, ".128_rows"},
-    {PrefillTiling::k64RowsTwoStages, ".64_rows_two_stages"},
-    {PrefillTiling::k128RowsTwoStages, ".128_rows_two_stages"},
 };
 
 DeviceMemory::Fill FillOnDevice(GpuTimer& timer) {
@@ -158,54 +146,6 @@ class ModelBench {
               })
               .Part(static_cast<double>(shape_.layers)),
           {.flops = pass.attention_flops()});
-    });
-  }
-
-  /// The attention of a prompt in each tiling, to choose between them.
-  void MeasurePrefillTilings(int64_t rows) {
-    const std::string name = "variant.prefill." + std::to_string(rows) + ".attention";
-    figures_.Group(name, [&] {
-      if (!Fits(CacheBytes(1, rows) + PromptBytes(rows), name)) return;
-      DeviceMemory memory(FillOnDevice(timer_));
-      const KvCache cache(shape_, 1, rows, memory);
-      const PrefillPass pass = Prompt(cache, rows, 0, memory);
-      LinearPlans plans(memory.Variable<char>(kWorkspace), kWorkspace);
-      pass.Enqueue(nullptr, plans, timer_.context());  // makes queries, keys and values
-      for (const auto& [tiling, suffix] : kTilings) {
-        const auto run = [&, tiling = tiling] {
-          AllLayers([&](int64_t layer) { pass.Attention(layer, timer_.context(), tiling); });
-        };
-        figures_.Give(name + suffix,
-                      timer_.MeasureGraph(run).Part(static_cast<double>(shape_.layers)),
-                      {.flops = pass.attention_flops()});
-      }
-    });
-  }
-
-  void MeasureViewTilings(const std::string& picture, int64_t grid, std::optional<Tiling> tiled) {
-    const std::string name = "variant.vision." + picture + ".attention";
-    figures_.Group(name, [&] {
-      if (!Fits(int64_t{8} << 30, name)) return;
-      DeviceMemory memory(FillOnDevice(timer_));
-      VisionShape shape;
-      shape.grid = grid;
-      if (tiled) shape.projected = 4 * shape.hidden;
-      const VisionTower tower(shape, memory);
-      const VisionPass pass(tower, tiled, memory);
-      const int64_t numbers = pass.views() * 3 * shape.side() * shape.side();
-      const auto* pixels =
-          static_cast<const float*>(static_cast<const void*>(memory.RandomStored(2 * numbers, 1)));
-      LinearPlans plans(memory.Variable<char>(kWorkspace), kWorkspace);
-      pass.Enqueue(pixels, plans, timer_.context());
-      for (const auto& [tiling, suffix] : kTilings) {
-        if (tiling != PrefillTiling::k64Rows && tiling != PrefillTiling::k128Rows) continue;
-        const auto run = [&, tiling = tiling] {
-          AllLayers([&](int64_t) { pass.Attention(timer_.context(), tiling); });
-        };
-        figures_.Give(name + suffix,
-                      timer_.MeasureGraph(run).Part(static_cast<double>(shape_.layers)),
-                      {.flops = pass.attention_flops()});
-      }
     });
   }
 
@@ -360,9 +300,6 @@ int Run(int argc, char** argv) {
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
   bench.MeasureFewRows();
-  for (const int64_t rows : {512, 1289, 2048, 8201}) bench.MeasurePrefillTilings(rows);
-  bench.MeasureViewTilings("490", 35, std::nullopt);
-  bench.MeasureViewTilings("336x56", 24, Tiling{5, 11});
   bench.MeasureStages();
   return figures.failures() == 0 ? 0 : 1;
 }

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/decode_linear.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/norm.h"
@@ -153,7 +154,7 @@ void PrefillPass::EnqueueLayer(int64_t layer, LinearPlans& plans, const Context&
   Project(weights.w2, inner_, hidden_, LinearResult::kAddFloat, plans, context);
 }
 
-void PrefillPass::Attention(int64_t layer, const Context& context, PrefillTiling tiling) const {
+void PrefillPass::Attention(int64_t layer, const Context& context) const {
   PagedCache cache = cache_.Layer(layer);
   cache.block_tables += sequence_ * cache.table_stride;
   Require(PrefillAttention({.q = q_,
@@ -164,8 +165,7 @@ void PrefillPass::Attention(int64_t layer, const Context& context, PrefillTiling
                             .sequences = 1,
                             .rows = rows_,
                             .shape = decoder_.shape.heads,
-                            .out = mixed_,
-                            .tiling = tiling},
+                            .out = mixed_},
                            context),
           "PrefillAttention");
 }

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "bench/cuda/decoder.h"
-#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/sampling.h"
@@ -25,8 +24,7 @@ class PrefillPass {
   void Enqueue(const void* features, LinearPlans& plans, const Context& context) const;
 
   /// The attention of one layer alone, to be measured.
-  void Attention(int64_t layer, const Context& context,
-                 PrefillTiling tiling = PrefillTiling::kBySize) const;
+  void Attention(int64_t layer, const Context& context) const;
 
   const float* logits() const { return logits_; }  ///< (V), of the last row
   const int32_t* id() const { return id_; }        ///< (1)

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/vision.h"
@@ -159,7 +160,7 @@ void VisionPass::EnqueueLayer(size_t index, LinearPlans& plans, const Context& c
   Require(Add({.y = hidden_, .x = product_, .count = rows_ * s.hidden}, context), "Add");
 }
 
-void VisionPass::Attention(const Context& context, PrefillTiling tiling) const {
+void VisionPass::Attention(const Context& context) const {
   const VisionShape& s = tower_.shape;
   const int64_t c = s.hidden;
   Require(VisionAttention({.q = qkv_,
@@ -170,8 +171,7 @@ void VisionPass::Attention(const Context& context, PrefillTiling tiling) const {
                            .views = views_,
                            .rows = s.patches() + 1,
                            .heads = s.heads,
-                           .head_dim = c / s.heads,
-                           .tiling = tiling},
+                           .head_dim = c / s.heads},
                           context),
           "VisionAttention");
 }

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "bench/cuda/device_memory.h"
-#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
 
@@ -78,7 +77,7 @@ class VisionPass {
   void Enqueue(const float* pixels, LinearPlans& plans, const Context& context) const;
 
   /// The attention of a layer alone, to be measured.
-  void Attention(const Context& context, PrefillTiling tiling = PrefillTiling::kBySize) const;
+  void Attention(const Context& context) const;
 
   const void* features() const { return features_; }  ///< (feature_rows, output), as stored
   int64_t feature_rows() const { return feature_rows_; }
