@@ -4,7 +4,8 @@
 //
 // decode.bs8.ctx1024: one step of 8 sequences, of 1024 keys each, the new one included, as a CUDA
 // graph. prefill.1289: a prompt to its first new id. vision: pixels to the rows of the prompt.
-// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. One line of JSON
+// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant, only where
+// --only names it: shapes of products of few rows, of which the library takes one. One line of JSON
 // per figure (figures.h); exit codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
 #include <iostream>
 #include <optional>
@@ -76,29 +77,6 @@ class ModelBench {
       const DecodeStep step = Step(cache, sequences, keys, memory, {});
       step.Enqueue(timer_.context());
       Part(step, {DecodePart::kAttention, "attention"}, name);
-    });
-  }
-
-  /// A step of one sequence with fewer stages of weights than a multiprocessor has room for.
-  void MeasureStages() {
-    const std::string group = "variant.decode.bs1.ctx1024";
-    figures_.Group(group, [&] {
-      if (!figures_.WantsAny(group)) return;
-      DeviceMemory memory(FillOnDevice(timer_));
-      const KvCache cache(shape_, 1, 1024, memory);
-      const DecodeStep step = Step(cache, 1, 1024, memory, {});
-      for (const int room : {100, 190, timer_.context().shared_bytes / 1024}) {
-        Context context = timer_.context();
-        context.shared_bytes = room * 1024;
-        const std::string name = group + ".room" + std::to_string(room);
-        figures_.Give(name, timer_.MeasureGraph([&] { step.Enqueue(context); }),
-                      {.bytes = static_cast<double>(step.bytes())});
-        for (const NamedPart& part : kParts) {
-          if (part.part != DecodePart::kAttention && part.part != DecodePart::kSample) {
-            Part(step, part, name + "." + part.name, context);
-          }
-        }
-      }
     });
   }
 
@@ -299,8 +277,7 @@ int Run(int argc, char** argv) {
   bench.MeasurePicture("336x56", 24, Tiling{5, 11}, 64);
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
-  bench.MeasureFewRows();
-  bench.MeasureStages();
+  if (!only.empty()) bench.MeasureFewRows();
   return figures.failures() == 0 ? 0 : 1;
 }
 
