@@ -4,7 +4,8 @@
 //
 // decode.bs8.ctx1024: one step of 8 sequences, of 1024 keys each, the new one included, as a CUDA
 // graph. prefill.1289: a prompt to its first new id. vision: pixels to the rows of the prompt.
-// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant, only where
+// ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant, only
+// where
 // --only names it: shapes of products of few rows, of which the library takes one. One line of JSON
 // per figure (figures.h); exit codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
 #include <iostream>
@@ -224,13 +225,11 @@ class ModelBench {
 
   /// Over all layers, so that no weight is still in the cache from the run before.
   void Part(const DecodeStep& step, const NamedPart& part, const std::string& name) {
-    Part(step, part, name, timer_.context());
-  }
-  void Part(const DecodeStep& step, const NamedPart& part, const std::string& name,
-            const Context& context) {
     figures_.Group(name, [&] {
       const Timing timing = timer_.MeasureGraph(
-          [&] { AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, context); }); },
+          [&] {
+            AllLayers([&](int64_t layer) { step.Enqueue(part.part, layer, timer_.context()); });
+          },
           {.least_runs = 5, .most_runs = 20, .budget_s = 0.1});
       figures_.Give(name, timing.Part(static_cast<double>(shape_.layers)),
                     {.bytes = static_cast<double>(step.bytes(part.part))});
