@@ -158,7 +158,7 @@ def _prepare(options: argparse.Namespace, scratch: Path) -> tuple[Context, dict[
     if options.source:
         pack.unpack(options.source, scratch)
         version = pack.read_manifest(options.source)["version"]
-        place, own, origin = scratch / "bin", [scratch / "lib"], f"pack {options.source}"
+        place, own, origin = scratch / "bin", [scratch / "lib"], "a pack"
     else:
         build = options.build or _build()
         place, own, origin = build / "bin", [build / "lib"], str(build)
