@@ -98,7 +98,8 @@ at::Tensor VisionTower::Forward(const at::Tensor& views) const {
   at::Tensor x;  // (n, N + 1, C)
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (i == 0) x = layers_[i].first_norm().Forward(hidden);
-    x = layers_[i].Forward(hidden, x, i + 1 < layers_.size() ? &layers_[i + 1] : nullptr);
+    x = layers_[i].Forward(hidden, std::move(x),
+                           i + 1 < layers_.size() ? &layers_[i + 1] : nullptr);
   }
   return hidden;
 }

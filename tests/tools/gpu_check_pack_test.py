@@ -162,7 +162,7 @@ class Packs(Place):
             stored.write_bytes(stored.read_bytes()[:-9])
         def gone(entry, stored):
             stored.unlink()
-        for form in ("planes", "xz"):
+        for form in ("planes", "together"):
             for damage in (other_sum, cut, gone):
                 manifest = self.write()
                 entry = next(f for f in manifest["files"] if f.get("form") == form)

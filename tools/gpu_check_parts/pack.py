@@ -43,8 +43,10 @@ def write(out: Path, build: Path, goldens: Path, tools: Path, version: str,
     if any(goldens.glob("*/cases.json")):
         golden_requests.write(goldens, staging / "goldens", decoder=decoder)
         budgets = python is not None and _write_budgets(goldens, staging / "goldens", tools, python)
-    files = [_store(staging, file, out / "data") for file in sorted(staging.rglob("*"))
-             if file.is_file()]
+    all_files = sorted(file for file in staging.rglob("*") if file.is_file())
+    programs = [file for file in all_files if file.relative_to(staging).parts[0] in ("bin", "lib")]
+    files = _store_together(staging, programs, out / "data")
+    files += [_store(staging, file, out / "data") for file in all_files if file not in programs]
     shutil.rmtree(staging)
     for tool in TOOLS:
         _copy(tools / tool, out / tool)
@@ -74,6 +76,7 @@ def read_manifest(pack: Path) -> dict[str, Any]:
 
 def unpack(pack: Path, to: Path) -> None:
     """Every file must have the bytes that were packed."""
+    whole: dict[str, bytes] = {}  # what several files lie in, by its name
     for entry in read_manifest(pack)["files"]:
         target = to / entry["path"]
         if not target.resolve().is_relative_to(to.resolve()):
@@ -83,7 +86,13 @@ def unpack(pack: Path, to: Path) -> None:
             target.symlink_to(entry["link"])
             continue
         try:
-            data = _expand((pack / "data" / entry["stored"]).read_bytes(), entry)
+            if entry["form"] == "together":
+                if entry["stored"] not in whole:
+                    whole[entry["stored"]] = lzma.decompress(
+                        (pack / "data" / entry["stored"]).read_bytes())
+                data = whole[entry["stored"]][entry["offset"]:][:entry["bytes"]]
+            else:
+                data = _expand((pack / "data" / entry["stored"]).read_bytes(), entry)
         except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise SystemExit(f"{pack}: {entry['path']} is damaged: {error}") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
@@ -142,14 +151,43 @@ def _system_libraries(staging: Path, build: Path) -> dict[str, Path]:
     return found
 
 
+def _describe(staging: Path, file: Path, content: bytes) -> dict[str, Any]:
+    return {"path": file.relative_to(staging).as_posix(), "bytes": len(content),
+            "mode": file.stat().st_mode & 0o777, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _link(staging: Path, file: Path) -> dict[str, Any]:
+    return {"path": file.relative_to(staging).as_posix(), "link": str(file.readlink()), "bytes": 0,
+            "stored_bytes": 0}
+
+
+def _store_together(staging: Path, programs: list[Path], data: Path) -> list[dict[str, Any]]:
+    """Programs hold the same kernels: compressed as one they take a third."""
+    files = [_link(staging, file) for file in programs if file.is_symlink()]
+    content = b""
+    kept = []
+    for file in programs:
+        if file.is_symlink():
+            continue
+        own = file.read_bytes()
+        kept.append({**_describe(staging, file, own), "form": "together", "offset": len(content)})
+        content += own
+    reach = {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}
+    stored = lzma.compress(content, filters=[reach])
+    name = hashlib.sha256(content).hexdigest()[:24]
+    (data / name).write_bytes(stored)
+    for entry in kept:
+        share = entry["bytes"] / max(1, len(content))
+        entry.update(stored=name, stored_bytes=round(share * len(stored)))
+    return files + kept
+
+
 def _store(staging: Path, file: Path, data: Path) -> dict[str, Any]:
     path = file.relative_to(staging).as_posix()
     if file.is_symlink():
-        return {"path": path, "link": str(file.readlink()), "bytes": 0, "stored_bytes": 0}
+        return _link(staging, file)
     content = file.read_bytes()
-    entry: dict[str, Any] = {"path": path, "bytes": len(content),
-                             "mode": file.stat().st_mode & 0o777,
-                             "sha256": hashlib.sha256(content).hexdigest()}
+    entry = _describe(staging, file, content)
     stored = _shrink(content, path, entry)
     entry["stored"] = f"{entry['sha256'][:24]}"
     (data / entry["stored"]).write_bytes(stored)
@@ -159,9 +197,6 @@ def _store(staging: Path, file: Path, data: Path) -> dict[str, Any]:
 
 def _shrink(content: bytes, path: str, entry: dict[str, Any]) -> bytes:
     """Weights and tensors have their bytes sorted by place: the upper ones say little."""
-    if path.startswith(("bin/", "lib/")):
-        entry["form"] = "xz"
-        return lzma.compress(content, preset=6)
     width = 4 if "/taps/" in path else 2 if "/model/" in path and not path.endswith(".json") else 1
     entry["form"] = "planes"
     planes = [_deflated(content[place::width]) for place in range(width)]
@@ -176,8 +211,6 @@ def _deflated(plane: bytes) -> bytes:
 
 
 def _expand(stored: bytes, entry: dict[str, Any]) -> bytes:
-    if entry["form"] == "xz":
-        return lzma.decompress(stored)
     content = bytearray(entry["bytes"])
     width = len(entry["planes"])
     at = 0
