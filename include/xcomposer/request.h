@@ -99,7 +99,7 @@ struct Timings {
   double tokens_per_s = 0;  ///< new tokens after the first, per second of decoding
   double step_s = 0;  ///< median from one new token to the next: where other requests' prompts were
                       ///< in between now and then, the time without them
-  LoadTimings load;
+  LoadTimings load = {};
 };
 
 struct Placement {

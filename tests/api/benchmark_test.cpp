@@ -116,7 +116,7 @@ TEST(BenchmarkRequestTest, TiledKindsTakeAsManyTilesAsAskedFor) {
 
 TEST(BenchmarkRequestTest, EachFigureTakesItsOwnTime) {
   const Timings timings{
-      .load_s = 1, .image_s = 2, .prefill_s = 3, .decode_s = 4, .tokens_per_s = 5, .load = {}};
+      .load_s = 1, .image_s = 2, .prefill_s = 3, .decode_s = 4, .tokens_per_s = 5};
   EXPECT_EQ((BenchmarkCase{.name = "", .phase = "vision"}.SecondsOf(timings)), 2);
   EXPECT_EQ((BenchmarkCase{.name = "", .phase = "prefill"}.SecondsOf(timings)), 3);
   EXPECT_EQ((BenchmarkCase{.name = "", .phase = "decode"}.SecondsOf(timings)), 4);
