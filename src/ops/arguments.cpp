@@ -244,16 +244,16 @@ int64_t CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) 
         v.sizes());
   const int64_t row = q.size(2) * q.size(3);
   if (q.numel() == 0) return row;
+  const bool dense = q.is_contiguous();
+  const bool apart = q.stride(3) == 1 && q.stride(2) == q.size(3) && q.stride(1) >= row &&
+                     q.stride(0) == q.size(1) * q.stride(1);
   for (const Tensor* t : {&q, &k, &v}) {
-    const bool dense = t->is_contiguous();
-    const bool apart = t->stride(3) == 1 && t->stride(2) == q.size(3) && t->stride(1) >= row &&
-                       (q.size(0) == 1 || t->stride(0) == q.size(1) * t->stride(1));
-    Check(IsActivation(*t) && (dense || (apart && !t->is_cpu())) &&
-              (q.size(1) == 1 || t->stride(1) == q.stride(1)),
-          op, ": q, k and v must be activations (on the CPU contiguous float32) whose rows lie ",
-          "equally far apart, found ", Describe(*t), " with strides ", t->strides());
+    Check(
+        IsActivation(*t) && t->strides() == q.strides() && (dense || (apart && !t->is_cpu())), op,
+        ": q, k and v must be activations (on the CPU contiguous float32) whose rows lie equally ",
+        "far apart, found ", Describe(*t), " with strides ", t->strides());
   }
-  return std::max(row, q.stride(1));
+  return dense ? row : q.stride(1);
 }
 
 std::vector<int64_t> CheckNormalisePixels(const Tensor& rgb, const Tensor& levels) {

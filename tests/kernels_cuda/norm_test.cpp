@@ -41,6 +41,29 @@ std::vector<Number> Norms(bool layer, const std::vector<Number>& x, const std::v
 }
 
 template <typename T, typename Out>
+std::vector<Out> RunNorm(cudaError_t (*function)(const NormParams&, const Context&),
+                         const std::vector<float>& x, const std::vector<T>& weight,
+                         const std::vector<T>* bias, int64_t columns) {
+  return InEveryWay([&](const Context& context) {
+    const Array<float> in(x);
+    const auto w = Constant(weight);
+    const auto b = Constant(bias == nullptr ? weight : *bias);
+    const Array<Out> out(x.size());
+    EXPECT_EQ(Finish(function({.x = in.data(),
+                               .weight = w.data(),
+                               .bias = bias == nullptr ? nullptr : b.data(),
+                               .out = out.data(),
+                               .rows = kRows,
+                               .columns = columns,
+                               .eps = kEps,
+                               .format = FormatOf<T>()},
+                              context)),
+              "");
+    return out.Read();
+  });
+}
+
+template <typename T, typename Out>
 void CheckNorm(bool layer, const Case& c, uint64_t seed,
                cudaError_t (*function)(const NormParams&, const Context&)) {
   Random random(seed);
@@ -48,23 +71,7 @@ void CheckNorm(bool layer, const Case& c, uint64_t seed,
   for (float& value : x) value += 0.5f * c.scale;  // a mean that is not zero
   const auto weight = random.Normal<T>(static_cast<size_t>(c.columns), 1.0f);
   const auto bias = random.Normal<T>(static_cast<size_t>(c.columns), 1.0f);
-  const auto actual = InEveryWay([&](const Context& context) {
-    const Array<float> in(x);
-    const auto w = Constant(weight);
-    const auto b = Constant(bias);
-    const Array<Out> out(x.size());
-    EXPECT_EQ(Finish(function({.x = in.data(),
-                               .weight = w.data(),
-                               .bias = layer ? b.data() : nullptr,
-                               .out = out.data(),
-                               .rows = kRows,
-                               .columns = c.columns,
-                               .eps = kEps,
-                               .format = FormatOf<T>()},
-                              context)),
-              "");
-    return out.Read();
-  });
+  const auto actual = RunNorm<T, Out>(function, x, weight, layer ? &bias : nullptr, c.columns);
   const Doubles w = ToDoubles(weight);
   const Doubles b = ToDoubles(bias);
   const Doubles exact = Norms<Out, double>(layer, Doubles(x.begin(), x.end()), w, b, c.columns);
@@ -120,23 +127,7 @@ TYPED_TEST(Norm, OfASumIsTheNormAfterTheSum) {
       return normed.Read();
     });
     EXPECT_TRUE(SameBits(stream, sum)) << columns << " columns";
-    const auto separate = InEveryWay([&](const Context& context) {
-      const Array<float> hidden(sum);
-      const auto w = Constant(weight);
-      const auto b = Constant(bias);
-      const Array<T> normed(count);
-      EXPECT_EQ(Finish(LayerNorm({.x = hidden.data(),
-                                  .weight = w.data(),
-                                  .bias = b.data(),
-                                  .out = normed.data(),
-                                  .rows = kRows,
-                                  .columns = columns,
-                                  .eps = kEps,
-                                  .format = FormatOf<T>()},
-                                 context)),
-                "");
-      return normed.Read();
-    });
+    const auto separate = RunNorm<T, T>(LayerNorm, sum, weight, &bias, columns);
     EXPECT_TRUE(SameBits(out, separate)) << columns << " columns";
   }
 }

@@ -74,9 +74,10 @@ INSTANTIATE_TEST_SUITE_P(, CudaOps, testing::Values(at::kHalf, at::kBFloat16),
 struct Sizes {
   int64_t rows, outputs, inputs;
 };
-// One row, few rows, many rows; inputs that suit no kernel for few rows, or no kernel at all.
-const Sizes kSizes[] = {{0, 24, 64},  {1, 24, 64}, {1, 25, 64},   {5, 24, 64}, {32, 40, 96},
-                        {33, 24, 64}, {5, 24, 40}, {41, 24, 588}, {3, 24, 13}};
+// One row, few rows, many rows; few rows of long sums, which are cuBLASLt's; inputs that suit no
+// kernel for few rows, or no kernel at all.
+const Sizes kSizes[] = {{0, 24, 64},  {1, 24, 64},    {1, 25, 64}, {5, 24, 64},   {32, 40, 96},
+                        {33, 24, 64}, {17, 24, 8224}, {5, 24, 40}, {41, 24, 588}, {3, 24, 13}};
 
 TEST_P(CudaOps, Linear) {
   for (const auto& [rows, outputs, inputs] : kSizes) {
