@@ -17,15 +17,17 @@ constexpr int64_t kRangesAtATime = 64;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-void RunTiles(const std::vector<AttentionTileArgs>& tiles, const Context& context) {
+void RunTiles(const std::vector<AttentionTileArgs>& tiles, KvFormat format,
+              const Context& context) {
   if (tiles.empty()) return;
   const IsaKernels& kernels = KernelsFor(context.isa);
   const int64_t floats = kernels.attention_scratch(tiles.front().head_dim);
+  const auto attention = kernels.attention[static_cast<size_t>(format)];
   context.pool.ParallelFor(static_cast<int64_t>(tiles.size()), 1,
                            [&](int64_t begin, int64_t end, int worker) {
                              float* scratch = context.pool.WorkerScratch(worker, floats);
                              for (int64_t i = begin; i < end; ++i) {
-                               kernels.attention(tiles[static_cast<size_t>(i)], scratch);
+                               attention(tiles[static_cast<size_t>(i)], scratch);
                              }
                            });
 }
@@ -37,7 +39,8 @@ void AddTiles(const PagedAttentionParams& params, const AttentionSequence& seque
   const int64_t group = params.heads / params.kv_heads;
   const int64_t tile_heads = std::min(group, lanes);
   const int64_t tile_rows = std::min(sequence.row_count, lanes / tile_heads);
-  const int64_t key_stride = params.kv_heads * dim;
+  const int64_t head_bytes = KvHeadBytes(params.format, dim);
+  const int64_t key_stride = params.kv_heads * head_bytes;
   for (int64_t tile = DivideUp(sequence.row_count, tile_rows) - 1; tile >= 0; --tile) {
     const int64_t row = tile * tile_rows;
     for (int64_t head = 0; head < group; head += tile_heads) {
@@ -51,8 +54,8 @@ void AddTiles(const PagedAttentionParams& params, const AttentionSequence& seque
                        .heads = std::min(tile_heads, group - head),
                        .head_dim = dim,
                        .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
-                       .k = params.k_cache + kv_head * dim,
-                       .v = params.v_cache + kv_head * dim,
+                       .k = static_cast<const char*>(params.k_cache) + kv_head * head_bytes,
+                       .v = static_cast<const char*>(params.v_cache) + kv_head * head_bytes,
                        .blocks = sequence.block_table,
                        .block_size = params.block_size,
                        .block_stride = params.block_size * key_stride,
@@ -129,26 +132,27 @@ void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionS
     }
   }
   const IsaKernels& kernels = KernelsFor(context.isa);
+  const auto attention_row = kernels.attention_row[static_cast<size_t>(params.format)];
   const int64_t floats = RangeResult::Floats(params);
   float* results = context.pool.SharedScratch(static_cast<int64_t>(tasks.size()) * floats);
   const int64_t scratch = kernels.attention_row_scratch(params.heads);
   const int64_t row_floats = params.heads * params.head_dim;
   const auto run = [&](const Task& task, const RangeResult& result, int worker) {
-    kernels.attention_row({.q = params.q + task.sequence->first_row * row_floats,
-                           .heads = params.heads,
-                           .kv_heads = params.kv_heads,
-                           .head_dim = params.head_dim,
-                           .scale = 1.0f / std::sqrt(static_cast<float>(params.head_dim)),
-                           .k = params.k_cache,
-                           .v = params.v_cache,
-                           .blocks = task.sequence->block_table,
-                           .block_size = params.block_size,
-                           .first_key = task.first_key,
-                           .end_key = task.end_key,
-                           .sums = result.sums,
-                           .maximum = result.maximum,
-                           .total = result.total},
-                          context.pool.WorkerScratch(worker, scratch));
+    attention_row({.q = params.q + task.sequence->first_row * row_floats,
+                   .heads = params.heads,
+                   .kv_heads = params.kv_heads,
+                   .head_dim = params.head_dim,
+                   .scale = 1.0f / std::sqrt(static_cast<float>(params.head_dim)),
+                   .k = params.k_cache,
+                   .v = params.v_cache,
+                   .blocks = task.sequence->block_table,
+                   .block_size = params.block_size,
+                   .first_key = task.first_key,
+                   .end_key = task.end_key,
+                   .sums = result.sums,
+                   .maximum = result.maximum,
+                   .total = result.total},
+                  context.pool.WorkerScratch(worker, scratch));
   };
   context.pool.ParallelFor(
       static_cast<int64_t>(tasks.size()), 1, [&](int64_t first, int64_t last, int worker) {
@@ -180,7 +184,7 @@ void PagedAttention(const PagedAttentionParams& params, const Context& context) 
       AddTiles(params, sequence, kv_head, lanes, tiles);
     }
   }
-  RunTiles(tiles, context);
+  RunTiles(tiles, params.format, context);
   // So many sequences at a time that the results of their ranges take little memory.
   for (size_t begin = 0; begin < rows.size();) {
     size_t end = begin;
@@ -220,13 +224,13 @@ void VisionAttention(const VisionAttentionParams& params, const Context& context
                          .blocks = &only_block,
                          .block_size = params.rows,
                          .block_stride = 0,
-                         .key_stride = row_stride,
+                         .key_stride = row_stride * int64_t{sizeof(float)},
                          .keys = params.rows,
                          .keys_per_row = 0});
       }
     }
   }
-  RunTiles(tiles, context);
+  RunTiles(tiles, KvFormat::kFloat32, context);
 }
 
 }  // namespace xcomposer::cpu

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/kv_format.h"
 
 namespace xcomposer::cpu {
 
@@ -22,8 +23,9 @@ struct PagedAttentionParams {
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  const float* k_cache = nullptr;  ///< (blocks, block_size, kv_heads, head_dim)
-  const float* v_cache = nullptr;
+  const void* k_cache = nullptr;  ///< (blocks, block_size, kv_heads) heads as `format` has it
+  const void* v_cache = nullptr;
+  KvFormat format = KvFormat::kFloat32;
   int64_t block_size = 0;
   const AttentionSequence* sequences = nullptr;
   int64_t sequence_count = 0;

@@ -2,25 +2,32 @@
 
 #include "kernels/cpu/exponential.h"
 #include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/kv_head.h"
 #include "kernels/cpu/simd.h"
 
 namespace xcomposer::cpu {
 
+inline constexpr int64_t kRowKeyBlock = 64;  // keys that are worked on at a time
+
+/// Floats of scratch memory of an AttentionRow.
+template <typename S>
+constexpr int64_t AttentionRowFloats(int64_t heads) {
+  return kRowKeyBlock * ((heads + S::kWidth - 1) / S::kWidth * S::kWidth);
+}
+
 /// One row, as a step of decoding has it, against a range of its keys: all heads together, so that
 /// keys and values are read as they lie, each once. What comes out is not divided by its total yet:
 /// the ranges of a row are put together afterwards.
-template <typename S>
+template <typename S, KvFormat format>
 class AttentionRow {
  public:
-  /// Floats of scratch memory.
-  static int64_t Floats(int64_t heads) { return kBlock * Lanes(heads); }
-
   AttentionRow(const AttentionRowArgs& args, float* scratch)
       : args_(args),
         scores_(scratch),
-        lanes_(Lanes(args.heads)),
+        lanes_(AttentionRowFloats<S>(args.heads) / kBlock),
         group_(args.heads / args.kv_heads),
-        key_stride_(args.kv_heads * args.head_dim) {}
+        head_bytes_(KvHeadBytes(format, args.head_dim)),
+        key_stride_(args.kv_heads * head_bytes_) {}
 
   void Run() {
     Start();
@@ -39,18 +46,17 @@ class AttentionRow {
  private:
   using F = typename S::F;
 
-  static constexpr int64_t kBlock = 64;  // keys that are worked on at a time
+  static constexpr int64_t kBlock = kRowKeyBlock;
 
   // How many keys ahead a row is fetched. A key's row fills a page in the 7B model, and no
   // processor looks ahead into the next page by itself.
   static constexpr int64_t kAhead = 8;
 
-  static int64_t Lanes(int64_t heads) { return (heads + S::kWidth - 1) / S::kWidth * S::kWidth; }
-
-  /// Of the key's row in both caches.
-  int64_t OffsetOf(int64_t key) const {
-    return (args_.blocks[key / args_.block_size] * args_.block_size + key % args_.block_size) *
-           key_stride_;
+  /// All heads of a key's row in one of the caches.
+  const char* RowOf(const void* cache, int64_t key) const {
+    const int64_t block = args_.blocks[key / args_.block_size];
+    return static_cast<const char*>(cache) +
+           (block * args_.block_size + key % args_.block_size) * key_stride_;
   }
 
   void Start() {
@@ -65,26 +71,26 @@ class AttentionRow {
 
   /// The row that is due after `key` + kAhead others: of this block's keys, then its values, then
   /// the next block's keys.
-  const float* Ahead(int64_t first, int64_t key, int64_t count, bool of_values) const {
+  const char* Ahead(int64_t first, int64_t key, int64_t count, bool of_values) const {
     const int64_t ahead = key + kAhead;
-    if (ahead < count) return (of_values ? args_.v : args_.k) + OffsetOf(first + ahead);
+    if (ahead < count) return RowOf(of_values ? args_.v : args_.k, first + ahead);
     const int64_t next = of_values ? first + ahead : first + ahead - count;
     if (next >= args_.end_key) return nullptr;
-    return (of_values ? args_.k : args_.v) + OffsetOf(next);
+    return RowOf(of_values ? args_.k : args_.v, next);
   }
 
-  void Fetch(const float* row, int64_t kv_head) const {
+  void Fetch(const char* row, int64_t kv_head) const {
     if (row == nullptr) return;
-    row += kv_head * args_.head_dim;
-    for (int64_t d = 0; d < args_.head_dim; d += 16) S::Prefetch(row + d);
+    row += kv_head * head_bytes_;
+    for (int64_t byte = 0; byte < head_bytes_; byte += 64) S::Prefetch(row + byte);
   }
 
   template <int kKeys>
   void Scores(int64_t first, int64_t key, int64_t count) {
-    const float* rows[kKeys];
-    const float* ahead[kKeys];
+    const char* rows[kKeys];
+    const char* ahead[kKeys];
     for (int i = 0; i < kKeys; ++i) {
-      rows[i] = args_.k + OffsetOf(first + key + i);
+      rows[i] = RowOf(args_.k, first + key + i);
       ahead[i] = Ahead(first, key + i, count, /*of_values=*/false);
     }
     for (int64_t kv_head = 0; kv_head < args_.kv_heads; ++kv_head) {
@@ -94,23 +100,38 @@ class AttentionRow {
       for (; head + 4 <= end; head += 4) ScoresOf<kKeys, 4>(rows, key, head);
       for (; head + 2 <= end; head += 2) ScoresOf<kKeys, 2>(rows, key, head);
       if (head < end) ScoresOf<kKeys, 1>(rows, key, head);
-      for (int i = 0; i < kKeys; ++i) rows[i] += args_.head_dim;
+      for (int i = 0; i < kKeys; ++i) rows[i] += head_bytes_;
+    }
+  }
+
+  template <int kKeys>
+  struct Groups {
+    KvGroup<S, format> of[kKeys];
+  };
+
+  /// The groups of kKeys rows in which number d lies.
+  template <int kKeys>
+  XCOMPOSER_INLINE Groups<kKeys> GroupsAt(const char* const (&rows)[kKeys], int64_t d) const {
+    static_assert(kKeys == 1 || kKeys == 2);
+    const int64_t group = d / kKvGroup;
+    if constexpr (kKeys == 1) {
+      return {{{rows[0], args_.head_dim, group}}};
+    } else {
+      return {{{rows[0], args_.head_dim, group}, {rows[1], args_.head_dim, group}}};
     }
   }
 
   /// Of kHeads heads that share a key's numbers.
   template <int kKeys, int kHeads>
-  XCOMPOSER_INLINE void ScoresOf(const float* const (&rows)[kKeys], int64_t key, int64_t head) {
+  XCOMPOSER_INLINE void ScoresOf(const char* const (&rows)[kKeys], int64_t key, int64_t head) {
     const int64_t dim = args_.head_dim;
     const float* q = args_.q + head * dim;
     F sums[kKeys][kHeads];
     for (int i = 0; i < kKeys; ++i) {
       for (int h = 0; h < kHeads; ++h) sums[i][h] = S::Zero();
     }
-    const auto add = [&](auto load, int64_t d) __attribute__((always_inline)) {
-      F numbers[kKeys];
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < kKeys; ++i) numbers[i] = load(rows[i] + d);
+    const auto add = [&](const F(&numbers)[kKeys], auto load, int64_t d)
+        __attribute__((always_inline)) {
       XCOMPOSER_UNROLL
       for (int h = 0; h < kHeads; ++h) {
         const F query = load(q + h * dim + d);
@@ -118,15 +139,24 @@ class AttentionRow {
         for (int i = 0; i < kKeys; ++i) sums[i][h] = S::Fma(numbers[i], query, sums[i][h]);
       }
     };
-    int64_t d = 0;
-    for (; d + S::kWidth <= dim; d += S::kWidth) {
-      add(
-          [](const float* p) __attribute__((always_inline)) { return S::Load(p); }, d);
-    }
-    if (d < dim) {
-      const int64_t n = dim - d;
-      add(
-          [n](const float* p) __attribute__((always_inline)) { return S::LoadN(p, n); }, d);
+    for (int64_t begin = 0; begin < dim; begin += kKvGroup) {
+      const int64_t end = begin + kKvGroup < dim ? begin + kKvGroup : dim;
+      const auto groups = GroupsAt<kKeys>(rows, begin);
+      F numbers[kKeys];
+      int64_t d = begin;
+      for (; d + S::kWidth <= end; d += S::kWidth) {
+        XCOMPOSER_UNROLL
+        for (int i = 0; i < kKeys; ++i) numbers[i] = groups.of[i].Load(d);
+        add(
+            numbers, [](const float* p) __attribute__((always_inline)) { return S::Load(p); }, d);
+      }
+      if (d < end) {
+        const int64_t n = end - d;
+        for (int i = 0; i < kKeys; ++i) numbers[i] = groups.of[i].LoadN(d, n);
+        add(
+            numbers, [n](const float* p) __attribute__((always_inline)) { return S::LoadN(p, n); },
+            d);
+      }
     }
     for (int i = 0; i < kKeys; ++i) {
       float* scores = scores_ + (key + i) * lanes_ + head;
@@ -176,10 +206,10 @@ class AttentionRow {
   /// Adds probability * value of kKeys keys to the sums of all heads.
   template <int kKeys>
   void AddValues(int64_t first, int64_t key, int64_t count) {
-    const float* rows[kKeys];
-    const float* ahead[kKeys];
+    const char* rows[kKeys];
+    const char* ahead[kKeys];
     for (int i = 0; i < kKeys; ++i) {
-      rows[i] = args_.v + OffsetOf(first + key + i);
+      rows[i] = RowOf(args_.v, first + key + i);
       ahead[i] = Ahead(first, key + i, count, /*of_values=*/true);
     }
     for (int64_t kv_head = 0; kv_head < args_.kv_heads; ++kv_head) {
@@ -191,24 +221,29 @@ class AttentionRow {
       for (; d < args_.head_dim; d += S::kWidth) {
         AddColumns<kKeys, 1>(rows, key, kv_head, d, args_.head_dim - d);
       }
-      for (int i = 0; i < kKeys; ++i) rows[i] += args_.head_dim;
+      for (int i = 0; i < kKeys; ++i) rows[i] += head_bytes_;
     }
   }
 
   /// kVectors vectors of the values, from number d on; of a single one that is less than whole, the
   /// first n.
   template <int kKeys, int kVectors>
-  XCOMPOSER_INLINE void AddColumns(const float* const (&rows)[kKeys], int64_t key, int64_t kv_head,
+  XCOMPOSER_INLINE void AddColumns(const char* const (&rows)[kKeys], int64_t key, int64_t kv_head,
                                    int64_t d, int64_t n) {
     const bool whole = kVectors > 1 || n >= S::kWidth;
     const auto load = [&](const float* p) __attribute__((always_inline)) {
       return whole ? S::Load(p) : S::LoadN(p, n);
     };
+    static_assert(kKvGroup % (kVectors * S::kWidth) == 0);
     F columns[kKeys][kVectors];
     XCOMPOSER_UNROLL
     for (int i = 0; i < kKeys; ++i) {
+      const KvGroup<S, format> numbers(rows[i], args_.head_dim, d / kKvGroup);
       XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) columns[i][v] = load(rows[i] + d + v * S::kWidth);
+      for (int v = 0; v < kVectors; ++v) {
+        const int64_t place = d + v * S::kWidth;
+        columns[i][v] = whole ? numbers.Load(place) : numbers.LoadN(place, n);
+      }
     }
     for (int64_t head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
       float* place = args_.sums + head * args_.head_dim + d;
@@ -237,6 +272,7 @@ class AttentionRow {
   float* const scores_;  // (key of the block, head), then probabilities
   const int64_t lanes_;  // heads, rounded up to whole vectors
   const int64_t group_;  // heads that share a key
+  const int64_t head_bytes_;
   const int64_t key_stride_;
 };
 

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/exponential.h"
 #include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/kv_head.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/tile.h"
 
@@ -47,7 +48,7 @@ struct AttentionScratch {
   float* limit;    // (lane), number of keys it sees
 };
 
-template <typename S>
+template <typename S, KvFormat format>
 class AttentionTile {
  public:
   AttentionTile(const AttentionTileArgs& args, float* memory)
@@ -111,12 +112,11 @@ class AttentionTile {
   void GatherKeys(int64_t first, int64_t count) {
     const int64_t dim = args_.head_dim;
     for (int64_t panel = 0; panel < count; panel += S::kRows) {
+      const int64_t end = panel + S::kRows < count ? panel + S::kRows : count;
       const float* rows[S::kRows];
       for (int64_t i = 0; i < S::kRows; ++i) {
-        const int64_t key = panel + i < count ? panel + i : count - 1;
-        const int64_t offset = KeyOffset(first + key);
-        rows[i] = args_.k + offset;
-        if (panel + i < count) CopyValue(args_.v + offset, at_.values + key * dim);
+        const int64_t key = panel + i < end ? panel + i : end - 1;
+        rows[i] = Key(first + key, at_.values + key * dim);
       }
       float* out = at_.keys + panel * dim;
       int64_t d = 0;
@@ -127,13 +127,22 @@ class AttentionTile {
       for (; d < dim; ++d) {
         for (int i = 0; i < S::kRows; ++i) out[d * S::kRows + i] = *rows[i]++;
       }
+      for (int64_t key = panel; key < end; ++key) {
+        const char* value = static_cast<const char*>(args_.v) + KeyOffset(first + key);
+        WidenKvHead<S, format>(value, dim, at_.values + key * dim);
+      }
     }
   }
 
-  void CopyValue(const float* value, float* out) const {
-    int64_t d = 0;
-    for (; d + S::kWidth <= args_.head_dim; d += S::kWidth) S::Store(out + d, S::Load(value + d));
-    for (; d < args_.head_dim; ++d) out[d] = value[d];
+  /// A key's floats: as they lie, or widened to `memory`.
+  const float* Key(int64_t key, float* memory) const {
+    const char* place = static_cast<const char*>(args_.k) + KeyOffset(key);
+    if constexpr (format == KvFormat::kFloat32) {
+      return reinterpret_cast<const float*>(place);
+    } else {
+      WidenKvHead<S, format>(place, args_.head_dim, memory);
+      return memory;
+    }
   }
 
   int Vectors(int64_t lane) const {

@@ -43,9 +43,9 @@ struct IsaKernels {
   void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, float* out);
 
   int64_t (*attention_scratch)(int64_t head_dim);  ///< floats
-  void (*attention)(const AttentionTileArgs&, float* scratch);
+  void (*attention[2])(const AttentionTileArgs&, float* scratch);  ///< by KvFormat
   int64_t (*attention_row_scratch)(int64_t heads);  ///< floats
-  void (*attention_row)(const AttentionRowArgs&, float* scratch);
+  void (*attention_row[2])(const AttentionRowArgs&, float* scratch);  ///< by KvFormat
 };
 
 /// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure

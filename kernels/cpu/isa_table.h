@@ -13,21 +13,21 @@
 
 namespace xcomposer::cpu {
 
-template <typename S>
+template <typename S, KvFormat format>
 void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
-  AttentionTile<S>(args, scratch).Run();
+  AttentionTile<S, format>(args, scratch).Run();
 }
 
-template <typename S>
+template <typename S, KvFormat format>
 void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
-  AttentionRow<S>(args, scratch).Run();
+  AttentionRow<S, format>(args, scratch).Run();
 }
 
 /// Measured: where unpacking once per panel begins to pay.
 template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
 
-/// Every kernel, instantiated for one instruction set; the order of Format and Packing.
+/// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 template <typename S>
 struct IsaTable {
   static constexpr IsaKernels kKernels = {
@@ -63,9 +63,11 @@ struct IsaTable {
       .halves_of_bfloat16 = &HalfRange<S>,
       .rotate = &RotateHead<S>,
       .attention_scratch = &AttentionScratch<S>::Floats,
-      .attention = &RunAttentionTile<S>,
-      .attention_row_scratch = &AttentionRow<S>::Floats,
-      .attention_row = &RunAttentionRow<S>,
+      .attention = {&RunAttentionTile<S, KvFormat::kFloat32>,
+                    &RunAttentionTile<S, KvFormat::kInt8>},
+      .attention_row_scratch = &AttentionRowFloats<S>,
+      .attention_row = {&RunAttentionRow<S, KvFormat::kFloat32>,
+                        &RunAttentionRow<S, KvFormat::kInt8>},
   };
 };
 

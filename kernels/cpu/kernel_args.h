@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/kv_format.h"
+
 namespace xcomposer::cpu {
 
 // Arguments of the inner kernels. Plain structures without functions, since the files that read
@@ -65,9 +67,10 @@ struct AttentionRowArgs {
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  float scale = 0.0f;        ///< scores are multiplied with it
-  const float* k = nullptr;  ///< (blocks, block_size, kv_heads, head_dim)
-  const float* v = nullptr;
+  float scale = 0.0f;  ///< scores are multiplied with it
+  const void* k =
+      nullptr;  ///< (blocks, block_size, kv_heads) heads as the kernel's KvFormat has it
+  const void* v = nullptr;
   const int32_t* blocks = nullptr;  ///< physical block of each logical one
   int64_t block_size = 0;
   int64_t first_key = 0;
@@ -91,13 +94,13 @@ struct AttentionTileArgs {
   int64_t head_dim = 0;
   float scale = 0.0f;  ///< scores are multiplied with it
 
-  const float* k = nullptr;  ///< of the key-value head in block 0
-  const float* v = nullptr;
+  const void* k = nullptr;  ///< of the key-value head in block 0, as the kernel's KvFormat has it
+  const void* v = nullptr;
   const int32_t* blocks = nullptr;  ///< physical block of each logical one
   int64_t block_size = 0;           ///< keys in a block
-  int64_t block_stride = 0;
-  int64_t key_stride = 0;
-  int64_t keys = 0;  ///< seen by the first row
+  int64_t block_stride = 0;         ///< bytes
+  int64_t key_stride = 0;           ///< bytes
+  int64_t keys = 0;                 ///< seen by the first row
   int64_t keys_per_row =
       0;  ///< how many more each further row sees: 1 for causal attention, else 0
 };

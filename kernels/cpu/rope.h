@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/kv_format.h"
 
 namespace xcomposer::cpu {
 
@@ -33,12 +34,13 @@ struct RopeKvParams {
   const float* sin = nullptr;      ///< (rows, head_dim / 2)
   const int64_t* slots = nullptr;  ///< (rows): which row of the caches takes the key and the value
   float* q = nullptr;              ///< (rows, heads, head_dim)
-  float* k_cache = nullptr;        ///< (slots, kv_heads, head_dim)
-  float* v_cache = nullptr;        ///< (slots, kv_heads, head_dim)
+  void* k_cache = nullptr;         ///< (slots, kv_heads) heads as `format` has it
+  void* v_cache = nullptr;         ///< likewise
+  KvFormat format = KvFormat::kFloat32;
 };
 
 /// Rotates queries and keys (split halves, specification 6.1), stores keys and values at their
-/// slots.
+/// slots, rounded where the format asks for it.
 void RopeKv(const RopeKvParams& params, const Context& context);
 
 }  // namespace xcomposer::cpu

@@ -54,6 +54,7 @@
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   Nibbles<awq>(row, n, lanes)         4-bit fields of outputs n .. n + lanes of a row of words
 //   Bytes(p, lanes)                     bytes as floats; lanes is kWidth or 8 < kWidth, also above
+//   SignedBytes(p)                      kWidth of int8 as floats
 //   kPackColumns<Format>                columns that PackWeights takes at a time
 //   PackWeights<Format>(rows, out, stride)  the same, widened, c < kPackColumns, r < kWidth
 // clang-format on

@@ -169,6 +169,10 @@ struct Avx2 {
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
   }
+  static F SignedBytes(const int8_t* p) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+  }
 
   template <Format format>
   static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 8 : 16;

@@ -189,6 +189,10 @@ struct Avx512 {
   static F Bytes(const uint8_t* p, int64_t lanes) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(Mask(lanes), p)));
   }
+  static F SignedBytes(const int8_t* p) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen));
+  }
 
   template <Format format>
   static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 16 : 32;

@@ -128,6 +128,10 @@ struct Portable {
     return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
              static_cast<float>(p[3])};
   }
+  static F SignedBytes(const int8_t* p) {
+    return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+             static_cast<float>(p[3])};
+  }
 
   template <Format format>
   static constexpr int64_t kPackColumns = 8;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "kernels/cpu/kv_format.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -54,11 +55,18 @@ void CheckInts(const char* op, const char* name, const Tensor& t, at::ScalarType
         name, " must be a dense ", type, " vector of ", size, ", found ", Describe(t));
 }
 
-void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache) {
-  CheckActivation(op, "k_cache", k_cache);
-  CheckActivation(op, "v_cache", v_cache);
-  Check(k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes(), op,
-        ": the caches must be (blocks, block_size, kv_heads, head_dim) and equal, found ",
+/// `head_dim`: numbers of a head.
+void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache, int64_t head_dim) {
+  const bool rounded = k_cache.scalar_type() == at::kChar && !k_cache.is_cuda();
+  for (const Tensor* cache : {&k_cache, &v_cache}) {
+    Check(cache->is_contiguous() && cache->scalar_type() == k_cache.scalar_type() &&
+              (rounded || IsActivation(*cache)),
+          op, ": the caches must be contiguous activations or, on the CPU, int8, found ",
+          Describe(*cache));
+  }
+  const int64_t width = rounded ? cpu::KvHeadBytes(cpu::KvFormat::kInt8, head_dim) : head_dim;
+  Check(k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes() && k_cache.size(3) == width, op,
+        ": the caches must be (blocks, block_size, kv_heads, ", width, ") and equal, found ",
         k_cache.sizes(), " and ", v_cache.sizes());
   Check(k_cache.size(1) > 0 && k_cache.size(2) > 0 && k_cache.size(3) > 0, op,
         ": the caches have an empty dimension: ", k_cache.sizes());
@@ -195,22 +203,22 @@ HeadShape CheckRopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
                       const Tensor& k_cache, const Tensor& v_cache, const Tensor& slots) {
   const char* op = "rope_kv";
   CheckRows(op, "qkv", qkv);
-  CheckCaches(op, k_cache, v_cache);
+  CheckActivation(op, "cos", cos);
+  CheckActivation(op, "sin", sin);
+  Check(
+      cos.dim() == 2 && cos.size(0) == qkv.size(0) && cos.size(1) > 0 && cos.sizes() == sin.sizes(),
+      op, ": cos and sin must be (", qkv.size(0), ", head_dim / 2), found ", cos.sizes(), " and ",
+      sin.sizes());
+  const int64_t head_dim = 2 * cos.size(1);
+  CheckCaches(op, k_cache, v_cache, head_dim);
   HeadShape shape{
-      .rows = qkv.size(0), .heads = 0, .kv_heads = k_cache.size(2), .head_dim = k_cache.size(3)};
+      .rows = qkv.size(0), .heads = 0, .kv_heads = k_cache.size(2), .head_dim = head_dim};
   const int64_t blocks = qkv.size(1) / shape.head_dim;
   const int64_t slots_per_group = blocks / shape.kv_heads;
-  Check(shape.head_dim % 2 == 0 && slots_per_group >= 3 &&
-            slots_per_group * shape.kv_heads * shape.head_dim == qkv.size(1),
+  Check(slots_per_group >= 3 && slots_per_group * shape.kv_heads * shape.head_dim == qkv.size(1),
         op, ": qkv ", qkv.sizes(), " does not divide into ", shape.kv_heads,
         " groups of query heads, key and value of ", shape.head_dim);
   shape.heads = (slots_per_group - 2) * shape.kv_heads;
-  CheckActivation(op, "cos", cos);
-  CheckActivation(op, "sin", sin);
-  Check(cos.dim() == 2 && cos.size(0) == shape.rows && cos.size(1) == shape.head_dim / 2 &&
-            cos.sizes() == sin.sizes(),
-        op, ": cos and sin must be (", shape.rows, ", ", shape.head_dim / 2, "), found ",
-        cos.sizes(), " and ", sin.sizes());
   CheckInts(op, "slots", slots, at::kLong, shape.rows);
   return shape;
 }
@@ -220,9 +228,11 @@ HeadShape CheckPagedAttention(const Tensor& q, const Tensor& k_cache, const Tens
                               const Tensor& positions, const Tensor& block_tables) {
   const char* op = "paged_attention";
   CheckActivation(op, "q", q);
-  CheckCaches(op, k_cache, v_cache);
-  Check(q.dim() == 3 && q.size(2) == k_cache.size(3) && q.size(1) % k_cache.size(2) == 0, op,
-        ": q ", q.sizes(), " does not fit the cache ", k_cache.sizes());
+  Check(q.dim() == 3 && q.size(2) > 0, op, ": q must be (rows, heads, head_dim), found ",
+        q.sizes());
+  CheckCaches(op, k_cache, v_cache, q.size(2));
+  Check(q.size(1) % k_cache.size(2) == 0, op, ": q ", q.sizes(), " does not fit the cache ",
+        k_cache.sizes());
   const int64_t sequences = first_rows.dim() == 1 ? first_rows.size(0) : 0;
   CheckInts(op, "first_rows", first_rows, at::kInt, sequences);
   CheckInts(op, "row_counts", row_counts, at::kInt, sequences);
@@ -231,10 +241,8 @@ HeadShape CheckPagedAttention(const Tensor& q, const Tensor& k_cache, const Tens
             block_tables.size(0) == sequences && block_tables.is_contiguous(),
         op, ": block_tables must be a dense int32 matrix with ", sequences, " rows, found ",
         Describe(block_tables));
-  return {.rows = q.size(0),
-          .heads = q.size(1),
-          .kv_heads = k_cache.size(2),
-          .head_dim = k_cache.size(3)};
+  return {
+      .rows = q.size(0), .heads = q.size(1), .kv_heads = k_cache.size(2), .head_dim = q.size(2)};
 }
 
 int64_t CheckVisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {

@@ -14,6 +14,10 @@ namespace {
 
 using at::Tensor;
 
+cpu::KvFormat FormatOf(const Tensor& cache) {
+  return cache.scalar_type() == at::kChar ? cpu::KvFormat::kInt8 : cpu::KvFormat::kFloat32;
+}
+
 std::tuple<Tensor, Tensor> RopeTable(const Tensor& inverse_frequencies, const Tensor& tables,
                                      const Tensor& positions) {
   const auto shape = CheckRopeTable(inverse_frequencies, tables, positions);
@@ -54,8 +58,9 @@ Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k
                .sin = sin.const_data_ptr<float>(),
                .slots = slot,
                .q = q.mutable_data_ptr<float>(),
-               .k_cache = k_cache.mutable_data_ptr<float>(),
-               .v_cache = v_cache.mutable_data_ptr<float>()},
+               .k_cache = k_cache.mutable_data_ptr(),
+               .v_cache = v_cache.mutable_data_ptr(),
+               .format = FormatOf(k_cache)},
               CurrentContext());
   return q;
 }
@@ -111,8 +116,9 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
                        .heads = shape.heads,
                        .kv_heads = shape.kv_heads,
                        .head_dim = shape.head_dim,
-                       .k_cache = k_cache.const_data_ptr<float>(),
-                       .v_cache = v_cache.const_data_ptr<float>(),
+                       .k_cache = k_cache.const_data_ptr(),
+                       .v_cache = v_cache.const_data_ptr(),
+                       .format = FormatOf(k_cache),
                        .block_size = k_cache.size(1),
                        .sequences = sequences.data(),
                        .sequence_count = static_cast<int64_t>(sequences.size())},

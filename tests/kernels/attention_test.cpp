@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/guarded.h"
+#include "kernels/kept_heads.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -70,7 +71,22 @@ struct PagedCase {
   std::vector<Slice> slices;
 };
 
-TEST_P(AttentionTest, PagedAgreesWithDouble) {
+class PagedAttentionTest : public testing::TestWithParam<std::tuple<Isa, KvFormat>> {
+ protected:
+  Context context() { return {.pool = pool_, .isa = std::get<0>(GetParam())}; }
+  ThreadPool pool_{3};
+};
+
+/// Puts numbers (heads, dim) into a cache, and what they are worth there in their place.
+void Keep(Guarded<float>& numbers, int64_t dim, KeptHeads& kept) {
+  for (int64_t head = 0; head < numbers.size() / dim; ++head) {
+    kept.Keep(head, numbers.data() + head * dim);
+    for (int64_t d = 0; d < dim; ++d) numbers[head * dim + d] = kept.Number(head, d);
+  }
+}
+
+TEST_P(PagedAttentionTest, AgreesWithDouble) {
+  const KvFormat format = std::get<1>(GetParam());
   const PagedCase cases[] = {
       {1, 1, 1, 1, {{1, 0}}},
       {4, 2, 8, 3, {{5, 0}, {0, 0}, {1, 17}}},
@@ -134,13 +150,18 @@ TEST_P(AttentionTest, PagedAgreesWithDouble) {
                key % c.block_size);
       }
     }
+    KeptHeads k_kept(blocks * c.block_size * c.kv_heads, c.dim, format);
+    KeptHeads v_kept(blocks * c.block_size * c.kv_heads, c.dim, format);
+    Keep(k_cache, c.dim, k_kept);
+    Keep(v_cache, c.dim, v_kept);
     PagedAttention({.q = q.data(),
                     .out = out.data(),
                     .heads = c.heads,
                     .kv_heads = c.kv_heads,
                     .head_dim = c.dim,
-                    .k_cache = k_cache.data(),
-                    .v_cache = v_cache.data(),
+                    .k_cache = k_kept.data(),
+                    .v_cache = v_kept.data(),
+                    .format = format,
                     .block_size = c.block_size,
                     .sequences = sequences.data(),
                     .sequence_count = static_cast<int64_t>(sequences.size())},
@@ -315,6 +336,13 @@ TEST_P(AttentionTest, ARowOfDecodingDependsNeitherOnTheThreadsNorOnTheBatch) {
   for (const int threads : {1, 2, 5}) EXPECT_EQ(run(all, q.data(), threads), alone) << threads;
 }
 
+INSTANTIATE_TEST_SUITE_P(, PagedAttentionTest,
+                         testing::Combine(testing::ValuesIn(RunnableIsas()),
+                                          testing::Values(KvFormat::kFloat32, KvFormat::kInt8)),
+                         [](const auto& info) {
+                           return std::string(ToString(std::get<0>(info.param))) + "_" +
+                                  ToString(std::get<1>(info.param));
+                         });
 INSTANTIATE_TEST_SUITE_P(, AttentionTest, testing::ValuesIn(RunnableIsas()),
                          [](const auto& info) { return std::string(ToString(info.param)); });
 

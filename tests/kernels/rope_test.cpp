@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <utility>
 
 #include "kernels/guarded.h"
+#include "kernels/kept_heads.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -102,6 +105,62 @@ TEST_P(RopeKvTest, RotatesAndStores) {
           ASSERT_EQ(v_cache[(slots[row] * kv_heads + g) * dim + d],
                     qkv[row * stride + (g * (group + 2) + group + 1) * dim + d]);
         }
+      }
+    }
+  }
+}
+
+// The int8 cache holds what the other one would, rounded.
+TEST_P(RopeKvTest, RoundsWhatItStores) {
+  Random random(2);
+  ThreadPool pool(3);
+  const Heads cases[] = {{1, 1, 1, 2}, {17, 8, 2, 64}, {19, 6, 3, 34}, {300, 4, 1, 128}};
+  for (const auto& [rows, heads, kv_heads, dim] : cases) {
+    const int64_t width = (heads + 2 * kv_heads) * dim;
+    Guarded<float> qkv(rows * width);
+    Guarded<float> cos(rows * dim / 2);
+    Guarded<float> sin(rows * dim / 2);
+    Guarded<int64_t> slots(rows);
+    random.Fill(qkv, 3.0f);
+    random.Fill(cos);
+    random.Fill(sin);
+    for (int64_t row = 0; row < rows; ++row) slots[row] = rows + 1 - row;  // 0 and 1 stay
+    struct Stored {
+      Guarded<float> q;
+      KeptHeads k, v;
+    };
+    const auto run = [&](KvFormat format, Stored& stored) {
+      RopeKv({.qkv = qkv.data(),
+              .qkv_stride = width,
+              .rows = rows,
+              .heads = heads,
+              .kv_heads = kv_heads,
+              .head_dim = dim,
+              .cos = cos.data(),
+              .sin = sin.data(),
+              .slots = slots.data(),
+              .q = stored.q.data(),
+              .k_cache = stored.k.data(),
+              .v_cache = stored.v.data(),
+              .format = format},
+             {.pool = pool, .isa = GetParam()});
+    };
+    const int64_t slot_heads = (rows + 2) * kv_heads;
+    const auto make = [&](KvFormat format) {
+      return Stored{Guarded<float>(rows * heads * dim), KeptHeads(slot_heads, dim, format, 7),
+                    KeptHeads(slot_heads, dim, format, 7)};
+    };
+    Stored exact = make(KvFormat::kFloat32);
+    Stored rounded = make(KvFormat::kInt8);
+    run(KvFormat::kFloat32, exact);
+    run(KvFormat::kInt8, rounded);
+    for (int64_t i = 0; i < exact.q.size(); ++i) ASSERT_EQ(rounded.q[i], exact.q[i]);
+    for (auto [of, was] : {std::pair{&rounded.k, &exact.k}, std::pair{&rounded.v, &exact.v}}) {
+      const auto bytes = static_cast<size_t>(KvHeadBytes(KvFormat::kInt8, dim));
+      KeptHeads expected(1, dim, KvFormat::kInt8, 7);  // what stays
+      for (int64_t head = 0; head < slot_heads; ++head) {
+        if (head >= 2 * kv_heads) expected.Keep(0, static_cast<const float*>(was->head(head)));
+        ASSERT_EQ(std::memcmp(of->head(head), expected.head(0), bytes), 0) << head;
       }
     }
   }
