@@ -1,5 +1,7 @@
 #pragma once
 
+#include "kernels/cpu/integer_codes.h"
+#include "kernels/cpu/integer_row.h"
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/linear_packed.h"
@@ -11,8 +13,9 @@ namespace xcomposer::cpu {
 
 // Quantised weights in GPTQ's layout times rounded rows of x, in integers. A lane is an output. The
 // sum over a block of inputs is exact in 32 bits, so that it is the same in every instruction set
-// and for every shape of the batch; blocks are then added to y in float32, in ascending order. So a
-// row's result does not depend on the other rows, nor on whether it is decoded or part of a prompt.
+// and for every shape of the batch; the blocks of a span of inputs (kIntegerSpan) are then added up
+// in float32 in ascending order, and so are the spans. So a row's result does not depend on the
+// other rows, nor on whether it is decoded or part of a prompt.
 //
 // Two dwords of codes come out of one word of the weight, and meet the two dwords of x that
 // integer_x.h made for it.
@@ -20,41 +23,6 @@ namespace xcomposer::cpu {
 /// Inputs that are worked on at a time while streaming: few enough rows of words to be read as long
 /// streams. A block of more inputs is kept as integers meanwhile.
 inline constexpr int64_t kStreamedDepth = 32;
-
-/// What differs between 8 and 4 bits.
-template <typename S, Packing packing>
-struct IntegerCodes;
-
-/// 255 * 32767 * 128 < 2^31: a block of 128 inputs fits, before and after the zero is taken away.
-template <typename S>
-struct IntegerCodes<S, Packing::kGptq8> {
-  using W = typename S::W;
-
-  template <int kHalf>
-  static W Half(W words, W zeros) {
-    return S::SubPairs(kHalf == 0 ? S::EvenBytes(words) : S::OddBytes(words), zeros);
-  }
-  static W Zeros(typename S::F zeros) { return S::Pairs(S::RoundToWords(zeros)); }
-  static W Dot(W sum, W codes, W x) { return S::DotPairs(sum, codes, x); }
-  static W Total(W sum, W, int32_t) { return sum; }
-};
-
-/// 15 * 127 * 2 * 8 < 2^15: the eight dwords of a block of 32 inputs may be summed in 16 bits.
-/// Zeros are taken away at the end of the block: zero * (sum of x).
-template <typename S>
-struct IntegerCodes<S, Packing::kGptq4> {
-  using W = typename S::W;
-
-  template <int kHalf>
-  static W Half(W words, W) {
-    return kHalf == 0 ? S::LowNibbles(words) : S::HighNibbles(words);
-  }
-  static W Zeros(typename S::F zeros) { return S::RoundToWords(zeros); }
-  static W Dot(W sum, W codes, W x) { return S::DotBytes(sum, codes, x); }
-  static W Total(W sum, W zeros, int32_t x_sum) {
-    return S::SubProduct(S::Widened(sum), zeros, S::SetWords(static_cast<uint32_t>(x_sum)));
-  }
-};
 
 /// Codes of one block, inputs from k on in group g, for some vectors of outputs, taken out of the
 /// weight as it is stored.
@@ -70,8 +38,7 @@ struct StoredCodes {
         lanes(lanes_) {
     XCOMPOSER_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      zeros[v] =
-          IntegerCodes<S, packing>::Zeros(ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes));
+      zeros[v] = ZeroWordsOf<S, packing>(args, g, n + v * S::kWidth, lanes);
       scales[v] = ScalesOf<S>(args, g, n + v * S::kWidth, lanes);
     }
   }
@@ -80,7 +47,7 @@ struct StoredCodes {
   XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
     const uint32_t* place = words + word * stride + v * S::kWidth;
     const W stored = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
-    return IntegerCodes<S, packing>::template Half<kHalf>(stored, zeros[v]);
+    return IntegerCodes<S, packing>::template Half<kHalf>(stored);
   }
   XCOMPOSER_INLINE W Zeros(int v) const { return zeros[v]; }
   XCOMPOSER_INLINE F Scales(int v) const { return scales[v]; }
@@ -179,7 +146,8 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
     const F scales = weight.Scales(v);
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W total = Arithmetic::Total(sums[t][v], zeros, x.sums[t]);
+      const W total = S::SubProduct(Arithmetic::Sum(sums[t][v]), zeros,
+                                    S::SetWords(static_cast<uint32_t>(x.sums[t])));
       const F value = S::Mul(scales, S::FromWords(total));
       float* place = to.y + (t * kPanelColumns<S> + v * S::kWidth);
       S::Store(place, S::Fma(S::Set(x.scales[t]), value, S::Load(place)));
@@ -291,16 +259,29 @@ template <typename S>
 inline constexpr int64_t kIntegerScratch =
     kPanelColumns<S>*(kIntegerDepth / 2 + 2 * kIntegerDepth / IntegerBlock(Packing::kGptq4));
 
+/// Inputs [begin, end), of one span.
+struct IntegerInputs {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+template <typename S>
+inline void AddSums(float* to, const float* sums, int64_t count) {
+  for (int64_t i = 0; i < count; i += S::kWidth) {
+    S::Store(to + i, S::Add(S::Load(to + i), S::Load(sums + i)));
+  }
+}
+
 /// Few rows of x: runs of outputs, a few rows of words at a time.
 template <typename S, Packing packing>
-inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* sums,
-                           uint32_t* partial) {
+inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& block,
+                           const IntegerInputs& inputs, float* sums, uint32_t* partial) {
   constexpr int64_t kColumns = kPanelColumns<S>;
   constexpr int64_t kBlock = IntegerBlock(packing);
   const int64_t panels = (args.rows + args.panel_rows - 1) / args.panel_rows;
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
-  for (int64_t k = 0; k < args.depth; k += kStreamedDepth) {
-    const int64_t depth = args.depth - k < kStreamedDepth ? args.depth - k : kStreamedDepth;
+  for (int64_t k = inputs.begin; k < inputs.end; k += kStreamedDepth) {
+    const int64_t depth = inputs.end - k < kStreamedDepth ? inputs.end - k : kStreamedDepth;
     IntegerSums to{.y = sums,
                    .partial = partial,
                    .first = k % kBlock == 0,
@@ -329,10 +310,11 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
 /// Many rows of x.
 template <typename S, Packing packing>
 inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& block,
-                             int64_t panel_sums, float* memory, float* sums) {
+                             const IntegerInputs& inputs, int64_t panel_sums, float* memory,
+                             float* sums) {
   constexpr int64_t kColumns = kPanelColumns<S>;
-  for (int64_t k = 0; k < args.depth; k += kIntegerDepth) {
-    const int64_t depth = args.depth - k < kIntegerDepth ? args.depth - k : kIntegerDepth;
+  for (int64_t k = inputs.begin; k < inputs.end; k += kIntegerDepth) {
+    const int64_t depth = inputs.end - k < kIntegerDepth ? inputs.end - k : kIntegerDepth;
     float* place = sums;
     int64_t n = block.n_begin;
     for (; n + kColumns <= block.n_end; n += kColumns) {
@@ -349,21 +331,27 @@ inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& bl
 }
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of panel_rows) with the weight's
-/// outputs [n_begin, n_end). `memory`: kIntegerScratch floats, and two for each sum, in whole
+/// outputs [n_begin, n_end). `memory`: kIntegerScratch floats, and three for each sum, in whole
 /// panels of x and of the weight.
 template <typename S, Packing packing>
 void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
   constexpr int64_t kColumns = kPanelColumns<S>;
-  float* sums = memory + kIntegerScratch<S>;
   const int64_t panels = (block.row_end - block.row_begin + args.panel_rows - 1) / args.panel_rows;
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
   const int64_t columns = (block.n_end - block.n_begin + kColumns - 1) / kColumns;
-  for (int64_t i = 0; i < columns * panel_sums; i += S::kWidth) S::Store(sums + i, S::Zero());
-  if (panels <= kStreamedPanels) {
-    StreamIntegers<S, packing>(args, block, sums,
-                               reinterpret_cast<uint32_t*>(sums + columns * panel_sums));
-  } else {
-    MultiplyIntegers<S, packing>(args, block, panel_sums, memory, sums);
+  const int64_t count = columns * panel_sums;
+  float* totals = memory + kIntegerScratch<S>;
+  for (int64_t k = 0; k < args.depth; k += kIntegerSpan) {
+    const IntegerInputs inputs{k, args.depth - k < kIntegerSpan ? args.depth : k + kIntegerSpan};
+    float* sums = k == 0 ? totals : totals + count;
+    for (int64_t i = 0; i < count; i += S::kWidth) S::Store(sums + i, S::Zero());
+    if (panels <= kStreamedPanels) {
+      StreamIntegers<S, packing>(args, block, inputs, sums,
+                                 reinterpret_cast<uint32_t*>(totals + 2 * count));
+    } else {
+      MultiplyIntegers<S, packing>(args, block, inputs, panel_sums, memory, sums);
+    }
+    if (k > 0) AddSums<S>(totals, sums, count);
   }
   for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
     FinishPanel<S>(args,
@@ -371,8 +359,49 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
                     .row_end = block.row_end,
                     .n_begin = n,
                     .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end},
-                   sums + (n - block.n_begin) / kColumns * panel_sums);
+                   totals + (n - block.n_begin) / kColumns * panel_sums);
   }
+}
+
+/// The only row of x with the weight's outputs [n_begin, n_end) and one span of inputs. `sums`: of
+/// these outputs, in whole vectors. `partial`: memory for as many.
+template <typename S, Packing packing>
+void LinearIntegerRow(const LinearKernelArgs& args, const LinearBlock& block, int64_t span,
+                      float* sums, uint32_t* partial) {
+  constexpr int64_t kDepth = kRowDepth<packing>;
+  constexpr int64_t kBlock = IntegerBlock(packing);
+  const int64_t width = block.n_end - block.n_begin;
+  const int64_t in_steps = width / kRowOutputs<S> * kRowOutputs<S>;
+  for (int64_t i = 0; i < width; i += S::kWidth) S::Store(sums + i, S::Zero());
+  const int64_t end =
+      args.depth - span * kIntegerSpan < kIntegerSpan ? args.depth : (span + 1) * kIntegerSpan;
+  for (int64_t k = span * kIntegerSpan; k < end; k += kDepth) {
+    const int64_t depth = end - k < kDepth ? end - k : kDepth;
+    const bool first = k % kBlock == 0;
+    const bool last = (k + depth) % kBlock == 0 || k + depth == args.depth;
+    const int64_t steps = depth == kDepth ? in_steps : 0;
+    const auto run =
+        first ? (last ? &RowSteps<S, packing, true, true> : &RowSteps<S, packing, true, false>)
+              : (last ? &RowSteps<S, packing, false, true> : &RowSteps<S, packing, false, false>);
+    run(args, k, block.n_begin, steps, sums, partial);
+    // What is less than a step goes the way of several rows.
+    const RoundedBlock x = BlockOfX<packing>(args, 0, k, depth);
+    for (int64_t i = steps; i < width; i += S::kWidth) {
+      const int64_t lanes = width - i < S::kWidth ? width - i : S::kWidth;
+      StreamColumns<S, packing, 1>(
+          args, &x, k, k / args.group, block.n_begin + i, lanes,
+          {.y = sums + i, .partial = partial + i, .first = first, .last = last});
+    }
+  }
+}
+
+/// y of the only row of x from the sums of all spans, `stride` apart.
+template <typename S>
+void FinishIntegerRow(const LinearKernelArgs& args, float* sums, int64_t stride) {
+  for (int64_t k = kIntegerSpan; k < args.depth; k += kIntegerSpan) {
+    AddSums<S>(sums, sums + k / kIntegerSpan * stride, stride);
+  }
+  FinishPanel<S>(args, {.row_begin = 0, .row_end = 1, .n_begin = 0, .n_end = args.outputs}, sums);
 }
 
 }  // namespace xcomposer::cpu

@@ -14,6 +14,10 @@ namespace xcomposer::cpu {
 //   4 bits, a word of inputs 0 .. 7:  (x0, x2, x4, x6), (x1, x3, x5, x7)  in 8 bits each
 // which is the order in which masks take codes out of a word.
 
+/// Inputs whose blocks are added up by themselves: few rows of x are worked on in ranges of outputs
+/// and spans of inputs, so that threads find enough to do and each still reads long runs.
+inline constexpr int64_t kIntegerSpan = 2048;
+
 /// Inputs of which the codes of the weight are unpacked at a time, for many rows.
 inline constexpr int64_t kIntegerDepth = 256;
 

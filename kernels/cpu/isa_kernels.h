@@ -32,6 +32,9 @@ struct IsaKernels {
   void (*round_x[2])(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_integers[2])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
   int64_t integer_scratch = 0;  ///< floats that linear_integers needs
+  void (*linear_integer_row[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                                float* sums, uint32_t* partial);
+  void (*finish_integer_row)(const LinearKernelArgs&, float* sums, int64_t stride);
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
@@ -42,9 +45,9 @@ struct IsaKernels {
   void (*halves_of_bfloat16)(const uint16_t* in, uint16_t* out, int64_t count, HalfLosses& losses);
   void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, float* out);
 
-  int64_t (*attention_scratch)(int64_t head_dim);  ///< floats
-  void (*attention[2])(const AttentionTileArgs&, float* scratch);  ///< by KvFormat
-  int64_t (*attention_row_scratch)(int64_t heads);  ///< floats
+  int64_t (*attention_scratch)(int64_t head_dim);                     ///< floats
+  void (*attention[2])(const AttentionTileArgs&, float* scratch);     ///< by KvFormat
+  int64_t (*attention_row_scratch)(int64_t heads);                    ///< floats
   void (*attention_row[2])(const AttentionRowArgs&, float* scratch);  ///< by KvFormat
 };
 

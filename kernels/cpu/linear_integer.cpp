@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/isa_kernels.h"
 
 namespace xcomposer::cpu {
@@ -14,6 +15,12 @@ constexpr int64_t kBlockRows = 256;
 // Outputs of one task: long runs of each row of words. Those of a few rows are a page long.
 constexpr int64_t kTaskOutputs = 256;
 constexpr int64_t kStreamedOutputs = 1024;
+// The same for one row, where it is memory that counts, but not so many that a thread finds nothing
+// to do; and what they are a multiple of.
+constexpr int64_t kRowRange = 2048;
+constexpr int64_t kLeastRowRange = 256;
+constexpr int64_t kRowGrain = 32;
+constexpr int64_t kVectorFloats = 16;  // of the widest vector
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
@@ -44,7 +51,7 @@ void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& contex
   const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
   pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
     float* scratch =
-        pool.WorkerScratch(worker, kernels.integer_scratch + 2 * block_rows * task_outputs);
+        pool.WorkerScratch(worker, kernels.integer_scratch + 3 * block_rows * task_outputs);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % row_blocks * block_rows;
       const int64_t n = task / row_blocks * task_outputs;
@@ -56,6 +63,36 @@ void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& contex
                                        scratch);
     }
   });
+}
+
+/// The only row of x. `sums`: RowSums floats.
+void RunRow(size_t packing, const LinearKernelArgs& args, float* sums, const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
+  ThreadPool& pool = context.pool;
+  kernels.round_x[packing](args, 0, 1);
+  const int64_t stride = RoundUp(args.outputs, kVectorFloats);
+  const int64_t spans = DivideUp(args.depth, kIntegerSpan);
+  const int64_t ranges =
+      std::max(DivideUp(args.outputs, kRowRange), DivideUp(int64_t{pool.threads()}, spans));
+  const int64_t range =
+      RoundUp(std::max(kLeastRowRange, DivideUp(args.outputs, ranges)), kRowGrain);
+  pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
+    auto* partial = reinterpret_cast<uint32_t*>(pool.WorkerScratch(worker, range));
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t n = task % ranges * range;
+      if (n >= args.outputs) continue;
+      const int64_t span = task / ranges;
+      kernels.linear_integer_row[packing](
+          args,
+          {.row_begin = 0, .row_end = 1, .n_begin = n, .n_end = std::min(args.outputs, n + range)},
+          span, sums + span * stride + n, partial);
+    }
+  });
+  kernels.finish_integer_row(args, sums, stride);
+}
+
+int64_t RowSums(const LinearKernelArgs& args) {
+  return RoundUp(args.outputs, kVectorFloats) * DivideUp(args.depth, kIntegerSpan);
 }
 
 }  // namespace
@@ -73,9 +110,10 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.panel_rows = DivideUp(turn_rows, panels);
   args.packed_rows = panels * args.panel_rows;
   const RoundedSizes sizes(matrix, panels, args.panel_rows);
+  const int64_t row_sums = rows == 1 ? RowSums(args) : 0;
   const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
   float* scratch =
-      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + int64_t{1});
+      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + row_sums + 1);
   if (bias) {
     kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
     args.bias = scratch;
@@ -83,6 +121,10 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.x_codes = reinterpret_cast<uint32_t*>(scratch + bias_floats);
   args.x_scales = scratch + bias_floats + sizes.codes;
   args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
+  if (rows == 1) {
+    return RunRow(static_cast<size_t>(matrix.packing), args, args.x_scales + 2 * sizes.scales,
+                  context);
+  }
   const float* x = args.x;
   float* y = args.y;
   for (int64_t row = 0; row < rows; row += turn_rows) {

@@ -63,7 +63,7 @@ class Codes<S, Packing::kAwq4> {
     }
   }
   XCOMPOSER_INLINE typename S::F At(int i) const {
-    return S::template Nibbles<true>(row_ + i * row_words_, n_, lanes_);
+    return S::FromWords(S::template NibbleWords<true>(row_ + i * row_words_, n_, lanes_));
   }
 
  private:
@@ -75,16 +75,24 @@ class Codes<S, Packing::kAwq4> {
 
 /// The zeros of group g for the outputs of one vector.
 template <typename S, Packing packing>
-XCOMPOSER_INLINE typename S::F ZerosOf(const LinearKernelArgs& args, int64_t g, int64_t n,
-                                       int64_t lanes) {
+XCOMPOSER_INLINE typename S::W ZeroWordsOf(const LinearKernelArgs& args, int64_t g, int64_t n,
+                                           int64_t lanes) {
   const uint32_t* row = args.zeros + g * (args.outputs * BitsOf(packing) / 32);
   if constexpr (packing == Packing::kAwq4) {
-    return S::template Nibbles<true>(row, n, lanes);
+    return S::template NibbleWords<true>(row, n, lanes);
   } else if constexpr (packing == Packing::kGptq4) {
-    return S::Add(S::template Nibbles<false>(row, n, lanes), S::Set(1.0f));
+    return S::AddWords(S::template NibbleWords<false>(row, n, lanes), S::SetWords(1));
   } else {
-    return S::Add(S::Bytes(reinterpret_cast<const uint8_t*>(row) + n, lanes), S::Set(1.0f));
+    return S::AddWords(S::ByteWords(reinterpret_cast<const uint8_t*>(row) + n, lanes),
+                       S::SetWords(1));
   }
+}
+
+/// The same as floats.
+template <typename S, Packing packing>
+XCOMPOSER_INLINE typename S::F ZerosOf(const LinearKernelArgs& args, int64_t g, int64_t n,
+                                       int64_t lanes) {
+  return S::FromWords(ZeroWordsOf<S, packing>(args, g, n, lanes));
 }
 
 template <typename S>

@@ -45,15 +45,14 @@
 //   RoundToWords(f), FromWords(w)       to the nearest int32 and back
 //   EvenBytes(w), OddBytes(w)           bytes 0 and 2, or 1 and 3, of each word as two of 16 bits
 //   LowNibbles(w), HighNibbles(w)       of each byte
-//   Pairs(w)                            the low 16 bits of each word twice
-//   SubPairs(a, b)                      a - b in 16 bits
 //   DotPairs(sum, a, b)                 sum + a0 b0 + a1 b1, each word two int16
 //   DotBytes(sum, a, b), Widened(sum)   sum + a0 b0 + ... + a3 b3, a 4-bit codes, b int8 above -128;
 //                                       up to eight of them before Widened makes a sum of int32
 //   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
-//   Nibbles<awq>(row, n, lanes)         4-bit fields of outputs n .. n + lanes of a row of words
-//   Bytes(p, lanes)                     bytes as floats; lanes is kWidth or 8 < kWidth, also above
+//   AddWords(a, b)                      a + b in 32 bits
+//   NibbleWords<awq>(row, n, lanes)     4-bit fields of outputs n .. n + lanes of a row of words
+//   ByteWords(p, lanes)                 bytes as words; lanes is kWidth or 8 < kWidth, also above
 //   SignedBytes(p)                      kWidth of int8 as floats
 //   kPackColumns<Format>                columns that PackWeights takes at a time
 //   PackWeights<Format>(rows, out, stride)  the same, widened, c < kPackColumns, r < kWidth

@@ -144,11 +144,6 @@ struct Avx2 {
   static W OddBytes(W w) { return _mm256_srli_epi16(w, 8); }
   static W LowNibbles(W w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
   static W HighNibbles(W w) { return LowNibbles(_mm256_srli_epi16(w, 4)); }
-  static W Pairs(W w) {
-    return _mm256_or_si256(_mm256_slli_epi32(w, 16),
-                           _mm256_and_si256(w, _mm256_set1_epi32(0xffff)));
-  }
-  static W SubPairs(W a, W b) { return _mm256_sub_epi16(a, b); }
   static W DotPairs(W sum, W a, W b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
   static W DotBytes(W sum, W a, W b) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)); }
   static W Widened(W sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
@@ -158,16 +153,17 @@ struct Avx2 {
     const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, kBits * i), mask));
   }
+  static W AddWords(W a, W b) { return _mm256_add_epi32(a, b); }
   template <bool kAwq>
-  static F Nibbles(const uint32_t* row, int64_t n, int64_t) {
+  static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {
     const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)
                                 : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     const __m256i word = _mm256_set1_epi32(static_cast<int>(row[n / 8]));
-    return Field<4>(_mm256_srlv_epi32(word, shifts), 0);
+    return _mm256_and_si256(_mm256_srlv_epi32(word, shifts), _mm256_set1_epi32(15));
   }
-  static F Bytes(const uint8_t* p, int64_t) {
+  static W ByteWords(const uint8_t* p, int64_t) {
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+    return _mm256_cvtepu8_epi32(eight);
   }
   static F SignedBytes(const int8_t* p) {
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));

@@ -160,11 +160,6 @@ struct Avx512 {
   static W OddBytes(W w) { return _mm512_srli_epi16(w, 8); }
   static W LowNibbles(W w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
   static W HighNibbles(W w) { return LowNibbles(_mm512_srli_epi16(w, 4)); }
-  static W Pairs(W w) {
-    return _mm512_or_si512(_mm512_slli_epi32(w, 16),
-                           _mm512_and_si512(w, _mm512_set1_epi32(0xffff)));
-  }
-  static W SubPairs(W a, W b) { return _mm512_sub_epi16(a, b); }
   static W DotPairs(W sum, W a, W b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
   static W DotBytes(W sum, W a, W b) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(a, b)); }
   static W Widened(W sum) { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
@@ -175,8 +170,9 @@ struct Avx512 {
     return _mm512_cvtepi32_ps(
         _mm512_and_si512(_mm512_srli_epi32(words, static_cast<unsigned>(kBits * i)), mask));
   }
+  static W AddWords(W a, W b) { return _mm512_add_epi32(a, b); }
   template <bool kAwq>
-  static F Nibbles(const uint32_t* row, int64_t n, int64_t lanes) {
+  static W NibbleWords(const uint32_t* row, int64_t n, int64_t lanes) {
     const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)
                                 : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     const uint32_t* words = row + n / 8;
@@ -184,10 +180,11 @@ struct Avx512 {
     // The second word of a half vector is none of this row's; its lanes are zeros.
     const __m512i both =
         _mm512_mask_set1_epi32(low, 0xff00, lanes > 8 ? static_cast<int>(words[1]) : 0);
-    return Field<4>(_mm512_srlv_epi32(both, _mm512_broadcast_i64x4(shifts)), 0);
+    return _mm512_and_si512(_mm512_srlv_epi32(both, _mm512_broadcast_i64x4(shifts)),
+                            _mm512_set1_epi32(15));
   }
-  static F Bytes(const uint8_t* p, int64_t lanes) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(Mask(lanes), p)));
+  static W ByteWords(const uint8_t* p, int64_t lanes) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(Mask(lanes), p));
   }
   static F SignedBytes(const int8_t* p) {
     const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

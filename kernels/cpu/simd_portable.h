@@ -98,10 +98,6 @@ struct Portable {
   static W OddBytes(W w) { return w >> 8 & 0xff00ffu; }
   static W LowNibbles(W w) { return w & 0x0f0f0f0fu; }
   static W HighNibbles(W w) { return w >> 4 & 0x0f0f0f0fu; }
-  static W Pairs(W w) { return w << 16 | (w & 0xffffu); }
-  static W SubPairs(W a, W b) {
-    return ((a - (b & 0xffffu)) & 0xffffu) | ((a & ~0xffffu) - (b & ~0xffffu));
-  }
   static W DotPairs(W sum, W a, W b) {
     return sum + Signed<16>(a, 0) * Signed<16>(b, 0) + Signed<16>(a, 1) * Signed<16>(b, 1);
   }
@@ -116,18 +112,16 @@ struct Portable {
     const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
     return __builtin_convertvector(reinterpret_cast<I>(field), F);
   }
+  static W AddWords(W a, W b) { return a + b; }
   template <bool kAwq>
-  static F Nibbles(const uint32_t* row, int64_t n, int64_t) {
+  static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {
     constexpr W kAwqLow = {0, 16, 4, 20};
     constexpr W kLow = {0, 4, 8, 12};
     const uint32_t upper = n % 8 == 0 ? 0 : kAwq ? 8 : 16;
     const uint32_t word = row[n / 8];
-    return Field<4>(W{word, word, word, word} >> ((kAwq ? kAwqLow : kLow) + upper), 0);
+    return W{word, word, word, word} >> ((kAwq ? kAwqLow : kLow) + upper) & 15u;
   }
-  static F Bytes(const uint8_t* p, int64_t) {
-    return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
-             static_cast<float>(p[3])};
-  }
+  static W ByteWords(const uint8_t* p, int64_t) { return W{p[0], p[1], p[2], p[3]}; }
   static F SignedBytes(const int8_t* p) {
     return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
              static_cast<float>(p[3])};

@@ -21,11 +21,14 @@ struct Shape {
 
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
 // rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
-// short last ones; more rows than one block.
+// short last ones; more rows than one block. Steps of one row: 16 or 32 outputs, 16 or 32 inputs;
+// spans of 2048 inputs, of one row and of more.
 const Shape kShapes[] = {{1, 8, 8, 128},     {1, 24, 136, 128},   {2, 1032, 264, 128},
                          {3, 72, 520, 256},  {5, 264, 32, 128},   {6, 40, 384, 384},
                          {7, 56, 640, 128},  {9, 280, 128, 128},  {13, 16, 776, 256},
-                         {24, 520, 96, 128}, {33, 104, 384, 384}, {270, 24, 264, 128}};
+                         {24, 520, 96, 128}, {33, 104, 384, 384}, {270, 24, 264, 128},
+                         {1, 56, 2048, 128}, {1, 72, 4168, 128},  {1, 2136, 2184, 256},
+                         {4, 24, 4104, 128}, {45, 16, 2056, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
@@ -213,27 +216,30 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   Random random(23);
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  Case c({40, 72, 392, 128}, packing(), random);
-  Linear(c.Params(), context);
-  for (const int64_t rows : {1, 2, 5, 7, 20}) {
-    for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
-      Guarded<float> some(rows * c.shape.outputs);
-      LinearParams params = c.Params();
-      params.x += first * c.x_stride;
-      params.rows = rows;
-      params.y = some.data();
-      params.y_stride = c.shape.outputs;
-      Linear(params, context);
-      for (int64_t i = 0; i < some.size(); ++i) {
-        const int64_t row = first + i / c.shape.outputs;
-        ASSERT_EQ(some[i], c.y[row * c.y_stride + i % c.shape.outputs]) << rows << " rows, " << i;
+  for (const int64_t depth : {392, 4104}) {
+    Case c({40, 72, depth, 128}, packing(), random);
+    Linear(c.Params(), context);
+    for (const int64_t rows : {1, 2, 5, 7, 20}) {
+      for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
+        Guarded<float> some(rows * c.shape.outputs);
+        LinearParams params = c.Params();
+        params.x += first * c.x_stride;
+        params.rows = rows;
+        params.y = some.data();
+        params.y_stride = c.shape.outputs;
+        Linear(params, context);
+        for (int64_t i = 0; i < some.size(); ++i) {
+          const int64_t row = first + i / c.shape.outputs;
+          ASSERT_EQ(some[i], c.y[row * c.y_stride + i % c.shape.outputs]) << rows << " rows, " << i;
+        }
       }
     }
   }
 }
 
 TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
-  for (const Shape& shape : {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128}}) {
+  for (const Shape& shape :
+       {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128}, Shape{1, 4168, 4104, 128}}) {
     std::vector<float> results[2];
     for (const int threads : {1, 4}) {
       Random random(24);
