@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/integer_codes.h"
-#include "kernels/cpu/integer_row.h"
+#include "kernels/cpu/integer_rows.h"
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/linear_packed.h"
@@ -363,45 +363,37 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
   }
 }
 
-/// The only row of x with the weight's outputs [n_begin, n_end) and one span of inputs. `sums`: of
-/// these outputs, in whole vectors. `partial`: memory for as many.
+/// Up to kMostIntegerRows rows of x with the weight's outputs [n_begin, n_end) and one span of
+/// inputs; outputs and inputs are multiples of kIntegerRowGrain.
 template <typename S, Packing packing>
-void LinearIntegerRow(const LinearKernelArgs& args, const LinearBlock& block, int64_t span,
-                      float* sums, uint32_t* partial) {
-  constexpr int64_t kDepth = kRowDepth<packing>;
-  constexpr int64_t kBlock = IntegerBlock(packing);
+void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, int64_t span,
+                       const RowSums& to) {
   const int64_t width = block.n_end - block.n_begin;
-  const int64_t in_steps = width / kRowOutputs<S> * kRowOutputs<S>;
-  for (int64_t i = 0; i < width; i += S::kWidth) S::Store(sums + i, S::Zero());
-  const int64_t end =
-      args.depth - span * kIntegerSpan < kIntegerSpan ? args.depth : (span + 1) * kIntegerSpan;
-  for (int64_t k = span * kIntegerSpan; k < end; k += kDepth) {
-    const int64_t depth = end - k < kDepth ? end - k : kDepth;
-    const bool first = k % kBlock == 0;
-    const bool last = (k + depth) % kBlock == 0 || k + depth == args.depth;
-    const int64_t steps = depth == kDepth ? in_steps : 0;
-    const auto run =
-        first ? (last ? &RowSteps<S, packing, true, true> : &RowSteps<S, packing, true, false>)
-              : (last ? &RowSteps<S, packing, false, true> : &RowSteps<S, packing, false, false>);
-    run(args, k, block.n_begin, steps, sums, partial);
-    // What is less than a step goes the way of several rows.
-    const RoundedBlock x = BlockOfX<packing>(args, 0, k, depth);
-    for (int64_t i = steps; i < width; i += S::kWidth) {
-      const int64_t lanes = width - i < S::kWidth ? width - i : S::kWidth;
-      StreamColumns<S, packing, 1>(
-          args, &x, k, k / args.group, block.n_begin + i, lanes,
-          {.y = sums + i, .partial = partial + i, .first = first, .last = last});
+  const int64_t begin = span * kIntegerSpan;
+  const int64_t end = args.depth - begin < kIntegerSpan ? args.depth : begin + kIntegerSpan;
+  for (int64_t t = 0; t < args.rows; ++t) {
+    for (int64_t i = 0; i < width; i += S::kWidth) {
+      S::Store(to.sums + t * to.stride + i, S::Zero());
     }
+  }
+  static_assert(kMostIntegerRows == 2);
+  if (args.rows == 1) {
+    RowRange<S, packing, 1>(args, block, begin, end, to);
+  } else {
+    RowRange<S, packing, 2>(args, block, begin, end, to);
   }
 }
 
-/// y of the only row of x from the sums of all spans, `stride` apart.
+/// y of a few rows of x from the sums (span, row, output), rows `stride` apart.
 template <typename S>
-void FinishIntegerRow(const LinearKernelArgs& args, float* sums, int64_t stride) {
+void FinishIntegerRows(const LinearKernelArgs& args, float* sums, int64_t stride) {
   for (int64_t k = kIntegerSpan; k < args.depth; k += kIntegerSpan) {
-    AddSums<S>(sums, sums + k / kIntegerSpan * stride, stride);
+    AddSums<S>(sums, sums + k / kIntegerSpan * args.rows * stride, args.rows * stride);
   }
-  FinishPanel<S>(args, {.row_begin = 0, .row_end = 1, .n_begin = 0, .n_end = args.outputs}, sums);
+  for (int64_t t = 0; t < args.rows; ++t) {
+    FinishPanel<S>(args, {.row_begin = t, .row_end = t + 1, .n_begin = 0, .n_end = args.outputs},
+                   sums + t * stride);
+  }
 }
 
 }  // namespace xcomposer::cpu

@@ -32,9 +32,10 @@ struct IsaKernels {
   void (*round_x[2])(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_integers[2])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
   int64_t integer_scratch = 0;  ///< floats that linear_integers needs
-  void (*linear_integer_row[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
-                                float* sums, uint32_t* partial);
-  void (*finish_integer_row)(const LinearKernelArgs&, float* sums, int64_t stride);
+  /// The same for few rows.
+  void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                                 const RowSums& to);
+  void (*finish_integer_rows)(const LinearKernelArgs&, float* sums, int64_t stride);
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

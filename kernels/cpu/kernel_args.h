@@ -44,6 +44,18 @@ constexpr int64_t PieceOf(int64_t rows) { return rows <= 4 ? 1024 : rows <= 8 ? 
 /// and reads the weight in long runs; for more, once for all.
 inline constexpr int64_t kStreamedPanels = 4;
 
+/// Most rows of x, and what outputs and inputs are multiples of, in integer_rows.h.
+inline constexpr int64_t kMostIntegerRows = 2;
+inline constexpr int64_t kIntegerRowGrain = 32;
+
+/// Where integer_rows.h leaves the sums of a range of outputs and a span of inputs.
+struct RowSums {
+  float* sums = nullptr;  ///< (row, output), rows `stride` apart
+  int64_t stride = 0;
+  uint32_t* partial = nullptr;  ///< (row, output of the range): integers of blocks that go on
+  int64_t partial_stride = 0;
+};
+
 struct LinearBlock {
   int64_t row_begin = 0;
   int64_t row_end = 0;

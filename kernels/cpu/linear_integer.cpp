@@ -15,12 +15,9 @@ constexpr int64_t kBlockRows = 256;
 // Outputs of one task: long runs of each row of words. Those of a few rows are a page long.
 constexpr int64_t kTaskOutputs = 256;
 constexpr int64_t kStreamedOutputs = 1024;
-// The same for one row, where it is memory that counts, but not so many that a thread finds nothing
-// to do; and what they are a multiple of.
+// The same where memory counts, but not so many that a thread finds nothing to do.
 constexpr int64_t kRowRange = 2048;
 constexpr int64_t kLeastRowRange = 256;
-constexpr int64_t kRowGrain = 32;
-constexpr int64_t kVectorFloats = 16;  // of the widest vector
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
@@ -65,34 +62,43 @@ void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& contex
   });
 }
 
-/// The only row of x. `sums`: RowSums floats.
-void RunRow(size_t packing, const LinearKernelArgs& args, float* sums, const Context& context) {
+bool TakesFewRows(const LinearKernelArgs& args) {
+  return args.rows <= kMostIntegerRows && args.outputs % kIntegerRowGrain == 0 &&
+         args.depth % kIntegerRowGrain == 0;
+}
+
+/// Few rows of x, as decoding has them: it is memory that counts. `sums`: SumsOfFewRows floats.
+void RunFewRows(size_t packing, const LinearKernelArgs& args, float* sums, const Context& context) {
   const IsaKernels& kernels = KernelsFor(context.isa);
   ThreadPool& pool = context.pool;
   kernels.round_x[packing](args, 0, 1);
-  const int64_t stride = RoundUp(args.outputs, kVectorFloats);
   const int64_t spans = DivideUp(args.depth, kIntegerSpan);
   const int64_t ranges =
       std::max(DivideUp(args.outputs, kRowRange), DivideUp(int64_t{pool.threads()}, spans));
   const int64_t range =
-      RoundUp(std::max(kLeastRowRange, DivideUp(args.outputs, ranges)), kRowGrain);
+      RoundUp(std::max(kLeastRowRange, DivideUp(args.outputs, ranges)), kIntegerRowGrain);
   pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
-    auto* partial = reinterpret_cast<uint32_t*>(pool.WorkerScratch(worker, range));
+    auto* partial = reinterpret_cast<uint32_t*>(pool.WorkerScratch(worker, args.rows * range));
     for (int64_t task = begin; task < end; ++task) {
       const int64_t n = task % ranges * range;
       if (n >= args.outputs) continue;
       const int64_t span = task / ranges;
-      kernels.linear_integer_row[packing](
-          args,
-          {.row_begin = 0, .row_end = 1, .n_begin = n, .n_end = std::min(args.outputs, n + range)},
-          span, sums + span * stride + n, partial);
+      const LinearBlock block{.row_begin = 0,
+                              .row_end = args.rows,
+                              .n_begin = n,
+                              .n_end = std::min(args.outputs, n + range)};
+      kernels.linear_integer_rows[packing](args, block, span,
+                                           {.sums = sums + span * args.rows * args.outputs + n,
+                                            .stride = args.outputs,
+                                            .partial = partial,
+                                            .partial_stride = range});
     }
   });
-  kernels.finish_integer_row(args, sums, stride);
+  kernels.finish_integer_rows(args, sums, args.outputs);
 }
 
-int64_t RowSums(const LinearKernelArgs& args) {
-  return RoundUp(args.outputs, kVectorFloats) * DivideUp(args.depth, kIntegerSpan);
+int64_t SumsOfFewRows(const LinearKernelArgs& args) {
+  return args.rows * args.outputs * DivideUp(args.depth, kIntegerSpan);
 }
 
 }  // namespace
@@ -110,10 +116,11 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.panel_rows = DivideUp(turn_rows, panels);
   args.packed_rows = panels * args.panel_rows;
   const RoundedSizes sizes(matrix, panels, args.panel_rows);
-  const int64_t row_sums = rows == 1 ? RowSums(args) : 0;
+  const bool few = TakesFewRows(args);
+  const int64_t few_sums = few ? SumsOfFewRows(args) : 0;
   const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
   float* scratch =
-      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + row_sums + 1);
+      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + few_sums + 1);
   if (bias) {
     kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
     args.bias = scratch;
@@ -121,9 +128,9 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.x_codes = reinterpret_cast<uint32_t*>(scratch + bias_floats);
   args.x_scales = scratch + bias_floats + sizes.codes;
   args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
-  if (rows == 1) {
-    return RunRow(static_cast<size_t>(matrix.packing), args, args.x_scales + 2 * sizes.scales,
-                  context);
+  if (few) {
+    return RunFewRows(static_cast<size_t>(matrix.packing), args, args.x_scales + 2 * sizes.scales,
+                      context);
   }
   const float* x = args.x;
   float* y = args.y;

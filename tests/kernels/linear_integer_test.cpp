@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/linear.h"
@@ -21,14 +22,14 @@ struct Shape {
 
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
 // rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
-// short last ones; more rows than one block. Steps of one row: 16 or 32 outputs, 16 or 32 inputs;
-// spans of 2048 inputs, of one row and of more.
-const Shape kShapes[] = {{1, 8, 8, 128},     {1, 24, 136, 128},   {2, 1032, 264, 128},
-                         {3, 72, 520, 256},  {5, 264, 32, 128},   {6, 40, 384, 384},
-                         {7, 56, 640, 128},  {9, 280, 128, 128},  {13, 16, 776, 256},
-                         {24, 520, 96, 128}, {33, 104, 384, 384}, {270, 24, 264, 128},
-                         {1, 56, 2048, 128}, {1, 72, 4168, 128},  {1, 2136, 2184, 256},
-                         {4, 24, 4104, 128}, {45, 16, 2056, 128}};
+// short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
+// multiples of 32; spans of 2048 inputs, of few rows and of more.
+const Shape kShapes[] = {
+    {1, 8, 8, 128},     {1, 24, 136, 128},    {2, 1032, 264, 128},  {3, 72, 520, 256},
+    {5, 264, 32, 128},  {6, 40, 384, 384},    {7, 56, 640, 128},    {9, 280, 128, 128},
+    {13, 16, 776, 256}, {24, 520, 96, 128},   {33, 104, 384, 384},  {270, 24, 264, 128},
+    {1, 64, 2048, 128}, {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
+    {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
@@ -216,10 +217,10 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   Random random(23);
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  for (const int64_t depth : {392, 4104}) {
-    Case c({40, 72, depth, 128}, packing(), random);
+  for (const auto& [outputs, depth] : {std::pair{72, 392}, {96, 4128}, {72, 4104}}) {
+    Case c({40, outputs, depth, 128}, packing(), random);
     Linear(c.Params(), context);
-    for (const int64_t rows : {1, 2, 5, 7, 20}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 7, 20}) {
       for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
         Guarded<float> some(rows * c.shape.outputs);
         LinearParams params = c.Params();
@@ -238,8 +239,8 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
 }
 
 TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
-  for (const Shape& shape :
-       {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128}, Shape{1, 4168, 4104, 128}}) {
+  for (const Shape& shape : {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128},
+                             Shape{1, 4192, 4128, 128}, Shape{3, 640, 2080, 128}}) {
     std::vector<float> results[2];
     for (const int threads : {1, 4}) {
       Random random(24);
