@@ -111,6 +111,31 @@ struct Avx2 {
     }
   }
 
+  /// Turns eight rows of sixteen halves around: columns c and c + 8 end up in the halves of r[c].
+  static void TransposeHalves(__m256i (&r)[8]) {
+    __m256i a[8];
+    __m256i b[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 4; ++i) {  // a[i]: columns 0 .. 3 of rows 2 i and 2 i + 1; a[i + 4]: 4 .. 7
+      a[i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+      a[i + 4] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 4) {  // two columns of four rows each
+      b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+      b[i + 2] = _mm256_unpacklo_epi32(a[i + 2], a[i + 3]);
+      b[i + 3] = _mm256_unpackhi_epi32(a[i + 2], a[i + 3]);
+    }
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+      r[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
+      r[i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 2]);
+      r[i + 2] = _mm256_unpacklo_epi64(b[i + 1], b[i + 3]);
+      r[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
+    }
+  }
+
   static void PackRows(const float* const (&rows)[kRows], float* out, int64_t stride) {
     __m256i r[8];
     XCOMPOSER_UNROLL
@@ -173,7 +198,8 @@ struct Avx2 {
   template <Format format>
   static constexpr int64_t kPackColumns = format == Format::kFloat32 ? 8 : 16;
 
-  // 16-bit numbers are turned around in pairs, as 32-bit words, and widened afterwards.
+  // bfloat16 is turned around in pairs, as 32-bit words, and widened afterwards: one instruction a
+  // vector, where float16 needs its numbers side by side.
   template <Format format>
   static void PackWeights(const typename ElementOf<format>::Type* const (&rows)[kWidth], float* out,
                           int64_t stride) {
@@ -181,14 +207,22 @@ struct Avx2 {
     XCOMPOSER_UNROLL
     for (int i = 0; i < 8; ++i)
       r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i]));
-    Transpose(r);
+    if constexpr (format == Format::kFloat16) {
+      TransposeHalves(r);
+    } else {
+      Transpose(r);
+    }
     XCOMPOSER_UNROLL
     for (int c = 0; c < 8; ++c) {
       if constexpr (format == Format::kFloat32) {
         Store(out + c * stride, _mm256_castsi256_ps(r[c]));
+      } else if constexpr (format == Format::kBfloat16) {
+        Store(out + 2 * c * stride, _mm256_castsi256_ps(_mm256_slli_epi32(r[c], 16)));
+        Store(out + (2 * c + 1) * stride,
+              _mm256_castsi256_ps(_mm256_and_si256(r[c], _mm256_set1_epi32(~0xffff))));
       } else {
-        Store(out + 2 * c * stride, WidenLow<format>(r[c]));
-        Store(out + (2 * c + 1) * stride, WidenHigh<format>(r[c]));
+        Store(out + c * stride, _mm256_cvtph_ps(_mm256_castsi256_si128(r[c])));
+        Store(out + (c + 8) * stride, _mm256_cvtph_ps(_mm256_extracti128_si256(r[c], 1)));
       }
     }
   }
@@ -204,26 +238,6 @@ struct Avx2 {
       return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(stored), 16));
     } else {
       return _mm256_cvtph_ps(stored);
-    }
-  }
-  /// The 16-bit numbers in the low halves of the words.
-  template <Format format>
-  static F WidenLow(__m256i words) {
-    if constexpr (format == Format::kBfloat16) {
-      return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
-    } else {
-      const __m256i low = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
-      return Widen8<format>(
-          _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
-    }
-  }
-  /// Those in the high halves.
-  template <Format format>
-  static F WidenHigh(__m256i words) {
-    if constexpr (format == Format::kBfloat16) {
-      return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(~0xffff)));
-    } else {
-      return WidenLow<format>(_mm256_srli_epi32(words, 16));
     }
   }
 };
