@@ -121,7 +121,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--weights", flags.weights,
-                  "Precision of the decoder's linears: stored, or rounded to int8 or int4")
+                  "Precision of the decoder's linears: stored, or rounded to int8 or int4, and the "
+                  "output matrix to int8")
       ->check(CLI::IsMember({"stored", "int8", "int4"}))
       ->type_name("TYPE")
       ->capture_default_str();

@@ -66,7 +66,8 @@ int RunQuantize(const QuantizeFlags& flags) {
 
 void AddQuantize(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand(
-      "quantize", "Write a checkpoint with the decoder's linears in 8 or 4 bits");
+      "quantize",
+      "Write a checkpoint with the decoder's linears in 8 or 4 bits and the output matrix in 8");
   auto flags = std::make_shared<QuantizeFlags>();
   AddModelFlag(*command, flags->model);
   command->add_option("--out", flags->out, "Folder to write")->required()->type_name("DIR");
@@ -75,8 +76,8 @@ void AddQuantize(CLI::App& app, Chosen& chosen) {
       ->check(CLI::IsMember({"int8", "int4"}))
       ->type_name("TYPE");
   AddNumber<int64_t>(*command, "--group-size", flags->group_size, {8, int64_t{1} << 20},
-                     "Inputs that share a scale, a multiple of 8 (default: 128 for int8, 32 for "
-                     "int4)");
+                     "Inputs of the decoder's linears that share a scale, a multiple of 8 (default: "
+                     "128 for int8, 32 for int4)");
   AddNumber<int64_t>(*command, "--threads", flags->threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(*command, "--max-shard-bytes", flags->max_shard_bytes, {1, int64_t{1} << 60},
                      "Largest file (default 5000000000)");

@@ -30,7 +30,8 @@ struct CheckpointReport {
   int64_t layers = 0;
   int64_t hidden = 0;
   int64_t vocab = 0;
-  std::string quantization;  ///< "none", "GPTQ 4 bit, groups of 128", ...
+  /// "none", "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128", ...
+  std::string quantization;
   int64_t parameters =
       0;  ///< of the model; of all tensors where their number is not what it should be
   int64_t bytes = 0;
@@ -91,9 +92,10 @@ XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string
                                      const ConvertOptions& options = {});
 
 struct QuantizeOptions {
-  int bits = 8;            ///< 8 or 4
-  int64_t group_size = 0;  ///< inputs that share a scale; 0: 128 for 8 bits, 32 for 4
-  int threads = 0;         ///< 0: as many as this process may use
+  int bits = 8;  ///< 8 or 4
+  /// Inputs of the decoder's linears that share a scale; 0: 128 for 8 bits, 32 for 4.
+  int64_t group_size = 0;
+  int threads = 0;  ///< 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
   std::function<void(const ConvertProgress&)> progress;
@@ -101,14 +103,14 @@ struct QuantizeOptions {
 
 struct QuantizeSummary {
   ConvertSummary written;
-  int64_t linears = 0;        ///< that were quantised
+  int64_t linears = 0;        ///< that were quantised, the output matrix among them
   int64_t bytes_before = 0;   ///< of all tensors read
   double relative_error = 0;  ///< of the quantised weights: root of (squared error / squares)
 };
 
-/// Writes the checkpoint with the linears of its decoder quantised, in GPTQ's layout: safetensors
-/// that Engine and other programs read (docs/quantisation.md). Throws kUsage for a checkpoint that
-/// is quantised already.
+/// Writes the checkpoint with the linears of its decoder quantised, and its output matrix to 8
+/// bits, in GPTQ's layout: safetensors that Engine and other programs read (docs/quantisation.md).
+/// Throws kUsage for a checkpoint that is quantised already.
 XCOMPOSER_API QuantizeSummary Quantize(const std::string& model, const std::string& out_folder,
                                        const QuantizeOptions& options = {});
 

@@ -20,7 +20,8 @@ namespace xcomposer {
 enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
 
 /// Precision of the decoder's linears. Anything but kAsStored rounds those of a 16-bit checkpoint
-/// while loading; everything else stays as it is. docs/quantisation.md has the accuracy.
+/// while loading, and its output matrix to 8 bits; everything else stays as it is.
+/// docs/quantisation.md has the accuracy.
 enum class WeightPrecision { kAsStored, kInt8, kInt4 };
 
 struct LoadProgress {

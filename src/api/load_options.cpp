@@ -22,14 +22,14 @@ WeightStorage StorageOf(StorageType type) {
 
 }  // namespace
 
-Quantization QuantiseTo(WeightPrecision precision) {
+Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config) {
   switch (precision) {
     case WeightPrecision::kAsStored:
       return {};
     case WeightPrecision::kInt8:
-      return kInt8;
+      return kInt8.ForVocabulary(config.vocab_size);
     case WeightPrecision::kInt4:
-      return kInt4;
+      return kInt4.ForVocabulary(config.vocab_size);
   }
   return {};
 }
@@ -52,7 +52,8 @@ WeightType LoadedType(const EngineOptions& options, WeightType stored) {
   return stored;
 }
 
-PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_positions) {
+PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
+                                   int64_t kv_positions) {
   Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
           "; expected a positive number, or 0 for all that this process may use");
   Require(options.prefill_chunk >= 0, ErrorKind::kUsage, "prefill_chunk is ", options.prefill_chunk,
@@ -62,7 +63,7 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_posi
   pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
-  pipeline.quantise = QuantiseTo(options.weights);
+  pipeline.quantise = QuantiseTo(options.weights, config);
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
       progress({step.bytes_done, step.bytes_total, step.tensor});

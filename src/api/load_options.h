@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "config/quantization.h"
+#include "config/model_config.h"
 #include "pipeline/pipeline_options.h"
 #include "placement/weight_type.h"
 #include "xcomposer/engine.h"
@@ -10,13 +10,14 @@
 /// EngineOptions in the words of the rooms below.
 namespace xcomposer::api {
 
-/// How the decoder's linears shall be kept; nothing where as they are stored.
-Quantization QuantiseTo(WeightPrecision precision);
+/// How the decoder's linears and the output matrix shall be kept; nothing where as they are stored.
+Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config);
 
 /// The type of the weights in memory, of what is stored as `stored`.
 WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
 /// What the pipeline is told. Throws kUsage for options out of range.
-PipelineOptions PipelineOptionsFor(const EngineOptions& options, int64_t kv_positions);
+PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
+                                   int64_t kv_positions);
 
 }  // namespace xcomposer::api

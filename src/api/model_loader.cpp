@@ -53,7 +53,8 @@ LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Tr
   const WeightType weights = LoadedType(options, StoredType(headers));
   if (transport != nullptr) {
     const AskedPlacement asked = AskedOfRun(options, model->config, transport->world_size());
-    AgreeOnModel(*transport, model->checkpoint, asked, PipelineOptionsFor(options, kKvBlock));
+    AgreeOnModel(*transport, model->checkpoint, asked,
+                 PipelineOptionsFor(options, model->config, kKvBlock));
     RunPlacement run = PlaceTogether(*transport, asked, options, model->config, weights);
     model->ranked = std::move(run.ranked);
     const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
@@ -90,7 +91,7 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
     positions = AgreeOnLeast(*transport, {.value = positions, .stage = 0},
                              std::chrono::steady_clock::now() + kLongestOpen);
   }
-  model.pipeline = PipelineOptionsFor(options, positions);
+  model.pipeline = PipelineOptionsFor(options, model.config, positions);
   model.pipeline.transport = transport;
   model.pipeline.budgets = model.plan.budgets;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;
@@ -141,7 +142,7 @@ LoadedModel LoadModel(const EngineOptions& options) {
   ModelInfo& info = model.info;
   info.path = folder.string();
   info.kind = ToString(context.config.kind);
-  const Quantization wanted = QuantiseTo(options.weights);
+  const Quantization wanted = QuantiseTo(options.weights, context.config);
   info.quantization = ToString(wanted ? wanted : context.config.quantization);
   info.parameters = ParameterCount(context.config);
   info.weight_bytes = opened.weight_bytes;

@@ -58,7 +58,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   RequestContext& context = model.context;
   context.config = ReadRandomSubject(options.model).config;
   context.defaults = ChatDefaults(context.config.kind);
-  const Quantization wanted = QuantiseTo(options.weights);
+  const Quantization wanted = QuantiseTo(options.weights, context.config);
   Require(!wanted || !context.config.quantization, ErrorKind::kUsage,
           "the linears of this size are quantised already (", ToString(context.config.quantization),
           "); leave --weights out");
@@ -69,7 +69,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   EngineOptions here = options;
   here.devices = DevicesOfOneProcess(options.devices, "--devices names");
   LoadPlan plan = PlanLoad(here, context.config, type);
-  PipelineOptions pipeline = PipelineOptionsFor(here, plan.kv_positions);
+  PipelineOptions pipeline = PipelineOptionsFor(here, context.config, plan.kv_positions);
   pipeline.budgets = plan.budgets;
   pipeline.memory = std::make_shared<StageMemoryBook>();
   pipeline.times = std::make_shared<LoadTimes>();

@@ -92,7 +92,7 @@ struct ModelConfig {
   int32_t pad_id = 0;
   std::string torch_dtype;  ///< as written, for example "bfloat16"; for information
 
-  /// Of the decoder's linears.
+  /// Of the decoder's linears and the output matrix.
   Quantization quantization;
   /// The 4bit repositories of 2-7b and 2-vl-7b hold the python from before February 2024, which
   /// treats surplus pictures and marks differently (model specification 2.4, 8.2).

@@ -16,9 +16,12 @@ using Json = nlohmann::json;
 using Method = Quantization::Method;
 
 constexpr const char* kFirstLinear = "model.layers.0.attention.wqkv.";
+constexpr const char* kHeadWords = "output.qweight";
+constexpr const char* kHeadScales = "output.scales";
 constexpr int64_t kMaxGroup = int64_t{1} << 20;
 constexpr int64_t kUsualBits = 4;
 constexpr int64_t kUsualGroup = 128;
+constexpr int64_t kUsualHeadBits = 8;
 
 std::string Lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -29,7 +32,9 @@ std::string Lower(std::string text) {
 /// Reads single fields and collects what cannot be used.
 class Declaration {
  public:
-  explicit Declaration(const Json& json) : json_(json) {}
+  /// `module`: whose fields these are where they are not the whole object's.
+  explicit Declaration(const Json& json, std::string module = "")
+      : json_(json), module_(std::move(module)) {}
 
   std::string Text(const char* name) const {
     const auto it = json_.find(name);
@@ -51,18 +56,50 @@ class Declaration {
         it->is_number_integer() && (!it->is_number_unsigned() || it->get<uint64_t>() <= INT64_MAX);
     const int64_t number = fits ? it->get<int64_t>() : low - 1;
     if (number >= low && number <= high) return number;
-    Wrong(StrCat(name, " is ", it->dump(), ", expected an integer from ", low, " to ", high));
+    Wrong(StrCat(module_, name, " is ", it->dump(), ", expected an integer from ", low, " to ",
+                 high));
     return std::nullopt;
+  }
+
+  /// Inputs of a group that kernels take.
+  std::optional<int64_t> GroupSize() {
+    const std::optional<int64_t> size = Int("group_size", -1, kMaxGroup);
+    if (size && *size != -1 && (*size <= 0 || *size % 8 != 0)) {
+      Wrong(StrCat(module_, "group_size is ", *size,
+                   ", expected a multiple of 8, or -1 for whole rows"));
+    }
+    return size;
+  }
+
+  bool Flag(const char* name) const {
+    const auto it = json_.find(name);
+    return it != json_.end() && *it == true;
+  }
+
+  /// What "dynamic" says about a module, by its name alone: GPTQModel's other keys are patterns.
+  const Json* Dynamic(const std::string& module) const {
+    const auto all = json_.find("dynamic");
+    if (all == json_.end() || !all->is_object()) return nullptr;
+    for (const std::string& key : {module, "+:" + module}) {
+      const auto one = all->find(key);
+      if (one != all->end() && one->is_object()) return &*one;
+    }
+    return nullptr;
   }
 
   /// A flag that may be absent but not have the other value.
   void Only(const char* name, bool expected, const char* reason) {
     const auto it = json_.find(name);
     if (it == json_.end() || it->is_null() || *it == expected) return;
-    Wrong(StrCat(name, " is ", it->dump(), "; ", reason));
+    Wrong(StrCat(module_, name, " is ", it->dump(), "; ", reason));
   }
 
   void Wrong(const std::string& problem) { problems_ += (problems_.empty() ? "" : "; ") + problem; }
+
+  /// Makes the problems of `part` those of this.
+  void TakeProblems(const Declaration& part) {
+    if (!part.problems_.empty()) Wrong(part.problems_);
+  }
 
   void ThrowIfAny(const std::string& file) const {
     if (problems_.empty()) return;
@@ -73,6 +110,7 @@ class Declaration {
 
  private:
   const Json& json_;
+  std::string module_;
   std::string problems_;
 };
 
@@ -80,13 +118,24 @@ bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-/// By any quantised tensor: a file in which the first layer's is missing is still told apart.
+/// By any quantised tensor of the layers: a file in which the first layer's is missing is still
+/// told apart.
 Method MethodOf(const WeightHeaders& headers) {
   for (const auto& [name, header] : headers) {
     if (EndsWith(name, ".linear.qweight")) return Method::kGptq;
-    if (EndsWith(name, ".qweight")) return Method::kAwq;
+    if (EndsWith(name, ".qweight") && name != kHeadWords) return Method::kAwq;
   }
   return Method::kNone;
+}
+
+/// Bits of GPTQ's codes of `in` inputs in so many words; 0 where that tells nothing.
+int64_t BitsOfWords(const std::optional<int64_t>& words, int64_t in) {
+  if (!words || in <= 0 || *words > INT64_MAX / 32) return 0;
+  return *words * 32 % in == 0 ? *words * 32 / in : 0;
+}
+
+int64_t SizeOfGroups(const std::optional<int64_t>& groups, int64_t in) {
+  return groups && *groups > 0 && in % *groups == 0 ? in / *groups : 0;
 }
 
 /// Bits of one code, from the shape of wqkv's words; 0 where it tells nothing.
@@ -97,17 +146,15 @@ int64_t BitsOf(const WeightHeaders& headers, Method method, int64_t in) {
     if (!words || !outputs || *outputs <= 0 || *words > INT64_MAX / 32) return 0;
     return *words * 32 % *outputs == 0 ? *words * 32 / *outputs : 0;
   }
-  const auto words = Extent(headers, StrCat(kFirstLinear, "linear.qweight"), 2, 0);
-  if (!words || in <= 0 || *words > INT64_MAX / 32) return 0;
-  return *words * 32 % in == 0 ? *words * 32 / in : 0;
+  return BitsOfWords(Extent(headers, StrCat(kFirstLinear, "linear.qweight"), 2, 0), in);
 }
 
 int64_t GroupSizeOf(const WeightHeaders& headers, Method method, int64_t in) {
   const char* scales = method == Method::kGptq ? "linear.scales" : "scales";
-  const auto groups = Extent(headers, StrCat(kFirstLinear, scales), 2, 0);
-  if (!groups || *groups <= 0 || in % *groups != 0) return 0;
-  return in / *groups;
+  return SizeOfGroups(Extent(headers, StrCat(kFirstLinear, scales), 2, 0), in);
 }
+
+int64_t First(int64_t a, int64_t b, int64_t c) { return a != 0 ? a : b != 0 ? b : c; }
 
 Method MethodNamed(const std::string& name) {
   if (name == "gptq") return Method::kGptq;
@@ -126,17 +173,75 @@ void RequireReadable(const Quantization& quantization) {
               (quantization.group_size > 0 && quantization.group_size % 8 == 0),
           ErrorKind::kCheckpoint, "the groups of the quantised linears have ",
           quantization.group_size, " inputs, expected a multiple of 8, or -1 for whole rows");
+  if (quantization.head_bits == 0) return;
+  Require(quantization.head_bits == 4 || quantization.head_bits == 8, ErrorKind::kCheckpoint,
+          "the output matrix is quantised to ", quantization.head_bits,
+          " bits; 4 and 8 are read. Use a checkpoint with one of these, or one whose output matrix "
+          "is not quantised");
+  Require(quantization.head_group_size == -1 ||
+              (quantization.head_group_size > 0 && quantization.head_group_size % 8 == 0),
+          ErrorKind::kCheckpoint, "the groups of the quantised output matrix have ",
+          quantization.head_group_size, " inputs, expected a multiple of 8, or -1 for whole rows");
+}
+
+/// Adds the output matrix to `found`, whose layers are settled: quantised where it has words.
+void SettleHead(const WeightHeaders* headers, const std::optional<DeclaredQuantization>& declared,
+                int64_t in, Quantization& found, std::vector<std::string>& notes) {
+  const bool is_declared = declared && declared->head;
+  // 0: not declared. Without numbers of its own it has those of the layers.
+  const int64_t bits = is_declared ? declared->head_bits.value_or(declared->bits.value_or(0)) : 0;
+  const int64_t group =
+      is_declared ? declared->head_group_size.value_or(declared->group_size.value_or(0)) : 0;
+  if (headers == nullptr) {
+    if (!is_declared) return;
+    found.head_bits = First(bits, found.bits, kUsualHeadBits);
+    found.head_group_size = First(group, found.group_size, kUsualGroup);
+    return;
+  }
+  if (headers->count(kHeadWords) == 0) {
+    if (is_declared) {
+      notes.push_back(StrCat(declared->file,
+                             " describes a quantised output matrix, the tensor is not quantised; "
+                             "the tensor decides"));
+    }
+    return;
+  }
+  const int64_t bits_of_shape = BitsOfWords(Extent(*headers, kHeadWords, 2, 0), in);
+  Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
+          declared ? declared->file : "", " says ", bits,
+          " bits for the output matrix, the shape of ", kHeadWords, " says ", bits_of_shape,
+          "; they do not belong together");
+  found.head_bits = First(bits_of_shape, bits, kUsualHeadBits);
+  found.head_group_size =
+      First(group, SizeOfGroups(Extent(*headers, kHeadScales, 2, 0), in), kUsualGroup);
+}
+
+std::string CodesOf(int64_t bits, int64_t group_size) {
+  return group_size < 0 ? StrCat(bits, " bit, one group per row")
+                        : StrCat(bits, " bit, groups of ", group_size);
 }
 
 }  // namespace
 
+Quantization Quantization::Head() const {
+  if (head_bits == 0) return {};
+  return {Method::kGptq, head_bits, head_group_size, rounds_activations};
+}
+
+Quantization Quantization::ForVocabulary(int64_t vocab_size) const {
+  Quantization fitting = *this;
+  if (vocab_size % 8 != 0) fitting.head_bits = fitting.head_group_size = 0;
+  return fitting;
+}
+
 std::string ToString(const Quantization& quantization) {
   if (!quantization) return "none";
-  const std::string name = quantization.method == Method::kGptq ? "GPTQ" : "AWQ";
-  const std::string groups = quantization.group_size < 0
-                                 ? "one group per row"
-                                 : StrCat("groups of ", quantization.group_size);
-  return StrCat(name, " ", quantization.bits, " bit, ", groups);
+  std::string text = StrCat(quantization.method == Method::kGptq ? "GPTQ " : "AWQ ",
+                            CodesOf(quantization.bits, quantization.group_size));
+  if (quantization.head_bits != 0) {
+    text += ", output " + CodesOf(quantization.head_bits, quantization.head_group_size);
+  }
+  return text;
 }
 
 DeclaredQuantization ParseQuantization(const std::string& text, const std::string& file) {
@@ -145,8 +250,16 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
   DeclaredQuantization declared{.file = file,
                                 .method = fields.Text("quant_method"),
                                 .bits = fields.Int("bits", 1, 16),
-                                .group_size = fields.Int("group_size", -1, kMaxGroup),
-                                .rounds_activations = fields.IsOwn()};
+                                .group_size = fields.GroupSize(),
+                                .rounds_activations = fields.IsOwn(),
+                                .head = fields.Flag("lm_head")};
+  if (const Json* own = fields.Dynamic(kHeadModule); declared.head && own != nullptr) {
+    Declaration head(*own, "dynamic.output.");
+    declared.head_bits = head.Int("bits", 1, 16);
+    declared.head_group_size = head.GroupSize();
+    head.Only("desc_act", false, "inputs in the order of their activations are not read");
+    fields.TakeProblems(head);
+  }
   if (!declared.method.empty() && MethodNamed(declared.method) == Method::kNone) {
     fields.Wrong(StrCat("quant_method is ", declared.method, ", expected gptq or awq"));
   }
@@ -162,11 +275,6 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
     }
     fields.Only("zero_point", true, "only AWQ with zeros is read");
   }
-  if (declared.group_size && *declared.group_size != -1 &&
-      (*declared.group_size <= 0 || *declared.group_size % 8 != 0)) {
-    fields.Wrong(StrCat("group_size is ", *declared.group_size,
-                        ", expected a multiple of 8, or -1 for whole rows"));
-  }
   fields.ThrowIfAny(file);
   return declared;
 }
@@ -181,6 +289,7 @@ Quantization SettleQuantization(const WeightHeaders* headers,
     found.bits = declared->bits.value_or(kUsualBits);
     found.group_size = declared->group_size.value_or(kUsualGroup);
     found.rounds_activations = declared->rounds_activations;
+    if (found.method == Method::kGptq) SettleHead(nullptr, declared, in, found, notes);
     RequireReadable(found);
     return found;
   }
@@ -202,10 +311,10 @@ Quantization SettleQuantization(const WeightHeaders* headers,
   Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
           declared ? declared->file : "", " says ", bits, " bits, the shape of ", kFirstLinear,
           "...qweight says ", bits_of_shape, "; they do not belong together");
-  const auto first = [](int64_t a, int64_t b, int64_t c) { return a != 0 ? a : b != 0 ? b : c; };
-  found.bits = first(bits_of_shape, bits, kUsualBits);
-  found.group_size = first(group, group_of_shape, kUsualGroup);
+  found.bits = First(bits_of_shape, bits, kUsualBits);
+  found.group_size = First(group, group_of_shape, kUsualGroup);
   found.rounds_activations = declared && declared->rounds_activations;
+  if (found.method == Method::kGptq) SettleHead(headers, declared, in, found, notes);
   RequireReadable(found);
   return found;
 }

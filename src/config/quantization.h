@@ -12,7 +12,7 @@ struct WeightHeader;
 using WeightHeaders = std::map<std::string, WeightHeader>;
 
 /// How a checkpoint stores the five linears of its decoder layers (model specification 2.4, 2.5;
-/// docs/quantisation.md). Everything else is never quantised.
+/// docs/quantisation.md) and its output matrix. Everything else is never quantised.
 struct Quantization {
   enum class Method {
     kNone,  ///< 16 or 32 bits
@@ -25,6 +25,10 @@ struct Quantization {
   /// Quantised by this program: products may round activations as well (docs/quantisation.md).
   /// Official checkpoints are computed with float32 activations.
   bool rounds_activations = false;
+  /// Of the output matrix, which lies in GPTQ's layout whatever the layers' bits are: 4 or 8; 0: it
+  /// is not quantised.
+  int64_t head_bits = 0;
+  int64_t head_group_size = 0;  ///< as group_size
 
   explicit operator bool() const { return method != Method::kNone; }
   bool operator==(const Quantization&) const = default;
@@ -32,14 +36,20 @@ struct Quantization {
   /// Inputs of a group of a linear with `in` inputs.
   int64_t GroupOf(int64_t in) const { return group_size < 0 ? in : group_size; }
   int64_t GroupsOf(int64_t in) const { return (in + GroupOf(in) - 1) / GroupOf(in); }
+
+  /// The output matrix as a linear of its own; none where it is not quantised.
+  Quantization Head() const;
+  /// This, but for an output matrix that cannot be packed: one of a vocabulary that is no multiple
+  /// of 8 stays as it is stored.
+  Quantization ForVocabulary(int64_t vocab_size) const;
 };
 
-/// What this program quantises to: GPTQ's layout, 8 bits in groups of 128 or 4 bits in groups of 32
-/// (docs/quantisation.md has the measurements).
-inline constexpr Quantization kInt8{Quantization::Method::kGptq, 8, 128, true};
-inline constexpr Quantization kInt4{Quantization::Method::kGptq, 4, 32, true};
+/// What this program quantises to: GPTQ's layout, 8 bits in groups of 128 or 4 bits in groups of
+/// 32, the output matrix always to 8 (docs/quantisation.md has the measurements).
+inline constexpr Quantization kInt8{Quantization::Method::kGptq, 8, 128, true, 8, 128};
+inline constexpr Quantization kInt4{Quantization::Method::kGptq, 4, 32, true, 8, 128};
 
-/// "none", "GPTQ 4 bit in groups of 128", ...
+/// "none", "GPTQ 4 bit, groups of 128", "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128".
 std::string ToString(const Quantization& quantization);
 
 /// What quantize_config.json, or quantization_config of config.json, says.
@@ -49,18 +59,27 @@ struct DeclaredQuantization {
   std::optional<int64_t> bits;
   std::optional<int64_t> group_size;
   bool rounds_activations = false;  ///< "meta" names this program as the quantizer
+  bool head = false;                ///< "lm_head": the output matrix is quantised too
+  /// Where "dynamic" has numbers for it that are not the layers'.
+  std::optional<int64_t> head_bits = std::nullopt;
+  std::optional<int64_t> head_group_size = std::nullopt;
 };
 
 /// What this program writes as "quantizer" of "meta" in quantize_config.json.
 inline constexpr const char* kOwnQuantizer = "xcomposer";
 
+/// The module whose weight is the output matrix: what "dynamic" and the tensors call it.
+inline constexpr const char* kHeadModule = "output";
+
 /// Reads such an object. Throws kConfig, naming all of them, for values that are not read: another
 /// method, order by activation (desc_act), a format of the zeros other than GPTQ's first, an AWQ
-/// version other than GEMM, AWQ without zeros, group sizes that no kernel takes.
+/// version other than GEMM, AWQ without zeros, group sizes that no kernel takes. Of "dynamic",
+/// which gives single modules numbers of their own, the output matrix is read.
 DeclaredQuantization ParseQuantization(const std::string& text, const std::string& file);
 
 /// What a checkpoint is. The tensors decide where `headers` are given: names and shapes of layer
-/// 0's wqkv; `declared` completes them, and without headers is all there is. `in`: inputs of wqkv.
+/// 0's wqkv and of the output matrix; `declared` completes them, and without headers is all there
+/// is. `in`: inputs of both.
 /// Throws kConfig where tensors and declaration differ in bits, kCheckpoint for bits that are not
 /// read. What is declared and not there is added to `notes`.
 Quantization SettleQuantization(const WeightHeaders* headers,

@@ -35,7 +35,7 @@ class Table {
     At(Part::kNorm);
     Add("model.norm.weight", {hidden});
     At(Part::kOutput);
-    Add("output.weight", {config_.vocab_size, hidden});
+    Output(config_.vocab_size, hidden);
     return std::move(specs_);
   }
 
@@ -100,24 +100,37 @@ class Table {
 
   void Base(const std::string& name, int64_t out, int64_t in) {
     const Quantization& stored = config_.quantization;
-    const int64_t groups = stored ? stored.GroupsOf(in) : 0;
     switch (stored.method) {
       case Quantization::Method::kNone:
         Add(name + ".weight", {out, in});
         return;
       case Quantization::Method::kGptq:
-        AddPart(name + ".linear.qweight", {in * stored.bits / 32, out}, NumberKind::kInt32);
-        AddPart(name + ".linear.qzeros", {groups, out * stored.bits / 32}, NumberKind::kInt32);
-        AddPart(name + ".linear.scales", {groups, out}, NumberKind::kFloat16);
-        AddPart(name + ".linear.g_idx", {in}, NumberKind::kInt32, true);
+        Gptq(name + ".linear.", stored, out, in);
         AddPart(name + ".linear.bias", {out}, NumberKind::kFloat, true);
         return;
-      case Quantization::Method::kAwq:
+      case Quantization::Method::kAwq: {
+        const int64_t groups = stored.GroupsOf(in);
         AddPart(name + ".qweight", {in, out / 8}, NumberKind::kInt32);
         AddPart(name + ".qzeros", {groups, out / 8}, NumberKind::kInt32);
         AddPart(name + ".scales", {groups, out}, NumberKind::kFloat16);
         return;
+      }
     }
+  }
+
+  void Gptq(const std::string& stem, const Quantization& stored, int64_t out, int64_t in) {
+    const int64_t groups = stored.GroupsOf(in);
+    AddPart(stem + "qweight", {in * stored.bits / 32, out}, NumberKind::kInt32);
+    AddPart(stem + "qzeros", {groups, out * stored.bits / 32}, NumberKind::kInt32);
+    AddPart(stem + "scales", {groups, out}, NumberKind::kFloat16);
+    AddPart(stem + "g_idx", {in}, NumberKind::kInt32, true);
+  }
+
+  void Output(int64_t out, int64_t in) {
+    const std::string stem = StrCat(kHeadModule, ".");
+    const Quantization stored = config_.quantization.Head();
+    if (stored) return Gptq(stem, stored, out, in);
+    Add(stem + "weight", {out, in});
   }
 
   void AddPart(const std::string& name, Shape shape, NumberKind type, bool optional = false) {

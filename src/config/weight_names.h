@@ -28,7 +28,7 @@ struct WeightSpec {
   bool optional = false;  ///< GPTQ's g_idx and bias: read where they are there
 };
 
-/// Every tensor that a checkpoint with this configuration holds, quantised linears by their parts.
+/// Every tensor that a checkpoint with this configuration holds, quantised ones by their parts.
 std::vector<WeightSpec> WeightTable(const ModelConfig& config);
 
 /// Tensors that some re-saved files hold and no computation reads: post_layernorm, position ids,

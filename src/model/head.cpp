@@ -1,5 +1,6 @@
 #include "model/head.h"
 
+#include "config/quantization.h"
 #include "ops/ops.h"
 
 namespace xcomposer {
@@ -7,7 +8,7 @@ namespace xcomposer {
 Head::Head(const ModelConfig& config, const WeightScope& root)
     : eps_(config.rms_norm_eps),
       norm_(root.Take("model.norm.weight", {config.hidden_size})),
-      output_(root.Take("output.weight", {config.vocab_size, config.hidden_size})) {}
+      output_(root.Sub(kHeadModule).TakeHead(config.vocab_size, config.hidden_size)) {}
 
 at::Tensor Head::Norm(const at::Tensor& hidden) const { return ops::RmsNorm(hidden, norm_, eps_); }
 

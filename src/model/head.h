@@ -4,6 +4,7 @@
 
 #include "config/model_config.h"
 #include "model/weight_scope.h"
+#include "ops/linear_weight.h"
 
 namespace xcomposer {
 
@@ -21,8 +22,8 @@ class Head {
 
  private:
   double eps_;
-  at::Tensor norm_;    // (C)
-  at::Tensor output_;  // (V, C)
+  at::Tensor norm_;           // (C)
+  ops::LinearWeight output_;  // (V, C)
 };
 
 }  // namespace xcomposer

@@ -92,7 +92,17 @@ at::Tensor WeightSource::TakeDense(const std::string& name, at::IntArrayRef shap
 
 ops::LinearWeight WeightSource::TakeLinear(const std::string& name, int64_t outputs,
                                            int64_t inputs) {
-  ops::LinearWeight weight = Prepared(TakeStored(name, outputs, inputs), name);
+  ops::LinearWeight weight = Prepared(TakeStored(name, outputs, inputs), name, LinearRole::kLayer);
+  bytes_ += weight.nbytes();
+  return weight;
+}
+
+ops::LinearWeight WeightSource::TakeHead(const std::string& name, int64_t outputs, int64_t inputs) {
+  const Quantization stored = stored_.Head();
+  ops::LinearWeight weight =
+      stored ? TakeGptq(name + ".", stored, outputs, inputs)
+             : ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
+  weight = Prepared(std::move(weight), name, LinearRole::kHead);
   bytes_ += weight.nbytes();
   return weight;
 }
@@ -102,22 +112,27 @@ ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outp
   switch (stored_.method) {
     case Quantization::Method::kNone:
       break;
-    case Quantization::Method::kGptq:
-      return TakeGptq(name + ".linear.", outputs, inputs);
+    case Quantization::Method::kGptq: {
+      const std::string module = name + ".linear.";
+      ops::LinearWeight weight = TakeGptq(module, stored_, outputs, inputs);
+      TickOff(module + "bias");
+      weight.bias = LoadPart(module + "bias", at::kHalf, {outputs});
+      return weight;
+    }
     case Quantization::Method::kAwq:
       return TakeAwq(name + ".", outputs, inputs);
   }
   return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
 }
 
-ops::LinearWeight WeightSource::TakeGptq(const std::string& module, int64_t outputs,
-                                         int64_t inputs) {
-  const int64_t per_word = 32 / stored_.bits;
-  const int64_t groups = stored_.GroupsOf(inputs);
+ops::LinearWeight WeightSource::TakeGptq(const std::string& module, const Quantization& stored,
+                                         int64_t outputs, int64_t inputs) {
+  const int64_t per_word = 32 / stored.bits;
+  const int64_t groups = stored.GroupsOf(inputs);
   ops::LinearWeight weight;
-  weight.packing = stored_.bits == 8 ? ops::WeightPacking::kGptq8 : ops::WeightPacking::kGptq4;
-  weight.group = stored_.GroupOf(inputs);
-  weight.rounds_x = stored_.rounds_activations;
+  weight.packing = stored.bits == 8 ? ops::WeightPacking::kGptq8 : ops::WeightPacking::kGptq4;
+  weight.group = stored.GroupOf(inputs);
+  weight.rounds_x = stored.rounds_activations;
   weight.data = TakePart(module + "qweight", at::kInt, {inputs / per_word, outputs});
   weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / per_word});
   weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});
@@ -125,8 +140,6 @@ ops::LinearWeight WeightSource::TakeGptq(const std::string& module, int64_t outp
   if (const auto g_idx = LoadPart(module + "g_idx", at::kInt, {inputs})) {
     RequireAscendingGroups(*g_idx, weight.group, module + "g_idx");
   }
-  TickOff(module + "bias");
-  weight.bias = LoadPart(module + "bias", at::kHalf, {outputs});
   return weight;
 }
 
@@ -159,7 +172,7 @@ std::optional<at::Tensor> WeightSource::LoadPart(const std::string& name, at::Sc
   throw Error(ErrorKind::kInternal, StrCat("this source has no quantised weights: ", name));
 }
 
-ops::LinearWeight WeightSource::Prepared(ops::LinearWeight weight, const std::string&) {
+ops::LinearWeight WeightSource::Prepared(ops::LinearWeight weight, const std::string&, LinearRole) {
   return weight;
 }
 

@@ -24,12 +24,15 @@ struct UnreadTensor {
   std::function<void(std::span<std::byte> out, size_t offset)> read;
 };
 
+/// What a linear is for: the two may be stored in different ways.
+enum class LinearRole { kLayer, kHead };
+
 /// Where weights come from: a checkpoint, random numbers, or the meta device (shapes only). Take
 /// checks and ticks off, so that a model which forgets a tensor or reads one twice is found at load
 /// time.
 class WeightSource {
  public:
-  /// `stored`: how the linears of the decoder are quantised in this source.
+  /// `stored`: how the linears of the decoder and the output matrix are quantised in this source.
   explicit WeightSource(const Quantization& stored = {}) : stored_(stored) {}
   virtual ~WeightSource() = default;
 
@@ -56,6 +59,9 @@ class WeightSource {
   /// the source has it in. Ticks off every tensor that it is made of. Throws as Take does.
   ops::LinearWeight TakeLinear(const std::string& name, int64_t outputs, int64_t inputs);
 
+  /// The same for the output matrix, which has a packing of its own.
+  ops::LinearWeight TakeHead(const std::string& name, int64_t outputs, int64_t inputs);
+
   /// Of everything taken so far, mapped files too; a linear counts as it is kept.
   int64_t bytes() const { return bytes_; }
 
@@ -75,13 +81,15 @@ class WeightSource {
   virtual std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                              at::IntArrayRef shape);
   /// What becomes of a linear's weight once it is read.
-  virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name);
+  virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name,
+                                     LinearRole role);
 
   void TickOff(const std::string& name);
   at::Tensor TakeDense(const std::string& name, at::IntArrayRef shape);
   ops::LinearWeight TakeStored(const std::string& name, int64_t outputs, int64_t inputs);
   at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
-  ops::LinearWeight TakeGptq(const std::string& module, int64_t outputs, int64_t inputs);
+  ops::LinearWeight TakeGptq(const std::string& module, const Quantization& stored, int64_t outputs,
+                             int64_t inputs);
   ops::LinearWeight TakeAwq(const std::string& module, int64_t outputs, int64_t inputs);
 
   Quantization stored_;
@@ -117,10 +125,17 @@ class WeightScope {
 
   /// The weight of the linear that this scope is.
   ops::LinearWeight TakeLinear(int64_t outputs, int64_t inputs) const {
-    return source_->TakeLinear(prefix_.substr(0, prefix_.size() - 1), outputs, inputs);
+    return source_->TakeLinear(module(), outputs, inputs);
+  }
+
+  /// The output matrix that this scope is.
+  ops::LinearWeight TakeHead(int64_t outputs, int64_t inputs) const {
+    return source_->TakeHead(module(), outputs, inputs);
   }
 
  private:
+  std::string module() const { return prefix_.substr(0, prefix_.size() - 1); }
+
   WeightSource* source_;
   std::string prefix_;
 };

@@ -156,7 +156,13 @@ void CheckSameShape(const char* op, const Tensor& y, const Tensor& x) {
 }
 
 void CheckNormScores(const Tensor& scores, const Tensor& hidden, const Tensor& output) {
-  const auto shape = CheckLinear(hidden, output, std::nullopt);
+  CheckNormScores(scores, hidden, LinearWeight::Dense(output));
+}
+
+void CheckNormScores(const Tensor& scores, const Tensor& hidden, const LinearWeight& output) {
+  const auto shape = output.packing == WeightPacking::kDense
+                         ? CheckLinear(hidden, output.data, output.bias)
+                         : CheckPackedLinear(hidden, output);
   Check(scores.scalar_type() == at::kFloat && scores.sizes() == shape && scores.is_contiguous(),
         "norm_scores_: scores must be dense float32 ", at::IntArrayRef(shape), ", found ",
         Describe(scores));

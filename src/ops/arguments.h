@@ -48,6 +48,8 @@ HeadShape CheckPagedAttention(const at::Tensor& q, const at::Tensor& k_cache,
                               const at::Tensor& row_counts, const at::Tensor& positions,
                               const at::Tensor& block_tables);
 void CheckNormScores(const at::Tensor& scores, const at::Tensor& hidden, const at::Tensor& output);
+void CheckNormScores(const at::Tensor& scores, const at::Tensor& hidden,
+                     const LinearWeight& output);
 /// `rule_bytes`: of one row of rules.
 void CheckChooseIds(const at::Tensor& scores, const at::Tensor& rules, int64_t rule_bytes,
                     const at::Tensor& seen, const at::Tensor& steps);

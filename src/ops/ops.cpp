@@ -2,6 +2,8 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "ops/arguments.h"
+
 namespace xcomposer::ops {
 namespace {
 
@@ -161,10 +163,15 @@ Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Li
 }
 
 void NormScores_(Tensor& scores, const Tensor& hidden, const Tensor& norm, double eps,
-                 const Tensor& output) {
+                 const LinearWeight& output) {
+  if (!IsPlain(output)) {
+    CheckNormScores(scores, hidden, output);
+    scores.copy_(Linear(RmsNorm(hidden, norm, eps), output));
+    return;
+  }
   static const auto op = Find<void(Tensor&, const Tensor&, const Tensor&, double, const Tensor&)>(
       "xcomposer::norm_scores_");
-  op.call(scores, hidden, norm, eps, output);
+  op.call(scores, hidden, norm, eps, output.data);
 }
 
 Tensor ChooseIds(const Tensor& scores, ChoiceTable& choices) {

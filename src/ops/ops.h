@@ -170,9 +170,9 @@ at::Tensor NormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double e
                       const LinearWeight& w1, const LinearWeight& w3);
 
 /// The head: scores = LinearFloat(RmsNorm(hidden), output). hidden (R, C) float32, scores (R, V)
-/// float32.
+/// float32, output (V, C).
 void NormScores_(at::Tensor& scores, const at::Tensor& hidden, const at::Tensor& norm, double eps,
-                 const at::Tensor& output);
+                 const LinearWeight& output);
 
 /// Of R rows with V scores each, on the device of the scores.
 struct ChoiceTable {

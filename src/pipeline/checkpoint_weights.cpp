@@ -136,10 +136,12 @@ std::optional<at::Tensor> CheckpointWeights::LoadPart(const std::string& name, a
   return part;
 }
 
-ops::LinearWeight CheckpointWeights::Prepared(ops::LinearWeight weight, const std::string& name) {
-  if (!wanted_) return weight;
-  return ops::Quantise(weight.data, static_cast<int>(wanted_.bits),
-                       wanted_.GroupOf(weight.inputs()), name)
+ops::LinearWeight CheckpointWeights::Prepared(ops::LinearWeight weight, const std::string& name,
+                                              LinearRole role) {
+  const Quantization wanted = role == LinearRole::kHead ? wanted_.Head() : wanted_;
+  if (!wanted) return weight;
+  return ops::Quantise(weight.data, static_cast<int>(wanted.bits), wanted.GroupOf(weight.inputs()),
+                       name)
       .weight;
 }
 

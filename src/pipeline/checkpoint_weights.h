@@ -28,9 +28,9 @@ struct LoadStep {
 /// change their storage type are copied. For other devices the files' bytes (TakeUnread).
 class CheckpointWeights final : public WeightSource {
  public:
-  /// `stored` says how the checkpoint's linears are quantised; `wanted` (GPTQ's layout, or none)
-  /// how those that are not shall be. `storage` does not touch quantised ones. Throws kUsage where
-  /// both quantise.
+  /// `stored` says how the checkpoint's linears and output matrix are quantised; `wanted` (GPTQ's
+  /// layout, or none) how those that are not shall be. `storage` does not touch quantised ones.
+  /// Throws kUsage where both quantise.
   CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
                     const Quantization& wanted, WeightStorage storage,
                     std::function<void(const LoadStep&)> progress);
@@ -43,7 +43,8 @@ class CheckpointWeights final : public WeightSource {
   UnreadTensor LoadUnread(const std::string& name, at::IntArrayRef shape) override;
   std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                      at::IntArrayRef shape) override;
-  ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name) override;
+  ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name,
+                             LinearRole role) override;
   void Advance(const TensorEntry& entry);
   /// The tensor as stored, or nothing where the checkpoint does not have it.
   std::optional<at::Tensor> Read(const std::string& name);

@@ -22,7 +22,7 @@ struct PipelineOptions {
   KvShape kv = {.blocks = 256, .block_size = 32};
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
-  Quantization quantise;  ///< the decoder's linears while loading; GPTQ's layout, or none
+  Quantization quantise;  ///< linears and output matrix while loading; GPTQ's, or none
   std::function<void(const LoadStep&)> progress;
 
   /// Bytes that the plan gave each stage of the map; empty where there is no plan. A GPU's stage

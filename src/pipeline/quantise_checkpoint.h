@@ -12,18 +12,19 @@ namespace xcomposer {
 
 struct QuantisationReport {
   ConversionReport written;
-  int64_t linears = 0;        ///< that were quantised
+  int64_t linears = 0;        ///< that were quantised, the output matrix among them
   double relative_error = 0;  ///< of their weights: root of (squared error / squares)
 };
 
 /// Writes `checkpoint`, whose configuration is `config`, into `directory` with the linears of its
-/// decoder quantised to `wanted` (GPTQ's layout) and everything else as it is; adds
-/// quantize_config.json. Memory: one linear, and the scales of those of one shard.
+/// decoder and its output matrix quantised as `asked` (GPTQ's layout) and everything else as it is;
+/// adds quantize_config.json. An output matrix whose vocabulary does not fill words stays too.
+/// Memory: one linear, and the scales of those of one shard.
 ///
 /// Throws kCheckpoint where the tensors are not those of `config` or cannot be quantised, kUsage
 /// where they are quantised already, and what ConvertCheckpoint throws.
 QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config,
-                                      const Quantization& wanted, int threads,
+                                      const Quantization& asked, int threads,
                                       const std::filesystem::path& directory,
                                       const ConversionOptions& options,
                                       const WriteProgressCallback& progress);

@@ -15,13 +15,17 @@ bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-bool IsQuantised(const WeightSpec& spec) {
-  if (spec.part != Part::kLayer || spec.shape.size() != 2) return false;
+/// What loading to `format` makes of a tensor that is not quantised.
+Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
+  if (format != WeightType::kInt8 && format != WeightType::kInt4) return {};
+  const Quantization& wanted = format == WeightType::kInt8 ? kInt8 : kInt4;
+  if (spec.part == Part::kOutput) return wanted.ForVocabulary(spec.shape[0]).Head();
+  if (spec.part != Part::kLayer || spec.shape.size() != 2) return {};
   for (const char* linear :
        {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight", ".w3.weight"}) {
-    if (EndsWith(spec.name, linear)) return true;
+    if (EndsWith(spec.name, linear)) return wanted;
   }
-  return false;
+  return {};
 }
 
 }  // namespace
@@ -59,9 +63,8 @@ int64_t WeightBytes(const WeightSpec& spec, WeightType format) {
   }
   if (spec.numbers == NumberKind::kFloat16) return 2 * count;
   if (format == WeightType::kFloat32) return 4 * count;
-  const bool quantises = format == WeightType::kInt8 || format == WeightType::kInt4;
-  if (!quantises || !IsQuantised(spec)) return 2 * count;
-  const Quantization& stored = format == WeightType::kInt8 ? kInt8 : kInt4;
+  const Quantization stored = QuantisedTo(spec, format);
+  if (!stored) return 2 * count;
   const int64_t scales = spec.shape[0] * stored.GroupsOf(spec.shape[1]);
   return (count * stored.bits + scales * (16 + stored.bits) + 7) / 8;
 }

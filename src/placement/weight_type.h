@@ -16,10 +16,10 @@ const char* ToString(WeightType format);
 /// The inverse. Throws kUsage with the list of names.
 WeightType ParseWeightType(const std::string& name);
 
-/// Bytes of one tensor. int8 and int4 quantise the five base linears of the decoder layers as
-/// config/quantization.h says: codes, and for each output and group of inputs a float16 scale and a
-/// zero of the width of a code; everything else stays in 16 bit. The parts of a linear that the
-/// checkpoint has quantised already stay what they are.
+/// Bytes of one tensor. int8 and int4 quantise the five base linears of the decoder layers and the
+/// output matrix as config/quantization.h says: codes, and for each output and group of inputs a
+/// float16 scale and a zero of the width of a code; everything else stays in 16 bit. The parts of
+/// what the checkpoint has quantised already stay what they are.
 int64_t WeightBytes(const WeightSpec& spec, WeightType format);
 
 }  // namespace xcomposer

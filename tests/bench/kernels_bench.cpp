@@ -233,6 +233,7 @@ BENCHMARK(BM_LinearPacked)
     ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kGptq8}, {128}, {1}})
     ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kGptq4}, {32}, {1}})
     ->ArgsProduct({{1, 4, 512}, {14336}, {4096}, {kGptq8, kGptq4, kAwq4}, {128}, {0}})
+    ->ArgsProduct({{1, 8}, {92544}, {4096}, {kGptq8}, {128}, {0, 1}})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 

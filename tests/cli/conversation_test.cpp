@@ -180,12 +180,13 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
     const ProgramOutput quantised = RunProgram(
         {"quantize", "--model", kDemo, "--out", folder / "small", "--weights", weights, "--json"});
     ASSERT_EQ(quantised.exit_code, 0) << quantised.out << quantised.err;
-    EXPECT_EQ(quantised.Json()["linears"], 15);
+    EXPECT_EQ(quantised.Json()["linears"], 5 * 3 + 1);
     EXPECT_LT(quantised.Json()["bytes"], quantised.Json()["bytes_before"]);
     const ProgramOutput inspected = RunProgram({"inspect", "--model", folder / "small", "--json"});
     EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
     EXPECT_EQ(inspected.Json()["quantization"],
-              weights == "int8" ? "GPTQ 8 bit, groups of 128" : "GPTQ 4 bit, groups of 32");
+              weights == "int8" ? "GPTQ 8 bit, groups of 128, output 8 bit, groups of 128"
+                                : "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128");
     EXPECT_EQ(inspected.Json()["kind"], "2-vl-7b");
     const auto answer = [](const std::string& model, std::vector<std::string> more) {
       std::vector<std::string> arguments = {

@@ -43,6 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<std::string> notes;
     const auto settled = xcomposer::SettleQuantization(nullptr, declared, 4096, notes);
     if (settled.GroupsOf(14336) <= 0) __builtin_trap();
+    if (const auto head = settled.Head(); head && head.GroupsOf(4096) <= 0) __builtin_trap();
   });
   Try([&] {
     xcomposer::GenerationDefaults defaults = xcomposer::ChatDefaults(xcomposer::Kind::kVl7b);

@@ -91,6 +91,38 @@ TEST_F(LinearPackedOp, RoundsActivationsWhereAsked) {
   }
 }
 
+/// The head is a linear after a norm, into scores that are there already.
+TEST_F(LinearPackedOp, ScoresAreThoseOfTheNormedRows) {
+  for (const WeightPacking packing : kPackings) {
+    for (const bool rounds_x : {false, true}) {
+      LinearWeight output = RandomWeight(packing, {264, 256, 128});
+      output.rounds_x = rounds_x;
+      for (const int64_t rows : {0, 1, 2, 33}) {
+        const Tensor hidden = Uniform({rows, 256});
+        const Tensor norm = Uniform({256}).to(at::kBFloat16);
+        Tensor scores = at::full({rows, 264}, NAN);
+        NormScores_(scores, hidden, norm, 1e-5, output);
+        EXPECT_TRUE(scores.equal(Linear(RmsNorm(hidden, norm, 1e-5), output)));
+        Tensor meta = scores.to(at::kMeta);
+        LinearWeight shapes = output;
+        for (Tensor* part : {&shapes.data, &shapes.scales, &shapes.zeros}) {
+          *part = part->to(at::kMeta);
+        }
+        NormScores_(meta, hidden.to(at::kMeta), norm.to(at::kMeta), 1e-5, shapes);
+      }
+    }
+  }
+  const LinearWeight output = RandomWeight(WeightPacking::kGptq8, {264, 256, 128});
+  const auto refused = [&](Tensor scores, const Tensor& hidden, const std::string& part) {
+    ExpectInternalError(
+        [&] { NormScores_(scores, hidden, Uniform({hidden.size(1)}), 1e-5, output); }, part);
+  };
+  refused(at::zeros({2, 256}), Uniform({2, 256}), "dense float32 [2, 264]");
+  refused(at::zeros({2, 264}, at::kDouble), Uniform({2, 256}), "dense float32 [2, 264]");
+  refused(at::zeros({264, 2}).t(), Uniform({2, 256}), "dense float32 [2, 264]");
+  refused(at::zeros({2, 264}), Uniform({2, 128}), "256 inputs");
+}
+
 TEST_F(LinearPackedOp, DenseWeightIsTheDenseOp) {
   const Tensor x = Uniform({5, 17});
   const Tensor weight = Uniform({9, 17}).to(at::kBFloat16);

@@ -261,7 +261,7 @@ TEST_P(CudaOps, GateUpAndScores) {
           reference::SiluMul(product(w1), product(w3)));
     }
     Tensor scores = Put(at::zeros({rows, outputs}));
-    NormScores_(scores, Put(hidden), Weight(norm), 1e-5, Weight(w1));
+    NormScores_(scores, Put(hidden), Weight(norm), 1e-5, LinearWeight::Dense(Weight(w1)));
     ExpectLikeNaive(scores, reference::Linear(exact_x, w1), reference::Linear(x, w1));
   }
 }

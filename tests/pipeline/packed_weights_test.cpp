@@ -1,22 +1,18 @@
-#include <ATen/Functions.h>
 #include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/safetensors.h"
-#include "checkpoint/safetensors_writer.h"
 #include "config/weight_names.h"
 #include "gmock/gmock.h"
 #include "golden_case.h"
 #include "model/random_weights.h"
+#include "packed_model.h"
 #include "pipeline/checkpoint_weights.h"
 #include "pipeline/dry_run.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/quantise_checkpoint.h"
-#include "tiny_model.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -29,23 +25,24 @@ using Method = Quantization::Method;
 
 const fs::path kGoldens = fs::path(XCOMPOSER_SHARED_DIR) / "data/goldens";
 
-const Quantization kStored[] = {
-    {Method::kGptq, 4, 32}, {Method::kGptq, 8, -1}, {Method::kAwq, 4, 64}};
+const Quantization kStored[] = {{Method::kGptq, 4, 32},
+                                {Method::kGptq, 8, -1},
+                                {Method::kAwq, 4, 64},
+                                {Method::kGptq, 4, 32, false, 8, 64},
+                                {Method::kGptq, 8, 32, false, 4, -1}};
 
-ModelConfig PackedModel(Kind kind, const Quantization& stored) {
-  ModelConfig config = TinyModel(kind);
-  config.quantization = stored;
-  return config;
-}
-
-/// Gives the same numbers as `packed`, dequantised to float32.
+/// Gives the same numbers as `packed`, which is stored so, dequantised to float32.
 class DequantisedWeights final : public WeightSource {
  public:
-  explicit DequantisedWeights(WeightSource& packed) : packed_(packed) {}
+  DequantisedWeights(WeightSource& packed, const Quantization& stored)
+      : packed_(packed), has_head_(stored.Head()) {}
 
  private:
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override {
     const std::string module = name.substr(0, name.rfind('.'));
+    if (name == "output.weight" && has_head_) {
+      return ops::Dequantised(packed_.TakeHead(module, shape[0], shape[1]));
+    }
     const bool linear = module.find("model.layers.") == 0 && shape.size() == 2 &&
                         module.find("lora_") == std::string::npos &&
                         module.find("Plora_") == std::string::npos;
@@ -54,6 +51,7 @@ class DequantisedWeights final : public WeightSource {
   }
 
   WeightSource& packed_;
+  bool has_head_;
 };
 
 std::vector<float> Scores(WeightSource& weights, const ModelConfig& config, size_t stages) {
@@ -87,8 +85,8 @@ TEST_P(PackedModels, AgreesWithDequantisedWeights) {
     RandomWeights packed(7, GetParam());
     const std::vector<float> found = Scores(packed, config, 1);
     RandomWeights again(7, GetParam());
-    const ModelConfig plain = TinyModel(kind);
-    DequantisedWeights dense(again);
+    const ModelConfig plain = PackedModel(kind, {});
+    DequantisedWeights dense(again, GetParam());
     const std::vector<float> expected = Scores(dense, plain, 1);
     ASSERT_EQ(found.size(), expected.size());
     double squares = 0;
@@ -143,57 +141,6 @@ TEST(PackedGoldens, DequantiseBitForBit) {
   EXPECT_EQ(compared, 4);
 }
 
-/// A folder that goes away.
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path_(fs::path(testing::TempDir()) / ("xcomposer_packed_" + name)) {
-    fs::remove_all(path_);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-/// Writes a checkpoint of random weights; `change` may alter a tensor, or take it away by returning
-/// an undefined one.
-void WriteRandom(const ModelConfig& config, const fs::path& folder,
-                 const std::function<at::Tensor(const std::string&, at::Tensor)>& change = {}) {
-  const c10::InferenceMode inference;
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const WeightSpec& spec : WeightTable(config)) {
-    at::Tensor tensor;
-    if (spec.name.find(".g_idx") != std::string::npos) {
-      tensor = at::arange(spec.shape[0], at::kInt)
-                   .div(config.quantization.GroupOf(spec.shape[0]), "floor")
-                   .to(at::kInt);
-    } else if (spec.numbers == NumberKind::kInt32) {
-      tensor = at::full(spec.shape, 0x76543210, at::kInt);
-    } else if (spec.numbers == NumberKind::kFloat16) {
-      tensor = at::full(spec.shape, 0.01, at::kHalf);
-    } else {
-      RandomWeights weights(3);
-      tensor = weights.Take(spec.name, spec.shape);
-    }
-    if (change) tensor = change(spec.name, tensor);
-    if (tensor.defined()) tensors.push_back({spec.name, tensor.contiguous()});
-  }
-  std::vector<TensorSource> sources;
-  for (const auto& [name, tensor] : tensors) {
-    const DType type = tensor.scalar_type() == at::kInt     ? DType::kI32
-                       : tensor.scalar_type() == at::kHalf  ? DType::kF16
-                       : tensor.scalar_type() == at::kFloat ? DType::kF32
-                                                            : DType::kBF16;
-    sources.push_back(
-        {name, type, tensor.sizes().vec(), [tensor = tensor](const ByteSink& sink) {
-           sink({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-         }});
-  }
-  WriteSafetensors(sources, folder, {});
-}
-
 void ExpectRefused(const ModelConfig& config, const fs::path& folder, const std::string& part,
                    const Quantization& quantise = {}) {
   try {
@@ -245,78 +192,41 @@ TEST(PackedLoading, RefusesOtherOrdersAndParts) {
   }
 }
 
-std::vector<float> FirstScores(const Checkpoint& checkpoint, const ModelConfig& config,
-                               const Quantization& quantise) {
-  PipelineOptions options;
-  options.quantise = quantise;
-  Pipeline pipeline(checkpoint, config, EvenDeviceMap(config, {"cpu"}), options);
-  Batch batch;
-  batch.ids = {1, 17, 30, 5};
-  SequenceSlice slice;
-  slice.row_count = 4;
-  slice.rope_base = 1e6;
-  slice.block_table = {0};
-  batch.sequences.push_back(slice);
-  return pipeline.Forward(batch).values;
-}
-
-// At load or from a folder that was written before: the same numbers to the last bit. And they are
-// close to those of the 16-bit weights, closer with 8 bits than with 4.
-TEST(QuantiseCheckpoint, OfflineEqualsAtLoad) {
-  const ModelConfig config = TinyModel(Kind::kVl7b);
-  Folder original("original");
-  WriteRandom(config, original.path());
-  std::ofstream(original.path() / "config.json") << "{}";
-  const Checkpoint checkpoint = Checkpoint::Open(original.path());
-  const std::vector<float> exact = FirstScores(checkpoint, config, {});
-  double previous = 0;
-  for (const Quantization& wanted : {kInt8, kInt4}) {
-    Folder written("written");
-    const QuantisationReport report = QuantiseCheckpoint(
-        checkpoint, config, wanted, 2, written.path(), {}, [](const WriteProgress&) {});
-    EXPECT_EQ(report.linears, 5 * config.layers);
-    EXPECT_TRUE(fs::exists(written.path() / "quantize_config.json"));
-    EXPECT_TRUE(fs::exists(written.path() / "config.json"));
-    ModelConfig packed = config;
-    packed.quantization = wanted;
-    const std::vector<float> offline = FirstScores(Checkpoint::Open(written.path()), packed, {});
-    EXPECT_EQ(offline, FirstScores(checkpoint, config, wanted));
-    double error = 0;
-    double squares = 0;
-    for (size_t i = 0; i < exact.size(); ++i) {
-      error += std::pow(static_cast<double>(offline[i]) - exact[i], 2);
-      squares += std::pow(static_cast<double>(exact[i]), 2);
-    }
-    const double relative = std::sqrt(error / squares);
-    EXPECT_GT(relative, 2 * previous);
-    // The error of a product is that of its weights where these err independently; five linears in
-    // each of three layers add up to less than twice their root.
-    EXPECT_LT(relative, 2 * std::sqrt(15.0) * report.relative_error);
-    EXPECT_GT(report.relative_error, 0);
-    previous = relative;
-    try {
-      QuantiseCheckpoint(checkpoint, packed, wanted, 1, written.path(), {.overwrite = true},
-                         [](const WriteProgress&) {});
-      FAIL();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kUsage);
-      EXPECT_THAT(error.what(), HasSubstr("quantised already"));
-    }
-  }
-}
-
-TEST(QuantiseCheckpoint, NamesTheTensorThatIsNotFinite) {
-  const ModelConfig config = TinyModel(Kind::kVl7b);
-  Folder original("not_finite");
-  WriteRandom(config, original.path(), [](const std::string& name, at::Tensor tensor) {
-    return name == "model.layers.2.attention.wo.weight" ? tensor.fill_(INFINITY) : tensor;
+TEST(PackedLoading, RefusesOutputsThatContradictThemselves) {
+  const ModelConfig config = PackedModel(Kind::kVl7b, {Method::kGptq, 4, 32, false, 8, 32});
+  const auto expect = [&](const std::string& part, const auto& change) {
+    Folder folder("output");
+    WriteRandom(config, folder.path(), change);
+    ExpectRefused(config, folder.path(), part);
+  };
+  expect("missing:\n  output.scales", [](const std::string& name, at::Tensor tensor) {
+    return name == "output.scales" ? at::Tensor() : tensor;
   });
+  expect("output.qweight: found I32 [24, 215], expected [24, 216]",
+         [](const std::string& name, at::Tensor tensor) {
+           return name == "output.qweight" ? tensor.slice(1, 0, 215) : tensor;
+         });
+  expect("output.g_idx puts input 0 into group 2", [](const std::string& name, at::Tensor tensor) {
+    return name == "output.g_idx" ? tensor.flip(0) : tensor;
+  });
+  // Both: the words decide, and the matrix is a tensor too many.
+  ModelConfig stored = config;
+  stored.quantization.head_bits = 0;
+  Folder both("both");
+  WriteRandom(stored, both.path() / "stored");
+  WriteRandom(config, both.path() / "packed");
+  WeightHeaders headers = HeadersOf(Checkpoint::Open(both.path() / "packed"));
+  EXPECT_NO_THROW(CheckWeights(config, headers));
+  headers.merge(HeadersOf(Checkpoint::Open(both.path() / "stored")));
+  std::vector<std::string> notes;
+  EXPECT_EQ(SettleQuantization(&headers, std::nullopt, config.hidden_size, notes),
+            config.quantization);
   try {
-    FirstScores(Checkpoint::Open(original.path()), config, kInt4);
-    FAIL();
+    CheckWeights(config, headers);
+    ADD_FAILURE() << "both were taken";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
-    EXPECT_THAT(error.what(), HasSubstr("model.layers.2.attention.wo"));
+    EXPECT_THAT(error.what(), HasSubstr("unexpected:\n  output.weight"));
   }
 }
 

@@ -50,7 +50,7 @@ TEST(Footprint, HasTheKnownWorkOfAToken) {
   EXPECT_NEAR(PictureWork(config, workload).operations / 1e12, 0.89 + 0.05, 0.01);
 }
 
-TEST(Footprint, QuantisedWeightsAreTheDecodersLinears) {
+TEST(Footprint, QuantisedWeightsAreTheDecodersLinearsAndTheOutput) {
   const Cluster cluster = Alike(1, int64_t{80} << 30);
   Workload workload = TextWorkload(1024, 1);
   const auto layer = [&](WeightType type) {
@@ -64,9 +64,41 @@ TEST(Footprint, QuantisedWeightsAreTheDecodersLinears) {
   const int64_t linears = 218103808;
   EXPECT_EQ(half - layer(WeightType::kInt8), linears - linears / 128 * 3);
   EXPECT_EQ(half - layer(WeightType::kInt4), linears * 3 / 2 - linears / 32 * 5 / 2);
+  // A byte for each number, and for each 128 of them a scale of two bytes and a zero of one.
+  const int64_t numbers = int64_t{92544} * 4096;
+  for (const WeightType type : {WeightType::kInt8, WeightType::kInt4}) {
+    workload.weights = type;
+    const CostTable costs = CostsOf(Kind::kVl7b, workload, cluster);
+    const ModuleFootprint& output = Module(costs, "output");
+    EXPECT_EQ(output.weight_bytes, numbers + numbers / 128 * 3);
+    EXPECT_EQ(output.cpu_step.bytes, static_cast<double>(output.weight_bytes));
+    EXPECT_EQ(output.cpu_step.operations, 2.0 * static_cast<double>(numbers));
+    EXPECT_EQ(Module(costs, "model.tok_embeddings").weight_bytes, 2 * numbers);
+    EXPECT_EQ(Module(costs, "model.norm").weight_bytes, 2 * 4096);
+  }
+}
+
+// A folder that `quantize` wrote takes what rounding at load takes, however the rest is stored.
+TEST(Footprint, AQuantisedOutputIsTheSameInAFolder) {
+  const Cluster cluster = Alike(1, int64_t{80} << 30);
+  Workload workload = TextWorkload(1024, 1);
   workload.weights = WeightType::kInt4;
-  EXPECT_EQ(Module(CostsOf(Kind::kVl7b, workload, cluster), "output").weight_bytes,
-            int64_t{2} * 92544 * 4096);
+  const CostTable at_load = CostsOf(Kind::kVl7b, workload, cluster);
+  ModelConfig packed = Shipped(Kind::kVl7b);
+  packed.quantization = kInt4;
+  for (const WeightType stored : {WeightType::kBFloat16, WeightType::kFloat32}) {
+    workload.weights = stored;
+    const CostTable folder = ModelFootprint(packed).Costs(workload, cluster);
+    EXPECT_EQ(Module(folder, "output").weight_bytes, Module(at_load, "output").weight_bytes);
+    EXPECT_EQ(DecodeWorkOfHead(packed, workload, 1).bytes,
+              static_cast<double>(Module(at_load, "output").weight_bytes));
+    EXPECT_EQ(DecodeWorkOfHead(packed, workload, 3).operations, 6.0 * 92544 * 4096);
+  }
+  ModelConfig odd = Shipped(Kind::kVl7b);
+  odd.vocab_size = 92547;
+  workload.weights = WeightType::kInt8;
+  EXPECT_EQ(Module(ModelFootprint(odd).Costs(workload, cluster), "output").weight_bytes,
+            int64_t{2} * 92547 * 4096);
 }
 
 /// The example that docs/placement.md works out by hand.
