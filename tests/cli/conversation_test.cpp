@@ -205,6 +205,22 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
   }
 }
 
+TEST_F(DemoModel, AnswersWithKeysAndValuesInInt8) {
+  const auto answer = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "generate",         "--model",       kDemo,      "--image",          AnyPicture(),
+        "--prompt",         "What is this?", "--greedy", "--max-new-tokens", "8",
+        "--show-placement", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+    return run.Json();
+  };
+  const json one = answer({"--kv", "int8"});
+  EXPECT_EQ(one["text"], answer({})["text"]);
+  EXPECT_EQ(one["output_ids"], answer({"--kv", "int8", "--devices", "cpu,cpu"})["output_ids"]);
+}
+
 TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   if (!std::filesystem::exists(kGolden) || !XCOMPOSER_HAVE_TEXT) {
     GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece";
