@@ -147,7 +147,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       .add_option_function<std::string>(
           "--log-level", [](const std::string& level) { SetLogLevel(level); },
           "trace, debug, info, warn, error or off")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      // The help text lists them already.
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL");
 }
 
