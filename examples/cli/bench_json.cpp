@@ -54,6 +54,7 @@ json ModelJson(const BenchmarkReport& report) {
           {"kind", model.kind},
           {"random", report.random_weights},
           {"weights", report.weights},
+          {"kv", report.kv},
           {"quantization", model.quantization},
           {"parameters", model.parameters},
           {"weight_bytes", model.weight_bytes},

@@ -121,7 +121,8 @@ std::string HeadText(const BenchmarkReport& report) {
   for (const std::string& device : report.devices) text += " " + device;
   text += "\n" + model.kind + ", " + (report.random_weights ? "random weights" : model.path) +
           ": " + CountText(model.parameters) + " parameters, " + report.weights + ", " +
-          Format("%.3g GB\n", static_cast<double>(model.weight_bytes) / 1e9);
+          Format("%.3g GB", static_cast<double>(model.weight_bytes) / 1e9) +
+          ", keys and values in " + report.kv + "\n";
   return text;
 }
 

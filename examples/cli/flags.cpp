@@ -126,6 +126,12 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->check(CLI::IsMember({"stored", "int8", "int4"}))
       ->type_name("TYPE")
       ->capture_default_str();
+  command
+      .add_option("--kv", flags.kv,
+                  "Precision of keys and values: auto (as computed), or rounded to int8 (CPU)")
+      ->check(CLI::IsMember({"auto", "int8"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(command, "--max-image-pixels", flags.max_image_pixels, {1, int64_t{1} << 40},
                      "Largest picture that is decoded (default 178956970)");
@@ -142,7 +148,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       .add_option_function<std::string>(
           "--log-level", [](const std::string& level) { SetLogLevel(level); },
           "trace, debug, info, warn, error or off")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      // The help text lists them already.
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL");
 }
 
@@ -209,6 +216,7 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
   options.device_map = flags.device_map;
   options.dtype = ToStorageType(flags.dtype);
   options.weights = ToWeightPrecision(flags.weights);
+  options.kv_precision = flags.kv == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
   options.threads = static_cast<int>(flags.threads.value_or(0));
   if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
   options.video_font = flags.video_font;

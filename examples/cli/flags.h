@@ -30,6 +30,7 @@ struct EngineFlags {
   std::string device_map;
   std::string dtype = "auto";
   std::string weights = "stored";
+  std::string kv = "auto";
   std::optional<int64_t> threads;
   std::optional<int64_t> max_image_pixels;
   std::string video_font;

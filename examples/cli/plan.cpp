@@ -104,6 +104,9 @@ void AddWork(CLI::App& command, PlanOptions& options) {
           "auto, fp32, fp16, bf16, int8, int4; of several the first that fits")
       ->type_name("LIST")
       ->take_last();
+  AddLast(command, "--kv", options.kv, "TYPE",
+          "Keys and values: auto (as computed), or int8 (CPUs only)")
+      ->check(CLI::IsMember({"auto", "int8"}));
   AddLast(command, "--objective", options.objective, "GOAL",
           "throughput or latency (default: latency for one sequence)")
       ->check(CLI::IsMember({"throughput", "latency"}));

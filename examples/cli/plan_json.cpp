@@ -91,6 +91,7 @@ Json WorkloadOf(const PlanWorkload& workload) {
   json["prefill_chunk"] = workload.prefill_chunk;
   json["step_sequences"] = workload.step_sequences;
   json["weights"] = workload.weights;
+  json["kv"] = workload.kv;
   return json;
 }
 

@@ -119,6 +119,7 @@ std::string ToSvg(const Plan& plan) {
   text += Rectangle(0, 0, kWidth, height, "fill=\"white\"");
   text += Words(kLeft, 26,
                 plan.model.kind + ", " + plan.workload.weights + " weights, " +
+                    (plan.workload.kv == "auto" ? "" : plan.workload.kv + " keys and values, ") +
                     std::to_string(plan.workload.sequences) + " x " +
                     std::to_string(plan.workload.context) + " positions" +
                     (plan.fits ? "" : ": does not fit"),

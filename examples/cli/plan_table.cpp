@@ -95,6 +95,7 @@ std::string Heading(const Plan& plan) {
         work.images == 1 ? "" : "s", static_cast<long long>(work.picture_width),
         static_cast<long long>(work.picture_height), static_cast<long long>(work.picture_rows));
   }
+  if (work.kv != "auto") text += ", keys and values in " + work.kv;
   return text + "\n";
 }
 

@@ -88,6 +88,7 @@ struct BenchmarkReport {
   ModelInfo model;
   bool random_weights = false;
   std::string weights;  ///< "bf16", "fp16", "fp32", "int8", "int4"
+  std::string kv;       ///< keys and values: "fp32", "16-bit", "int8"
   int64_t prefill_chunk = 0;
   int64_t new_tokens = 0;
   std::vector<MachineLimit> limits;

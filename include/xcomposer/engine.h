@@ -24,6 +24,11 @@ enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
 /// docs/quantisation.md has the accuracy.
 enum class WeightPrecision { kAsStored, kInt8, kInt4 };
 
+/// Precision of the KV cache. kAsComputed: float32 on the CPU, the type of the weights on CUDA.
+/// kInt8, on CPUs only: rounded in groups of 32 numbers with a scale each, 1/3.76 of the bytes
+/// where heads have 128 numbers. docs/quantisation.md has the accuracy.
+enum class KvPrecision { kAsComputed, kInt8 };
+
 struct LoadProgress {
   int64_t bytes_done = 0;
   int64_t bytes_total = 0;
@@ -40,6 +45,7 @@ struct EngineOptions {
   std::string device_map;
   StorageType dtype = StorageType::kAuto;
   WeightPrecision weights = WeightPrecision::kAsStored;
+  KvPrecision kv_precision = KvPrecision::kAsComputed;
   int threads = 0;            ///< 0: as many as this process may use
   int64_t kv_tokens = 0;      ///< positions in the KV pool; 0: from the free memory
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default

@@ -32,6 +32,7 @@ struct PlanOptions {
   /// Formats of the weights in order of preference: "auto" (as stored), "fp32", "fp16", "bf16",
   /// "int8", "int4". The first that fits is taken.
   std::vector<std::string> weights = {"auto"};
+  std::string kv = "auto";    ///< keys and values: "auto" (as computed), "int8" (CPUs only)
   std::string objective;      ///< "throughput", "latency"; empty: latency for one sequence
   std::string order = "any";  ///< "given": stages follow the order of the devices
   std::string device_map;     ///< JSON file of a hand-made map to check and measure; "auto": none
@@ -130,6 +131,7 @@ struct PlanWorkload {
   int64_t prefill_chunk = 0;
   int64_t step_sequences = 0;  ///< that share one step; see docs/placement.md
   std::string weights;
+  std::string kv;  ///< "auto", "int8"
 };
 
 /// Seconds where nothing but the described bandwidth and arithmetic limits the devices.
@@ -161,7 +163,8 @@ struct Plan {
 
 /// Plans without weights and without the devices: config.json is enough. What does not fit is an
 /// answer, not an error. Throws kConfig, kCheckpoint (the model), kPlan (a cluster or map that is
-/// none), kDevice (no such device here) or kUsage (options out of range).
+/// none), kDevice (no such device here, or one that cannot do what is asked) or kUsage (options out
+/// of range).
 XCOMPOSER_API Plan MakePlan(const PlanOptions& options);
 
 }  // namespace xcomposer

@@ -115,11 +115,14 @@ class Benchmark {
     const WeightType type = api::LoadedType(options_.engine, subject_.stored);
     const bool cpu = report_.devices.front().rfind("cpu", 0) == 0;
     storage_.weights = type;
-    storage_.kv_number = cpu ? api::HostTraits(options_.engine.threads).kv : CudaTraits().kv;
+    Workload workload;
+    workload.int8_kv = options_.engine.kv_precision == KvPrecision::kInt8;
+    storage_.kv = KvTypeOf(workload, cpu ? CpuTraits() : CudaTraits());
     if (options_.engine.prefill_chunk > 0) storage_.prefill_chunk = options_.engine.prefill_chunk;
     report_.prefill_chunk = storage_.prefill_chunk;
     report_.weights = subject_.config.quantization ? ToString(subject_.config.quantization)
                                                    : std::string(ToString(type));
+    report_.kv = ToString(storage_.kv);
   }
 
   void CountSteps() {

@@ -61,6 +61,7 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConf
   PipelineOptions pipeline;
   pipeline.threads = options.threads;
   pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
+  pipeline.int8_kv = options.kv_precision == KvPrecision::kInt8;
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
   pipeline.quantise = QuantiseTo(options.weights, config);

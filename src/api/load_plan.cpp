@@ -176,6 +176,7 @@ std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptio
   workload.picture = ShapeOf(config, {.hd_num = workload.hd_num});
   if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
   workload.weights = weights;
+  workload.int8_kv = options.kv_precision == KvPrecision::kInt8;
   if (options.kv_tokens == 0) return LargestThatFits(loader, workload);
   workload.context = options.kv_tokens;
   workload.sequences = 1;

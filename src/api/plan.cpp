@@ -91,6 +91,9 @@ Workload WorkloadFor(const PlanOptions& options, const ModelConfig& config) {
   }
   if (options.objective == "throughput") workload.objective = Objective::kThroughput;
   if (options.objective == "latency") workload.objective = Objective::kLatency;
+  Require(options.kv == "auto" || options.kv == "int8", ErrorKind::kUsage, "kv is '", options.kv,
+          "', expected auto or int8");
+  workload.int8_kv = options.kv == "int8";
   Require(options.objective.empty() || workload.objective, ErrorKind::kUsage, "the objective is '",
           options.objective, "', expected throughput or latency");
   return workload;

@@ -10,7 +10,9 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "checkpoint/fingerprint.h"
+#include "pipeline/stage_device.h"
 #include "placement/device_map_json.h"
+#include "placement/footprint.h"
 #include "transport/connect.h"
 #include "transport/launch.h"
 #include "transport/run_identity.h"
@@ -75,7 +77,8 @@ std::string ConfigHash(const std::filesystem::path& folder) {
 std::string PlanHash(const AskedPlacement& asked, const PipelineOptions& pipeline) {
   std::string text =
       StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows, ", storage ",
-             static_cast<int>(pipeline.storage), ", weights ", ToString(pipeline.quantise));
+             static_cast<int>(pipeline.storage), ", weights ", ToString(pipeline.quantise), ", kv ",
+             pipeline.int8_kv ? "int8" : "computed");
   for (size_t i = 0; i < asked.devices.size(); ++i) {
     text += StrCat("; ", asked.devices[i].rank, " ", asked.devices[i].device);
     if (!asked.map) continue;
@@ -140,7 +143,12 @@ AskedPlacement AskedOfRun(const EngineOptions& options, const ModelConfig& confi
     asked.devices = RankDevices(names);
   }
   std::vector<int> ranks;
-  for (const RankedDevice& device : asked.devices) ranks.push_back(device.rank);
+  for (const RankedDevice& device : asked.devices) {
+    ranks.push_back(device.rank);
+    if (options.kv_precision == KvPrecision::kInt8 && IsCuda(device.device)) {
+      RefuseInt8Kv(StrCat(device.rank, ":", device.device));
+    }
+  }
   // Throws where the ranks of the stages and those of the run do not go together.
   StageLayout(ranks, world_size);
   return asked;

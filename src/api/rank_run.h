@@ -52,7 +52,7 @@ struct AskedPlacement {
 };
 
 /// The map that `options` name, whose devices say their ranks, or a stage for every device. Throws
-/// kPlan.
+/// kPlan, and kDevice where a device has no kernels for what the options ask.
 AskedPlacement AskedOfRun(const EngineOptions& options, const ModelConfig& config, int world_size);
 
 /// Whether the options, or the variables that they allow, speak of several processes. Throws as

@@ -29,7 +29,7 @@ Work DecodeWork(const ModelConfig& config, const Storage& storage, int64_t conte
   Work work;
   for (int64_t step = 1; step <= tokens; ++step) {
     const Workload workload = WorkloadOf(storage, context + step);
-    work += Times(DecodeWorkOfLayer(config, workload, 1, storage.kv_number),
+    work += Times(DecodeWorkOfLayer(config, workload, 1, storage.kv),
                   static_cast<double>(config.layers));
     work += DecodeWorkOfEmbeddings(config, workload, 1);
     work += DecodeWorkOfHead(config, workload, 1);

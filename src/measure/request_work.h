@@ -13,7 +13,7 @@ namespace xcomposer::measure {
 /// How the model is kept.
 struct Storage {
   WeightType weights = WeightType::kBFloat16;
-  int64_t kv_number = 4;                  ///< bytes of a number in the KV cache
+  KvType kv = KvType::kFloat32;
   int64_t prefill_chunk = kPrefillChunk;  ///< rows of a prefill step
 };
 

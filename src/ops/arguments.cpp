@@ -55,9 +55,12 @@ void CheckInts(const char* op, const char* name, const Tensor& t, at::ScalarType
         name, " must be a dense ", type, " vector of ", size, ", found ", Describe(t));
 }
 
+/// Keys or values in int8, which the CPU has kernels for.
+bool IsRounded(const Tensor& cache) { return cache.scalar_type() == at::kChar && !cache.is_cuda(); }
+
 /// `head_dim`: numbers of a head.
 void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache, int64_t head_dim) {
-  const bool rounded = k_cache.scalar_type() == at::kChar && !k_cache.is_cuda();
+  const bool rounded = IsRounded(k_cache);
   for (const Tensor* cache : {&k_cache, &v_cache}) {
     Check(cache->is_contiguous() && cache->scalar_type() == k_cache.scalar_type() &&
               (rounded || IsActivation(*cache)),
@@ -346,7 +349,8 @@ ViewShape CheckMergeViews(const Tensor& features, const Tensor& sub_gn, const Te
 
 void CheckCopyBlocks(const Tensor& cache, IntArrayRef source, IntArrayRef target) {
   const char* op = "copy_blocks_";
-  CheckActivation(op, "cache", cache);
+  Check((IsActivation(cache) || IsRounded(cache)) && cache.is_contiguous(), op,
+        ": the cache must be contiguous activations or, on the CPU, int8, found ", Describe(cache));
   Check(cache.dim() >= 1 && source.size() == target.size(), op, ": ", source.size(),
         " sources for ", target.size(), " targets");
   for (size_t i = 0; i < source.size(); ++i) {

@@ -2,6 +2,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <optional>
 
 #include "kernels/cpu/elementwise.h"
@@ -90,11 +91,11 @@ Tensor NormalisePixels(const Tensor& rgb, const Tensor& levels) {
 void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
   CheckCopyBlocks(cache, source, target);
   if (source.empty() || cache.numel() == 0) return;
-  const int64_t floats = cache.numel() / cache.size(0);
-  auto* data = cache.mutable_data_ptr<float>();
+  const int64_t bytes = static_cast<int64_t>(cache.nbytes()) / cache.size(0);
+  auto* data = static_cast<std::byte*>(cache.mutable_data_ptr());
   for (size_t i = 0; i < source.size(); ++i) {
     if (source[i] == target[i]) continue;
-    std::copy_n(data + source[i] * floats, floats, data + target[i] * floats);
+    std::copy_n(data + source[i] * bytes, bytes, data + target[i] * bytes);
   }
 }
 

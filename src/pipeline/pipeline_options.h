@@ -20,6 +20,7 @@ namespace xcomposer {
 struct PipelineOptions {
   int threads = 0;  ///< of the CPU stages of a process; 0: as many as it may use
   KvShape kv = {.blocks = 256, .block_size = 32};
+  bool int8_kv = false;  ///< keys and values in int8; CPU only
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
   Quantization quantise;  ///< linears and output matrix while loading; GPTQ's, or none

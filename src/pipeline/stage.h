@@ -34,8 +34,8 @@ struct StageRange {
 class Stage {
  public:
   /// Takes the stage's weights from `weights`, which lie on the device of `options`, and nothing
-  /// else. The type in `options` is that of keys and values: float32 on the CPU, that of the
-  /// weights on CUDA. Throws what the source throws, and kCapacity for the cache.
+  /// else. The type in `options` is that of keys and values: float32 or int8 on the CPU, that of
+  /// the weights on CUDA. Throws what the source throws, and kCapacity for the cache.
   Stage(const ModelConfig& config, StageRange range, WeightSource& weights, KvShape kv,
         const at::TensorOptions& options);
 
@@ -70,6 +70,7 @@ class Stage {
   at::Device device() const { return device_; }
   const ModelConfig& config() const { return config_; }
   const KvShape& kv_shape() const { return cache_.shape(); }
+  int64_t kv_bytes() const { return cache_.bytes(); }
 
  private:
   std::vector<int32_t> ChosenIds(const at::Tensor& hidden, std::span<const int64_t> rows,

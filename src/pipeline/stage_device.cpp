@@ -6,15 +6,17 @@
 #include "base/check.h"
 #include "config/quantization.h"
 #include "kernels/cuda/device_info.h"
+#include "placement/footprint.h"
 
 namespace xcomposer {
 namespace {
 
 class CpuDevice final : public StageDevice {
  public:
-  explicit CpuDevice(std::shared_ptr<CorePool> cores) : cores_(std::move(cores)) {}
+  CpuDevice(std::shared_ptr<CorePool> cores, bool int8_kv)
+      : cores_(std::move(cores)), kv_type_(int8_kv ? at::kChar : at::kFloat) {}
 
-  at::TensorOptions options() const override { return at::kCPU; }
+  at::TensorOptions options() const override { return at::TensorOptions(at::kCPU).dtype(kv_type_); }
   at::TensorOptions host_options() const override { return at::kCPU; }
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_); }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
@@ -34,6 +36,7 @@ class CpuDevice final : public StageDevice {
   };
 
   std::shared_ptr<CorePool> cores_;
+  at::ScalarType kv_type_;
 };
 
 /// What stands in the way of computing on a GPU with these options.
@@ -48,8 +51,9 @@ void CheckCudaOptions(const PipelineOptions& options) {
 
 bool IsCuda(const std::string& device) { return device.rfind("cuda:", 0) == 0; }
 
-void CheckModelOn(const std::string& device, const ModelConfig& config) {
+void CheckModelOn(const std::string& device, const ModelConfig& config, bool int8_kv) {
   if (!IsCuda(device)) return;
+  if (int8_kv) RefuseInt8Kv(device);
   const auto require = [&](bool holds, const auto&... found) {
     if (holds) return;
     throw Error(
@@ -75,7 +79,7 @@ std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                              const PipelineOptions& options,
                                              const std::shared_ptr<CorePool>& cores,
                                              std::optional<int64_t> budget) {
-  if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores);
+  if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores, options.int8_kv);
   CheckCudaOptions(options);
   const int number = std::stoi(name.substr(name.find(':') + 1));
   const cuda::RuntimeInfo runtime = cuda::QueryRuntime();

@@ -67,8 +67,9 @@ std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
 bool IsCuda(const std::string& device);
 
 /// Throws kDevice, naming what it is, where the kernels for this kind of device cannot compute the
-/// model: CUDA takes heads of 64 or 128 numbers, widths that are multiples of 8, no packed weights.
-void CheckModelOn(const std::string& device, const ModelConfig& config);
+/// model: CUDA takes heads of 64 or 128 numbers, widths that are multiples of 8, no packed weights,
+/// no keys and values in int8.
+void CheckModelOn(const std::string& device, const ModelConfig& config, bool int8_kv = false);
 
 /// The CUDA device with this number, which exists. In a build without CUDA throws kDevice.
 std::unique_ptr<StageDevice> MakeCudaDevice(int number, const PipelineOptions& options,

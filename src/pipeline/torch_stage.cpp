@@ -166,6 +166,9 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
   const c10::InferenceMode inference;
   LoadTimes times;
   Stopwatch watch;
+  for (int i = first; i < end; ++i) {
+    CheckModelOn(map.stages[static_cast<size_t>(i)].device, config, options.int8_kv);
+  }
   Translated("loading the model", [&] {
     for (int i = first; i < end; ++i) {
       const StagePlace& place = map.stages[static_cast<size_t>(i)];
@@ -178,7 +181,6 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
                               ? std::optional(options.budgets[stage_number])
                               : std::nullopt;
       auto device = MakeStageDevice(place.device, options, cores, budget);
-      CheckModelOn(place.device, config);
       watch.AddTo(times.device_s);
       std::optional<Stage> stage;
       int64_t weight_bytes = 0;
@@ -193,9 +195,7 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
       if (options.memory != nullptr) {
         memory = {options.memory, &options.memory->emplace_back()};
         memory->weights = weight_bytes;
-        memory->kv = options.kv.blocks * options.kv.block_size *
-                     KvBytesPerPosition(config, range.end_layer - range.first_layer,
-                                        c10::typeMetaToScalarType(device->options().dtype()));
+        memory->kv = stage->kv_bytes();
       }
       stages.push_back(std::make_unique<TorchStage>(
           *std::move(stage),

@@ -145,6 +145,19 @@ std::optional<Change> Int4Weights(const Change& before) {
   return Weights(before, WeightType::kInt4);
 }
 
+/// Where there are only CPUs: no other device has kernels for it.
+std::optional<Change> Int8Kv(const Change& before) {
+  const PlanQuestion& asked = before.question;
+  const auto& devices = asked.cluster.devices;
+  const bool cpus = std::all_of(devices.begin(), devices.end(),
+                                [](const ClusterDevice& device) { return device.kind == "cpu"; });
+  if (asked.workload.int8_kv || !cpus) return std::nullopt;
+  Change change = before;
+  change.question.workload.int8_kv = true;
+  change.Add("KV cache fp32 -> int8", "--kv", "int8");
+  return change;
+}
+
 std::optional<Change> OtherOrder(const Change& before) {
   if (!before.question.rules.given_order) return std::nullopt;
   Change change = before;
@@ -194,7 +207,8 @@ void KeepCombined(const Change& asked, std::vector<PlanAlternative>& kept) {
   for (const Maker smaller : {&HalfWeights, &Int8Weights, &Int4Weights}) {
     const std::optional<Change> weights = smaller(asked);
     if (!weights) continue;
-    for (const Maker next : {&ShorterContext, &FewerTiles, &FewerSequences, &MoreDevices}) {
+    for (const Maker next :
+         {&Int8Kv, &ShorterContext, &FewerTiles, &FewerSequences, &MoreDevices}) {
       if (Keep(next(*weights), kept)) return;
     }
     const Change one = least(*weights, "sequences", "--sequences", &Workload::sequences, 1);
@@ -246,7 +260,7 @@ std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question) {
   }
   for (const Maker maker :
        {&OtherOrder, &ShorterContext, &FewerTiles, &FewerSequences, &FewerImages, &SmallerChunk,
-        &HalfWeights, &Int8Weights, &Int4Weights, &MoreDevices}) {
+        &Int8Kv, &HalfWeights, &Int8Weights, &Int4Weights, &MoreDevices}) {
     if (Fits(asked.question)) break;
     Keep(maker(asked), kept);
   }

@@ -29,8 +29,9 @@ struct PlanQuestion {
 Cluster WithExtraDevices(const Cluster& cluster, int64_t count);
 
 /// Changes that make it fit, each of them planned: shorter context, fewer sequences, fewer tiles,
-/// fewer pictures, smaller prefill steps, smaller weights, one more device, another order; two or
-/// more at once where no single one is enough. Empty only where nothing helps.
+/// fewer pictures, smaller prefill steps, keys and values in int8 (CPUs), smaller weights, one more
+/// device, another order; two or more at once where no single one is enough. Empty only where
+/// nothing helps.
 std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question);
 
 }  // namespace xcomposer

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "base/check.h"
 #include "config/weight_names.h"
 #include "placement/device_map.h"
 
@@ -77,10 +78,21 @@ int64_t StepSequences(const Workload& workload, const Cluster& cluster) {
       1, workload.sequences / std::max<int64_t>(1, static_cast<int64_t>(cluster.devices.size())));
 }
 
+void RefuseInt8Kv(const std::string& device) {
+  throw Error(ErrorKind::kDevice,
+              StrCat("keys and values in int8 were asked for (--kv int8), and ", device,
+                     " is a CUDA device: only the CPU has kernels for them; leave --kv out or use "
+                     "CPUs only"),
+              {{"device", device}});
+}
+
 ModelFootprint::ModelFootprint(ModelConfig config, ComputeTraits cpu, ComputeTraits cuda)
     : config_(std::move(config)), cpu_(cpu), cuda_(cuda) {}
 
 CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster) const {
+  for (size_t i = 0; workload.int8_kv && i < cluster.devices.size(); ++i) {
+    if (cluster.devices[i].kind == "cuda") RefuseInt8Kv(cluster.IdOf(i));
+  }
   std::map<std::string, int64_t> weights;
   for (const WeightSpec& spec : WeightTable(config_)) {
     weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights);
@@ -110,8 +122,8 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
     kv = std::max(kv, KvBytesOfLayer(config_, workload, traits));
   }
   const int64_t together = costs.step_sequences;
-  const Work cpu_layer = DecodeWorkOfLayer(config_, workload, together, cpu_.kv);
-  const Work cuda_layer = DecodeWorkOfLayer(config_, workload, together, cuda_.kv);
+  const Work cpu_layer = DecodeWorkOfLayer(config_, workload, together, KvTypeOf(workload, cpu_));
+  const Work cuda_layer = DecodeWorkOfLayer(config_, workload, together, KvTypeOf(workload, cuda_));
   for (const std::string& name : ModulesOfStage({{{"cpu", 0, config_.layers}}}, config_, 0)) {
     ModuleFootprint module;
     module.name = name;

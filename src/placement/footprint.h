@@ -65,6 +65,7 @@ class ModelFootprint {
   explicit ModelFootprint(ModelConfig config, ComputeTraits cpu = CpuTraits(),
                           ComputeTraits cuda = CudaTraits());
 
+  /// Throws kDevice where the workload asks for what a device of the cluster has no kernels for.
   CostTable Costs(const Workload& workload, const Cluster& cluster) const;
 
   const ModelConfig& config() const { return config_; }
@@ -77,6 +78,9 @@ class ModelFootprint {
   ComputeTraits cpu_;
   ComputeTraits cuda_;
 };
+
+/// Throws kDevice: keys and values in int8 were asked for on a CUDA device.
+[[noreturn]] void RefuseInt8Kv(const std::string& device);
 
 /// Sequences that share a step: all of them for latency; for throughput one micro-batch, which is
 /// their share when as many are in flight as there are devices, at least one.

@@ -125,7 +125,7 @@ ComputeTraits CpuTraits() {
 ComputeTraits CudaTraits() {
   ComputeTraits traits;
   traits.activation = 2;
-  traits.kv = 2;
+  traits.kv = KvType::k16Bit;
   traits.runtime = int64_t{640} << 20;
   traits.library_workspace = (int64_t{32} << 20) + (int64_t{256} << 10);
   traits.recorded_sequences = 32;
@@ -137,10 +137,14 @@ int64_t BatchRows(const Workload& workload) {
   return std::min(workload.prefill_chunk, workload.sequences * workload.context);
 }
 
+KvType KvTypeOf(const Workload& workload, const ComputeTraits& traits) {
+  return workload.int8_kv ? KvType::kInt8 : traits.kv;
+}
+
 int64_t KvBytesOfLayer(const ModelConfig& config, const Workload& workload,
                        const ComputeTraits& traits) {
   const int64_t positions = workload.sequences * BlocksPerSequence(workload) * kKvBlock;
-  return positions * 2 * config.kv_heads * config.head_dim() * traits.kv;
+  return positions * KvBytesPerPosition(config, KvTypeOf(workload, traits));
 }
 
 int64_t LayerActivations(const ModelConfig& config, const Workload& workload,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "config/kv_type.h"
 #include "config/model_config.h"
 #include "placement/workload.h"
 
@@ -11,10 +12,10 @@ namespace xcomposer {
 
 /// How a kind of device computes.
 struct ComputeTraits {
-  int64_t activation = 4;  ///< bytes of an intermediate number
-  int64_t residual = 4;    ///< bytes of a number of the hidden rows between layers
-  int64_t kv = 4;          ///< bytes of a number in the KV cache
-  int64_t runtime = 0;     ///< bytes of libraries, context and threads
+  int64_t activation = 4;        ///< bytes of an intermediate number
+  int64_t residual = 4;          ///< bytes of a number of the hidden rows between layers
+  KvType kv = KvType::kFloat32;  ///< unless the workload asks for int8
+  int64_t runtime = 0;           ///< bytes of libraries, context and threads
   /// Batches whose hidden rows may lie at a stage beside the one that it runs, waiting or being
   /// sent; no more than can be in flight.
   int64_t waiting_batches = 0;
@@ -38,6 +39,9 @@ ComputeTraits CudaTraits();
 
 /// Rows of the largest batch.
 int64_t BatchRows(const Workload& workload);
+
+/// How keys and values are kept.
+KvType KvTypeOf(const Workload& workload, const ComputeTraits& traits);
 
 /// Keys and values of one layer for all sequences, whole blocks.
 int64_t KvBytesOfLayer(const ModelConfig& config, const Workload& workload,

@@ -68,12 +68,18 @@ void Describe(const PlanInput& input, Plan& plan) {
   plan.model.hidden = config.hidden_size;
   plan.model.vocab = config.vocab_size;
   plan.model.parameters = ParameterCount(config);
-  plan.workload = {workload.context,          workload.sequences,
-                   workload.images,           workload.picture.width,
-                   workload.picture.height,   workload.picture.rows,
-                   workload.hd_num,           PromptRows(workload),
-                   workload.prefill_chunk,    input.costs.step_sequences,
-                   ToString(workload.weights)};
+  plan.workload = {workload.context,
+                   workload.sequences,
+                   workload.images,
+                   workload.picture.width,
+                   workload.picture.height,
+                   workload.picture.rows,
+                   workload.hd_num,
+                   PromptRows(workload),
+                   workload.prefill_chunk,
+                   input.costs.step_sequences,
+                   ToString(workload.weights),
+                   workload.int8_kv ? "int8" : "auto"};
   plan.notes = input.cluster.notes;
   if (workload.images * workload.picture.rows >= workload.context) {
     plan.notes.push_back(StrCat("the pictures alone have ", workload.images * workload.picture.rows,

@@ -52,12 +52,11 @@ double LowRankNumbersOfLayer(const ModelConfig& config) {
 }  // namespace
 
 Work DecodeWorkOfLayer(const ModelConfig& config, const Workload& workload, int64_t sequences,
-                       int64_t kv_number) {
+                       KvType kv) {
   const Base base = BaseOf(config, workload, Part::kLayer);
   const double keys = static_cast<double>(sequences) * static_cast<double>(workload.context);
-  const auto kv_width = static_cast<double>(config.kv_heads * config.head_dim());
   Work work;
-  work.bytes = base.bytes + keys * 2 * kv_width * static_cast<double>(kv_number);
+  work.bytes = base.bytes + keys * static_cast<double>(KvBytesPerPosition(config, kv));
   work.operations = 2 * base.numbers * static_cast<double>(sequences) +
                     4 * keys * static_cast<double>(config.hidden_size);
   return work;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "config/kv_type.h"
 #include "config/model_config.h"
 #include "placement/workload.h"
 
@@ -27,9 +28,9 @@ struct Work {
 };
 
 /// One new token for each of `sequences` sequences that are `context` long. PLoRA and the adapters
-/// are not read for text rows. `kv_number`: bytes of a number in the KV cache.
+/// are not read for text rows. `kv`: how the keys and values lie that are read.
 Work DecodeWorkOfLayer(const ModelConfig& config, const Workload& workload, int64_t sequences,
-                       int64_t kv_number);
+                       KvType kv);
 Work DecodeWorkOfEmbeddings(const ModelConfig& config, const Workload& workload, int64_t sequences);
 Work DecodeWorkOfHead(const ModelConfig& config, const Workload& workload, int64_t sequences);
 

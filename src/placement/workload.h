@@ -34,6 +34,7 @@ struct Workload {
   int64_t hd_num = 0;  ///< 0: the kind has no tiles
   int64_t prefill_chunk = kPrefillChunk;
   WeightType weights = WeightType::kBFloat16;
+  bool int8_kv = false;                ///< keys and values in int8; CPU only
   std::optional<Objective> objective;  ///< absent: latency for one sequence, else throughput
 
   Objective Goal() const {

@@ -79,6 +79,23 @@ TEST(LoadPlan, WhatCannotFitIsRefusedWithNumbers) {
   EXPECT_FALSE(forced.pictures.has_value());
 }
 
+TEST(LoadPlan, KeysAndValuesInInt8LeaveRoomForMorePositions) {
+  nlohmann::json json = ShippedConfig(Kind::kVl7b);
+  json["num_hidden_layers"] = 2;
+  ModelConfig config = ParseConfig(json.dump());
+  config.max_length = int64_t{1} << 28;  // more than any machine of ours can hold
+  EngineOptions options;
+  options.devices = {"cpu"};
+  const LoadPlan plain = PlanLoad(options, config, WeightType::kBFloat16);
+  options.kv_precision = KvPrecision::kInt8;
+  const LoadPlan int8 = PlanLoad(options, config, WeightType::kBFloat16);
+  ASSERT_LT(plain.kv_positions, config.max_length);
+  // 512 bytes of a head become 136; the free memory may have changed in between.
+  EXPECT_GT(int8.kv_positions, 3 * plain.kv_positions);
+  options.kv_tokens = 64;
+  EXPECT_EQ(PlanLoad(options, config, WeightType::kBFloat16).planned[0].kv, 2 * 64 * (2 * 8 * 136));
+}
+
 TEST(LoadPlan, DevicesThatAreNotThereAreRefused) {
   EngineOptions options;
   const ModelConfig config = Small(Kind::kVl7b);

@@ -67,6 +67,14 @@ TEST(RankRun, DevicesWithoutRanksAreThoseOfEveryRank) {
   EXPECT_EQ(Text(DevicesOfRun({}, 2)), "");
 }
 
+TEST(RankRun, KeysAndValuesInInt8AreRefusedForAGpuOfAnyRank) {
+  EngineOptions options;
+  options.devices = {"0:cpu", "1:cuda:0"};
+  EXPECT_EQ(api::AskedOfRun(options, {}, 2).devices.size(), 2u);
+  options.kv_precision = KvPrecision::kInt8;
+  ExpectError(ErrorKind::kDevice, "1:cuda:0", [&] { api::AskedOfRun(options, {}, 2); });
+}
+
 TEST(RankRun, OneProcessCanHoldAllStagesUnderTheirRanksName) {
   EngineOptions options;
   options.model = kDemo;

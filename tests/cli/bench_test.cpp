@@ -89,6 +89,7 @@ TEST(Bench, ReportsEveryPhaseOfTheDemo) {
   EXPECT_EQ(report["machine"]["devices"], json({"cpu"}));
   EXPECT_EQ(report["model"]["kind"], "2-vl-7b");
   EXPECT_EQ(report["model"]["weights"], "bf16");
+  EXPECT_EQ(report["model"]["kv"], "fp32");
   EXPECT_FALSE(report["model"]["random"].get<bool>());
 }
 
@@ -164,6 +165,19 @@ TEST(Bench, QuantisedWeightsHaveALimitOfTheirOwn) {
   const json& sixteen = Figure(stored, "prefill 20");
   EXPECT_EQ(eight["operations"], sixteen["operations"]);
   EXPECT_LT(eight["bytes"].get<double>(), sixteen["bytes"].get<double>());
+}
+
+TEST(Bench, KeysAndValuesInInt8AreReadAsSuch) {
+  const json report = Report(Short({"--model", kDemo, "--kv", "int8", "--no-picture"}, 1));
+  EXPECT_EQ(report["model"]["kv"], "int8");
+  const json plain = Report(Short({"--model", kDemo, "--no-picture"}, 1));
+  // 3 layers with keys and values of one head of 64 numbers; three tokens see 6, 7 and 8 positions.
+  EXPECT_EQ(Figure(plain, "decode 5")["bytes"].get<double>() -
+                Figure(report, "decode 5")["bytes"].get<double>(),
+            3 * (6 + 7 + 8) * 2 * (64 * 4 - (64 + 2 * 2)));
+  EXPECT_EQ(Figure(plain, "prefill 20")["bytes"], Figure(report, "prefill 20")["bytes"]);
+  const ProgramOutput table = RunProgram(Short({"--model", kDemo, "--kv", "int8"}, 1));
+  EXPECT_THAT(table.out, HasSubstr(", keys and values in int8\n"));
 }
 
 /// A config.json of the kind, scaled down.

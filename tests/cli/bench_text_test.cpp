@@ -33,6 +33,7 @@ BenchmarkReport MadeUp() {
   report.model.parameters = 8666838016;
   report.model.weight_bytes = 17333676032;
   report.weights = "bf16";
+  report.kv = "fp32";
   report.limits = {{"memory read", "a loop", "B/s", true, Three(32e9, 33e9, 34e9)},
                    {"fp32 fma", "another", "op/s", true, Three(370e9, 371e9, 372e9)}};
   BenchmarkFigure load;
@@ -62,7 +63,8 @@ TEST(BenchText, SaysOnWhatItWasMeasured) {
   const std::string text = BenchmarkText(MadeUp());
   EXPECT_THAT(text, HasSubstr("xcomposer 1.2.3 (abcdef012345-dirty) on here: a processor, avx2 "
                               "kernels, 2 threads; devices cpu\n"));
-  EXPECT_THAT(text, HasSubstr("2-vl-7b, /models/vl: 8.67 billion parameters, bf16, 17.3 GB\n"));
+  EXPECT_THAT(text, HasSubstr("2-vl-7b, /models/vl: 8.67 billion parameters, bf16, 17.3 GB, "
+                              "keys and values in fp32\n"));
   BenchmarkReport small = MadeUp();
   small.model.parameters = 2905088;
   EXPECT_THAT(BenchmarkText(small), HasSubstr(": 2.91 million parameters"));

@@ -206,6 +206,28 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
   }
 }
 
+TEST_F(DemoModel, AnswersWithKeysAndValuesInInt8) {
+  const auto answer = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "generate",         "--model",       kDemo,      "--image",          AnyPicture(),
+        "--prompt",         "What is this?", "--greedy", "--max-new-tokens", "8",
+        "--show-placement", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+    return run.Json();
+  };
+  const json one = answer({"--kv", "int8"});
+  const json plain = answer({});
+  EXPECT_EQ(one["text"], plain["text"]);
+  // Of as many positions: heads of 64 numbers in 256 bytes, or in 68.
+  const auto kept = [](const json& result) {
+    return result["placement_report"]["stages"][0]["measured"]["kv"].get<int64_t>();
+  };
+  EXPECT_EQ(kept(one) * 256, kept(plain) * 68);
+  EXPECT_EQ(one["output_ids"], answer({"--kv", "int8", "--devices", "cpu,cpu"})["output_ids"]);
+}
+
 TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   if (!std::filesystem::exists(kGolden) || !XCOMPOSER_HAVE_TEXT) {
     GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece";

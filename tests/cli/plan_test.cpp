@@ -199,9 +199,58 @@ TEST_F(PlanTest, DevicesOfThisMachineAreAClusterFile) {
   EXPECT_EQ(Plan(Kind::kVl1_8b, {"--devices", "cuda:99"}, 5)["error"]["kind"], "device");
 }
 
+TEST_F(PlanTest, KeysAndValuesInInt8AreCountedAndOffered) {
+  const std::vector<std::string> work = {"--cluster", ClusterFile("cpu-only"), "--context", "4096"};
+  const auto with = [&work](std::vector<std::string> more) {
+    more.insert(more.begin(), work.begin(), work.end());
+    return more;
+  };
+  const json plain = Plan(Kind::kVl7b, work);
+  EXPECT_EQ(plain["workload"]["kv"], "auto");
+  const json int8 = Plan(Kind::kVl7b, with({"--kv", "int8"}));
+  ExpectConsistent(int8);
+  EXPECT_EQ(int8["workload"]["kv"], "int8");
+  const auto kv_of = [](const json& plan) {
+    int64_t bytes = 0;
+    for (const json& module : plan["modules"]) bytes += module["kv_bytes"].get<int64_t>();
+    return bytes;
+  };
+  EXPECT_EQ(kv_of(plain), int64_t{32} * 4096 * 2 * 8 * 512);
+  EXPECT_EQ(kv_of(int8), int64_t{32} * 4096 * 2 * 8 * 136);
+  EXPECT_LT(int8["value_s"], plain["value_s"]);
+  EXPECT_THAT(Run(Kind::kVl7b, with({"--kv", "int8"})).out, HasSubstr("keys and values in int8\n"));
+
+  // So many sequences that their keys and values fit in int8 only.
+  const std::vector<std::string> many = with({"--sequences", "160", "--images", "0"});
+  const json refusal = Plan(Kind::kVl7b, many, 5);
+  std::vector<std::string> offered;
+  for (const json& alternative : refusal["alternatives"]) {
+    if (alternative["arguments"][0] != "--kv") continue;
+    EXPECT_THAT(alternative["arguments"], ElementsAre("--kv", "int8"));
+    std::vector<std::string> changed = many;
+    changed.insert(changed.end(), {"--kv", "int8"});
+    EXPECT_EQ(Plan(Kind::kVl7b, changed)["devices"], alternative["devices"]);
+    offered.push_back(alternative["change"]);
+  }
+  EXPECT_THAT(offered, ElementsAre("KV cache fp32 -> int8"));
+}
+
+TEST_F(PlanTest, KeysAndValuesInInt8AreRefusedForAGpu) {
+  const json refused = Plan(Kind::kVl7b, {"--cluster", ClusterFile("one-40gb"), "--kv", "int8"}, 5);
+  EXPECT_EQ(refused["error"]["kind"], "device");
+  EXPECT_EQ(refused["error"]["where"]["device"], "a/cuda:0");
+  // Nor is it offered there.
+  const json full =
+      Plan(Kind::kVl7b, {"--cluster", ClusterFile("one-40gb"), "--sequences", "256"}, 5);
+  for (const json& alternative : full["alternatives"]) {
+    EXPECT_NE(alternative["arguments"][0], "--kv");
+  }
+}
+
 TEST_F(PlanTest, WrongUseIsToldApart) {
   EXPECT_EQ(Run(Kind::kVl7b, {"--context", "0"}).exit_code, 2);
   EXPECT_EQ(Run(Kind::kVl7b, {"--weights", "int3"}).exit_code, 2);
+  EXPECT_EQ(Run(Kind::kVl7b, {"--kv", "fp8"}).exit_code, 2);
   EXPECT_EQ(Run(Kind::kVl7b, {"--order", "random"}).exit_code, 2);
   EXPECT_EQ(Run(Kind::kVl7b, {"--image-size", "490"}).exit_code, 2);
   EXPECT_EQ(Run(Kind::kVl7b, {"--context", "100000000", "--sequences", "60000"}).exit_code, 2);

@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 const char* const kCommands[] = {"generate", "chat",     "trace",   "tokenize", "inspect",
-                                 "convert",  "quantize", "devices", "plan",    "bench"};
+                                 "convert",  "quantize", "devices", "plan",     "bench"};
 
 std::string KindOf(const ProgramOutput& run) { return run.Json()["error"]["kind"]; }
 
@@ -41,7 +41,7 @@ TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
   for (const char* flag :
        {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
         "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system", "--quiet",
-        "--log-level", "--devices", "--device-map", "--image-root", "--weights"}) {
+        "--log-level", "--devices", "--device-map", "--image-root", "--weights", "--kv"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -68,6 +68,7 @@ TEST(Usage, WrongUsageIsTwo) {
       {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int4", "--group-size", "0"},
       {"generate", "--model", "x", "--prompt", "a", "--weights", "int7"},
+      {"generate", "--model", "x", "--prompt", "a", "--kv", "int4"},
       {"tokenize"}};
   for (std::vector<std::string> arguments : wrong) {
     const ProgramOutput run = RunProgram(arguments);

@@ -9,9 +9,7 @@ namespace {
 constexpr double kLayerNumbers = 218103808 + 2 * 4096;  // five linears, two norms
 constexpr double kHeadNumbers = 92544.0 * 4096;
 
-Storage Half(int64_t kv_number = 2) {
-  return {.weights = WeightType::kFloat16, .kv_number = kv_number};
-}
+Storage Half(KvType kv = KvType::k16Bit) { return {.weights = WeightType::kFloat16, .kv = kv}; }
 
 TEST(RequestWork, ATokenReadsBodyHeadAndKeys) {
   const ModelConfig config = Shipped(Kind::kVl7b);
@@ -25,12 +23,14 @@ TEST(RequestWork, ATokenReadsBodyHeadAndKeys) {
 
 TEST(RequestWork, EachTokenHasOneKeyMore) {
   const ModelConfig config = Shipped(Kind::kVl7b);
-  const Work all = DecodeWork(config, Half(4), 100, 3);
+  const Work all = DecodeWork(config, Half(KvType::kFloat32), 100, 3);
   Work sum;
-  for (const int64_t before : {100, 101, 102}) sum += DecodeWork(config, Half(4), before, 1);
+  for (const int64_t before : {100, 101, 102})
+    sum += DecodeWork(config, Half(KvType::kFloat32), before, 1);
   EXPECT_DOUBLE_EQ(all.bytes, sum.bytes);
   EXPECT_DOUBLE_EQ(all.operations, sum.operations);
-  EXPECT_GT(DecodeWork(config, Half(4), 101, 1).bytes, DecodeWork(config, Half(4), 100, 1).bytes);
+  EXPECT_GT(DecodeWork(config, Half(KvType::kFloat32), 101, 1).bytes,
+            DecodeWork(config, Half(KvType::kFloat32), 100, 1).bytes);
 }
 
 TEST(RequestWork, APromptIsTheBodyForEachRowAndTheHeadOnce) {
@@ -56,11 +56,20 @@ TEST(RequestWork, LongPromptsReadTheWeightsOncePerChunk) {
 TEST(RequestWork, QuantisedWeightsReadLessAndComputeTheSame) {
   const ModelConfig config = Shipped(Kind::kVl1_8b);
   const Work half = DecodeWork(config, Half(), 1, 1);
-  const Work eight = DecodeWork(config, {.weights = WeightType::kInt8, .kv_number = 2}, 1, 1);
+  const Work eight = DecodeWork(config, {.weights = WeightType::kInt8, .kv = KvType::k16Bit}, 1, 1);
   EXPECT_EQ(eight.operations, half.operations);
   // 62,914,560 numbers of a layer's linears lose a byte each and get 3 for every 128.
   const double linears = 24.0 * 62914560;
   EXPECT_DOUBLE_EQ(half.bytes - eight.bytes, linears - linears / 128 * 3);
+}
+
+TEST(RequestWork, KeysAndValuesInInt8ReadLessAndComputeTheSame) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  const Work plain = DecodeWork(config, Half(KvType::kFloat32), 1023, 1);
+  const Work int8 = DecodeWork(config, Half(KvType::kInt8), 1023, 1);
+  EXPECT_EQ(int8.operations, plain.operations);
+  // 1024 positions of 32 layers: 16 heads of 512 bytes, or of 128 codes and 8 bytes of scales.
+  EXPECT_DOUBLE_EQ(plain.bytes - int8.bytes, 1024.0 * 32 * 16 * (512 - 136));
 }
 
 TEST(RequestWork, ACheckpointThatIsQuantisedComputesTheSame) {

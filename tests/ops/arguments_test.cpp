@@ -58,6 +58,25 @@ TEST_F(Arguments, Attention) {
   ExpectInternalError([&] { RopeKv(qkv, Uniform({3, 3}), angles, k, v, slots); }, "cos and sin");
   ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots + 4); }, "slot 6 of row 2");
   ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v, slots.to(at::kInt)); }, "slots");
+  // In int8 a head of 4 numbers takes a group of 32 codes and a scale of 2 bytes.
+  Tensor k8 = at::zeros({2, 3, 2, 34}, at::kChar);
+  Tensor v8 = at::zeros({2, 3, 2, 34}, at::kChar);
+  RopeKv(qkv, angles, angles, k8, v8, slots);
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, k8, v, slots); }, "on the CPU, int8");
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, k, v8, slots); }, "on the CPU, int8");
+  Tensor bytes = k8.to(at::kByte);
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, bytes, bytes, slots); }, "int8");
+  Tensor narrow = at::zeros({2, 3, 2, 4}, at::kChar);
+  ExpectInternalError([&] { RopeKv(qkv, angles, angles, narrow, narrow, slots); },
+                      "(blocks, block_size, kv_heads, 34)");
+  const Tensor q = Uniform({3, 4, 4});
+  const SequenceTable table{.first_rows = Ints({0}),
+                            .row_counts = Ints({3}),
+                            .positions = Ints({0}),
+                            .block_tables = Ints({0, 1}).view({1, 2})};
+  PagedAttention(q, k8, v8, table);
+  ExpectInternalError([&] { PagedAttention(q, k8, v, table); }, "on the CPU, int8");
+  ExpectInternalError([&] { PagedAttention(q, narrow, narrow, table); }, "kv_heads, 34)");
   ExpectInternalError([&] { RopeTable(angles, slots, slots.to(at::kInt)); }, "tables");
   ExpectInternalError([&] { RopeTable(angles.to(at::kDouble), Ints({0}), Ints({0})); },
                       "inverse frequencies");

@@ -1,3 +1,4 @@
+#include "kernels/cpu/kv_format.h"
 #include "ops/op_testing.h"
 #include "ops/ops.h"
 
@@ -87,6 +88,59 @@ TEST_F(AttentionOp, RaggedBatchEqualsItsSequencesOneByOne) {
       const Tensor single = PagedAttention(q, c.k_cache, c.v_cache, alone);
       EXPECT_TRUE(single.equal(together.slice(0, first, first + kSlices[s].rows))) << s;
     }
+  }
+}
+
+/// What a cache in int8 keeps, as float32 and in the shape of one: `kept` of `cache` (float32).
+struct Rounded {
+  explicit Rounded(const Tensor& cache)
+      : kept(at::full({cache.size(0), cache.size(1), cache.size(2),
+                       cpu::KvHeadBytes(cpu::KvFormat::kInt8, cache.size(3))},
+                      0x55, at::kChar)) {
+    const int64_t dim = cache.size(3);
+    const int64_t groups = cpu::KvGroups(dim);
+    const Tensor heads = cache.reshape({-1, dim});
+    const Tensor places = kept.view({heads.size(0), -1});
+    for (int64_t head = 0; head < heads.size(0); ++head) {
+      cpu::RoundKvHead(heads[head].const_data_ptr<float>(), dim, places[head].mutable_data_ptr());
+    }
+    const Tensor codes = places.slice(1, 0, 32 * groups).reshape({-1, groups, 32});
+    const Tensor scales = places.slice(1, 32 * groups).contiguous().view(at::kBFloat16);
+    numbers = (codes.to(at::kFloat) * scales.to(at::kFloat).unsqueeze(2))
+                  .flatten(1)
+                  .slice(1, 0, dim)
+                  .reshape(cache.sizes())
+                  .contiguous();
+  }
+
+  Tensor kept;     // (blocks, block_size, G, bytes of a head)
+  Tensor numbers;  // (blocks, block_size, G, D)
+};
+
+TEST_F(AttentionOp, Int8CachesAreTheirNumbers) {
+  for (const Heads& heads : kHeads) {
+    const Ragged c(heads, kSlices);
+    const Rounded k(c.k_cache);
+    const Rounded v(c.v_cache);
+    const Tensor expected = reference::PagedAttention(c.q, k.numbers, v.numbers, c.table);
+    ExpectWithin(PagedAttention(c.q, k.kept, v.kept, c.table), expected,
+                 at::full_like(expected, Budget(heads.dim, 99)));
+  }
+}
+
+TEST_F(AttentionOp, RopeKvRoundsWhatItWouldHaveStored) {
+  for (const Heads& heads : kHeads) {
+    const Tensor qkv = Uniform({19, (heads.heads + 2 * heads.kv_heads) * heads.dim});
+    const Tensor angles = Uniform({19, heads.dim / 2}, 3.0);
+    const Tensor slots = at::arange(19, at::kLong) + 2;
+    Tensor k = at::zeros({9, heads.block_size, heads.kv_heads, heads.dim});
+    Tensor v = at::zeros({9, heads.block_size, heads.kv_heads, heads.dim});
+    Tensor k8 = Rounded(k).kept;
+    Tensor v8 = Rounded(v).kept;
+    const Tensor q = RopeKv(qkv, angles.cos(), angles.sin(), k, v, slots);
+    EXPECT_TRUE(RopeKv(qkv, angles.cos(), angles.sin(), k8, v8, slots).equal(q));
+    EXPECT_TRUE(k8.equal(Rounded(k).kept));
+    EXPECT_TRUE(v8.equal(Rounded(v).kept));
   }
 }
 

@@ -46,6 +46,8 @@ TEST_F(MetaOps, Rows) {
   SiluMul_(y, Meta(x));
   Add_(y, Meta(x));
   CopyBlocks_(y, {0}, {1});
+  Tensor int8 = Meta(at::zeros({2, 3}, at::kChar));
+  CopyBlocks_(int8, {0}, {1});
   ExpectSame(Embedding(Meta(Ints({1, 2})), Meta(x)), Embedding(Ints({1, 2}), x));
   ExpectInternalError([&] { Add_(y, Meta(Uniform({3, 18}))); }, "shapes differ");
 }
@@ -76,6 +78,14 @@ TEST_F(MetaOps, Attention) {
                                  .positions = Meta(table.positions),
                                  .block_tables = Meta(table.block_tables)};
   ExpectSame(PagedAttention(q_meta, k_meta, v_meta, table_meta), PagedAttention(q, k, v, table));
+  // In int8 a head of 4 numbers takes 34 bytes.
+  Tensor int8 = at::zeros({2, 3, 2, 34}, at::kChar);
+  Tensor int8_meta = Meta(int8);
+  ExpectSame(RopeKv(Meta(qkv), cos_meta, sin_meta, int8_meta, int8_meta, Meta(slots)), q);
+  ExpectSame(PagedAttention(q_meta, int8_meta, int8_meta, table_meta),
+             PagedAttention(q, int8, int8, table));
+  Tensor narrow = Meta(at::zeros({2, 3, 2, 4}, at::kChar));
+  ExpectInternalError([&] { PagedAttention(q_meta, narrow, narrow, table_meta); }, "kv_heads, 34");
   const Tensor views = Uniform({2, 5, 3, 8});
   ExpectSame(VisionAttention(Meta(views), Meta(views), Meta(views)),
              VisionAttention(views, views, views));

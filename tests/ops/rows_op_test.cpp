@@ -90,5 +90,19 @@ TEST_F(RowsOp, CopyBlocksInOrder) {
   ExpectInternalError([&] { CopyBlocks_(cache, {0}, {5}); }, "block 0 to 5");
 }
 
+TEST_F(RowsOp, CopyBlocksTakesInt8AndNothingElse) {
+  Tensor cache = at::randint(-127, 127, {4, 3, 2, 34}).to(at::kChar);
+  const Tensor before = cache.clone();
+  CopyBlocks_(cache, {1, 2}, {3, 1});
+  EXPECT_TRUE(cache[0].equal(before[0]));
+  EXPECT_TRUE(cache[1].equal(before[2]));
+  EXPECT_TRUE(cache[2].equal(before[2]));
+  EXPECT_TRUE(cache[3].equal(before[1]));
+  Tensor other = before.to(at::kByte);
+  ExpectInternalError([&] { CopyBlocks_(other, {0}, {1}); }, "on the CPU, int8");
+  Tensor apart = before.transpose(1, 2);
+  ExpectInternalError([&] { CopyBlocks_(apart, {0}, {1}); }, "contiguous");
+}
+
 }  // namespace
 }  // namespace xcomposer::ops

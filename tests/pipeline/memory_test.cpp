@@ -107,6 +107,9 @@ std::vector<Case> Cases() {
   add("middle_stage", vl, work, {.first_layer = 1, .end_layer = 2, .first = false, .last = false},
       3);
   add("last_stage", vl, work, {.first_layer = 2, .end_layer = 3, .first = false}, 3);
+  Workload int8 = work;
+  int8.int8_kv = true;
+  add("int8_kv", vl, int8, Whole(vl));
   add("last_of_two_stages", vl, work, {.first_layer = 1, .end_layer = 3, .first = false}, 2);
   return cases;
 }
@@ -128,12 +131,11 @@ class MeteredRun {
     const int64_t blocks = work.sequences * ((work.context + kKvBlock - 1) / kKvBlock);
     const AllocationScope resident;
     stage_.emplace(world_.config, world_.range, *source_,
-                   KvShape{.blocks = blocks, .block_size = kKvBlock}, device_);
+                   KvShape{.blocks = blocks, .block_size = kKvBlock},
+                   at::TensorOptions(device_).dtype(work.int8_kv ? at::kChar : at::kFloat));
     Counted counted;
     counted.weights = source_->bytes();
-    counted.kv =
-        blocks * kKvBlock *
-        KvBytesPerPosition(world_.config, world_.range.end_layer - world_.range.first_layer);
+    counted.kv = stage_->kv_bytes();
     // What is left are float32 copies in place of 16-bit tensors, which were freed here; a mapped
     // tensor would stay.
     const int64_t copies = 2 * (resident.alive() - counted.kv - counted.weights);
@@ -318,6 +320,9 @@ std::vector<Case> FullSize() {
   };
   add("k2_7b", Kind::k2_7b, WorkloadOf(2048, 1, 1, {}, 1024), {224, 224, 1, 1, 256});
   add("vl_7b", Kind::kVl7b, WorkloadOf(4096, 2, 2, {}, 1024), {490, 490, 1, 1, 1225});
+  Workload int8 = WorkloadOf(4096, 2, 2, {}, 1024);
+  int8.int8_kv = true;
+  add("vl_7b_int8_kv", Kind::kVl7b, int8, {490, 490, 1, 1, 1225});
   add("vl_1_8b", Kind::kVl1_8b, WorkloadOf(2048, 4, 1, {}, 512), {490, 490, 1, 1, 1225});
   add("k4khd_55_tiles", Kind::k4khd7b, WorkloadOf(9216, 1, 1, {}, 1024),
       {5 * 336, 11 * 336, 11, 5, 8209});

@@ -37,9 +37,10 @@ TEST(StageDevice, AGpuThatIsNotThereIsADeviceError) {
 
 TEST(StageDevice, ModelsThatNoKernelTakesAreRefusedByName) {
   ModelConfig config = TinyModel(Kind::kVl7b);  // heads of 16
-  const auto refusal = [&config] {
+  bool int8_kv = false;
+  const auto refusal = [&] {
     try {
-      CheckModelOn("cuda:0", config);
+      CheckModelOn("cuda:0", config, int8_kv);
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kDevice);
       return std::string(error.what());
@@ -58,6 +59,9 @@ TEST(StageDevice, ModelsThatNoKernelTakesAreRefusedByName) {
   config.vision.heads = 1;
   config.quantization = kInt4;
   EXPECT_THAT(refusal(), HasSubstr("quantised"));
+  int8_kv = true;
+  EXPECT_THAT(refusal(), HasSubstr("cuda:0 is a CUDA device: only the CPU has kernels for them"));
+  CheckModelOn("cpu", config, int8_kv);
 }
 
 TEST(StageDevice, AGpusStageTakesItsBudgetAndNoMoreThanThereIs) {
@@ -72,6 +76,7 @@ TEST(StageDevice, AGpusStageTakesItsBudgetAndNoMoreThanThereIs) {
 TEST(StageDevice, TheCpuNeedsNone) {
   const auto cpu = MakeStageDevice("cpu:1", {}, std::make_shared<CorePool>(1));
   EXPECT_EQ(cpu->options().device(), at::Device(at::kCPU));
+  EXPECT_EQ(cpu->options().dtype(), at::kFloat);
   EXPECT_EQ(cpu->recorder(), nullptr);
   EXPECT_NE(cpu->Enter(), nullptr);
 }

@@ -3,6 +3,7 @@
 #include "config/weight_names.h"
 #include "gmock/gmock.h"
 #include "worlds.h"
+#include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
@@ -37,7 +38,7 @@ TEST(Footprint, HasTheKnownSizesOfTheModel) {
 TEST(Footprint, HasTheKnownWorkOfAToken) {
   Workload workload = TextWorkload(1024, 1);
   const ModelConfig config = Shipped(Kind::kVl7b);
-  const Work layer = DecodeWorkOfLayer(config, workload, 1, 2);
+  const Work layer = DecodeWorkOfLayer(config, workload, 1, KvType::k16Bit);
   const Work head = DecodeWorkOfHead(config, workload, 1);
   EXPECT_NEAR((32 * layer.bytes + head.bytes) / 1e9, 14.717 + 0.134, 1e-3);
   workload.images = 1;
@@ -193,6 +194,39 @@ TEST(Footprint, MixedClustersTakeTheLargerSize) {
   cluster.devices.push_back(cpu);
   const CostTable mixed = CostsOf(Kind::kVl7b, workload, cluster);
   EXPECT_EQ(Module(mixed, "model.layers.0").kv_bytes, 2 * Module(cuda, "model.layers.0").kv_bytes);
+}
+
+/// By hand: 8 heads of 128 codes and 4 scales of 2 bytes, keys and values.
+TEST(Footprint, KeysAndValuesInInt8TakeTheirCodesAndScales) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  Workload workload = TextWorkload(2048, 1);
+  Cluster cluster = Alike(1, int64_t{80} << 30);
+  cluster.devices[0].kind = cluster.devices[0].name = "cpu";
+  const CostTable plain = CostsOf(Kind::kVl7b, workload, cluster);
+  workload.int8_kv = true;
+  const int64_t position = 2 * 8 * (128 + 4 * 2);
+  EXPECT_EQ(KvBytesOfLayer(config, workload, CpuTraits()), 2048 * position);
+  const CostTable int8 = CostsOf(Kind::kVl7b, workload, cluster);
+  const ModuleFootprint& layer = Module(int8, "model.layers.3");
+  EXPECT_EQ(layer.kv_bytes, 2048 * position);
+  EXPECT_EQ(Module(plain, "model.layers.3").cpu_step.bytes - layer.cpu_step.bytes,
+            2048.0 * (2 * 8 * 128 * 4 - position));
+  EXPECT_EQ(Module(plain, "model.layers.3").cpu_step.operations, layer.cpu_step.operations);
+  EXPECT_EQ(int8.cpu.bytes(), plain.cpu.bytes());
+}
+
+TEST(Footprint, KeysAndValuesInInt8AreRefusedWhereThereIsAGpu) {
+  Workload workload = TextWorkload(2048, 1);
+  workload.int8_kv = true;
+  Cluster cluster = Alike(2, int64_t{80} << 30);
+  cluster.devices[0].kind = cluster.devices[0].name = "cpu";
+  try {
+    CostsOf(Kind::kVl7b, workload, cluster);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+    EXPECT_EQ(error.where().at("device"), "a/cuda:1");
+  }
 }
 
 TEST(Footprint, SequencesShareAStepByObjective) {

@@ -58,6 +58,15 @@ TEST_F(Mismatch, AnotherPlan) {
   EXPECT_EQ(WholeRun(), expected_);
 }
 
+TEST_F(Mismatch, AnotherPrecisionOfKeysAndValues) {
+  Set(kOther, "kv_precision", "int8");
+  ExpectDifference("plan");
+  SetAll("kv_precision", "int8");
+  EXPECT_NE(WholeRun(), "");
+  SetAll("kv_precision", "auto");
+  EXPECT_EQ(WholeRun(), expected_);
+}
+
 TEST_F(Mismatch, AnotherVersion) {
   Set(kOther, "version", "0.0.7");
   ExpectDifference("version");

@@ -132,6 +132,8 @@ void Apply(const std::string& name, const std::string& value, Settings& settings
     engine.devices = ListOf(value);
   } else if (name == "kv") {
     engine.kv_tokens = std::stoll(value);
+  } else if (name == "kv_precision") {
+    engine.kv_precision = value == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
   } else if (name == "answer") {
     settings.answer = std::stoll(value);
   } else if (name == "secret") {
