@@ -67,12 +67,18 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_commit(result: dict) -> str:
+    """What tells runs on one machine apart."""
+    return f", commit {result['commit'][:9]}" if result["commit"] else ""
+
+
 def section(result: dict) -> str:
     """One machine and shape."""
     samples = samples_of(result)
     rows = figures.rows(samples, result["quiet_percent"])
     machine, shape, peer = result["machine"], result["shape"], result["peer"]
-    lines = [f"## {machine['processor']}, {result['threads']} threads: {shape['kind']}", ""]
+    lines = [f"## {machine['processor']}, {result['threads']} threads: {shape['kind']}"
+             f"{short_commit(result)}", ""]
     against = f"{PEER} of llama-cpp-python {peer['version']}" if peer.get("version") \
         else f"no peer: {peer['skipped']}"
     commit = f" ({result['commit']})" if result["commit"] else ""
@@ -122,7 +128,7 @@ def picture(results: Sequence[dict]) -> str:
     for result in results:
         rows = figures.rows(samples_of(result), result["quiet_percent"])
         title = f"{result['shape']['kind']} on {result['machine']['processor']}, " \
-                f"{result['threads']} threads"
+                f"{result['threads']} threads{short_commit(result)}"
         parts.append(text_at(10, y + 4, title, 'class="title"'))
         y += 18
         for row in rows:
@@ -141,11 +147,12 @@ def picture(results: Sequence[dict]) -> str:
               text_at(LEFT + 18, 18, "xcomposer"),
               f'<rect x="{LEFT + 110}" y="8" width="12" height="12" fill="{COLOURS["peer"]}"/>',
               text_at(LEFT + 128, 18, PEER),
-              text_at(LEFT + 210, 18, "percent of the nearest limit of the machine")]
+              text_at(LEFT + 210, 18,
+                      "percent of the nearest limit of the machine; the line is all of it")]
     edge = LEFT + WIDTH
     grid = f'<line x1="{edge}" y1="{TOP}" x2="{edge}" y2="{y:.0f}" stroke="#e53e3e"/>'
     style = ("text{font:12px sans-serif;fill:#1a202c}.title{font-weight:bold}"
-             ".value{fill:#4a5568}")
+             ".value{fill:#4a5568;paint-order:stroke;stroke:#ffffff;stroke-width:2px}")
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{edge + 190}" height="{y:.0f}">'
             f"<style>{style}</style>" + '<rect width="100%" height="100%" fill="#ffffff"/>' +
             "".join(legend) + grid + "".join(parts) + "</svg>\n")
