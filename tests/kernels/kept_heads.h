@@ -11,11 +11,15 @@ namespace xcomposer::cpu {
 class KeptHeads {
  public:
   KeptHeads(int64_t heads, int64_t dim, KvFormat format, uint8_t fill = 0)
-      : format_(format), dim_(dim), bytes_(heads * KvHeadBytes(format, dim), fill) {}
+      : format_(format), dim_(dim), memory_((heads * KvHeadBytes(format, dim) + 3) / 4) {
+    std::memset(memory_.data(), fill, static_cast<size_t>(memory_.size()) * sizeof(float));
+  }
 
-  void* head(int64_t i) { return bytes_.data() + i * KvHeadBytes(format_, dim_); }
-  const void* data() const { return bytes_.data(); }
-  void* data() { return bytes_.data(); }
+  void* head(int64_t i) {
+    return reinterpret_cast<uint8_t*>(memory_.data()) + i * KvHeadBytes(format_, dim_);
+  }
+  const void* data() const { return memory_.data(); }
+  void* data() { return memory_.data(); }
 
   void Keep(int64_t head_index, const float* numbers) {
     if (format_ == KvFormat::kInt8) return RoundKvHead(numbers, dim_, head(head_index));
@@ -42,12 +46,13 @@ class KeptHeads {
 
  private:
   const uint8_t* Place(int64_t head_index) const {
-    return bytes_.data() + head_index * KvHeadBytes(format_, dim_);
+    return reinterpret_cast<const uint8_t*>(memory_.data()) +
+           head_index * KvHeadBytes(format_, dim_);
   }
 
   KvFormat format_;
   int64_t dim_;
-  Guarded<uint8_t> bytes_;
+  Guarded<float> memory_;  // caches lie as floats do
 };
 
 inline std::string ToString(KvFormat format) {
