@@ -132,7 +132,7 @@ void Linear(const LinearParams& params, const Context& context) {
   args.scale = params.scale;
   if (args.rows <= 0 || args.outputs <= 0) return;
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
-  if (packed != nullptr && TakesIntegers(*packed)) {
+  if (packed != nullptr && args.depth > 0 && TakesIntegers(*packed)) {
     return LinearInteger(*packed, params.bias, args, context);
   }
 

@@ -161,6 +161,12 @@ Method MethodNamed(const std::string& name) {
   return name == "awq" ? Method::kAwq : Method::kNone;
 }
 
+void RequireGroups(const char* what, int64_t size) {
+  Require(size == -1 || (size > 0 && size % 8 == 0), ErrorKind::kCheckpoint,
+          "the groups of the quantised ", what, " have ", size,
+          " inputs, expected a multiple of 8, or -1 for whole rows");
+}
+
 void RequireReadable(const Quantization& quantization) {
   const bool four = quantization.bits == 4;
   const bool eight = quantization.bits == 8 && quantization.method == Method::kGptq;
@@ -169,19 +175,13 @@ void RequireReadable(const Quantization& quantization) {
       quantization.method == Method::kGptq ? "GPTQ" : "AWQ", ") to ", quantization.bits,
       " bits; 4 bits are read, and 8 of GPTQ. Use a checkpoint with one of these, or the 16-bit "
       "checkpoint of the same model");
-  Require(quantization.group_size == -1 ||
-              (quantization.group_size > 0 && quantization.group_size % 8 == 0),
-          ErrorKind::kCheckpoint, "the groups of the quantised linears have ",
-          quantization.group_size, " inputs, expected a multiple of 8, or -1 for whole rows");
+  RequireGroups("linears", quantization.group_size);
   if (quantization.head_bits == 0) return;
   Require(quantization.head_bits == 4 || quantization.head_bits == 8, ErrorKind::kCheckpoint,
           "the output matrix is quantised to ", quantization.head_bits,
           " bits; 4 and 8 are read. Use a checkpoint with one of these, or one whose output matrix "
           "is not quantised");
-  Require(quantization.head_group_size == -1 ||
-              (quantization.head_group_size > 0 && quantization.head_group_size % 8 == 0),
-          ErrorKind::kCheckpoint, "the groups of the quantised output matrix have ",
-          quantization.head_group_size, " inputs, expected a multiple of 8, or -1 for whole rows");
+  RequireGroups("output matrix", quantization.head_group_size);
 }
 
 /// Adds the output matrix to `found`, whose layers are settled: quantised where it has words.

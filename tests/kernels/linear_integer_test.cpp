@@ -23,13 +23,15 @@ struct Shape {
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
 // rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
 // short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
-// multiples of 32; spans of 2048 inputs, of few rows and of more.
+// multiples of 32; spans of 2048 inputs, of few rows and of more;
+// no inputs at all.
 const Shape kShapes[] = {
     {1, 8, 8, 128},     {1, 24, 136, 128},    {2, 1032, 264, 128},  {3, 72, 520, 256},
     {5, 264, 32, 128},  {6, 40, 384, 384},    {7, 56, 640, 128},    {9, 280, 128, 128},
     {13, 16, 776, 256}, {24, 520, 96, 128},   {33, 104, 384, 384},  {270, 24, 264, 128},
     {1, 64, 2048, 128}, {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
-    {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128}};
+    {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128},
+    {1, 32, 0, 128},    {20, 24, 0, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
