@@ -386,9 +386,9 @@ void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, i
 
 /// y of a few rows of x from the sums (span, row, output), rows `stride` apart.
 template <typename S>
-void FinishIntegerRows(const LinearKernelArgs& args, float* sums, int64_t stride) {
-  for (int64_t k = kIntegerSpan; k < args.depth; k += kIntegerSpan) {
-    AddSums<S>(sums, sums + k / kIntegerSpan * args.rows * stride, args.rows * stride);
+void FinishSpans(const LinearKernelArgs& args, float* sums, int64_t stride) {
+  for (int64_t k = args.span; k < args.depth; k += args.span) {
+    AddSums<S>(sums, sums + k / args.span * args.rows * stride, args.rows * stride);
   }
   for (int64_t t = 0; t < args.rows; ++t) {
     FinishPanel<S>(args, {.row_begin = t, .row_end = t + 1, .n_begin = 0, .n_end = args.outputs},

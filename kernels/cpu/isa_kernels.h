@@ -26,7 +26,9 @@ struct IsaKernels {
   void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
   /// The same for quantised weights, by Packing.
-  void (*packed_rows[kPackings])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);
+  void (*packed_rows[kPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                                 const RowSums& to);
+  void (*pack_places[2])(const LinearKernelArgs&, int64_t begin, int64_t end);  ///< not kAwq4
   void (*packed_panels[kPackings])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
   /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
   void (*round_x[2])(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
@@ -35,7 +37,8 @@ struct IsaKernels {
   /// The same for few rows.
   void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                  const RowSums& to);
-  void (*finish_integer_rows)(const LinearKernelArgs&, float* sums, int64_t stride);
+  /// y from the sums of spans, of packed_rows and linear_integer_rows.
+  void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride);
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/linear_rows.h"
 #include "kernels/cpu/norm_rows.h"
+#include "kernels/cpu/packed_rows.h"
 
 namespace xcomposer::cpu {
 
@@ -47,6 +48,7 @@ struct IsaTable {
                         &LinearPanels<S, DenseWeight<S, Format::kFloat16>>},
       .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
                       &LinearPackedRows<S, Packing::kAwq4>},
+      .pack_places = {&PackPlaces<S, Packing::kGptq4>, &PackPlaces<S, Packing::kGptq8>},
       .packed_panels = {&LinearPanels<S, PackedWeight<S, Packing::kGptq4>>,
                         &LinearPanels<S, PackedWeight<S, Packing::kGptq8>>,
                         &LinearPanels<S, PackedWeight<S, Packing::kAwq4>>},
@@ -55,7 +57,7 @@ struct IsaTable {
       .integer_scratch = kIntegerScratch<S>,
       .linear_integer_rows = {&LinearIntegerRows<S, Packing::kGptq4>,
                               &LinearIntegerRows<S, Packing::kGptq8>},
-      .finish_integer_rows = &FinishIntegerRows<S>,
+      .finish_spans = &FinishSpans<S>,
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,
       .quick_gelu = &QuickGeluRange<S>,

@@ -29,6 +29,7 @@ struct LinearKernelArgs {
   const uint32_t* zeros = nullptr;
   const void* scales = nullptr;
   int64_t group = 0;
+  int64_t span = 0;  ///< inputs that are added up by themselves, for few rows of x
   // Rounded rows of x, see integer_x.h; packed_rows of them.
   int64_t panel_rows = 0;
   uint32_t* x_codes = nullptr;
@@ -48,12 +49,19 @@ inline constexpr int64_t kStreamedPanels = 4;
 inline constexpr int64_t kMostIntegerRows = 2;
 inline constexpr int64_t kIntegerRowGrain = 32;
 
-/// Where integer_rows.h leaves the sums of a range of outputs and a span of inputs.
+/// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.
+inline constexpr int64_t kMostPackedRows = 16;
+inline constexpr int64_t kPackedGrain = 128;
+
+/// Where integer_rows.h and packed_rows.h leave the sums of a range of outputs and a span of
+/// inputs.
 struct RowSums {
   float* sums = nullptr;  ///< (row, output), rows `stride` apart
   int64_t stride = 0;
-  uint32_t* partial = nullptr;  ///< (row, output of the range): integers of blocks that go on
+  uint32_t* partial = nullptr;    ///< (row, output of the range): integers of blocks that go on
+  float* partial_sums = nullptr;  ///< the same in float32, of groups that go on
   int64_t partial_stride = 0;
+  const float* x_sums = nullptr;  ///< (row): of the inputs of the group
 };
 
 struct LinearBlock {

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_integer.h"
+#include "kernels/cpu/linear_spans.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -18,9 +19,6 @@ constexpr int64_t kStreamedWeights = 128 * 1024;
 constexpr int64_t kPackedPieces = 128;
 // Outputs that share a loop, in every kernel.
 constexpr int64_t kGrain = 24;
-// Outputs of a quantised weight that a thread takes at a time: whole vectors of every instruction
-// set, and long enough runs of each row of words.
-constexpr int64_t kPackedOutputs = 256;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
@@ -49,9 +47,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 
 Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
   const auto packing = static_cast<size_t>(matrix.packing);
-  Weight weight{.rows = kernels.packed_rows[packing],
-                .panels = kernels.packed_panels[packing],
-                .grain = kPackedOutputs};
+  Weight weight{.panels = kernels.packed_panels[packing]};
   weight.args.weight = matrix.words;
   weight.args.zeros = matrix.zeros;
   weight.args.scales = matrix.scales;
@@ -137,6 +133,9 @@ void Linear(const LinearParams& params, const Context& context) {
   }
 
   const bool stream = args.rows <= kernels.streamed_rows;
+  if (packed != nullptr && args.depth > 0 && stream) {
+    return LinearFewPacked(*packed, params.bias, args, context);
+  }
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
   const int64_t packed_rows =

@@ -50,6 +50,9 @@
 //                                       up to eight of them before Widened makes a sum of int32
 //   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
+//   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times
+//                                       2^(i * bits)
+//   TurnEights(rows, out)               out[c * 8 + r] = rows[r][c], c < kWidth, r < 8
 //   AddWords(a, b)                      a + b in 32 bits
 //   NibbleWords<awq>(row, n, lanes)     4-bit fields of outputs n .. n + lanes of a row of words
 //   ByteWords(p, lanes)                 bytes as words; lanes is kWidth or 8 < kWidth, also above

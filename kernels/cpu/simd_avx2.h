@@ -178,6 +178,20 @@ struct Avx2 {
     const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, kBits * i), mask));
   }
+  template <int kBits>
+  static F PlacedField(W words, int i) {
+    if (kBits * (i + 1) == 32) return _mm256_cvtepi32_ps(_mm256_srli_epi32(words, 32 - kBits));
+    const __m256i mask = _mm256_set1_epi32(((1 << kBits) - 1) << (kBits * i));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(words, mask));
+  }
+  static void TurnEights(const float* const (&rows)[8], float* out) {
+    __m256i r[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) r[i] = _mm256_castps_si256(_mm256_loadu_ps(rows[i]));
+    Transpose(r);
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 8; ++c) Store(out + c * 8, _mm256_castsi256_ps(r[c]));
+  }
   static W AddWords(W a, W b) { return _mm256_add_epi32(a, b); }
   template <bool kAwq>
   static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {

@@ -112,6 +112,17 @@ struct Portable {
     const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
     return __builtin_convertvector(reinterpret_cast<I>(field), F);
   }
+  template <int kBits>
+  static F PlacedField(W words, int i) {
+    if (kBits * (i + 1) == 32) return Field<kBits>(words, i);
+    const W field = words & (((1u << kBits) - 1u) << static_cast<uint32_t>(kBits * i));
+    return __builtin_convertvector(reinterpret_cast<I>(field), F);
+  }
+  static void TurnEights(const float* const (&rows)[8], float* out) {
+    for (int64_t c = 0; c < kWidth; ++c) {
+      for (int r = 0; r < 8; ++r) out[c * 8 + r] = rows[r][c];
+    }
+  }
   static W AddWords(W a, W b) { return a + b; }
   template <bool kAwq>
   static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {
