@@ -21,7 +21,7 @@ struct IsaKernels {
   int64_t streamed_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
-  /// x for linear_rows, in pieces of PieceOf(rows) inputs.
+  /// x for linear_rows, in pieces of kRowPiece inputs.
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
   void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);

@@ -34,7 +34,7 @@ struct IsaTable {
   static constexpr IsaKernels kKernels = {
       .panel_rows = S::kRows,
       .panel_columns = kPanelColumns<S>,
-      .panel_scratch = kDepth<S> * kPanelColumns<S>,
+      .panel_scratch = kDepth * kPanelColumns<S>,
       .attention_lanes = kAttentionLanes<S>,
       .streamed_rows = kStreamedRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,

@@ -37,9 +37,8 @@ struct LinearKernelArgs {
   int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
 
-/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache, and the
-/// fewer rows there are, the longer are the runs in which the weight is read.
-constexpr int64_t PieceOf(int64_t rows) { return rows <= 4 ? 1024 : rows <= 8 ? 512 : 256; }
+/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache.
+inline constexpr int64_t kRowPiece = 256;
 
 /// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
 /// and reads the weight in long runs; for more, once for all.

@@ -61,7 +61,7 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
 void Stream(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
   if (weight.pack != nullptr) {
     context.pool.ParallelFor(
-        DivideUp(args.depth, PieceOf(args.rows)), kPackedPieces / args.rows + 1,
+        DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
         [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
   }
   context.pool.ParallelFor(args.outputs, weight.grain,
