@@ -10,13 +10,13 @@ namespace xcomposer::cpu {
 // that adds to a tile of 16 x 16 float32 sums the products of 16 rows of 32 bfloat16 with 16
 // others.
 //
-// x is float32. Each number is split into the nearest bfloat16 and the nearest to what is left: the
-// two are off by at most 2^-17 of it, and products with both are exact in float32. Sums are taken
-// in float32, in ascending order of k whatever the pieces and blocks: in a step of 32 inputs even
-// and odd ones apart, the products with the first parts before those with the second. That makes an
-// error of at most (128 + 1.01 (16 + K / 16)) units 2^-24 of the sum of the magnitudes, which is
-// below the K units that float32 sums in any order may have where K >= kLeastTileDepth. Numbers
-// below 2^-126 count as zero. An infinite weight gives no number, where float32 may give infinity.
+// x is float32. Each number is the sum of three bfloat16: the nearest, the nearest to what is left,
+// and what is then left, which fits. Products with each are exact in float32, so that all error is
+// that of float32 sums: 16 roundings in a step of 32 inputs and one for each step and part, fewer
+// than the K of a sum one by one. They are taken in ascending order of k whatever the pieces and
+// blocks: in a step even and odd inputs apart, the products with the first parts before those with
+// the second and third. Numbers below 2^-126 count as zero, parts of numbers too. An infinite
+// weight gives no number, where float32 may give infinity.
 //
 // Rows of the weight are rows of the first factor. They are copied, piece by piece, so that a tile
 // lies in 16 lines that follow each other: rows of a matrix are often a power of two apart, and
@@ -24,17 +24,20 @@ namespace xcomposer::cpu {
 // the shape lacks, too. Rows of x are columns of the second factor; they are packed once.
 //
 // S adds to simd.h:
-//   BeginTiles(), EndTiles()            around all that follows, in each thread
-//   ZeroTile<t>()                       tiles t = 0 .. 7
-//   LoadTile<t>(p, stride)              rows of 64 bytes `stride` bytes apart
+//
+// clang-format off
+//   BeginTiles(), EndTiles()       around all that follows, in each thread
+//   ZeroTile<t>()                  tiles t = 0 .. 7
+//   LoadTile<t>(p, stride)         rows of 64 bytes `stride` bytes apart
 //   StoreTile<t>(p, stride)
-//   DotBfloats<c, a, b>()               c[i][j] += a[i][2 l] b[l][2 j] + a[i][2 l + 1] b[l][2 j +
-//   1] DotSigned<c, a, b>()                the same with four bytes: int8 times uint8 in int32
-//   DotUnsigned<c, a, b>()              uint8 times uint8
-//   PackPairs(rows, count, high, low)   high[l][2 j + i] = first part of rows[j][2 l + i], and so
-//                                       the second in low; zeros from `count` on
-//   TurnTile(tile, out, stride)         out[j * stride + i] = tile[i][j]
-//   JoinPlanes(a, b)                    256 a + b in 32 bits
+//   DotBfloats<c, a, b>()          c[i][j] += the sum over l < 32 of a[i][l] b[l / 2][2 j + l % 2]
+//   DotSigned<c, a, b>()           ... l < 64 of a[i][l] b[l / 4][4 j + l % 4], int8 times uint8
+//   DotUnsigned<c, a, b>()         the same, uint8 times uint8
+//   PackPairs(rows, count, out)    out[part][l / 2][2 j + l % 2] = part of rows[j][l], three parts;
+//                                  zeros for l >= count
+//   TurnTile(tile, out, stride)    out[j * stride + i] = tile[i][j]
+//   JoinPlanes(a, b)               256 a + b in 32 bits
+// clang-format on
 
 /// Rows or columns of a tile of sums, and how many are worked on together in each direction.
 inline constexpr int64_t kTileRows = 16;
@@ -44,7 +47,10 @@ inline constexpr int64_t kTileInputs = 32;
 inline constexpr int64_t kTileBytes = 1024;
 /// Inputs of which the weight is copied at a time: a panel of them takes 32 KiB.
 inline constexpr int64_t kTileDepth = 512;
-inline constexpr int64_t kLeastTileDepth = 160;
+/// Fewer inputs are not worth a step.
+inline constexpr int64_t kLeastTileDepth = kTileInputs;
+/// bfloat16 that a number of x is split into.
+inline constexpr int64_t kParts = 3;
 
 /// S with vectors of a panel of tiles, for FinishPanel.
 template <typename S>
@@ -52,20 +58,17 @@ struct TilePanel : S {
   static constexpr int kVectors = kTilePanel / S::kWidth;
 };
 
-constexpr int64_t WholeTiles(int64_t depth) {
-  return (depth + kTileInputs - 1) / kTileInputs * kTileInputs;
-}
-
 /// Inputs of the piece at k, filled up to whole tiles.
 XCOMPOSER_INLINE int64_t PieceDepth(const LinearKernelArgs& args, int64_t k) {
   const int64_t depth = args.depth - k < kTileDepth ? args.depth - k : kTileDepth;
-  return WholeTiles(depth);
+  return (depth + kTileInputs - 1) / kTileInputs * kTileInputs;
 }
 
 /// Where the piece at k of the panel of x at `row` begins: (step of 32 inputs, tile of 16 rows,
 /// part of the numbers, tile).
 XCOMPOSER_INLINE char* TilesOfX(const LinearKernelArgs& args, int64_t row, int64_t k) {
-  return reinterpret_cast<char*>(args.packed_x + k * args.packed_rows + row * PieceDepth(args, k));
+  const int64_t inputs = k * args.packed_rows + row * PieceDepth(args, k);
+  return reinterpret_cast<char*>(args.packed_x) + 2 * kParts * inputs;
 }
 
 template <typename S>
@@ -78,15 +81,14 @@ void PackTilesOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pan
       for (int64_t i = 0; i < kTileRows; ++i) {
         rows[i] = args.x + (row + i < args.rows ? row + i : args.rows - 1) * args.x_stride + k;
       }
-      char* out =
-          TilesOfX(args, row - row % kTilePanel, k) + row % kTilePanel / kTileRows * 2 * kTileBytes;
+      char* out = TilesOfX(args, row - row % kTilePanel, k);
+      if (row % kTilePanel != 0) out += kParts * kTileBytes;
       for (int64_t left = args.depth - k < kTileDepth ? args.depth - k : kTileDepth; left > 0;
            left -= kTileInputs) {
         S::PackPairs(rows, left < kTileInputs ? left : kTileInputs,
-                     reinterpret_cast<uint16_t*>(out),
-                     reinterpret_cast<uint16_t*>(out + kTileBytes));
+                     reinterpret_cast<uint16_t*>(out));
         for (const float*& x : rows) x += kTileInputs;
-        out += 4 * kTileBytes;
+        out += 2 * kParts * kTileBytes;
       }
     }
   }
@@ -140,18 +142,18 @@ inline void MultiplyTiles(const char* weight, const char* x, int64_t depth, bool
   for (int64_t step = 0; step < depth; step += kTileInputs) {
     S::template LoadTile<4>(weight, 64);
     if constexpr (kBelow) S::template LoadTile<5>(weight + kTileBytes, 64);
-    for (int part = 0; part < 2; ++part) {
+    for (int64_t part = 0; part < kParts; ++part) {
       S::template LoadTile<6>(x + part * kTileBytes, 64);
       S::template DotBfloats<0, 4, 6>();
       if constexpr (kBelow) S::template DotBfloats<2, 5, 6>();
       if constexpr (kBeside) {
-        S::template LoadTile<7>(x + (2 + part) * kTileBytes, 64);
+        S::template LoadTile<7>(x + (kParts + part) * kTileBytes, 64);
         S::template DotBfloats<1, 4, 7>();
         if constexpr (kBelow) S::template DotBfloats<3, 5, 7>();
       }
     }
     weight += 2 * kTileBytes;
-    x += 4 * kTileBytes;
+    x += 2 * kParts * kTileBytes;
   }
   S::template StoreTile<0>(sums, 64);
   if constexpr (kBeside) S::template StoreTile<1>(sums + kTileSums, 64);

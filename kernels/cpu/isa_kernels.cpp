@@ -42,12 +42,13 @@ const IsaKernels& KernelsFor(Isa isa) {
 
 PanelSizes LargestPanels(const IsaKernels& kernels) {
   const PanelKernel& panels = kernels.linear_panels[0];  // all of one instruction set are alike
-  PanelSizes sizes{panels.rows, panels.columns, panels.scratch};
+  PanelSizes sizes{panels.rows, panels.columns, panels.scratch, panels.x_bytes};
   const PanelKernel& tiles = kernels.tiles.bfloat16;
   if (tiles.multiply == nullptr) return sizes;
   sizes.rows = std::lcm(sizes.rows, tiles.rows);
   sizes.columns = std::max(sizes.columns, tiles.columns);
   sizes.scratch = std::max(sizes.scratch, tiles.scratch);
+  sizes.x_bytes = std::max(sizes.x_bytes, tiles.x_bytes);
   return sizes;
 }
 

@@ -16,6 +16,7 @@ struct PanelKernel {
   int64_t columns = 0;      ///< outputs in a panel of the weight
   int64_t scratch = 0;      ///< floats that `multiply` needs beside the sums
   int64_t least_depth = 1;  ///< inputs that it is meant for
+  int64_t x_bytes = 4;      ///< of a packed number of x
   void (*pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
 };
@@ -82,6 +83,7 @@ struct PanelSizes {
   int64_t rows = 0;
   int64_t columns = 0;
   int64_t scratch = 0;
+  int64_t x_bytes = 0;
 };
 PanelSizes LargestPanels(const IsaKernels& kernels);
 

@@ -8,7 +8,8 @@
 namespace xcomposer::cpu {
 namespace {
 
-// Packed rows of x take at most this many floats (32 MiB); more rows are worked on in turns.
+// Packed rows of x hold at most this many numbers (32 MiB of floats); more rows are worked on in
+// turns.
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
 // Rows of x in one task: its share of x then fits into the second cache, piece by piece.
 constexpr int64_t kBlockRows = 256;
@@ -154,7 +155,9 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
       stream ? args.rows : RoundUp(std::min(args.rows, most_rows), panels.rows);
   const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
   const int64_t packed_depth = RoundUp(args.depth, 32);  // whole pairs of vectors
-  float* scratch = pool.SharedScratch(bias_floats + packed_rows * packed_depth + 1);
+  const int64_t x_bytes = stream ? SizeOf(Format::kFloat32) : panels.x_bytes;
+  float* scratch =
+      pool.SharedScratch(bias_floats + DivideUp(packed_rows * packed_depth * x_bytes, 4) + 1);
   if (params.bias) {
     kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
                                                             args.outputs);

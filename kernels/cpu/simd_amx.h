@@ -62,33 +62,32 @@ struct Amx : Avx512Vnni {
     for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * stride, r[i]);
   }
 
-  static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* high,
-                        uint16_t* low) {
+  static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* out) {
     // The upper halves of the words of two vectors.
-    const __m512i odd = _mm512_add_epi16(
-        _mm512_set1_epi16(1),
-        _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
-                         24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0));
-    __m512i highs[16];
-    __m512i lows[16];
+    const __m512i upper = _mm512_add_epi32(
+        _mm512_set1_epi32(0x30001), _mm512_mullo_epi32(_mm512_set1_epi32(0x40004), Counting()));
+    __m512i parts[3][16];
     XCOMPOSER_UNROLL
     for (int i = 0; i < 16; ++i) {
-      const F first = count >= 16 ? Load(rows[i]) : LoadN(rows[i], count);
-      const F second = count >= 32   ? Load(rows[i] + 16)
-                       : count <= 16 ? Zero()
-                                     : LoadN(rows[i] + 16, count - 16);
-      const __m512i first_high = Bfloats(first);
-      const __m512i second_high = Bfloats(second);
-      highs[i] = _mm512_permutex2var_epi16(first_high, odd, second_high);
-      lows[i] = _mm512_permutex2var_epi16(Bfloats(Rest(first, first_high)), odd,
-                                          Bfloats(Rest(second, second_high)));
+      F first = count >= 16 ? Load(rows[i]) : LoadN(rows[i], count);
+      F second = count >= 32   ? Load(rows[i] + 16)
+                 : count <= 16 ? Zero()
+                               : LoadN(rows[i] + 16, count - 16);
+      XCOMPOSER_UNROLL
+      for (int part = 0; part < 3; ++part) {
+        const __m512i first_part = Bfloats(first);
+        const __m512i second_part = Bfloats(second);
+        parts[part][i] = _mm512_permutex2var_epi16(first_part, upper, second_part);
+        first = Rest(first, first_part);
+        second = Rest(second, second_part);
+      }
     }
-    Transpose(highs);
-    Transpose(lows);
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(high + 32 * i, highs[i]);
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(low + 32 * i, lows[i]);
+    for (auto& part : parts) {
+      Transpose(part);
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + 32 * i, part[i]);
+      out += 512;
+    }
   }
 
  private:
@@ -109,11 +108,14 @@ struct Amx : Avx512Vnni {
     return _mm512_and_si512(_mm512_mask_blend_epi32(large, nearest, cut),
                             _mm512_set1_epi32(~0xffff));
   }
-  /// x - high; zero where high is not finite.
-  static F Rest(F x, __m512i high) {
+  static __m512i Counting() {
+    return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  }
+  /// What is left of x without a part; zero where that is not finite.
+  static F Rest(F x, __m512i part) {
     const __mmask16 finite =
-        _mm512_cmplt_epi32_mask(Magnitude(high), _mm512_set1_epi32(0x7f800000));
-    return _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(high));
+        _mm512_cmplt_epi32_mask(Magnitude(part), _mm512_set1_epi32(0x7f800000));
+    return _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(part));
   }
 };
 

@@ -71,6 +71,7 @@ ComputeTraits HostTraits(int threads) {
   const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
   traits.panel_rows = panels.rows;
   traits.panel_columns = panels.columns;
+  traits.panel_number = panels.x_bytes;
   traits.streamed_rows = kernels.streamed_rows;
   traits.panel_scratch = kFloat * panels.scratch;
   traits.attention_fixed = kFloat * kernels.attention_scratch(0);

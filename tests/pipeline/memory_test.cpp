@@ -244,6 +244,7 @@ ComputeTraits TraitsHere() {
   const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
   traits.panel_rows = panels.rows;
   traits.panel_columns = panels.columns;
+  traits.panel_number = panels.x_bytes;
   traits.streamed_rows = kernels.streamed_rows;
   traits.panel_scratch = 4 * panels.scratch;
   traits.attention_fixed = 4 * kernels.attention_scratch(0);

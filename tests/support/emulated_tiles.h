@@ -78,17 +78,18 @@ struct EmulatedTiles : Portable {
     }
   }
 
-  static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* high,
-                        uint16_t* low) {
+  static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* out) {
     for (int64_t j = 0; j < 16; ++j) {
       for (int64_t k = 0; k < 32; ++k) {
-        const int64_t place = 32 * (k / 2) + 2 * j + k % 2;
-        const float x = k < count ? rows[j][k] : 0.0f;
-        high[place] = NearestBfloat(x);
-        float first;
-        const uint32_t bits = static_cast<uint32_t>(high[place]) << 16;
-        std::memcpy(&first, &bits, 4);
-        low[place] = std::isfinite(first) ? NearestBfloat(x - first) : uint16_t{0};
+        float x = k < count ? rows[j][k] : 0.0f;
+        for (int64_t part = 0; part < 3; ++part) {
+          uint16_t& place = out[512 * part + 32 * (k / 2) + 2 * j + k % 2];
+          place = NearestBfloat(x);
+          float value;
+          const uint32_t bits = static_cast<uint32_t>(place) << 16;
+          std::memcpy(&value, &bits, 4);
+          x = std::isfinite(value) ? x - value : 0.0f;
+        }
       }
     }
   }
