@@ -3,6 +3,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace xcomposer::cpu {
 namespace {
@@ -13,21 +17,59 @@ bool HasF16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
+
+#if defined(__linux__)
+/// The processor has tiles with products of bfloat16 and int8.
+bool HasTiles() {
+  constexpr unsigned kBfloat16 = 1u << 22;
+  constexpr unsigned kTile = 1u << 24;
+  constexpr unsigned kInt8 = 1u << 25;
+  constexpr unsigned kAll = kBfloat16 | kTile | kInt8;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kAll) == kAll;
+}
+
+/// The operating system keeps tiles when threads change (both parts of their state).
+bool KeepsTiles() {
+  constexpr unsigned kTileState = 3u << 17;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
+  unsigned low = 0, high = 0;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & kTileState) == kTileState;
+}
+
+/// Linux gives the 8 KiB of a thread's tiles only to processes that asked for them.
+bool MayUseTiles() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM, younger than some headers
+  constexpr int kTileData = 18;
+  return HasTiles() && KeepsTiles() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#else
+bool MayUseTiles() { return false; }
+#endif
 #endif
 
-}  // namespace
-
-Isa BestIsa() {
+Isa FindBestIsa() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    return __builtin_cpu_supports("avx512vnni") ? Isa::kAvx512Vnni : Isa::kAvx512;
+    if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
+    return MayUseTiles() ? Isa::kAmx : Isa::kAvx512Vnni;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     return Isa::kAvx2;
   }
 #endif
   return Isa::kPortable;
+}
+
+}  // namespace
+
+Isa BestIsa() {
+  // Asked once: in a virtual machine each cpuid is a trap, and kernels come here often.
+  static const Isa best = FindBestIsa();
+  return best;
 }
 
 const char* ToString(Isa isa) {
@@ -40,6 +82,8 @@ const char* ToString(Isa isa) {
       return "avx512";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAmx:
+      return "amx";
   }
   return "portable";
 }

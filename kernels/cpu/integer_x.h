@@ -70,10 +70,9 @@ inline float Magnitude(const float* x, int64_t count) {
   return result + S::Sum(nothing);
 }
 
-/// One block of one row: writes its dwords, `stride` apart, its scale and the sum of its codes.
+/// One block of one row: its codes (room for a vector more), its scale and the sum of its codes.
 template <typename S, Packing packing>
-inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t stride, float* scale,
-                       int32_t* sum) {
+inline void RoundCodes(const float* x, int64_t count, uint32_t* codes, float* scale, int32_t* sum) {
   constexpr float kMost = packing == Packing::kGptq8 ? 32767.0f : 127.0f;
   // Below this the inverse of the scale is no float; such a block is worth nothing next to any
   // other number.
@@ -81,7 +80,6 @@ inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t str
   const float magnitude = Magnitude<S>(x, count);
   const float inverse = magnitude < kLeast ? 0.0f : kMost / magnitude;
   *scale = magnitude < kLeast ? 0.0f : magnitude / kMost;
-  uint32_t codes[IntegerBlock(packing) + S::kWidth];
   for (int64_t i = 0; i < count; i += S::kWidth) {
     const auto value = count - i >= S::kWidth ? S::Load(x + i) : S::LoadN(x + i, count - i);
     S::StoreWords(codes + i, S::RoundToWords(S::Mul(value, S::Set(inverse))));
@@ -89,6 +87,14 @@ inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t str
   uint32_t total = 0;
   for (int64_t i = 0; i < count; ++i) total += codes[i];
   *sum = static_cast<int32_t>(total);
+}
+
+/// The same; writes its dwords, `stride` apart.
+template <typename S, Packing packing>
+inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t stride, float* scale,
+                       int32_t* sum) {
+  uint32_t codes[IntegerBlock(packing) + S::kWidth];
+  RoundCodes<S, packing>(x, count, codes, scale, sum);
   for (int64_t i = 0; i < count; i += InputsOfWord(packing)) {
     const uint32_t* c = codes + i;
     if constexpr (packing == Packing::kGptq8) {

@@ -1,5 +1,8 @@
 #include "kernels/cpu/isa_kernels.h"
 
+#include <algorithm>
+#include <numeric>
+
 namespace xcomposer::cpu {
 
 extern const IsaKernels kPortableKernels;
@@ -7,16 +10,46 @@ extern const IsaKernels kPortableKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512VnniKernels;
+extern const TileKernels kAmxTiles;
 #endif
+
+namespace {
+
+#if defined(__x86_64__)
+/// Few rows, and weights that tiles have nothing for, stay with AVX-512.
+const IsaKernels& AmxKernels() {
+  static const IsaKernels kernels = [] {
+    IsaKernels with_tiles = kAvx512VnniKernels;
+    with_tiles.tiles = kAmxTiles;
+    return with_tiles;
+  }();
+  return kernels;
+}
+#endif
+
+}  // namespace
 
 const IsaKernels& KernelsFor(Isa isa) {
 #if defined(__x86_64__)
+  if (isa == Isa::kAmx) return AmxKernels();
   if (isa == Isa::kAvx512Vnni) return kAvx512VnniKernels;
   if (isa == Isa::kAvx512) return kAvx512Kernels;
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif
   static_cast<void>(isa);
   return kPortableKernels;
+}
+
+PanelSizes LargestPanels(const IsaKernels& kernels) {
+  const PanelKernel& panels = kernels.linear_panels[0];  // all of one instruction set are alike
+  PanelSizes sizes{panels.rows, panels.columns, panels.scratch, panels.x_bytes};
+  const PanelKernel& tiles = kernels.tiles.bfloat16;
+  if (tiles.multiply == nullptr) return sizes;
+  sizes.rows = std::lcm(sizes.rows, tiles.rows);
+  sizes.columns = std::max(sizes.columns, tiles.columns);
+  sizes.scratch = std::max(sizes.scratch, tiles.scratch);
+  sizes.x_bytes = std::max(sizes.x_bytes, tiles.x_bytes);
+  return sizes;
 }
 
 }  // namespace xcomposer::cpu

@@ -10,12 +10,36 @@
 
 namespace xcomposer::cpu {
 
+/// Many rows of x in float32: x is packed once, by all threads, then each takes blocks.
+struct PanelKernel {
+  int64_t rows = 0;         ///< of x in a packed panel
+  int64_t columns = 0;      ///< outputs in a panel of the weight
+  int64_t scratch = 0;      ///< floats that `multiply` needs beside the sums
+  int64_t least_depth = 1;  ///< inputs that it is meant for
+  int64_t x_bytes = 4;      ///< of a packed number of x
+  void (*pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
+  void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
+};
+
+/// The same with rounded rows of x, for quantised weights.
+struct IntegerKernel {
+  int64_t rows = 0;           ///< most rows of x in a panel
+  bool equal_panels = false;  ///< panels may have fewer rows, all the same
+  int64_t columns = 0;        ///< tasks hold a multiple of so many outputs
+  int64_t scratch = 0;        ///< floats that `multiply` needs beside three for each sum
+  void (*round_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
+  void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
+};
+
+/// Kernels for more than streamed_rows rows that some processors have besides.
+struct TileKernels {
+  PanelKernel bfloat16;
+  IntegerKernel gptq8;
+};
+
 /// The inner kernels, compiled once for each instruction set. The functions of linear.h, norm.h,
 /// ... divide the work over threads and call these.
 struct IsaKernels {
-  int64_t panel_rows = 0;       ///< rows of x in a packed panel
-  int64_t panel_columns = 0;    ///< rows of the weight in a widened panel
-  int64_t panel_scratch = 0;    ///< floats that linear_panels needs beside the sums
   int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
   /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
   int64_t streamed_rows = 0;
@@ -23,22 +47,20 @@ struct IsaKernels {
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
   /// x for linear_rows, in pieces of kRowPiece inputs.
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
-  void (*linear_pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
-  void (*linear_panels[3])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+  PanelKernel linear_panels[3];
   /// The same for quantised weights, by Packing.
   void (*packed_rows[kPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                  const RowSums& to);
   void (*pack_places[2])(const LinearKernelArgs&, int64_t begin, int64_t end);  ///< not kAwq4
-  void (*packed_panels[kPackings])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
+  PanelKernel packed_panels[kPackings];
   /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
-  void (*round_x[2])(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end);
-  void (*linear_integers[2])(const LinearKernelArgs&, const LinearBlock&, float* scratch);
-  int64_t integer_scratch = 0;  ///< floats that linear_integers needs
+  IntegerKernel linear_integers[2];
   /// The same for few rows.
   void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                  const RowSums& to);
   /// y from the sums of spans, of packed_rows and linear_integer_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride);
+  TileKernels tiles = {};  ///< without functions where there are none
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
@@ -58,5 +80,14 @@ struct IsaKernels {
 /// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure
 /// that the processor can run them (BestIsa).
 const IsaKernels& KernelsFor(Isa isa);
+
+/// The largest that a PanelKernel may have; `rows` is a multiple of all.
+struct PanelSizes {
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t scratch = 0;
+  int64_t x_bytes = 0;
+};
+PanelSizes LargestPanels(const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -28,13 +28,25 @@ void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
 template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
 
+template <typename S, typename Weight>
+inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
+                                             .columns = kPanelColumns<S>,
+                                             .scratch = kDepth* kPanelColumns<S>,
+                                             .pack_x = &LinearPackX<S>,
+                                             .multiply = &LinearPanels<S, Weight>};
+
+template <typename S, Packing packing>
+inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
+                                                 .equal_panels = true,
+                                                 .columns = kIntegerColumns<S>,
+                                                 .scratch = kIntegerScratch<S>,
+                                                 .round_x = &LinearRoundX<S, packing>,
+                                                 .multiply = &LinearIntegers<S, packing>};
+
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 template <typename S>
 struct IsaTable {
   static constexpr IsaKernels kKernels = {
-      .panel_rows = S::kRows,
-      .panel_columns = kPanelColumns<S>,
-      .panel_scratch = kDepth * kPanelColumns<S>,
       .attention_lanes = kAttentionLanes<S>,
       .streamed_rows = kStreamedRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
@@ -42,19 +54,16 @@ struct IsaTable {
       .linear_pack_pieces = {&LinearPackPieces<S, Format::kFloat32>,
                              &LinearPackPieces<S, Format::kBfloat16>,
                              &LinearPackPieces<S, Format::kFloat16>},
-      .linear_pack_x = &LinearPackX<S>,
-      .linear_panels = {&LinearPanels<S, DenseWeight<S, Format::kFloat32>>,
-                        &LinearPanels<S, DenseWeight<S, Format::kBfloat16>>,
-                        &LinearPanels<S, DenseWeight<S, Format::kFloat16>>},
+      .linear_panels = {kPanelKernel<S, DenseWeight<S, Format::kFloat32>>,
+                        kPanelKernel<S, DenseWeight<S, Format::kBfloat16>>,
+                        kPanelKernel<S, DenseWeight<S, Format::kFloat16>>},
       .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
                       &LinearPackedRows<S, Packing::kAwq4>},
       .pack_places = {&PackPlaces<S, Packing::kGptq4>, &PackPlaces<S, Packing::kGptq8>},
-      .packed_panels = {&LinearPanels<S, PackedWeight<S, Packing::kGptq4>>,
-                        &LinearPanels<S, PackedWeight<S, Packing::kGptq8>>,
-                        &LinearPanels<S, PackedWeight<S, Packing::kAwq4>>},
-      .round_x = {&LinearRoundX<S, Packing::kGptq4>, &LinearRoundX<S, Packing::kGptq8>},
-      .linear_integers = {&LinearIntegers<S, Packing::kGptq4>, &LinearIntegers<S, Packing::kGptq8>},
-      .integer_scratch = kIntegerScratch<S>,
+      .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>>,
+                        kPanelKernel<S, PackedWeight<S, Packing::kGptq8>>,
+                        kPanelKernel<S, PackedWeight<S, Packing::kAwq4>>},
+      .linear_integers = {kIntegerKernel<S, Packing::kGptq4>, kIntegerKernel<S, Packing::kGptq8>},
       .linear_integer_rows = {&LinearIntegerRows<S, Packing::kGptq4>,
                               &LinearIntegerRows<S, Packing::kGptq8>},
       .finish_spans = &FinishSpans<S>,

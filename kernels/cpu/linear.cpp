@@ -9,7 +9,8 @@
 namespace xcomposer::cpu {
 namespace {
 
-// Packed rows of x take at most this many floats (32 MiB); more rows are worked on in turns.
+// Packed rows of x hold at most this many numbers (32 MiB of floats); more rows are worked on in
+// turns.
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
 // Rows of x in one task: its share of x then fits into the second cache, piece by piece.
 constexpr int64_t kBlockRows = 256;
@@ -17,24 +18,33 @@ constexpr int64_t kBlockRows = 256;
 constexpr int64_t kStreamedWeights = 128 * 1024;
 // Pieces of a row of x that are packed in one task: less is not worth another thread.
 constexpr int64_t kPackedPieces = 128;
+// Rows of x that are packed in one task, where it is many.
+constexpr int64_t kPackedRows = 32;
 // Outputs that share a loop, in every kernel.
 constexpr int64_t kGrain = 24;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
-/// The inner kernels for one kind of weight, and what they need to know of it.
+/// The inner kernels for one weight, and what they need to know of it.
 struct Weight {
   void (*rows)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;
-  void (*panels)(const LinearKernelArgs&, const LinearBlock&, float*) = nullptr;
+  const PanelKernel* panels = nullptr;
   int64_t grain = 1;  ///< outputs that a thread takes at a time while streaming
   void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
   LinearKernelArgs args = {};
 };
 
+const PanelKernel& PanelsFor(const StoredMatrix& matrix, const IsaKernels& kernels) {
+  const PanelKernel& tiles = kernels.tiles.bfloat16;
+  const bool takes_tiles = tiles.multiply != nullptr && matrix.format == Format::kBfloat16 &&
+                           matrix.columns >= tiles.least_depth;
+  return takes_tiles ? tiles : kernels.linear_panels[static_cast<size_t>(matrix.format)];
+}
+
 Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   const auto format = static_cast<size_t>(matrix.format);
-  Weight weight{.rows = kernels.linear_rows[format], .panels = kernels.linear_panels[format]};
+  Weight weight{.rows = kernels.linear_rows[format], .panels = &PanelsFor(matrix, kernels)};
   weight.pack = kernels.linear_pack_pieces[format];
   weight.grain = RoundUp(
       std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, matrix.columns)), kGrain);
@@ -47,7 +57,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 
 Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
   const auto packing = static_cast<size_t>(matrix.packing);
-  Weight weight{.panels = kernels.packed_panels[packing]};
+  Weight weight{.panels = &kernels.packed_panels[packing]};
   weight.args.weight = matrix.words;
   weight.args.zeros = matrix.zeros;
   weight.args.scales = matrix.scales;
@@ -58,27 +68,25 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
 }
 
 /// Few rows: stream the weight.
-void Stream(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
+void Stream(const Weight& weight, const LinearKernelArgs& args, ThreadPool& pool) {
   if (weight.pack != nullptr) {
-    context.pool.ParallelFor(
-        DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
-        [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
+    pool.ParallelFor(DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
+                     [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
   }
-  context.pool.ParallelFor(args.outputs, weight.grain,
-                           [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
+  pool.ParallelFor(args.outputs, weight.grain,
+                   [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
 }
 
 /// Many rows: pack `args.rows` rows of x, then work on blocks.
-void Multiply(const Weight& weight, const LinearKernelArgs& args, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
-  ThreadPool& pool = context.pool;
-  const int64_t panels = DivideUp(args.rows, kernels.panel_rows);
-  pool.ParallelFor(
-      panels, 4, [&](int64_t begin, int64_t end, int) { kernels.linear_pack_x(args, begin, end); });
+void Multiply(const PanelKernel& kernel, const LinearKernelArgs& args, ThreadPool& pool) {
+  const int64_t panels = DivideUp(args.rows, kernel.rows);
+  const int64_t packed_panels = std::max<int64_t>(1, kPackedRows / kernel.rows);
+  pool.ParallelFor(panels, packed_panels,
+                   [&](int64_t begin, int64_t end, int) { kernel.pack_x(args, begin, end); });
 
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
-  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), kernels.panel_rows);
-  const int64_t columns = DivideUp(args.outputs, kernels.panel_columns);
+  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), kernel.rows);
+  const int64_t columns = DivideUp(args.outputs, kernel.columns);
   // Wide tasks read x less often; but there must be enough of them for the threads to share evenly.
   int64_t task_columns = 6;
   while (task_columns > 1 &&
@@ -87,17 +95,17 @@ void Multiply(const Weight& weight, const LinearKernelArgs& args, const Context&
   }
   const int64_t column_blocks = DivideUp(columns, task_columns);
   pool.ParallelFor(column_blocks * row_blocks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch = pool.WorkerScratch(
-        worker, kernels.panel_scratch + block_rows * task_columns * kernels.panel_columns);
+    float* scratch =
+        pool.WorkerScratch(worker, kernel.scratch + block_rows * task_columns * kernel.columns);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row_begin = task % row_blocks * block_rows;
-      const int64_t n_begin = task / row_blocks * task_columns * kernels.panel_columns;
+      const int64_t n_begin = task / row_blocks * task_columns * kernel.columns;
       const LinearBlock block{
           .row_begin = row_begin,
           .row_end = std::min(args.rows, row_begin + block_rows),
           .n_begin = n_begin,
-          .n_end = std::min(args.outputs, n_begin + task_columns * kernels.panel_columns)};
-      weight.panels(args, block, scratch);
+          .n_end = std::min(args.outputs, n_begin + task_columns * kernel.columns)};
+      kernel.multiply(args, block, scratch);
     }
   });
 }
@@ -115,7 +123,10 @@ void FillWithBias(const LinearKernelArgs& args) {
 }  // namespace
 
 void Linear(const LinearParams& params, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
+  Linear(params, context.pool, KernelsFor(context.isa));
+}
+
+void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels) {
   const Weight weight =
       std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
   LinearKernelArgs args = weight.args;
@@ -129,20 +140,23 @@ void Linear(const LinearParams& params, const Context& context) {
   if (args.rows <= 0 || args.outputs <= 0) return;
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
   if (packed != nullptr && args.depth > 0 && TakesIntegers(*packed)) {
-    return LinearInteger(*packed, params.bias, args, context);
+    return LinearInteger(*packed, params.bias, args, pool, kernels);
   }
 
+  const PanelKernel& panels = *weight.panels;
   const bool stream = args.rows <= kernels.streamed_rows;
   if (packed != nullptr && args.depth > 0 && stream) {
-    return LinearFewPacked(*packed, params.bias, args, context);
+    return LinearFewPacked(*packed, params.bias, args, pool, kernels);
   }
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
   const int64_t packed_rows =
-      stream ? args.rows : RoundUp(std::min(args.rows, most_rows), kernels.panel_rows);
+      stream ? args.rows : RoundUp(std::min(args.rows, most_rows), panels.rows);
   const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
   const int64_t packed_depth = RoundUp(args.depth, 32);  // whole pairs of vectors
-  float* scratch = context.pool.SharedScratch(bias_floats + packed_rows * packed_depth + 1);
+  const int64_t x_bytes = stream ? SizeOf(Format::kFloat32) : panels.x_bytes;
+  float* scratch =
+      pool.SharedScratch(bias_floats + DivideUp(packed_rows * packed_depth * x_bytes, 4) + 1);
   if (params.bias) {
     kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
                                                             args.outputs);
@@ -150,16 +164,16 @@ void Linear(const LinearParams& params, const Context& context) {
   }
   args.packed_x = scratch + bias_floats;
   if (args.depth <= 0) return FillWithBias(args);
-  if (stream) return Stream(weight, args, context);
+  if (stream) return Stream(weight, args, pool);
   // Turns of equal size, so that the last one is not a crumb.
   const int64_t turns = DivideUp(params.rows, most_rows);
-  const int64_t turn_rows = RoundUp(DivideUp(params.rows, turns), kernels.panel_rows);
+  const int64_t turn_rows = RoundUp(DivideUp(params.rows, turns), panels.rows);
   for (int64_t row = 0; row < params.rows; row += turn_rows) {
     args.x = params.x + row * params.x_stride;
     args.y = params.y + row * params.y_stride;
     args.rows = std::min(turn_rows, params.rows - row);
-    args.packed_rows = RoundUp(args.rows, kernels.panel_rows);
-    Multiply(weight, args, context);
+    args.packed_rows = RoundUp(args.rows, panels.rows);
+    Multiply(panels, args, pool);
   }
 }
 

@@ -10,6 +10,8 @@
 
 namespace xcomposer::cpu {
 
+struct IsaKernels;
+
 /// y = x W^T + bias, or y += scale * x W^T (+ bias). float32 sums over weights as they are
 /// stored; quantised ones are dequantised on the way, exactly.
 struct LinearParams {
@@ -27,5 +29,8 @@ struct LinearParams {
 /// A row's result depends on that row, on the weight and on whether there are few or many rows; not
 /// on the count of threads.
 void Linear(const LinearParams& params, const Context& context);
+
+/// The same with kernels of the caller's choice, for tests.
+void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -19,46 +19,52 @@ constexpr int64_t kStreamedOutputs = 1024;
 // The same where memory counts, but not so many that a thread finds nothing to do.
 constexpr int64_t kRowRange = 2048;
 constexpr int64_t kLeastRowRange = 256;
+// Codes of a row of x may be filled up to a multiple of so many inputs.
+constexpr int64_t kWholeInputs = 64;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
 /// Sizes of the rounded rows of one turn, in dwords and floats.
 struct RoundedSizes {
-  RoundedSizes(const PackedMatrix& matrix, int64_t panels, int64_t panel_rows) {
-    const int64_t rows = panels * panel_rows;
-    codes = rows * matrix.columns / (matrix.packing == Packing::kGptq8 ? 2 : 4);
+  RoundedSizes(const PackedMatrix& matrix, int64_t rows) {
+    codes =
+        rows * RoundUp(matrix.columns, kWholeInputs) / (matrix.packing == Packing::kGptq8 ? 2 : 4);
     scales = rows * DivideUp(matrix.columns, IntegerBlock(matrix.packing));
   }
   int64_t codes = 0;
   int64_t scales = 0;
 };
 
+/// What takes this weight with so many rows of x.
+const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
+  const IntegerKernel& tiles = kernels.tiles.gptq8;
+  const bool takes_tiles = tiles.multiply != nullptr && matrix.packing == Packing::kGptq8 &&
+                           rows > kernels.streamed_rows;
+  return takes_tiles ? tiles : kernels.linear_integers[static_cast<size_t>(matrix.packing)];
+}
+
 /// Rows args.x on, args.rows of them.
-void RunTurn(size_t packing, const LinearKernelArgs& args, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
-  ThreadPool& pool = context.pool;
+void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPool& pool) {
   const int64_t panels = DivideUp(args.rows, args.panel_rows);
-  pool.ParallelFor(panels, 4, [&](int64_t begin, int64_t end, int) {
-    kernels.round_x[packing](args, begin, end);
-  });
+  pool.ParallelFor(panels, 4,
+                   [&](int64_t begin, int64_t end, int) { kernel.round_x(args, begin, end); });
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
-  const int64_t task_outputs = RoundUp(
-      panels <= kStreamedPanels ? kStreamedOutputs / panels : kTaskOutputs, kernels.panel_columns);
+  const int64_t task_outputs =
+      RoundUp(panels <= kStreamedPanels ? kStreamedOutputs / panels : kTaskOutputs, kernel.columns);
   const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
   pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch =
-        pool.WorkerScratch(worker, kernels.integer_scratch + 3 * block_rows * task_outputs);
+    float* scratch = pool.WorkerScratch(worker, kernel.scratch + 3 * block_rows * task_outputs);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % row_blocks * block_rows;
       const int64_t n = task / row_blocks * task_outputs;
-      kernels.linear_integers[packing](args,
-                                       {.row_begin = row,
-                                        .row_end = std::min(args.rows, row + block_rows),
-                                        .n_begin = n,
-                                        .n_end = std::min(args.outputs, n + task_outputs)},
-                                       scratch);
+      kernel.multiply(args,
+                      {.row_begin = row,
+                       .row_end = std::min(args.rows, row + block_rows),
+                       .n_begin = n,
+                       .n_end = std::min(args.outputs, n + task_outputs)},
+                      scratch);
     }
   });
 }
@@ -72,24 +78,23 @@ bool TakesFewRows(const LinearKernelArgs& args) {
 }  // namespace
 
 void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
-                   LinearKernelArgs args, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
+                   LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels) {
   const int64_t rows = args.rows;
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kTurnInputs / std::max<int64_t>(1, args.depth));
   const int64_t turns = DivideUp(rows, most_rows);
   const int64_t turn_rows = DivideUp(rows, turns);
+  const IntegerKernel& kernel = KernelOf(matrix, rows, kernels);
   // Panels of equal height, so that the last one is not a crumb.
-  const int64_t panels = DivideUp(turn_rows, kernels.panel_rows);
-  args.panel_rows = DivideUp(turn_rows, panels);
+  const int64_t panels = DivideUp(turn_rows, kernel.rows);
+  args.panel_rows = kernel.equal_panels ? DivideUp(turn_rows, panels) : kernel.rows;
   args.packed_rows = panels * args.panel_rows;
-  const RoundedSizes sizes(matrix, panels, args.panel_rows);
+  const RoundedSizes sizes(matrix, args.packed_rows);
   const bool few = TakesFewRows(args);
   args.span = kIntegerSpan;
   const int64_t few_sums = few ? SpanSums(args) : 0;
   const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
-  float* scratch =
-      context.pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + few_sums + 1);
+  float* scratch = pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + few_sums + 1);
   if (bias) {
     kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
     args.bias = scratch;
@@ -99,12 +104,12 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
   if (few) {
     const auto packing = static_cast<size_t>(matrix.packing);
-    kernels.round_x[packing](args, 0, 1);
+    kernel.round_x(args, 0, 1);
     return RunSpans({.run = kernels.linear_integer_rows[packing],
                      .most_range = kRowRange,
                      .least_range = kLeastRowRange,
                      .grain = kIntegerRowGrain},
-                    args, args.x_scales + 2 * sizes.scales, context);
+                    args, args.x_scales + 2 * sizes.scales, pool, kernels);
   }
   const float* x = args.x;
   float* y = args.y;
@@ -112,7 +117,7 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
     args.x = x + row * args.x_stride;
     args.y = y + row * args.y_stride;
     args.rows = std::min(turn_rows, rows - row);
-    RunTurn(static_cast<size_t>(matrix.packing), args, context);
+    RunTurn(kernel, args, pool);
   }
 }
 

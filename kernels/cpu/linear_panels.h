@@ -133,7 +133,7 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
 }
 
 /// y = (y or nothing) + bias + scale * sums for the outputs of one panel of the weight.
-template <typename S>
+template <typename S, int64_t kColumns = kPanelColumns<S>>
 inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, const float* sums) {
   using F = typename S::F;
   const F scale = S::Set(args.scale);
@@ -152,7 +152,7 @@ inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, 
         S::StoreN(y + n, value, left);
       }
     }
-    sums += kPanelColumns<S>;
+    sums += kColumns;
   }
 }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/isa_kernels.h"
-
 namespace xcomposer::cpu {
 namespace {
 
@@ -28,9 +26,8 @@ int64_t SpanSums(const LinearKernelArgs& args) {
   return args.rows * SumsStride(args) * DivideUp(args.depth, args.span);
 }
 
-void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums,
-              const Context& context) {
-  ThreadPool& pool = context.pool;
+void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
+              const IsaKernels& kernels) {
   const int64_t stride = SumsStride(args);
   const int64_t spans = DivideUp(args.depth, args.span);
   const int64_t ranges =
@@ -55,19 +52,18 @@ void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sum
                   .partial_stride = range});
     }
   });
-  KernelsFor(context.isa).finish_spans(args, sums, stride);
+  kernels.finish_spans(args, sums, stride);
 }
 
 void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
-                     LinearKernelArgs args, const Context& context) {
-  const IsaKernels& kernels = KernelsFor(context.isa);
+                     LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels) {
   const auto packing = static_cast<size_t>(matrix.packing);
   const bool awq = matrix.packing == Packing::kAwq4;
   // Whole groups, so that a zero is taken away once.
   args.span = std::max<int64_t>(1, (awq ? kAwqSpan : kGptqSpan) / args.group) * args.group;
   const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
   const int64_t x_floats = awq ? 0 : args.rows * args.depth;
-  float* scratch = context.pool.SharedScratch(bias_floats + x_floats + SpanSums(args) + 1);
+  float* scratch = pool.SharedScratch(bias_floats + x_floats + SpanSums(args) + 1);
   if (bias) {
     kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
     args.bias = scratch;
@@ -79,7 +75,7 @@ void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVecto
             .most_range = (awq ? kAwqRange : kGptqRange) / loops,
             .least_range = kPackedGrain,
             .grain = kPackedGrain},
-           args, scratch + bias_floats + x_floats, context);
+           args, scratch + bias_floats + x_floats, pool, kernels);
 }
 
 }  // namespace xcomposer::cpu

@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <optional>
 
-#include "kernels/cpu/context.h"
+#include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/kernel_args.h"
-#include "kernels/cpu/linear.h"
+#include "kernels/cpu/number.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace xcomposer::cpu {
 
@@ -23,11 +25,11 @@ struct SpanKernel {
 int64_t SpanSums(const LinearKernelArgs& args);
 
 /// All of y. `sums`: SpanSums floats. The result does not depend on the ranges.
-void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums,
-              const Context& context);
+void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
+              const IsaKernels& kernels);
 
 /// Few rows of float32 x (packed_rows.h) with a quantised weight.
 void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
-                     LinearKernelArgs args, const Context& context);
+                     LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -28,6 +28,7 @@
 // clang-format off
 //   kWidth                              floats in a vector F
 //   kRows, kVectors                     sums that fit into the registers: kRows x (kVectors * kWidth)
+//   kIntegerRows, kIntegerVectors       the same for sums of products of integers
 //   Load(p), Store(p, f)                anywhere in memory
 //   LoadN(p, n), StoreN(p, f, n)        the first n < kWidth; zeros for the rest
 //   LoadAs<Format>(p), LoadAsN<...>     stored numbers, widened

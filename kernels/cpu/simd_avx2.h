@@ -12,6 +12,9 @@ struct Avx2 {
   // Three loads and four broadcasts for twelve products; 6 x 2 needs one more.
   static constexpr int kRows = 4;
   static constexpr int kVectors = 3;
+  // A product of integers needs one more register, and 6 x 2 one less.
+  static constexpr int kIntegerRows = 6;
+  static constexpr int kIntegerVectors = 2;
 
   typedef __m256 F;
 

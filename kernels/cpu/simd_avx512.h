@@ -11,6 +11,8 @@ struct Avx512 {
   static constexpr int64_t kWidth = 16;
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
+  static constexpr int kIntegerRows = 8;
+  static constexpr int kIntegerVectors = 3;
 
   typedef __m512 F;
 

@@ -9,6 +9,8 @@ struct Portable {
   static constexpr int64_t kWidth = 4;
   static constexpr int kRows = 4;
   static constexpr int kVectors = 2;
+  static constexpr int kIntegerRows = 4;
+  static constexpr int kIntegerVectors = 2;
 
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));

@@ -68,10 +68,12 @@ ComputeTraits HostTraits(int threads) {
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
   ComputeTraits traits = CpuTraits();
   traits.threads = threads > 0 ? threads : cpu::UsableCores();
-  traits.panel_rows = kernels.panel_rows;
-  traits.panel_columns = kernels.panel_columns;
+  const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
+  traits.panel_rows = panels.rows;
+  traits.panel_columns = panels.columns;
+  traits.panel_number = panels.x_bytes;
   traits.streamed_rows = kernels.streamed_rows;
-  traits.panel_scratch = kFloat * kernels.panel_scratch;
+  traits.panel_scratch = kFloat * panels.scratch;
   traits.attention_fixed = kFloat * kernels.attention_scratch(0);
   traits.attention_scratch = kFloat * kernels.attention_scratch(1) - traits.attention_fixed;
   return traits;

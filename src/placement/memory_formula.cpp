@@ -39,7 +39,8 @@ int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
   const int64_t whole = RoundUp(depth, 32);
   if (rows <= traits.streamed_rows) return rows * whole;
   const int64_t most = std::max(kTaskRows, kPackedFloats / std::max<int64_t>(1, depth));
-  return RoundUp(std::min(rows, most), traits.panel_rows) * whole;
+  const int64_t numbers = RoundUp(std::min(rows, most), traits.panel_rows) * whole;
+  return DivideUp(numbers * traits.panel_number, kFloat);
 }
 
 /// Floats of what the key ranges of decoding rows leave (kernels/cpu/attention.cpp).

@@ -27,6 +27,7 @@ struct ComputeTraits {
   int64_t threads = 1;
   int64_t panel_rows = 8;         ///< rows of a panel are a multiple of it
   int64_t panel_columns = 48;     ///< outputs of a panel of the weight
+  int64_t panel_number = 4;       ///< bytes of a packed number of the input
   int64_t streamed_rows = 16;     ///< up to so many rows the weight is not cut into panels
   int64_t panel_scratch = 0;      ///< bytes of one thread
   int64_t attention_scratch = 0;  ///< bytes of one thread per number of a head

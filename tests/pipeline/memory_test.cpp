@@ -241,10 +241,12 @@ ComputeTraits TraitsHere() {
   const cpu::IsaKernels& kernels = cpu::KernelsFor(cpu::BestIsa());
   ComputeTraits traits = CpuTraits();
   traits.threads = 1;
-  traits.panel_rows = kernels.panel_rows;
-  traits.panel_columns = kernels.panel_columns;
+  const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
+  traits.panel_rows = panels.rows;
+  traits.panel_columns = panels.columns;
+  traits.panel_number = panels.x_bytes;
   traits.streamed_rows = kernels.streamed_rows;
-  traits.panel_scratch = 4 * kernels.panel_scratch;
+  traits.panel_scratch = 4 * panels.scratch;
   traits.attention_fixed = 4 * kernels.attention_scratch(0);
   traits.attention_scratch = 4 * kernels.attention_scratch(1) - traits.attention_fixed;
   return traits;

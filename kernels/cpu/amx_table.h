@@ -1,0 +1,24 @@
+#pragma once
+
+#include "kernels/cpu/amx_integers.h"
+#include "kernels/cpu/amx_panels.h"
+#include "kernels/cpu/isa_kernels.h"
+
+namespace xcomposer::cpu {
+
+/// The kernels that work by tiles, instantiated for one kind of tiles.
+template <typename S>
+inline constexpr TileKernels kTileKernels = {.bfloat16 = {.rows = kTilePanel,
+                                                          .columns = kTilePanel,
+                                                          .scratch = kTileScratch,
+                                                          .least_depth = kLeastTileDepth,
+                                                          .x_bytes = 2 * kParts,
+                                                          .pack_x = &PackTilesOfX<S>,
+                                                          .multiply = &LinearTiles<S>},
+                                             .gptq8 = {.rows = kTileRows,
+                                                       .columns = kTilePanel,
+                                                       .scratch = kIntegerTileScratch,
+                                                       .round_x = &RoundTilesOfX<S>,
+                                                       .multiply = &LinearIntegerTiles<S>}};
+
+}  // namespace xcomposer::cpu
