@@ -8,6 +8,7 @@
 #include "kernels/cpu/rope.h"
 #include "ops/arguments.h"
 #include "ops/cpu_context.h"
+#include "ops/step_memory.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -47,7 +48,7 @@ Tensor RopeKv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k
     Check(slot[row] >= 0 && slot[row] < slot_count, "rope_kv: slot ", slot[row], " of row ", row,
           " is outside of a cache of ", slot_count);
   }
-  Tensor q = at::empty({shape.rows, shape.heads, shape.head_dim}, qkv.options());  // (T, H, D)
+  Tensor q = EmptyResult({shape.rows, shape.heads, shape.head_dim}, qkv.options());  // (T, H, D)
   cpu::RopeKv({.qkv = qkv.const_data_ptr<float>(),
                .qkv_stride = qkv.stride(0),
                .rows = shape.rows,
@@ -110,7 +111,7 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
   const auto sequences =
       Sequences(first_rows, row_counts, positions, block_tables,
                 {.blocks = k_cache.size(0), .block_size = k_cache.size(1)}, shape.rows);
-  Tensor out = at::empty(q.sizes(), q.options());  // (T, H, D)
+  Tensor out = EmptyResult(q.sizes(), q.options());  // (T, H, D)
   cpu::PagedAttention({.q = q.const_data_ptr<float>(),
                        .out = out.mutable_data_ptr<float>(),
                        .heads = shape.heads,
@@ -128,7 +129,7 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
 
 Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {
   CheckVisionAttention(q, k, v);
-  Tensor out = at::empty(q.sizes(), q.options());  // (n, N, H, D)
+  Tensor out = EmptyResult(q.sizes(), q.options());  // (n, N, H, D)
   cpu::VisionAttention({.q = q.const_data_ptr<float>(),
                         .k = k.const_data_ptr<float>(),
                         .v = v.const_data_ptr<float>(),

@@ -1,4 +1,3 @@
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -7,6 +6,7 @@
 #include "kernels/cpu/linear.h"
 #include "ops/arguments.h"
 #include "ops/cpu_context.h"
+#include "ops/step_memory.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -15,7 +15,7 @@ using at::IntArrayRef;
 using at::Tensor;
 
 Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
-  Tensor y = at::empty(CheckLinear(x, weight, bias), x.options());  // (..., N)
+  Tensor y = EmptyResult(CheckLinear(x, weight, bias), x.options());  // (..., N)
   if (y.numel() == 0) return y;
   cpu::LinearParams params{.x = x.const_data_ptr<float>(),
                            .x_stride = weight.size(1),
@@ -32,7 +32,7 @@ Tensor LinearPacked(const Tensor& x, c10::string_view packing, const Tensor& wor
                     const Tensor& scales, const Tensor& zeros, int64_t group,
                     const std::optional<Tensor>& bias) {
   const LinearWeight weight = LinearWeight::Packed(packing, words, scales, zeros, group, bias);
-  Tensor y = at::empty(CheckPackedLinear(x, weight), x.options());  // (..., N)
+  Tensor y = EmptyResult(CheckPackedLinear(x, weight), x.options());  // (..., N)
   if (y.numel() == 0) return y;
   const cpu::PackedMatrix matrix = PackedMatrixOf(weight);
   cpu::LinearParams params{.x = x.const_data_ptr<float>(),
@@ -55,7 +55,7 @@ void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
   }
   if (longest == 0) return;
   const int64_t rank = a.size(0);
-  const Tensor low = at::empty({longest, rank}, x.options());  // (span, R)
+  const Tensor low = EmptyResult({longest, rank}, x.options());  // (span, R)
   const cpu::Context context = CurrentContext();
   for (size_t i = 0; i < spans.size(); i += 2) {
     const int64_t first = spans[i];

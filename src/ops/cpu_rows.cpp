@@ -9,6 +9,7 @@
 #include "kernels/cpu/norm.h"
 #include "ops/arguments.h"
 #include "ops/cpu_context.h"
+#include "ops/step_memory.h"
 
 // The ops that treat rows or single numbers: norms, activations, sums, the embedding, block copies.
 namespace xcomposer::ops {
@@ -28,14 +29,14 @@ cpu::NormParams NormParamsOf(const Tensor& x, Tensor& out, double eps) {
 
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
   CheckNorm("rms_norm", x, weight, std::nullopt);
-  Tensor out = at::empty(x.sizes(), x.options());
+  Tensor out = EmptyResult(x.sizes(), x.options());
   cpu::RmsNorm(NormParamsOf(x, out, eps), StoredVectorOf(weight), CurrentContext());
   return out;
 }
 
 Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   CheckNorm("layer_norm", x, weight, bias);
-  Tensor out = at::empty(x.sizes(), x.options());
+  Tensor out = EmptyResult(x.sizes(), x.options());
   cpu::LayerNorm(NormParamsOf(x, out, eps), StoredVectorOf(weight), StoredVectorOf(bias),
                  CurrentContext());
   return out;
@@ -70,7 +71,7 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
     Check(row[i] < table.size(0), "embedding: id ", row[i], " at row ", i,
           " is outside of the table of ", table.size(0), " rows");
   }
-  Tensor out = at::empty(shape, table.options().dtype(at::kFloat));  // (T, C)
+  Tensor out = EmptyResult(shape, table.options().dtype(at::kFloat));  // (T, C)
   cpu::Embedding(row, rows.numel(), StoredMatrixOf(table), out.mutable_data_ptr<float>(),
                  CurrentContext());
   return out;

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/thread_pool.h"
+#include "ops/step_memory.h"
 
 namespace xcomposer {
 
@@ -23,6 +24,7 @@ class CorePool {
    private:
     std::lock_guard<std::mutex> lock_;
     cpu::ThreadPoolScope scope_;
+    ops::StepMemory memory_;
   };
 
  private:
