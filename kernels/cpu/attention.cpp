@@ -11,7 +11,7 @@ namespace {
 
 // Of a decoding row: keys of a range that is worth a task, and limits of the memory for results.
 // src/placement/memory_formula.cpp counts with them.
-constexpr int64_t kRangeKeys = 256;
+constexpr int64_t kRangeKeys = 64;
 constexpr int64_t kMostRanges = 32;
 constexpr int64_t kRangesAtATime = 64;
 

@@ -10,7 +10,7 @@ namespace xcomposer::cpu {
 
 /// Most lanes of a tile.
 template <typename S>
-inline constexpr int64_t kAttentionLanes = (S::kWidth == 8 ? 4 : 2) * S::kVectors* S::kWidth;
+inline constexpr int64_t kAttentionLanes = (S::kWidth == 8 ? 3 : 2) * S::kVectors* S::kWidth;
 
 /// Keys that are worked on at a time.
 inline constexpr int64_t kKeyBlock = 96;

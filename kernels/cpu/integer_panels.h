@@ -20,6 +20,9 @@ namespace xcomposer::cpu {
 // Two dwords of codes come out of one word of the weight, and meet the two dwords of x that
 // integer_x.h made for it.
 
+template <typename S>
+inline constexpr int64_t kIntegerColumns = S::kIntegerVectors* S::kWidth;
+
 /// Inputs that are worked on at a time while streaming: few enough rows of words to be read as long
 /// streams. A block of more inputs is kept as integers meanwhile.
 inline constexpr int64_t kStreamedDepth = 32;
@@ -101,7 +104,7 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
     for (int v = 0; v < kVectors; ++v) {
       sums[t][v] = kWhole || to.first
                        ? S::SetWords(0)
-                       : S::LoadWords(to.partial + (t * kPanelColumns<S> + v * S::kWidth));
+                       : S::LoadWords(to.partial + (t * kIntegerColumns<S> + v * S::kWidth));
     }
   }
   const uint32_t* dwords = x.codes;
@@ -135,7 +138,7 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
     for (int t = 0; t < kRows; ++t) {
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        S::StoreWords(to.partial + (t * kPanelColumns<S> + v * S::kWidth), sums[t][v]);
+        S::StoreWords(to.partial + (t * kIntegerColumns<S> + v * S::kWidth), sums[t][v]);
       }
     }
     return;
@@ -149,13 +152,13 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
       const W total = S::SubProduct(Arithmetic::Sum(sums[t][v]), zeros,
                                     S::SetWords(static_cast<uint32_t>(x.sums[t])));
       const F value = S::Mul(scales, S::FromWords(total));
-      float* place = to.y + (t * kPanelColumns<S> + v * S::kWidth);
+      float* place = to.y + (t * kIntegerColumns<S> + v * S::kWidth);
       S::Store(place, S::Fma(S::Set(x.scales[t]), value, S::Load(place)));
     }
   }
 }
 
-/// IntegerTile for `rows` <= S::kRows that are known only now.
+/// IntegerTile for `rows` <= S::kIntegerRows that are known only now.
 template <typename S, Packing packing, int kVectors, int kRows, bool kWhole, typename Weight>
 inline void IntegerRows(int64_t rows, const LinearKernelArgs& args, const RoundedBlock& x,
                         const Weight& weight, const IntegerSums& to) {
@@ -173,7 +176,7 @@ inline void IntegerRows(int64_t rows, const LinearKernelArgs& args, const Rounde
 template <typename S, Packing packing>
 XCOMPOSER_INLINE void FetchWords(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
                                  int64_t depth, int64_t n) {
-  constexpr int64_t kStep = S::kVectors * S::kWidth;
+  constexpr int64_t kStep = S::kIntegerVectors * S::kWidth;
   constexpr int64_t kAhead = (packing == Packing::kGptq8 ? 4 : 8) * kStep;
   int64_t place = n + kAhead;
   if (place >= block.n_end) {
@@ -196,10 +199,10 @@ inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock* x, i
   constexpr bool kWhole = IntegerBlock(packing) <= kStreamedDepth;
   const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
   for (int64_t left = args.rows; left > 0; left -= args.panel_rows) {
-    IntegerRows<S, packing, kVectors, S::kRows, kWhole>(
+    IntegerRows<S, packing, kVectors, S::kIntegerRows, kWhole>(
         left < args.panel_rows ? left : args.panel_rows, args, *x++, weight, to);
-    to.y += args.panel_rows * kPanelColumns<S>;
-    to.partial += args.panel_rows * kPanelColumns<S>;
+    to.y += args.panel_rows * kIntegerColumns<S>;
+    to.partial += args.panel_rows * kIntegerColumns<S>;
   }
 }
 
@@ -247,17 +250,17 @@ inline void UnpackColumns(const LinearKernelArgs& args, const LinearBlock& rows,
     for (int64_t b = 0; b < blocks; ++b) {
       const RoundedBlock x =
           BlockOfX<packing>(args, row / args.panel_rows, k + b * kBlock, inputs(b));
-      IntegerRows<S, packing, kVectors, S::kRows, true>(
+      IntegerRows<S, packing, kVectors, S::kIntegerRows, true>(
           left < args.panel_rows ? left : args.panel_rows, args, x, unpacked(b), {.y = sums});
     }
-    sums += args.panel_rows * kPanelColumns<S>;
+    sums += args.panel_rows * kIntegerColumns<S>;
   }
 }
 
 /// Floats of scratch memory that LinearIntegers needs beside the sums.
 template <typename S>
 inline constexpr int64_t kIntegerScratch =
-    kPanelColumns<S>*(kIntegerDepth / 2 + 2 * kIntegerDepth / IntegerBlock(Packing::kGptq4));
+    kIntegerColumns<S>*(kIntegerDepth / 2 + 2 * kIntegerDepth / IntegerBlock(Packing::kGptq4));
 
 /// Inputs [begin, end), of one span.
 struct IntegerInputs {
@@ -276,7 +279,7 @@ inline void AddSums(float* to, const float* sums, int64_t count) {
 template <typename S, Packing packing>
 inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& block,
                            const IntegerInputs& inputs, float* sums, uint32_t* partial) {
-  constexpr int64_t kColumns = kPanelColumns<S>;
+  constexpr int64_t kColumns = kIntegerColumns<S>;
   constexpr int64_t kBlock = IntegerBlock(packing);
   const int64_t panels = (args.rows + args.panel_rows - 1) / args.panel_rows;
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
@@ -294,7 +297,7 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
     int64_t n = block.n_begin;
     for (; n + kColumns <= block.n_end; n += kColumns) {
       FetchWords<S, packing>(args, block, k, depth, n);
-      StreamColumns<S, packing, S::kVectors>(args, x, k, g, n, S::kWidth, to);
+      StreamColumns<S, packing, S::kIntegerVectors>(args, x, k, g, n, S::kWidth, to);
       to.y += panel_sums;
       to.partial += panel_sums;
     }
@@ -312,14 +315,15 @@ template <typename S, Packing packing>
 inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& block,
                              const IntegerInputs& inputs, int64_t panel_sums, float* memory,
                              float* sums) {
-  constexpr int64_t kColumns = kPanelColumns<S>;
+  constexpr int64_t kColumns = kIntegerColumns<S>;
   for (int64_t k = inputs.begin; k < inputs.end; k += kIntegerDepth) {
     const int64_t depth = inputs.end - k < kIntegerDepth ? inputs.end - k : kIntegerDepth;
     float* place = sums;
     int64_t n = block.n_begin;
     for (; n + kColumns <= block.n_end; n += kColumns) {
       FetchWords<S, packing>(args, block, k, depth, n);
-      UnpackColumns<S, packing, S::kVectors>(args, block, k, depth, n, S::kWidth, memory, place);
+      UnpackColumns<S, packing, S::kIntegerVectors>(args, block, k, depth, n, S::kWidth, memory,
+                                                    place);
       place += panel_sums;
     }
     for (; n < block.n_end; n += S::kWidth) {
@@ -335,7 +339,7 @@ inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& bl
 /// panels of x and of the weight.
 template <typename S, Packing packing>
 void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
-  constexpr int64_t kColumns = kPanelColumns<S>;
+  constexpr int64_t kColumns = kIntegerColumns<S>;
   const int64_t panels = (block.row_end - block.row_begin + args.panel_rows - 1) / args.panel_rows;
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
   const int64_t columns = (block.n_end - block.n_begin + kColumns - 1) / kColumns;
@@ -354,12 +358,13 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
     if (k > 0) AddSums<S>(totals, sums, count);
   }
   for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
-    FinishPanel<S>(args,
-                   {.row_begin = block.row_begin,
-                    .row_end = block.row_end,
-                    .n_begin = n,
-                    .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end},
-                   totals + (n - block.n_begin) / kColumns * panel_sums);
+    FinishPanel<S, kIntegerColumns<S>>(
+        args,
+        {.row_begin = block.row_begin,
+         .row_end = block.row_end,
+         .n_begin = n,
+         .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end},
+        totals + (n - block.n_begin) / kColumns * panel_sums);
   }
 }
 
@@ -386,13 +391,14 @@ void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, i
 
 /// y of a few rows of x from the sums (span, row, output), rows `stride` apart.
 template <typename S>
-void FinishIntegerRows(const LinearKernelArgs& args, float* sums, int64_t stride) {
-  for (int64_t k = kIntegerSpan; k < args.depth; k += kIntegerSpan) {
-    AddSums<S>(sums, sums + k / kIntegerSpan * args.rows * stride, args.rows * stride);
+void FinishSpans(const LinearKernelArgs& args, float* sums, int64_t stride) {
+  for (int64_t k = args.span; k < args.depth; k += args.span) {
+    AddSums<S>(sums, sums + k / args.span * args.rows * stride, args.rows * stride);
   }
   for (int64_t t = 0; t < args.rows; ++t) {
-    FinishPanel<S>(args, {.row_begin = t, .row_end = t + 1, .n_begin = 0, .n_end = args.outputs},
-                   sums + t * stride);
+    FinishPanel<S, kIntegerColumns<S>>(
+        args, {.row_begin = t, .row_end = t + 1, .n_begin = 0, .n_end = args.outputs},
+        sums + t * stride);
   }
 }
 

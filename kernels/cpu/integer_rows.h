@@ -46,7 +46,8 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
       const W row = S::SetWords(x[2 * word * kRows + t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = Arithmetic::Dot(sums[t][v], Arithmetic::template Half<0>(stored[v]), row);
+        sums[t][v] =
+            S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<0>(stored[v]), row));
       }
     }
     XCOMPOSER_UNROLL
@@ -54,7 +55,8 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
       const W row = S::SetWords(x[(2 * word + 1) * kRows + t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = Arithmetic::Dot(sums[t][v], Arithmetic::template Half<1>(stored[v]), row);
+        sums[t][v] =
+            S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<1>(stored[v]), row));
       }
     }
   }

@@ -45,18 +45,21 @@ struct IsaKernels {
   int64_t streamed_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
-  /// x for linear_rows, in pieces of PieceOf(rows) inputs.
+  /// x for linear_rows, in pieces of kRowPiece inputs.
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   PanelKernel linear_panels[3];
   /// The same for quantised weights, by Packing.
-  void (*packed_rows[kPackings])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);
+  void (*packed_rows[kPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                                 const RowSums& to);
+  void (*pack_places[2])(const LinearKernelArgs&, int64_t begin, int64_t end);  ///< not kAwq4
   PanelKernel packed_panels[kPackings];
   /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
   IntegerKernel linear_integers[2];
   /// The same for few rows.
   void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                  const RowSums& to);
-  void (*finish_integer_rows)(const LinearKernelArgs&, float* sums, int64_t stride);
+  /// y from the sums of spans, of packed_rows and linear_integer_rows.
+  void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride);
   TileKernels tiles = {};  ///< without functions where there are none
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/linear_rows.h"
 #include "kernels/cpu/norm_rows.h"
+#include "kernels/cpu/packed_rows.h"
 
 namespace xcomposer::cpu {
 
@@ -30,14 +31,14 @@ inline constexpr int64_t kStreamedRows = 16;
 template <typename S, typename Weight>
 inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
                                              .columns = kPanelColumns<S>,
-                                             .scratch = kDepth<S>* kPanelColumns<S>,
+                                             .scratch = kDepth* kPanelColumns<S>,
                                              .pack_x = &LinearPackX<S>,
                                              .multiply = &LinearPanels<S, Weight>};
 
 template <typename S, Packing packing>
-inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kRows,
+inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
                                                  .equal_panels = true,
-                                                 .columns = kPanelColumns<S>,
+                                                 .columns = kIntegerColumns<S>,
                                                  .scratch = kIntegerScratch<S>,
                                                  .round_x = &LinearRoundX<S, packing>,
                                                  .multiply = &LinearIntegers<S, packing>};
@@ -58,13 +59,14 @@ struct IsaTable {
                         kPanelKernel<S, DenseWeight<S, Format::kFloat16>>},
       .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
                       &LinearPackedRows<S, Packing::kAwq4>},
+      .pack_places = {&PackPlaces<S, Packing::kGptq4>, &PackPlaces<S, Packing::kGptq8>},
       .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kGptq8>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kAwq4>>},
       .linear_integers = {kIntegerKernel<S, Packing::kGptq4>, kIntegerKernel<S, Packing::kGptq8>},
       .linear_integer_rows = {&LinearIntegerRows<S, Packing::kGptq4>,
                               &LinearIntegerRows<S, Packing::kGptq8>},
-      .finish_integer_rows = &FinishIntegerRows<S>,
+      .finish_spans = &FinishSpans<S>,
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,
       .quick_gelu = &QuickGeluRange<S>,

@@ -29,6 +29,7 @@ struct LinearKernelArgs {
   const uint32_t* zeros = nullptr;
   const void* scales = nullptr;
   int64_t group = 0;
+  int64_t span = 0;  ///< inputs that are added up by themselves, for few rows of x
   // Rounded rows of x, see integer_x.h; packed_rows of them.
   int64_t panel_rows = 0;
   uint32_t* x_codes = nullptr;
@@ -36,9 +37,8 @@ struct LinearKernelArgs {
   int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
 
-/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache, and the
-/// fewer rows there are, the longer are the runs in which the weight is read.
-constexpr int64_t PieceOf(int64_t rows) { return rows <= 4 ? 1024 : rows <= 8 ? 512 : 256; }
+/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache.
+inline constexpr int64_t kRowPiece = 256;
 
 /// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
 /// and reads the weight in long runs; for more, once for all.
@@ -48,12 +48,19 @@ inline constexpr int64_t kStreamedPanels = 4;
 inline constexpr int64_t kMostIntegerRows = 2;
 inline constexpr int64_t kIntegerRowGrain = 32;
 
-/// Where integer_rows.h leaves the sums of a range of outputs and a span of inputs.
+/// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.
+inline constexpr int64_t kMostPackedRows = 16;
+inline constexpr int64_t kPackedGrain = 128;
+
+/// Where integer_rows.h and packed_rows.h leave the sums of a range of outputs and a span of
+/// inputs.
 struct RowSums {
   float* sums = nullptr;  ///< (row, output), rows `stride` apart
   int64_t stride = 0;
-  uint32_t* partial = nullptr;  ///< (row, output of the range): integers of blocks that go on
+  uint32_t* partial = nullptr;    ///< (row, output of the range): integers of blocks that go on
+  float* partial_sums = nullptr;  ///< the same in float32, of groups that go on
   int64_t partial_stride = 0;
+  const float* x_sums = nullptr;  ///< (row): of the inputs of the group
 };
 
 struct LinearBlock {

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_integer.h"
+#include "kernels/cpu/linear_spans.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -21,9 +22,6 @@ constexpr int64_t kPackedPieces = 128;
 constexpr int64_t kPackedRows = 32;
 // Outputs that share a loop, in every kernel.
 constexpr int64_t kGrain = 24;
-// Outputs of a quantised weight that a thread takes at a time: whole vectors of every instruction
-// set, and long enough runs of each row of words.
-constexpr int64_t kPackedOutputs = 256;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
@@ -59,9 +57,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 
 Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
   const auto packing = static_cast<size_t>(matrix.packing);
-  Weight weight{.rows = kernels.packed_rows[packing],
-                .panels = &kernels.packed_panels[packing],
-                .grain = kPackedOutputs};
+  Weight weight{.panels = &kernels.packed_panels[packing]};
   weight.args.weight = matrix.words;
   weight.args.zeros = matrix.zeros;
   weight.args.scales = matrix.scales;
@@ -74,7 +70,7 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
 /// Few rows: stream the weight.
 void Stream(const Weight& weight, const LinearKernelArgs& args, ThreadPool& pool) {
   if (weight.pack != nullptr) {
-    pool.ParallelFor(DivideUp(args.depth, PieceOf(args.rows)), kPackedPieces / args.rows + 1,
+    pool.ParallelFor(DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
                      [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
   }
   pool.ParallelFor(args.outputs, weight.grain,
@@ -149,6 +145,9 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
 
   const PanelKernel& panels = *weight.panels;
   const bool stream = args.rows <= kernels.streamed_rows;
+  if (packed != nullptr && args.depth > 0 && stream) {
+    return LinearFewPacked(*packed, params.bias, args, pool, kernels);
+  }
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
   const int64_t packed_rows =

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/linear_spans.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -68,42 +69,10 @@ void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPo
   });
 }
 
+/// Few rows of x, as decoding has them.
 bool TakesFewRows(const LinearKernelArgs& args) {
   return args.rows <= kMostIntegerRows && args.outputs % kIntegerRowGrain == 0 &&
          args.depth % kIntegerRowGrain == 0;
-}
-
-/// Few rows of x, as decoding has them: it is memory that counts. `sums`: SumsOfFewRows floats.
-void RunFewRows(size_t packing, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
-                const IsaKernels& kernels) {
-  kernels.linear_integers[packing].round_x(args, 0, 1);
-  const int64_t spans = DivideUp(args.depth, kIntegerSpan);
-  const int64_t ranges =
-      std::max(DivideUp(args.outputs, kRowRange), DivideUp(int64_t{pool.threads()}, spans));
-  const int64_t range =
-      RoundUp(std::max(kLeastRowRange, DivideUp(args.outputs, ranges)), kIntegerRowGrain);
-  pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
-    auto* partial = reinterpret_cast<uint32_t*>(pool.WorkerScratch(worker, args.rows * range));
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t n = task % ranges * range;
-      if (n >= args.outputs) continue;
-      const int64_t span = task / ranges;
-      const LinearBlock block{.row_begin = 0,
-                              .row_end = args.rows,
-                              .n_begin = n,
-                              .n_end = std::min(args.outputs, n + range)};
-      kernels.linear_integer_rows[packing](args, block, span,
-                                           {.sums = sums + span * args.rows * args.outputs + n,
-                                            .stride = args.outputs,
-                                            .partial = partial,
-                                            .partial_stride = range});
-    }
-  });
-  kernels.finish_integer_rows(args, sums, args.outputs);
-}
-
-int64_t SumsOfFewRows(const LinearKernelArgs& args) {
-  return args.rows * args.outputs * DivideUp(args.depth, kIntegerSpan);
 }
 
 }  // namespace
@@ -122,7 +91,8 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.packed_rows = panels * args.panel_rows;
   const RoundedSizes sizes(matrix, args.packed_rows);
   const bool few = TakesFewRows(args);
-  const int64_t few_sums = few ? SumsOfFewRows(args) : 0;
+  args.span = kIntegerSpan;
+  const int64_t few_sums = few ? SpanSums(args) : 0;
   const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
   float* scratch = pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + few_sums + 1);
   if (bias) {
@@ -133,8 +103,13 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
   args.x_scales = scratch + bias_floats + sizes.codes;
   args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
   if (few) {
-    return RunFewRows(static_cast<size_t>(matrix.packing), args, args.x_scales + 2 * sizes.scales,
-                      pool, kernels);
+    const auto packing = static_cast<size_t>(matrix.packing);
+    kernel.round_x(args, 0, 1);
+    return RunSpans({.run = kernels.linear_integer_rows[packing],
+                     .most_range = kRowRange,
+                     .least_range = kLeastRowRange,
+                     .grain = kIntegerRowGrain},
+                    args, args.x_scales + 2 * sizes.scales, pool, kernels);
   }
   const float* x = args.x;
   float* y = args.y;

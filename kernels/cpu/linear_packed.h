@@ -7,10 +7,9 @@
 
 namespace xcomposer::cpu {
 
-// Quantised weights (packed_matrix.h). A lane is an output, in every packing: codes of eight inputs
-// are taken out of their words, the zero is taken away (exact: small integers), and what is left is
-// multiplied with x in float32. Sums run over the inputs of a group in ascending order, then over
-// the groups; they do not depend on which rows or outputs share a loop.
+// Quantised weights (packed_matrix.h) for many rows of x. A lane is an output, in every packing:
+// codes of eight inputs are taken out of their words, the zero is taken away (exact: small
+// integers), and what is left is dequantised into a panel of float32 weights.
 
 /// The codes of eight inputs for the outputs of one vector; lanes past `lanes` hold zeros.
 template <typename S, Packing packing>
@@ -103,97 +102,7 @@ XCOMPOSER_INLINE typename S::F ScalesOf(const LinearKernelArgs& args, int64_t g,
                             : S::template LoadAsN<Format::kFloat16>(place, lanes);
 }
 
-/// kVectors vectors of outputs from n on, kRows rows of x, the inputs of group g: adds to y. Where
-/// kVectors is 1, only `lanes` outputs may exist.
-template <typename S, Packing packing, int kVectors, int kRows>
-inline void PackedTile(const LinearKernelArgs& args, int64_t g, int64_t n, int64_t row,
-                       int64_t lanes) {
-  using F = typename S::F;
-  const int64_t k_begin = g * args.group;
-  const int64_t k_end = k_begin + args.group < args.depth ? k_begin + args.group : args.depth;
-  const float* x = args.x + row * args.x_stride;
-  F sums[kVectors][kRows];
-  F zeros[kVectors];
-  XCOMPOSER_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    zeros[v] = ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes);
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) sums[v][t] = S::Zero();
-  }
-  for (int64_t k = k_begin; k < k_end; k += 8) {
-    Codes<S, packing> codes[kVectors];
-    XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) codes[v].Load(args, k, n + v * S::kWidth, lanes);
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      F column[kRows];
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) column[t] = S::Set(x[t * args.x_stride + k + i]);
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        const F step = S::Sub(codes[v].At(i), zeros[v]);
-        XCOMPOSER_UNROLL
-        for (int t = 0; t < kRows; ++t) sums[v][t] = S::Fma(step, column[t], sums[v][t]);
-      }
-    }
-  }
-  XCOMPOSER_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    const F scale = S::Mul(S::Set(args.scale), ScalesOf<S>(args, g, n + v * S::kWidth, lanes));
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) {
-      float* y = args.y + (row + t) * args.y_stride + n + v * S::kWidth;
-      if (lanes >= S::kWidth) {
-        S::Store(y, S::Fma(scale, sums[v][t], S::Load(y)));
-      } else {
-        S::StoreN(y, S::Fma(scale, sums[v][t], S::LoadN(y, lanes)), lanes);
-      }
-    }
-  }
-}
-
-/// All rows of x, kRows at a time.
-template <typename S, Packing packing, int kVectors, int kRows>
-inline void PackedRows(const LinearKernelArgs& args, int64_t g, int64_t n, int64_t row,
-                       int64_t lanes) {
-  for (; row + kRows <= args.rows; row += kRows) {
-    PackedTile<S, packing, kVectors, kRows>(args, g, n, row, lanes);
-  }
-  if constexpr (kRows > 1) PackedRows<S, packing, kVectors, kRows / 2>(args, g, n, row, lanes);
-}
-
-/// y before any product is added: zero or what it holds, and the bias.
-template <typename S>
-void StartSums(const LinearKernelArgs& args, const LinearBlock& block) {
-  for (int64_t row = block.row_begin; row < block.row_end; ++row) {
-    float* y = args.y + row * args.y_stride;
-    for (int64_t n = block.n_begin; n < block.n_end; ++n) {
-      const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
-      y[n] = args.accumulate ? y[n] + bias : bias;
-    }
-  }
-}
-
-/// Few rows of x: outputs [n_begin, n_end), group after group, so that the codes of neighbouring
-/// outputs are read as long runs. y holds the sums meanwhile.
-template <typename S, Packing packing>
-void LinearPackedRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  constexpr int kVectors = S::kWidth == 16 ? 4 : 2;
-  StartSums<S>(args, {.row_begin = 0, .row_end = args.rows, .n_begin = n_begin, .n_end = n_end});
-  const int64_t groups = (args.depth + args.group - 1) / args.group;
-  for (int64_t g = 0; g < groups; ++g) {
-    int64_t n = n_begin;
-    for (; n + kVectors * S::kWidth <= n_end; n += kVectors * S::kWidth) {
-      PackedRows<S, packing, kVectors, 4>(args, g, n, 0, S::kWidth);
-    }
-    for (; n < n_end; n += S::kWidth) {
-      const int64_t lanes = n_end - n < S::kWidth ? n_end - n : S::kWidth;
-      PackedRows<S, packing, 1, 4>(args, g, n, 0, lanes);
-    }
-  }
-}
-
-/// Many rows of x: the same weights for the panels of linear_panels.h.
+/// A quantised weight for LinearPanels.
 template <typename S, Packing packing>
 struct PackedWeight {
   /// How far words lie apart: `rows` of the weight and `inputs`.

@@ -15,8 +15,7 @@ namespace xcomposer::cpu {
 // A piece of the block of x, and the sums of the task, lie without gaps: rows of x and y are often
 // a power of two apart, and then a few of them would fill their places in the second cache.
 
-template <typename S>
-inline constexpr int64_t kDepth = S::kWidth == 16 ? 192 : 256;
+inline constexpr int64_t kDepth = 192;
 
 template <typename S>
 inline constexpr int64_t kPanelColumns = S::kVectors* S::kWidth;
@@ -44,7 +43,7 @@ void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int6
 /// Where the piece at k of the panel at `row` begins.
 template <typename S>
 XCOMPOSER_INLINE float* PackedPlace(const LinearKernelArgs& args, int64_t row, int64_t k) {
-  const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+  const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
   return args.packed_x + k * args.packed_rows + row * depth;
 }
 
@@ -52,8 +51,8 @@ template <typename S>
 void LinearPackX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const int64_t row = panel * S::kRows;
-    for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
-      const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+    for (int64_t k = 0; k < args.depth; k += kDepth) {
+      const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
       PackPanel<S>(args.x + k, args.x_stride, row, args.rows, depth, PackedPlace<S>(args, row, k));
     }
   }
@@ -134,7 +133,7 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
 }
 
 /// y = (y or nothing) + bias + scale * sums for the outputs of one panel of the weight.
-template <typename S>
+template <typename S, int64_t kColumns = kPanelColumns<S>>
 inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, const float* sums) {
   using F = typename S::F;
   const F scale = S::Set(args.scale);
@@ -153,7 +152,7 @@ inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, 
         S::StoreN(y + n, value, left);
       }
     }
-    sums += kPanelColumns<S>;
+    sums += kColumns;
   }
 }
 
@@ -165,7 +164,7 @@ template <typename S, typename Weight>
 void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
   constexpr int64_t kColumns = kPanelColumns<S>;
   float* panel = memory;
-  float* sums = memory + kDepth<S> * kColumns;
+  float* sums = memory + kDepth * kColumns;
   const int64_t panel_sums =
       (block.row_end - block.row_begin + S::kRows - 1) / S::kRows * S::kRows * kColumns;
   const auto columns = [&](int64_t n) {
@@ -174,13 +173,13 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
                        .n_begin = n,
                        .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end};
   };
-  for (int64_t k = 0; k < args.depth; k += kDepth<S>) {
-    const int64_t depth = args.depth - k < kDepth<S> ? args.depth - k : kDepth<S>;
+  for (int64_t k = 0; k < args.depth; k += kDepth) {
+    const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
     for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
       const LinearBlock column = columns(n);
       // At the end of the columns, the first of the next piece is next.
       const int64_t ahead = column.n_end == block.n_end
-                                ? Weight::Distance(args, block.n_begin - n, kDepth<S>)
+                                ? Weight::Distance(args, block.n_begin - n, kDepth)
                                 : Weight::Distance(args, kColumns, 0);
       for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
         Weight::Pack(args, n + v, k, depth, {panel + v, kColumns, ahead});

@@ -10,23 +10,27 @@ namespace xcomposer::cpu {
 // taken over S::kWidth interleaved partial sums in ascending order of k and does not depend on
 // which rows of x or of the weight happen to share the loop.
 
-/// Up to so many rows of x, long runs of four rows of the weight are read.
-inline constexpr int kDotRows = 2;
+/// Up to so many rows of x, long runs of a few rows of the weight are read.
+inline constexpr int kDotRows = 4;
 /// Most rows of x that LinearRows takes.
 inline constexpr int64_t kMostRows = 32;
 /// Outputs whose sums are kept while all of K is read, piece by piece, for more rows.
 inline constexpr int64_t kStripe = 6;
-/// Rows of x in a tile of sums, at most.
-template <typename S>
-inline constexpr int kTileRows = S::kRows;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1536;
 
 /// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
 /// place of a sum among the sixteen registers.
 template <typename S, Format format>
-inline constexpr int kGroupRows =
-    S::kWidth == 8 && format == Format::kBfloat16 ? S::kRows - 1 : S::kRows;
+inline constexpr int kGroupRows = S::kWidth == 16               ? 8
+                                  : format == Format::kBfloat16 ? 5
+                                                                : 6;
+
+/// Outputs in a tile of so many rows: as many sums as registers hold.
+template <typename S>
+constexpr int TileOutputs(int rows) {
+  return S::kWidth == 16 || rows <= 3 ? 3 : 2;
+}
 
 /// Groups of rows of equal size, so that the last one is not a crumb.
 template <typename S, Format format>
@@ -41,9 +45,8 @@ template <typename S, Format format>
 void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
   constexpr int64_t kStep = 2 * S::kWidth;
   const int64_t groups = GroupsOf<S, format>(args.rows);
-  const int64_t piece = PieceOf(args.rows);
-  for (int64_t k = begin * piece; k < args.depth && k < end * piece; k += piece) {
-    const int64_t depth = args.depth - k < piece ? args.depth - k : piece;
+  for (int64_t k = begin * kRowPiece; k < args.depth && k < end * kRowPiece; k += kRowPiece) {
+    const int64_t depth = args.depth - k < kRowPiece ? args.depth - k : kRowPiece;
     float* out = args.packed_x + k * args.rows;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t row_end = args.rows * (group + 1) / groups;
@@ -61,6 +64,14 @@ void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) 
   }
 }
 
+/// Numbers in a line of memory.
+template <Format format>
+inline constexpr int64_t kLine = 64 / SizeOf(format);
+
+/// Inputs that are fetched at a time.
+template <typename S, Format format>
+inline constexpr int64_t kFetched = kLine<format> > 2 * S::kWidth ? kLine<format> : 2 * S::kWidth;
+
 /// One piece of some rows of the weight, and of some rows of x.
 template <typename S, Format format>
 struct Piece {
@@ -68,7 +79,8 @@ struct Piece {
 
   const Element* weight;
   int64_t weight_stride;
-  const Element* ahead;  ///< to fetch meanwhile, rows like those of the weight; null: nothing
+  const Element* ahead;  ///< to fetch meanwhile, rows like those of the weight
+  int64_t every;         ///< inputs that are worked on for each line that is fetched
   const float* x;        ///< packed
   int64_t depth;         ///< inputs, in whole pairs of vectors ...
   int64_t rest;          ///< ... and what is left after them
@@ -102,15 +114,18 @@ XCOMPOSER_INLINE void AddPiece(const Piece<S, format>& piece,
                                typename S::F (&tile)[kOutputs][kRows]) {
   using Element = typename ElementOf<format>::Type;
   constexpr int64_t kStep = 2 * S::kWidth;
-  constexpr int64_t kLine = 64 / SizeOf(format);
+  const Element* ahead = piece.ahead;
+  int64_t due = 0;
   for (int64_t k = 0; k < piece.depth; k += kStep) {
-    if (piece.ahead != nullptr && k % (kLine > kStep ? kLine : kStep) == 0) {
+    if (k == due) {
       XCOMPOSER_UNROLL
       for (int o = 0; o < kOutputs; ++o) {
-        for (int64_t line = 0; line < kStep; line += kLine) {
-          S::Prefetch(piece.ahead + o * piece.weight_stride + k + line);
+        for (int64_t line = 0; line < kFetched<S, format>; line += kLine<format>) {
+          S::Prefetch(ahead + o * piece.weight_stride + line);
         }
       }
+      ahead += kFetched<S, format>;
+      due += piece.every;
     }
     AddStep<S, format, kOutputs, kRows>(piece.weight + k, piece.weight_stride, piece.x + k * kRows,
                                         tile);
@@ -156,6 +171,7 @@ inline void DotRows(const LinearKernelArgs& args, int64_t n) {
     AddPiece<S, format, kOutputs, kRows>({.weight = weight + k,
                                           .weight_stride = args.weight_stride,
                                           .ahead = weight + ahead,
+                                          .every = kFetched<S, format>,
                                           .x = args.packed_x + k * kRows,
                                           .depth = (end - k) / kStep * kStep,
                                           .rest = (end - k) % kStep},
@@ -194,7 +210,6 @@ class Stripe {
         weight_(static_cast<const Element*>(args.weight) + n * args.weight_stride),
         n_(n),
         outputs_(outputs),
-        piece_(PieceOf(args.rows)),
         groups_(GroupsOf<S, format>(args.rows)) {
     for (int64_t group = 0; group < groups_; ++group) {
       group_rows_[group] = args.rows * (group + 1) / groups_ - args.rows * group / groups_;
@@ -203,16 +218,7 @@ class Stripe {
 
   void Run() {
     for (int64_t i = 0; i < outputs_ * args_.rows; ++i) sums_[i] = S::Zero();
-    for (int64_t k = 0; k < args_.depth; k += piece_) {
-      // As many sums as registers hold.
-      if (S::kWidth == 16) {
-        Outputs<3, kGroupRows<S, format>>(k);
-      } else if (args_.rows <= 3) {
-        Outputs<3, 3>(k);
-      } else {
-        Outputs<2, kGroupRows<S, format>>(k);
-      }
-    }
+    for (int64_t k = 0; k < args_.depth; k += kRowPiece) Groups(k);
     Finish();
   }
 
@@ -221,49 +227,55 @@ class Stripe {
   using Element = typename ElementOf<format>::Type;
   static constexpr int64_t kStep = 2 * S::kWidth;
 
-  template <int kOutputs, int kRows>
-  void Outputs(int64_t k) {
-    const int64_t depth = args_.depth - k < piece_ ? args_.depth - k : piece_;
+  /// The inputs from k on. Every group of rows fetches its share of what comes next, so that memory
+  /// is never idle.
+  void Groups(int64_t k) {
+    const int64_t depth = args_.depth - k < kRowPiece ? args_.depth - k : kRowPiece;
+    const int64_t lines = (kRowPiece + kFetched<S, format> - 1) / kFetched<S, format>;
+    const int64_t share = (lines + groups_ - 1) / groups_;
+    const int64_t every = kRowPiece / share / kStep * kStep;
     Piece<S, format> piece{.weight = weight_ + k,
                            .weight_stride = args_.weight_stride,
                            .ahead = nullptr,
+                           .every = every > kStep ? every : kStep,
                            .x = args_.packed_x + k * args_.rows,
                            .depth = depth - depth % kStep,
                            .rest = depth % kStep};
     // After the last piece, what comes next is the first one of the next stripe.
-    const int64_t ahead = k + piece_ < args_.depth ? piece_ : outputs_ * args_.weight_stride - k;
-    int64_t n = 0;
-    for (; n + kOutputs <= outputs_; n += kOutputs) {
-      piece.ahead = piece.weight + ahead;
-      Groups<kOutputs, kRows>(piece, n);
-      piece.weight += kOutputs * args_.weight_stride;
-    }
-    piece.ahead = nullptr;
-    for (; n < outputs_; ++n) {
-      Groups<1, kRows>(piece, n);
-      piece.weight += args_.weight_stride;
-    }
-  }
-
-  template <int kOutputs, int kRows>
-  XCOMPOSER_INLINE void Groups(Piece<S, format> piece, int64_t n) {
-    const int64_t depth = piece.depth + (piece.rest > 0 ? kStep : 0);
-    F* sums = sums_ + n * args_.rows;
+    piece.ahead = piece.weight +
+                  (k + kRowPiece < args_.depth ? kRowPiece : outputs_ * args_.weight_stride - k);
+    F* sums = sums_;
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t rows = group_rows_[group];
-      Rows<kOutputs, kRows>(rows, piece, sums);
-      piece.x += rows * depth;
-      piece.ahead = nullptr;
+      Rows<kGroupRows<S, format>>(rows, piece, sums);
+      piece.x += rows * (piece.depth + (piece.rest > 0 ? kStep : 0));
+      piece.ahead += share * kFetched<S, format>;
       sums += rows;
     }
   }
 
-  template <int kOutputs, int kRows>
+  template <int kRows>
   XCOMPOSER_INLINE void Rows(int64_t rows, const Piece<S, format>& piece, F* sums) const {
     if constexpr (kRows > 1) {
-      if (rows < kRows) return Rows<kOutputs, kRows - 1>(rows, piece, sums);
+      if (rows < kRows) return Rows<kRows - 1>(rows, piece, sums);
     }
-    PieceTile<S, format, kOutputs, kRows>(piece, sums, args_.rows);
+    Outputs<kRows>(piece, sums);
+  }
+
+  template <int kRows>
+  void Outputs(Piece<S, format> piece, F* sums) const {
+    constexpr int kOutputs = TileOutputs<S>(kRows);
+    int64_t n = 0;
+    for (; n + kOutputs <= outputs_; n += kOutputs) {
+      PieceTile<S, format, kOutputs, kRows>(piece, sums + n * args_.rows, args_.rows);
+      piece.weight += kOutputs * args_.weight_stride;
+      piece.ahead += kOutputs * args_.weight_stride;
+    }
+    for (; n < outputs_; ++n) {
+      PieceTile<S, format, 1, kRows>(piece, sums + n * args_.rows, args_.rows);
+      piece.weight += args_.weight_stride;
+      piece.ahead += args_.weight_stride;
+    }
   }
 
   void Finish() const {
@@ -278,7 +290,6 @@ class Stripe {
   const Element* weight_;
   int64_t n_;
   int64_t outputs_;
-  int64_t piece_;
   int64_t groups_;
   int64_t group_rows_[kMostRows];
   F sums_[kStripe * kMostRows];  // (output, row)
@@ -286,7 +297,10 @@ class Stripe {
 
 template <typename S, Format format, int kRows>
 inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
-  constexpr int kOutputs = 4;
+  if constexpr (kRows > 1) {
+    if (args.rows < kRows) return LongRuns<S, format, kRows - 1>(args, n, n_end);
+  }
+  constexpr int kOutputs = S::kWidth < 16 && kRows == 4 ? 3 : 4;
   for (; n + kOutputs <= n_end; n += kOutputs) DotRows<S, format, kOutputs, kRows>(args, n);
   for (; n < n_end; ++n) DotRows<S, format, 1, kRows>(args, n);
 }
@@ -294,8 +308,7 @@ inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
 /// Rows of the weight [n_begin, n_end) with up to kMostRows rows of x, packed before.
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  if (args.rows == 1) return LongRuns<S, format, 1>(args, n_begin, n_end);
-  if (args.rows == kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
+  if (args.rows <= kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
   for (int64_t n = n_begin; n < n_end; n += kStripe) {
     Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();
   }

@@ -5,11 +5,14 @@
 
 #include "kernels/cpu/number.h"
 
-// Unrolls the loop that follows as a whole; its bounds must be constants.
+// Unrolls the loop that follows as a whole; its bounds must be constants. The other one takes four
+// turns at a time: where instructions, not arithmetic, are what a loop waits for, counters count.
 #if defined(__clang__)
 #define XCOMPOSER_UNROLL _Pragma("unroll")
+#define XCOMPOSER_UNROLL_4 _Pragma("unroll 4")
 #else
 #define XCOMPOSER_UNROLL _Pragma("GCC unroll 16")
+#define XCOMPOSER_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
 // For what must end up inside the loop that calls it: a call would send every vector through
@@ -25,6 +28,7 @@
 // clang-format off
 //   kWidth                              floats in a vector F
 //   kRows, kVectors                     sums that fit into the registers: kRows x (kVectors * kWidth)
+//   kIntegerRows, kIntegerVectors       the same for sums of products of integers
 //   Load(p), Store(p, f)                anywhere in memory
 //   LoadN(p, n), StoreN(p, f, n)        the first n < kWidth; zeros for the rest
 //   LoadAs<Format>(p), LoadAsN<...>     stored numbers, widened
@@ -50,6 +54,9 @@
 //                                       up to eight of them before Widened makes a sum of int32
 //   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
+//   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times
+//                                       2^(i * bits)
+//   TurnEights(rows, out)               out[c * 8 + r] = rows[r][c], c < kWidth, r < 8
 //   AddWords(a, b)                      a + b in 32 bits
 //   NibbleWords<awq>(row, n, lanes)     4-bit fields of outputs n .. n + lanes of a row of words
 //   ByteWords(p, lanes)                 bytes as words; lanes is kWidth or 8 < kWidth, also above

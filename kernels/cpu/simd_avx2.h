@@ -9,8 +9,12 @@ namespace xcomposer::cpu {
 /// Eight floats; AVX2 with FMA and F16C.
 struct Avx2 {
   static constexpr int64_t kWidth = 8;
-  static constexpr int kRows = 6;
-  static constexpr int kVectors = 2;
+  // Three loads and four broadcasts for twelve products; 6 x 2 needs one more.
+  static constexpr int kRows = 4;
+  static constexpr int kVectors = 3;
+  // A product of integers needs one more register, and 6 x 2 one less.
+  static constexpr int kIntegerRows = 6;
+  static constexpr int kIntegerVectors = 2;
 
   typedef __m256 F;
 
@@ -169,7 +173,12 @@ struct Avx2 {
   static W OddBytes(W w) { return _mm256_srli_epi16(w, 8); }
   static W LowNibbles(W w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
   static W HighNibbles(W w) { return LowNibbles(_mm256_srli_epi16(w, 4)); }
-  static W DotPairs(W sum, W a, W b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+  // In the register of the sum: left to itself, GCC moves sums from one to another.
+  static W DotPairs(W sum, W a, W b) {
+    const W products = _mm256_madd_epi16(a, b);
+    asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
+  }
   static W DotBytes(W sum, W a, W b) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)); }
   static W Widened(W sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
   static W SubProduct(W sum, W a, W b) { return _mm256_sub_epi32(sum, _mm256_mullo_epi32(a, b)); }
@@ -177,6 +186,20 @@ struct Avx2 {
   static F Field(W words, int i) {
     const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, kBits * i), mask));
+  }
+  template <int kBits>
+  static F PlacedField(W words, int i) {
+    if (kBits * (i + 1) == 32) return _mm256_cvtepi32_ps(_mm256_srli_epi32(words, 32 - kBits));
+    const __m256i mask = _mm256_set1_epi32(((1 << kBits) - 1) << (kBits * i));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(words, mask));
+  }
+  static void TurnEights(const float* const (&rows)[8], float* out) {
+    __m256i r[8];
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) r[i] = _mm256_castps_si256(_mm256_loadu_ps(rows[i]));
+    Transpose(r);
+    XCOMPOSER_UNROLL
+    for (int c = 0; c < 8; ++c) Store(out + c * 8, _mm256_castsi256_ps(r[c]));
   }
   static W AddWords(W a, W b) { return _mm256_add_epi32(a, b); }
   template <bool kAwq>

@@ -11,6 +11,8 @@ struct Avx512 {
   static constexpr int64_t kWidth = 16;
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
+  static constexpr int kIntegerRows = 8;
+  static constexpr int kIntegerVectors = 3;
 
   typedef __m512 F;
 
@@ -169,6 +171,18 @@ struct Avx512 {
     const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);
     return _mm512_cvtepi32_ps(
         _mm512_and_si512(_mm512_srli_epi32(words, static_cast<unsigned>(kBits * i)), mask));
+  }
+  template <int kBits>
+  static F PlacedField(W words, int i) {
+    if (kBits * (i + 1) == 32) return _mm512_cvtepi32_ps(_mm512_srli_epi32(words, 32 - kBits));
+    const __m512i mask = _mm512_set1_epi32(((1 << kBits) - 1) << (kBits * i));
+    return _mm512_cvtepi32_ps(_mm512_and_si512(words, mask));
+  }
+  static void TurnEights(const float* const (&rows)[8], float* out) {
+    PackRows(rows, out, 8);
+    const float* second[8];
+    for (int i = 0; i < 8; ++i) second[i] = rows[i] + 8;
+    PackRows(second, out + 64, 8);
   }
   static W AddWords(W a, W b) { return _mm512_add_epi32(a, b); }
   template <bool kAwq>

@@ -9,6 +9,8 @@ struct Portable {
   static constexpr int64_t kWidth = 4;
   static constexpr int kRows = 4;
   static constexpr int kVectors = 2;
+  static constexpr int kIntegerRows = 4;
+  static constexpr int kIntegerVectors = 2;
 
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
@@ -111,6 +113,17 @@ struct Portable {
   static F Field(W words, int i) {
     const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
     return __builtin_convertvector(reinterpret_cast<I>(field), F);
+  }
+  template <int kBits>
+  static F PlacedField(W words, int i) {
+    if (kBits * (i + 1) == 32) return Field<kBits>(words, i);
+    const W field = words & (((1u << kBits) - 1u) << static_cast<uint32_t>(kBits * i));
+    return __builtin_convertvector(reinterpret_cast<I>(field), F);
+  }
+  static void TurnEights(const float* const (&rows)[8], float* out) {
+    for (int64_t c = 0; c < kWidth; ++c) {
+      for (int r = 0; r < 8; ++r) out[c * 8 + r] = rows[r][c];
+    }
   }
   static W AddWords(W a, W b) { return a + b; }
   template <bool kAwq>

@@ -29,6 +29,7 @@ XCOMPOSER_INLINE void Tile(const TileFactors& factors, const Finish& finish) {
   }
   const float* a = factors.a;
   const float* b = factors.b;
+  XCOMPOSER_UNROLL_4
   for (int64_t p = 0; p < factors.depth; ++p) {
     F columns[kVectors];
     XCOMPOSER_UNROLL

@@ -45,7 +45,7 @@ int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
 
 /// Floats of what the key ranges of decoding rows leave (kernels/cpu/attention.cpp).
 int64_t RangeFloats(const ModelConfig& config, const Workload& workload) {
-  constexpr int64_t kRangeKeys = 256;
+  constexpr int64_t kRangeKeys = 64;
   constexpr int64_t kMostRanges = 32;  // of a sequence
   constexpr int64_t kRangesAtATime = 64;
   const int64_t ranges =

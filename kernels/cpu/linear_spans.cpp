@@ -1,0 +1,81 @@
+#include "kernels/cpu/linear_spans.h"
+
+#include <algorithm>
+
+namespace xcomposer::cpu {
+namespace {
+
+// Long runs of each row of words, whose sums stay in the second cache. AWQ's rows are short, so
+// that the inputs are cut more finely.
+constexpr int64_t kGptqRange = 2048;
+constexpr int64_t kGptqSpan = 2048;
+constexpr int64_t kAwqRange = 8192;
+constexpr int64_t kAwqSpan = 512;
+// Rows of x that share a loop.
+constexpr int64_t kRowsTogether = 4;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
+
+/// Between the sums of two rows: kernels write whole vectors.
+int64_t SumsStride(const LinearKernelArgs& args) { return RoundUp(args.outputs, 16); }
+
+}  // namespace
+
+int64_t SpanSums(const LinearKernelArgs& args) {
+  return args.rows * SumsStride(args) * DivideUp(args.depth, args.span);
+}
+
+void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
+              const IsaKernels& kernels) {
+  const int64_t stride = SumsStride(args);
+  const int64_t spans = DivideUp(args.depth, args.span);
+  const int64_t ranges =
+      std::max(DivideUp(args.outputs, kernel.most_range), DivideUp(int64_t{pool.threads()}, spans));
+  const int64_t range =
+      RoundUp(std::max(kernel.least_range, DivideUp(args.outputs, ranges)), kernel.grain);
+  pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* partial = pool.WorkerScratch(worker, args.rows * range);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t n = task % ranges * range;
+      if (n >= args.outputs) continue;
+      const int64_t span = task / ranges;
+      const LinearBlock block{.row_begin = 0,
+                              .row_end = args.rows,
+                              .n_begin = n,
+                              .n_end = std::min(args.outputs, n + range)};
+      kernel.run(args, block, span,
+                 {.sums = sums + span * args.rows * stride + n,
+                  .stride = stride,
+                  .partial = reinterpret_cast<uint32_t*>(partial),
+                  .partial_sums = partial,
+                  .partial_stride = range});
+    }
+  });
+  kernels.finish_spans(args, sums, stride);
+}
+
+void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
+                     LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels) {
+  const auto packing = static_cast<size_t>(matrix.packing);
+  const bool awq = matrix.packing == Packing::kAwq4;
+  // Whole groups, so that a zero is taken away once.
+  args.span = std::max<int64_t>(1, (awq ? kAwqSpan : kGptqSpan) / args.group) * args.group;
+  const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
+  const int64_t x_floats = awq ? 0 : args.rows * args.depth;
+  float* scratch = pool.SharedScratch(bias_floats + x_floats + SpanSums(args) + 1);
+  if (bias) {
+    kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
+    args.bias = scratch;
+  }
+  args.packed_x = scratch + bias_floats;
+  if (!awq) kernels.pack_places[packing](args, 0, args.rows);
+  const int64_t loops = DivideUp(args.rows, kRowsTogether);
+  RunSpans({.run = kernels.packed_rows[packing],
+            .most_range = (awq ? kAwqRange : kGptqRange) / loops,
+            .least_range = kPackedGrain,
+            .grain = kPackedGrain},
+           args, scratch + bias_floats + x_floats, pool, kernels);
+}
+
+}  // namespace xcomposer::cpu
