@@ -14,6 +14,8 @@ namespace {
 constexpr int kChains = 12;
 constexpr int kMaddChains = 8;  // each needs a second register for what is not summed yet
 constexpr int kPortableChains = 48;
+constexpr int kTileChains = 6;    // of eight tiles, two are factors
+constexpr int kTileProducts = 3;  // of bfloat16, for one of float32 (amx_panels.h)
 
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) float FmasAvx512(int64_t rounds) {
@@ -93,6 +95,88 @@ __attribute__((target("avx2"))) float DotsAvx2(int64_t rounds) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(total), sums[0]);
   return static_cast<float>(total[0]) + static_cast<float>(total[7]);
 }
+
+/// Tiles 0 .. 5 are sums, all numbers of tile i are sums[i]; 6 and 7 are factors, all dwords a and
+/// b.
+void BeginTiles(const uint32_t (&sums)[kTileChains], uint32_t a, uint32_t b) {
+  struct alignas(64) Shapes {
+    uint8_t palette = 1;
+    uint8_t reserved[15] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  const Shapes shapes;
+  asm volatile("ldtilecfg %0" : : "m"(shapes));
+  alignas(64) uint32_t line[16];
+  const auto fill = [&](uint32_t word) {
+    for (uint32_t& place : line) place = word;
+    return line;
+  };
+  // One line for all rows: they are no bytes apart.
+  const int64_t apart = 0;
+  asm volatile("tileloadd (%0,%1,1), %%tmm0" : : "r"(fill(sums[0])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm1" : : "r"(fill(sums[1])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm2" : : "r"(fill(sums[2])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm3" : : "r"(fill(sums[3])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm4" : : "r"(fill(sums[4])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm5" : : "r"(fill(sums[5])), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm6" : : "r"(fill(a)), "r"(apart) : "memory");
+  asm volatile("tileloadd (%0,%1,1), %%tmm7" : : "r"(fill(b)), "r"(apart) : "memory");
+}
+
+/// The sums, (chain, row, number), and an end to the tiles.
+void EndTiles(uint32_t (&sums)[kTileChains][256]) {
+  const int64_t row = 64;
+  asm volatile("tilestored %%tmm0, (%0,%1,1)" : : "r"(sums[0]), "r"(row) : "memory");
+  asm volatile("tilestored %%tmm1, (%0,%1,1)" : : "r"(sums[1]), "r"(row) : "memory");
+  asm volatile("tilestored %%tmm2, (%0,%1,1)" : : "r"(sums[2]), "r"(row) : "memory");
+  asm volatile("tilestored %%tmm3, (%0,%1,1)" : : "r"(sums[3]), "r"(row) : "memory");
+  asm volatile("tilestored %%tmm4, (%0,%1,1)" : : "r"(sums[4]), "r"(row) : "memory");
+  asm volatile("tilestored %%tmm5, (%0,%1,1)" : : "r"(sums[5]), "r"(row) : "memory");
+  asm volatile("tilerelease" : : : "memory");
+}
+
+float FmasAmx(int64_t rounds) {
+  // From 0, 1, ... on, 32 products of 0.5 and 1 a round.
+  BeginTiles({0, 0x3f800000, 0x40000000, 0x40400000, 0x40800000, 0x40a00000}, 0x3f003f00,
+             0x3f803f80);
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile(
+        "tdpbf16ps %tmm7, %tmm6, %tmm0\n\ttdpbf16ps %tmm7, %tmm6, %tmm1\n\t"
+        "tdpbf16ps %tmm7, %tmm6, %tmm2\n\ttdpbf16ps %tmm7, %tmm6, %tmm3\n\t"
+        "tdpbf16ps %tmm7, %tmm6, %tmm4\n\ttdpbf16ps %tmm7, %tmm6, %tmm5");
+  }
+  alignas(64) uint32_t sums[kTileChains][256];
+  EndTiles(sums);
+  float total = 0;
+  for (const auto& chain : sums) {
+    float ends[2];
+    __builtin_memcpy(&ends[0], &chain[0], sizeof(float));
+    __builtin_memcpy(&ends[1], &chain[255], sizeof(float));
+    total += ends[0] + ends[1];
+  }
+  return total;
+}
+
+float DotsAmx(int64_t rounds) {
+  BeginTiles({0, 1, 2, 3, 4, 5}, 0xfbfbfbfb, 0x03030303);  // -5, signed, and 3
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile(
+        "tdpbsud %tmm7, %tmm6, %tmm0\n\ttdpbsud %tmm7, %tmm6, %tmm1\n\t"
+        "tdpbsud %tmm7, %tmm6, %tmm2\n\ttdpbsud %tmm7, %tmm6, %tmm3\n\t"
+        "tdpbsud %tmm7, %tmm6, %tmm4\n\ttdpbsud %tmm7, %tmm6, %tmm5");
+  }
+  alignas(64) uint32_t sums[kTileChains][256];
+  EndTiles(sums);
+  uint32_t first = 0;
+  uint32_t last = 0;
+  for (const auto& chain : sums) {
+    first ^= chain[0];
+    last ^= chain[255];
+  }
+  return static_cast<float>(static_cast<int32_t>(first)) +
+         static_cast<float>(static_cast<int32_t>(last));
+}
 #endif
 
 float ProductsAndSums(int64_t rounds) {
@@ -139,6 +223,7 @@ bool HasVnni() {
 
 float RunFmas(int64_t rounds) {
 #if defined(__x86_64__)
+  if (BestIsa() >= Isa::kAmx) return FmasAmx(rounds);
   if (BestIsa() >= Isa::kAvx512) return FmasAvx512(rounds);
   if (BestIsa() >= Isa::kAvx2) return FmasAvx2(rounds);
 #endif
@@ -146,6 +231,7 @@ float RunFmas(int64_t rounds) {
 }
 
 double FlopsPerRound() {
+  if (BestIsa() >= Isa::kAmx) return 2.0 * kTileChains * 16 * 16 * 32 / kTileProducts;
   if (BestIsa() >= Isa::kAvx512) return 2.0 * kChains * 16;
   if (BestIsa() >= Isa::kAvx2) return 2.0 * kChains * 8;
   return 2.0 * kPortableChains;
@@ -153,6 +239,7 @@ double FlopsPerRound() {
 
 float RunIntegerDots(int64_t rounds) {
 #if defined(__x86_64__)
+  if (BestIsa() >= Isa::kAmx) return DotsAmx(rounds);
   if (HasVnni()) return DotsAvx512Vnni(rounds);
   if (BestIsa() >= Isa::kAvx2) return DotsAvx2(rounds);
 #endif
@@ -160,12 +247,14 @@ float RunIntegerDots(int64_t rounds) {
 }
 
 double OpsPerIntegerRound() {
+  if (BestIsa() >= Isa::kAmx) return 2.0 * kTileChains * 16 * 16 * 64;
   if (HasVnni()) return 2.0 * kChains * 64;
   if (BestIsa() >= Isa::kAvx2) return 2.0 * kMaddChains * 32;
   return 2.0 * kPortableChains;
 }
 
 const char* IntegerDotName() {
+  if (BestIsa() >= Isa::kAmx) return "tdpbsud";
   if (HasVnni()) return "vpdpbusd";
   return BestIsa() >= Isa::kAvx2 ? "vpmaddubsw" : "";
 }

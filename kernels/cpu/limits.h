@@ -7,18 +7,19 @@
 /// kernel is faster.
 namespace xcomposer::cpu {
 
-/// Fused multiply-adds on registers only (products and sums where there are none); returns
-/// something that depends on all of them.
+/// Fused multiply-adds on registers only (products and sums where there are none; with AMX,
+/// products of bfloat16, three of which are one of float32); returns something that depends on all
+/// of them.
 float RunFmas(int64_t rounds);
 /// Products and sums (two per fused multiply-add) of one round of RunFmas.
 double FlopsPerRound();
 
-/// 8-bit products summed in 32 bits, on registers only: vpdpbusd where the processor has it, else
-/// vpmaddubsw, vpmaddwd and a sum. Elsewhere as RunFmas.
+/// 8-bit products summed in 32 bits, on registers only: tdpbsud or vpdpbusd where the processor has
+/// them, else vpmaddubsw, vpmaddwd and a sum. Elsewhere as RunFmas.
 float RunIntegerDots(int64_t rounds);
 /// Products and sums of one round of RunIntegerDots: two per 8-bit product.
 double OpsPerIntegerRound();
-/// "vpdpbusd", "vpmaddubsw", or "" where the processor has no instruction for it.
+/// "tdpbsud", "vpdpbusd", "vpmaddubsw", or "" where the processor has no instruction for it.
 const char* IntegerDotName();
 
 inline constexpr int kReadStreams[] = {1, 2, 4, 8};

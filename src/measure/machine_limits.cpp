@@ -79,6 +79,7 @@ double CpuLimits::Int8DotRate() {
 }
 
 std::string CpuLimits::FmaDetail() {
+  if (cpu::BestIsa() >= cpu::Isa::kAmx) return "tdpbf16ps in registers, three for a product";
   if (cpu::BestIsa() >= cpu::Isa::kAvx512) return "512-bit fused multiply-adds in registers";
   if (cpu::BestIsa() >= cpu::Isa::kAvx2) return "256-bit fused multiply-adds in registers";
   return "products and sums in registers";

@@ -100,6 +100,16 @@ struct Case {
   Stored bias;
 };
 
+/// Numbers that show where a kernel uses scratch memory that it has not written.
+void Poison(ThreadPool& pool) {
+  constexpr int64_t kFloats = int64_t{1} << 15;
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  std::fill_n(pool.SharedScratch(kFloats), kFloats, none);
+  for (int worker = 0; worker < pool.threads(); ++worker) {
+    std::fill_n(pool.WorkerScratch(worker, kFloats), kFloats, none);
+  }
+}
+
 /// Error of a sum as a share of the magnitudes, as amx_panels.h derives it: 16 roundings in a step
 /// and one for each step and part; three more for scale, bias and sum. The parts of a number are
 /// together less than a hundredth larger than it.
@@ -170,6 +180,7 @@ TEST_P(TilesTest, BfloatsAgreeWithDouble) {
       params.scale = 2.5f;
     }
     const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
+    Poison(pool);
     Linear(params, pool, with());
     Expect(c, before, params);
   }
@@ -346,6 +357,7 @@ TEST_P(TilesTest, IntegersAreThoseOfOtherKernels) {
     IntegerCase c(shape, groups[++variant % 3], random);
     ASSERT_TRUE(TakesIntegers(c.Matrix()));
     const bool all_terms = variant % 2 == 1;
+    Poison(pool);
     ExpectSameBits(c.Run(pool, with(), all_terms), c.Run(pool, without(), all_terms));
   }
 }

@@ -16,7 +16,19 @@ int Chains(double operations, int per_vector) {
   return static_cast<int>(operations) / (2 * per_vector);
 }
 
+TEST(LimitLoops, TilesAreAsManyAsTheyCount) {
+  if (cpu::BestIsa() < cpu::Isa::kAmx) GTEST_SKIP() << "this processor has no tiles";
+  // Three products are one; a tile holds 256 sums and takes 32 products of 0.5 to each.
+  const int chains = Chains(3 * cpu::FlopsPerRound(), 256 * 32);
+  for (const int rounds : {0, 1, 7}) {
+    float expected = 0;
+    for (int i = 0; i < chains; ++i) expected += 2 * static_cast<float>(i + 16 * rounds);
+    EXPECT_EQ(cpu::RunFmas(rounds), expected) << rounds << " rounds";
+  }
+}
+
 TEST(LimitLoops, FmasAreAsManyAsTheyCount) {
+  if (cpu::BestIsa() >= cpu::Isa::kAmx) GTEST_SKIP() << "this processor has tiles instead";
   const int lanes = cpu::BestIsa() >= cpu::Isa::kAvx512 ? 16
                     : cpu::BestIsa() >= cpu::Isa::kAvx2 ? 8
                                                         : 1;
@@ -36,11 +48,14 @@ TEST(LimitLoops, FmasAreAsManyAsTheyCount) {
 TEST(LimitLoops, DotsAreAsManyAsTheyCount) {
   const std::string name = cpu::IntegerDotName();
   if (name.empty()) GTEST_SKIP() << "this processor has no instruction for 8-bit products";
-  const int chains = Chains(cpu::OpsPerIntegerRound(), name == "vpdpbusd" ? 64 : 32);
+  const bool tiles = name == "tdpbsud";
+  const int chains = Chains(cpu::OpsPerIntegerRound(), tiles                ? 256 * 64
+                                                       : name == "vpdpbusd" ? 64
+                                                                            : 32);
+  const int64_t products = tiles ? 64 : 4;  // of a lane, 3 and -5
   for (const int64_t rounds : {0, 1, 5}) {
     int32_t expected = 0;
-    // A lane sums four products of 3 and -5 a round.
-    for (int i = 0; i < chains; ++i) expected ^= static_cast<int32_t>(i - 60 * rounds);
+    for (int i = 0; i < chains; ++i) expected ^= static_cast<int32_t>(i - 15 * products * rounds);
     EXPECT_EQ(cpu::RunIntegerDots(rounds), 2 * static_cast<float>(expected)) << rounds;
   }
 }
