@@ -65,6 +65,10 @@ TEST(StepMemory, HoldsNoMoreThanWasInUseAtOnce) {
     const at::Tensor small = Large(4 * kFloats);  // the large block would waste too much of itself
     EXPECT_EQ(meter.peak(), 16 * kBytes);
     EXPECT_EQ(meter.alive(), 4 * kBytes);
+    Large(6 * kFloats);
+    EXPECT_EQ(meter.alive(), 10 * kBytes) << "there is room for both again";
+    Large(3 * kFloats);
+    EXPECT_EQ(meter.alive(), 13 * kBytes);
   }
   EXPECT_EQ(meter.alive(), 0);
 }
@@ -72,16 +76,20 @@ TEST(StepMemory, HoldsNoMoreThanWasInUseAtOnce) {
 TEST(StepMemory, ResultsOutliveIt) {
   const Meter meter;
   at::Tensor kept;
+  at::Tensor other;
   {
     const StepMemory memory;
-    Large();
+    const at::Tensor free = Large();
     kept = Large();
-    EXPECT_EQ(meter.alive(), kBytes);
+    other = Large();
+    EXPECT_EQ(meter.alive(), 3 * kBytes);
   }
+  EXPECT_EQ(meter.alive(), 2 * kBytes) << "what is free goes, though others are kept";
   kept.fill_(2.5f);
   EXPECT_EQ(kept.sum().item<float>(), 2.5f * kFloats);
-  EXPECT_GE(meter.alive(), kBytes);
   kept.reset();
+  EXPECT_EQ(meter.alive(), kBytes) << "each goes by itself";
+  other.reset();
   EXPECT_EQ(meter.alive(), 0);
   EXPECT_NE(Large().defined(), false);
   EXPECT_EQ(meter.alive(), 0) << "served nobody any more";
