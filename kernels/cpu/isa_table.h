@@ -46,6 +46,7 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 template <typename S>
 struct IsaTable {
+  static_assert(kStreamedRows<S> <= kMostPackedRows && kStreamedRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
       .attention_lanes = kAttentionLanes<S>,
       .streamed_rows = kStreamedRows<S>,

@@ -17,7 +17,7 @@ inline constexpr int64_t kMostRows = 32;
 /// Outputs whose sums are kept while all of K is read, piece by piece, for more rows.
 inline constexpr int64_t kStripe = 6;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
-inline constexpr int64_t kPrefetchBytes = 1536;
+inline constexpr int64_t kPrefetchBytes = 1024;
 
 /// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
 /// place of a sum among the sixteen registers.
@@ -295,12 +295,14 @@ class Stripe {
   F sums_[kStripe * kMostRows];  // (output, row)
 };
 
+/// All rows of x there are, up to kRows. One row of x has room for eight streams, with which memory
+/// gives most.
 template <typename S, Format format, int kRows>
 inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
   if constexpr (kRows > 1) {
     if (args.rows < kRows) return LongRuns<S, format, kRows - 1>(args, n, n_end);
   }
-  constexpr int kOutputs = S::kWidth < 16 && kRows == 4 ? 3 : 4;
+  constexpr int kOutputs = kRows == 1 ? 8 : S::kWidth < 16 && kRows == 4 ? 3 : 4;
   for (; n + kOutputs <= n_end; n += kOutputs) DotRows<S, format, kOutputs, kRows>(args, n);
   for (; n < n_end; ++n) DotRows<S, format, 1, kRows>(args, n);
 }
