@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/round_up.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -14,8 +15,6 @@ namespace {
 constexpr int64_t kRangeKeys = 64;
 constexpr int64_t kMostRanges = 32;
 constexpr int64_t kRangesAtATime = 64;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void RunTiles(const std::vector<AttentionTileArgs>& tiles, KvFormat format,
               const Context& context) {

@@ -5,6 +5,7 @@
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_integer.h"
 #include "kernels/cpu/linear_spans.h"
+#include "kernels/cpu/round_up.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -22,9 +23,6 @@ constexpr int64_t kPackedPieces = 128;
 constexpr int64_t kPackedRows = 32;
 // Outputs that share a loop, in every kernel.
 constexpr int64_t kGrain = 24;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
 /// The inner kernels for one weight, and what they need to know of it.
 struct Weight {

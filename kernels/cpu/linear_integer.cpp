@@ -5,6 +5,7 @@
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_spans.h"
+#include "kernels/cpu/round_up.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -21,9 +22,6 @@ constexpr int64_t kRowRange = 2048;
 constexpr int64_t kLeastRowRange = 256;
 // Codes of a row of x may be filled up to a multiple of so many inputs.
 constexpr int64_t kWholeInputs = 64;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
 /// Sizes of the rounded rows of one turn, in dwords and floats.
 struct RoundedSizes {

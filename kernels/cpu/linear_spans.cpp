@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/round_up.h"
+
 namespace xcomposer::cpu {
 namespace {
 
@@ -13,9 +15,6 @@ constexpr int64_t kAwqRange = 8192;
 constexpr int64_t kAwqSpan = 512;
 // Rows of x that share a loop.
 constexpr int64_t kRowsTogether = 4;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t RoundUp(int64_t a, int64_t b) { return DivideUp(a, b) * b; }
 
 /// Between the sums of two rows: kernels write whole vectors.
 int64_t SumsStride(const LinearKernelArgs& args) { return RoundUp(args.outputs, 16); }

@@ -10,6 +10,7 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
+#include "kernels/linear_check.h"
 
 // Quantised weights with rounded rows of x. The rounding is part of the definition: the reference
 // rounds the same way, takes the products as integers and only then goes to double.
@@ -120,41 +121,23 @@ struct Rounded {
 /// scales, the sum) and the whole through three more.
 void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
   const auto blocks = (c.shape.depth + IntegerBlock(c.packing) - 1) / IntegerBlock(c.packing);
-  for (int64_t t = 0; t < c.shape.rows; ++t) {
-    const Rounded x(c, t);
-    for (int64_t n = 0; n < c.y_stride; ++n) {
-      const double found = c.y[t * c.y_stride + n];
-      const double old = before[static_cast<size_t>(t * c.y_stride + n)];
-      if (n >= c.shape.outputs) {
-        ASSERT_EQ(found, old) << "wrote between the rows, at " << t << ", " << n;
-        continue;
-      }
-      double sum = 0;
-      double magnitude = 0;
-      for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t g = b * x.block / c.shape.group;
-        int64_t total = 0;
-        for (int64_t k = b * x.block; k < std::min(c.shape.depth, (b + 1) * x.block); ++k) {
-          total += (c.Code(n, k) - c.Zero(n, g)) * x.codes[static_cast<size_t>(k)];
+  std::vector<Rounded> rows;
+  for (int64_t t = 0; t < c.shape.rows; ++t) rows.emplace_back(c, t);
+  ExpectLinear(
+      params, c.shape.outputs, c.y, before, c.bias, Gamma(blocks + 7), [&](int64_t t, int64_t n) {
+        const Rounded& x = rows[static_cast<size_t>(t)];
+        DoubleSum sum;
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int64_t g = b * x.block / c.shape.group;
+          int64_t total = 0;
+          for (int64_t k = b * x.block; k < std::min(c.shape.depth, (b + 1) * x.block); ++k) {
+            total += (c.Code(n, k) - c.Zero(n, g)) * x.codes[static_cast<size_t>(k)];
+          }
+          sum.Add(static_cast<double>(total) * x.scales[static_cast<size_t>(b)] *
+                  c.scales[g * c.shape.outputs + n]);
         }
-        const double value = static_cast<double>(total) * x.scales[static_cast<size_t>(b)] *
-                             c.scales[g * c.shape.outputs + n];
-        sum += value;
-        magnitude += std::abs(value);
-      }
-      sum *= params.scale;
-      magnitude *= std::abs(params.scale);
-      if (params.bias) {
-        sum += c.bias[n];
-        magnitude += std::abs(c.bias[n]);
-      }
-      if (params.accumulate) {
-        sum += old;
-        magnitude += std::abs(old);
-      }
-      ASSERT_NEAR(found, sum, Gamma(blocks + 7) * magnitude) << "at " << t << ", " << n;
-    }
-  }
+        return sum;
+      });
 }
 
 TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {

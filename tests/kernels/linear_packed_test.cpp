@@ -9,6 +9,7 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
+#include "kernels/linear_check.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -142,36 +143,16 @@ void Expect(const Case& c, const std::vector<float>& before, const LinearParams&
   const int64_t roundings =
       std::max(c.shape.depth, std::min(c.shape.depth, c.shape.group) + c.weight.groups) + 4;
   const bool few = c.shape.rows <= kMostPackedRows;
-  for (int64_t t = 0; t < c.shape.rows; ++t) {
-    for (int64_t n = 0; n < c.y_stride; ++n) {
-      const double found = c.y[t * c.y_stride + n];
-      const double old = before[static_cast<size_t>(t * c.y_stride + n)];
-      if (n >= c.shape.outputs) {
-        ASSERT_EQ(found, old) << "wrote between the rows, at " << t << ", " << n;
-        continue;
-      }
-      double sum = 0;
-      double magnitude = 0;
-      for (int64_t k = 0; k < c.shape.depth; ++k) {
-        const double product =
-            c.x[t * c.x_stride + k] * c.weight.values[static_cast<size_t>(n * c.shape.depth + k)];
-        sum += product;
-        magnitude += few ? std::abs(c.x[t * c.x_stride + k]) * c.weight.CodeAndZero(n, k)
-                         : std::abs(product);
-      }
-      sum *= params.scale;
-      magnitude *= std::abs(params.scale);
-      if (params.bias) {
-        sum += c.bias[n];
-        magnitude += std::abs(c.bias[n]);
-      }
-      if (params.accumulate) {
-        sum += old;
-        magnitude += std::abs(old);
-      }
-      ASSERT_NEAR(found, sum, Gamma(roundings) * magnitude) << "at " << t << ", " << n;
-    }
-  }
+  ExpectLinear(
+      params, c.shape.outputs, c.y, before, c.bias, Gamma(roundings), [&](int64_t t, int64_t n) {
+        DoubleSum sum;
+        for (int64_t k = 0; k < c.shape.depth; ++k) {
+          const double x = c.x[t * c.x_stride + k];
+          const double product = x * c.weight.values[static_cast<size_t>(n * c.shape.depth + k)];
+          sum.Add(product, few ? std::abs(x) * c.weight.CodeAndZero(n, k) : std::abs(product));
+        }
+        return sum;
+      });
 }
 
 TEST_P(LinearPackedTest, AgreesWithDouble) {

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "kernels/guarded.h"
+#include "kernels/linear_check.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -63,34 +64,14 @@ struct Case {
 /// Compares with sums in double. A sum of K products and up to three more terms is off by at most
 /// Gamma(K + 3) times the sum of the magnitudes, in whatever order it was taken.
 void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
-  for (int64_t t = 0; t < c.shape.rows; ++t) {
-    for (int64_t n = 0; n < c.y_stride; ++n) {
-      const double found = c.y[t * c.y_stride + n];
-      const double old = before[static_cast<size_t>(t * c.y_stride + n)];
-      if (n >= c.shape.outputs) {
-        ASSERT_EQ(found, old) << "wrote between the rows, at " << t << ", " << n;
-        continue;
-      }
-      double sum = 0;
-      double magnitude = 0;
-      for (int64_t k = 0; k < c.shape.depth; ++k) {
-        const double product = c.x[t * c.x_stride + k] * c.weight[n * c.w_stride + k];
-        sum += product;
-        magnitude += std::abs(product);
-      }
-      sum *= params.scale;
-      magnitude *= std::abs(params.scale);
-      if (params.bias) {
-        sum += c.bias[n];
-        magnitude += std::abs(c.bias[n]);
-      }
-      if (params.accumulate) {
-        sum += old;
-        magnitude += std::abs(old);
-      }
-      ASSERT_NEAR(found, sum, Gamma(c.shape.depth + 3) * magnitude) << "at " << t << ", " << n;
-    }
-  }
+  ExpectLinear(params, c.shape.outputs, c.y, before, c.bias, Gamma(c.shape.depth + 3),
+               [&](int64_t t, int64_t n) {
+                 DoubleSum sum;
+                 for (int64_t k = 0; k < c.shape.depth; ++k) {
+                   sum.Add(c.x[t * c.x_stride + k] * c.weight[n * c.w_stride + k]);
+                 }
+                 return sum;
+               });
 }
 
 TEST_P(LinearTest, AgreesWithDouble) {
