@@ -7,9 +7,9 @@
 namespace xcomposer::ops {
 
 /// Memory of the host that the ops of one step hand on to each other. Without it every large result
-/// is memory that the system clears page by page, and takes back a moment later: 4 % of a prompt's
-/// time. Serves the thread that made it while it lives; it never holds more than what was in use at
-/// once at most, and at its end gives back what is free.
+/// is memory that the system clears page by page, and takes back a moment later: 3 to 4 % of a
+/// prompt's time. Serves the thread that made it while it lives; it never holds more than what was
+/// in use at once at most, and at its end gives back what is free.
 class StepMemory {
  public:
   StepMemory();
