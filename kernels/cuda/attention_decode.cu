@@ -18,7 +18,9 @@ cudaError_t Run(const DecodeAttentionParams& params, const Context& context) {
       .threads = 32 * kWarps,
       .shared_bytes = ArenaBytes<SoftmaxPart>(kWarps * kDecodeAttentionQueries) +
                       ArenaBytes<float>(kWarps * group * kDim) + ArenaBytes<int>(1)};
-  return Launch(DecodeAttentionKernel<T, kDim>, shape, params, context);
+  const DecodeAttentionLaunch launch{.problem = params,
+                                     .wave = kDecodeAttentionResident * context.multiprocessors};
+  return Launch(DecodeAttentionKernel<T, kDim>, shape, launch, context);
 }
 
 }  // namespace

@@ -20,12 +20,11 @@ cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
   return Aligned16(weight.data) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
-/// Stages of weights that two blocks on a multiprocessor have room for, of those that there are
-/// kernels for.
-int StagesFor(int64_t columns, const Context& context) {
+/// Stages of weights that two blocks on a multiprocessor have room for beside `others`, of those
+/// that there are kernels for.
+int StagesFor(int64_t others, const Context& context) {
   constexpr int64_t kReserved = 1024;  // by the system, of each block
-  const int64_t room = context.shared_bytes / 2 - kReserved - ArenaBytes<float>(kDecodeWarps) -
-                       ArenaBytes<Half>(columns);
+  const int64_t room = context.shared_bytes / 2 - kReserved - others;
   for (const int stages : {6, 5}) {
     if (room >= stages * kDecodeStageBytes) return stages;
   }
@@ -33,16 +32,21 @@ int StagesFor(int64_t columns, const Context& context) {
 }
 
 /// Two blocks on every multiprocessor, which share the pairs out among their warps.
-/// kernel_of(number, stages) is the kernel of a number format and a count of stages.
+/// kernel_of(number, stages) is the kernel of a number format and a count of stages, in which
+/// `warps_of_pair` share the columns of one.
 template <typename Params, typename KernelOf>
-cudaError_t LaunchPairs(int64_t pairs, int64_t columns, const Params& params,
+cudaError_t LaunchPairs(int64_t pairs, int64_t columns, int warps_of_pair, const Params& params,
                         const Context& context, const KernelOf& kernel_of) {
-  const int stages = StagesFor(columns, context);
-  const LaunchShape shape{
-      .grid_x = std::min<int64_t>(2 * context.multiprocessors, CeilDivide(pairs, kDecodeWarps)),
-      .threads = kDecodeThreads,
-      .shared_bytes =
-          ArenaBytes<float>(kDecodeWarps) + ArenaBytes<Half>(columns) + stages * kDecodeStageBytes};
+  const int at_once = kDecodeWarps / warps_of_pair;
+  const int64_t blocks = std::min<int64_t>(2 * context.multiprocessors, CeilDivide(pairs, at_once));
+  const int64_t parts =
+      warps_of_pair == 1 ? 0 : 2 * kDecodeWarps * CeilDivide(pairs, blocks * at_once);
+  const int64_t others =
+      ArenaBytes<float>(kDecodeWarps) + ArenaBytes<Half>(columns) + ArenaBytes<float>(parts);
+  const int stages = StagesFor(others, context);
+  const LaunchShape shape{.grid_x = blocks,
+                          .threads = kDecodeThreads,
+                          .shared_bytes = others + stages * kDecodeStageBytes};
   return ForFormat(params.format, [&](auto number) {
     const auto launch = [&](auto count) {
       return Launch(kernel_of(number, count), shape, params, context);
@@ -65,8 +69,8 @@ cudaError_t DecodeQkv(const DecodeQkvParams& params, const Context& context) {
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return LaunchPairs(params.wqkv.rows / 2, params.wqkv.columns, params, context,
-                     [](auto number, auto stages) {
+  return LaunchPairs(params.wqkv.rows / 2, params.wqkv.columns, QkvSchedule<2>::kWarpsOfPair,
+                     params, context, [](auto number, auto stages) {
                        return DecodeQkvKernel<decltype(number), decltype(stages)::value>;
                      });
 }
@@ -80,7 +84,7 @@ cudaError_t DecodeGateUp(const DecodeGateUpParams& params, const Context& contex
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return LaunchPairs(params.w1.rows, params.w1.columns, params, context,
+  return LaunchPairs(params.w1.rows, params.w1.columns, 1, params, context,
                      [](auto number, auto stages) {
                        return DecodeGateUpKernel<decltype(number), decltype(stages)::value>;
                      });
@@ -91,7 +95,7 @@ cudaError_t DecodeAdd(const DecodeAddParams& params, const Context& context) {
   if (status != cudaSuccess) return status;
   if (params.weight.rows % 2 != 0) return cudaErrorInvalidValue;
   if (!Aligned16(params.x)) return cudaErrorMisalignedAddress;
-  return LaunchPairs(params.weight.rows / 2, params.weight.columns, params, context,
+  return LaunchPairs(params.weight.rows / 2, params.weight.columns, 1, params, context,
                      [](auto number, auto stages) {
                        return DecodeAddKernel<decltype(number), decltype(stages)::value>;
                      });
@@ -102,7 +106,7 @@ cudaError_t DecodeLogits(const DecodeLogitsParams& params, const Context& contex
   if (status != cudaSuccess) return status;
   if (params.weight.rows % 2 != 0) return cudaErrorInvalidValue;
   if (!Aligned16(params.x.hidden, params.x.weight)) return cudaErrorMisalignedAddress;
-  return LaunchPairs(params.weight.rows / 2, params.weight.columns, params, context,
+  return LaunchPairs(params.weight.rows / 2, params.weight.columns, 1, params, context,
                      [](auto number, auto stages) {
                        return DecodeLogitsKernel<decltype(number), decltype(stages)::value>;
                      });

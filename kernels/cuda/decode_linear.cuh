@@ -12,12 +12,13 @@ namespace xcomposer::cuda {
 //
 // Memory is what limits this, and the time in which it stands still: from the last loads of one
 // kernel to the first of the next lie the end of the first, the input's way to all blocks and,
-// where there is a norm, a sum over it. No kernel writes weights, so that a block asks for as many
-// as it has room for as soon as it starts, before the kernel before has ended: kStages stages of 16
-// KiB, copied to shared memory past the registers. At two blocks per multiprocessor and six stages
-// that is 192 KiB or 5.6 us of a multiprocessor's share of 4.5 TB/s. From then on each stage is
-// asked for anew when it was used. A thread reads only what it copied itself, so that nothing but
-// its own copies is waited for.
+// where there is a norm, a sum over it. No kernel writes weights, so that a block asks for them as
+// soon as it starts, before the kernel before has ended: stages of 16 KiB, copied to shared memory
+// past the registers, of which there are kStages. At two blocks per multiprocessor and six stages
+// that is 192 KiB or 5.6 us of a multiprocessor's share of 4.5 TB/s. The last of them are asked for
+// after the input: what is under way makes it late, and so it does the end of the kernel before.
+// From then on each stage is asked for anew when it was used. A thread reads only what it copied
+// itself, so that nothing but its own copies is waited for.
 
 constexpr int kDecodeThreads = 256;
 constexpr int kDecodeWarps = kDecodeThreads / 32;
@@ -88,33 +89,55 @@ struct NormedInput {
     }
   }
 
-  /// This thread's weights of the norm are there.
-  XCOMPOSER_DEVICE void Fill(const Shared<float>& partial, const Shared<T>& x) const {
-    float squares = 0.0f;
+  /// `ask_more()` asks for what is not wanted before the row; `arrived()` waits for this thread's
+  /// weights of the norm.
+  template <typename AskMore, typename Arrived>
+  XCOMPOSER_DEVICE void Fill(const Shared<float>& partial, const Shared<T>& x,
+                             const AskMore& ask_more, const Arrived& arrived) const {
     constexpr int kStride = 8 * kDecodeThreads;
-    for (int c = 8 * ThreadIndex(); c < columns; c += 2 * kStride) {
-      // Both loads are on their way before either is waited for.
-      const bool two = c + kStride < columns;
-      float eight[2][8];
-      LoadEight(row.hidden + c, eight[0]);
-      LoadEight(row.hidden + (two ? c + kStride : c), eight[1]);
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < 8; ++i) squares += eight[0][i] * eight[0][i];
-      if (!two) break;
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < 8; ++i) squares += eight[1][i] * eight[1][i];
+    const int first = 8 * ThreadIndex();
+    // The first numbers stay in registers: all of them, where a row has no more than 4096.
+    float kept[kKept][8];
+    XCOMPOSER_UNROLL
+    for (int k = 0; k < kKept; ++k) {
+      LoadEight(row.hidden + Min(first + k * kStride, columns - 8), kept[k]);
+    }
+    ask_more();
+    float squares = 0.0f;
+    XCOMPOSER_UNROLL
+    for (int k = 0; k < kKept; ++k) {
+      if (first + k * kStride < columns) squares += SumOfSquares(kept[k]);
+    }
+    for (int c = first + kKept * kStride; c < columns; c += kStride) {
+      float eight[8];
+      LoadEight(row.hidden + c, eight);
+      squares += SumOfSquares(eight);
     }
     const float mean = BlockSum(squares, partial) / static_cast<float>(columns);
     const float factor = ReciprocalRoot(mean + row.eps);
-    for (int c = 8 * ThreadIndex(); c < columns; c += kStride) {
-      float eight[8];
-      float weight[8];
-      LoadEight(row.hidden + c, eight);
-      Unpack<T>(LoadVector(x, c), weight);
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < 8; ++i) eight[i] = eight[i] * factor * weight[i];
-      StoreVector(x, c, PackVector<T>(eight));
+    arrived();
+    XCOMPOSER_UNROLL
+    for (int k = 0; k < kKept; ++k) {
+      if (first + k * kStride < columns) Scale(kept[k], factor, x, first + k * kStride);
     }
+    for (int c = first + kKept * kStride; c < columns; c += kStride) {
+      float eight[8];
+      LoadEight(row.hidden + c, eight);
+      Scale(eight, factor, x, c);
+    }
+  }
+
+ private:
+  static constexpr int kKept = 2;
+
+  /// The norm's weights of these columns lie where the input is to be.
+  XCOMPOSER_DEVICE static void Scale(const float (&eight)[8], float factor, const Shared<T>& x,
+                                     int c) {
+    float weight[8];
+    Unpack<T>(LoadVector(x, c), weight);
+    XCOMPOSER_UNROLL
+    for (int i = 0; i < 8; ++i) weight[i] = eight[i] * factor * weight[i];
+    StoreVector(x, c, PackVector<T>(weight));
   }
 };
 
@@ -126,15 +149,19 @@ struct StoredInput {
 
   XCOMPOSER_DEVICE void CopyWeights(const Shared<T>&) const {}
 
-  XCOMPOSER_DEVICE void Fill(const Shared<float>&, const Shared<T>& x) const {
+  template <typename AskMore, typename Arrived>
+  XCOMPOSER_DEVICE void Fill(const Shared<float>&, const Shared<T>& x, const AskMore& ask_more,
+                             const Arrived&) const {
     constexpr int kStride = 8 * kDecodeThreads;
     constexpr int kAtOnce = 8;
-    for (int first = 8 * ThreadIndex(); first < columns; first += kAtOnce * kStride) {
+    const int begin = 8 * ThreadIndex();
+    for (int first = begin; first == begin || first < columns; first += kAtOnce * kStride) {
       Vector16 some[kAtOnce];
       XCOMPOSER_UNROLL
       for (int i = 0; i < kAtOnce; ++i) {
         some[i] = LoadVector(stored + Min(first + i * kStride, columns - 8));
       }
+      if (first == begin) ask_more();
       XCOMPOSER_UNROLL
       for (int i = 0; i < kAtOnce; ++i) {
         if (first + i * kStride < columns) StoreVector(x, first + i * kStride, some[i]);
@@ -148,54 +175,136 @@ XCOMPOSER_DEVICE const T* RowOf(const WeightMatrix& weight, int64_t row) {
   return static_cast<const T*>(weight.data) + row * weight.row_stride;
 }
 
+/// How a kernel's work is shared out and brought.
+template <int kStages_, int kEarly_, int kWarpsOfPair_>
+struct PairSchedule {
+  static constexpr int kStages = kStages_;
+  /// Stages that are asked for before the kernel before has ended.
+  static constexpr int kEarly = kEarly_ < kStages_ ? kEarly_ : kStages_;
+  /// Warps that share the columns of a pair, so that warps with one pair more than others have less
+  /// to do on top.
+  static constexpr int kWarpsOfPair = kWarpsOfPair_;
+  static constexpr int kPairs = kDecodeWarps / kWarpsOfPair_;  ///< of a block at a time
+};
+
+/// One warp's weights: the stages that it asks for and works on, pair after pair.
+template <typename T, typename Schedule, typename Rows>
+struct PairWalk {
+  const WeightStages<T>& stages;
+  const Rows& rows;
+  int pairs;
+  int stride;  // from pair to pair
+  int begin;   // this warp's columns
+  int end;
+  int asked;  // the pair and the column that are asked for next
+  int asked_begin;
+  RowPair<T> asked_rows{};
+
+  XCOMPOSER_DEVICE PairWalk(const WeightStages<T>& stages, const Rows& rows, int pairs, int columns)
+      : stages(stages), rows(rows), pairs(pairs), stride(GridX() * Schedule::kPairs) {
+    constexpr int kShare = Schedule::kWarpsOfPair;
+    const int tiles = (columns + kShare * kDecodeTile - 1) / (kShare * kDecodeTile);
+    begin = Warp() % kShare * tiles * kDecodeTile;
+    end = Min(begin + tiles * kDecodeTile, columns);
+    asked = begin < end ? First() : pairs;
+    asked_begin = begin;
+  }
+
+  XCOMPOSER_DEVICE int First() const {
+    return BlockX() * Schedule::kPairs + Warp() / Schedule::kWarpsOfPair;
+  }
+
+  XCOMPOSER_DEVICE void Ask(int stage) {
+    if (asked < pairs) {
+      if (asked_begin == begin) asked_rows = rows(asked);
+      stages.Copy(stage, asked_rows, asked_begin, end);
+      asked_begin += kDecodeTile;
+      if (asked_begin >= end) {
+        asked_begin = begin;
+        asked += stride;
+      }
+    }
+    CommitCopies();  // a group for each stage, though it may be empty
+  }
+};
+
 /// What a kernel does, given how it numbers its row pairs (`rows`), how it gets its input, what
 /// else it needs for a pair's results (`need`, asked for while the products are formed), and what
-/// it makes of them (`finish`); both are called by every lane.
-template <typename T, int kStages, typename Rows, typename Input, typename Need, typename Finish>
+/// it makes of them (`finish`). Both are called by all lanes of a warp for its pair, or where warps
+/// share pairs, by one thread for each pair.
+template <typename T, typename Schedule, typename Rows, typename Input, typename Need,
+          typename Finish>
 XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, const Input& input,
                                     const Need& need, const Finish& finish) {
+  constexpr int kStages = Schedule::kStages;
   GridDependencyLaunch();
   SharedArena arena;
   const Shared<float> partial = arena.Take<float>(kDecodeWarps);
   const Shared<T> x = arena.Take<T>(columns);
   const WeightStages<T> stages{
       arena.Take<T>(kStages * kDecodeStageBytes / static_cast<int>(sizeof(T)))};
-  const int stride = GridX() * kDecodeWarps;
-  const int first_pair = BlockX() * kDecodeWarps + Warp();
-  int asked = first_pair;  // the pair and the column that are asked for next
-  int asked_begin = 0;
-  RowPair<T> asked_rows{};
-  const auto ask = [&](int stage) {
-    if (asked < pairs) {
-      if (asked_begin == 0) asked_rows = rows(asked);
-      stages.Copy(stage, asked_rows, asked_begin, columns);
-      asked_begin += kDecodeTile;
-      if (asked_begin >= columns) {
-        asked_begin = 0;
-        asked += stride;
-      }
-    }
-    CommitCopies();  // a group for each stage, though it may be empty
-  };
+  PairWalk<T, Schedule, Rows> walk(stages, rows, pairs, columns);
   input.CopyWeights(x);
   CommitCopies();
-  for (int stage = 0; stage < kStages; ++stage) ask(stage);
+  XCOMPOSER_UNROLL
+  for (int stage = 0; stage < Schedule::kEarly; ++stage) walk.Ask(stage);
   GridDependencyWait();
-  WaitCopies<kStages>();  // this thread's weights of the norm
-  input.Fill(partial, x);
+  const auto ask_more = [&] {
+    XCOMPOSER_UNROLL
+    for (int stage = Schedule::kEarly; stage < kStages; ++stage) walk.Ask(stage);
+  };
+  input.Fill(partial, x, ask_more, [] { WaitCopies<kStages>(); });
   SyncThreads();  // the whole input is there before any warp multiplies with it
+
   int stage = 0;
-  for (int pair = first_pair; pair < pairs; pair += stride) {
-    const auto needed = need(pair);
-    float first = 0.0f;
-    float second = 0.0f;
-    for (int begin = 0; begin < columns; begin += kDecodeTile) {
+  const auto multiply = [&](float& first, float& second) {
+    for (int begin = walk.begin; begin < walk.end; begin += kDecodeTile) {
       WaitCopies<kStages - 1>();  // the oldest stage's
-      stages.Multiply(stage, x, begin, columns, first, second);
-      ask(stage);
+      stages.Multiply(stage, x, begin, walk.end, first, second);
+      walk.Ask(stage);
       stage = stage + 1 < kStages ? stage + 1 : 0;
     }
-    finish(pair, needed, WarpSum(first), WarpSum(second));
+    first = WarpSum(first);
+    second = WarpSum(second);
+  };
+  if constexpr (Schedule::kWarpsOfPair == 1) {
+    for (int pair = walk.First(); pair < pairs; pair += walk.stride) {
+      const auto needed = need(pair);
+      float first = 0.0f;
+      float second = 0.0f;
+      multiply(first, second);
+      finish(pair, needed, first, second);
+    }
+  } else {
+    // Parts of the block's pairs: (turns, warps, first and second).
+    const Shared<float> parts =
+        arena.Take<float>(2 * kDecodeWarps * ((pairs + walk.stride - 1) / walk.stride));
+    const int first_pair = BlockX() * Schedule::kPairs;
+    const auto pair_of = [&](int i) {
+      return first_pair + i / Schedule::kPairs * walk.stride + i % Schedule::kPairs;
+    };
+    auto needed = need(Min(pair_of(ThreadIndex()), pairs - 1));
+    int at = 2 * Warp();
+    for (int pair = walk.First(); pair < pairs; pair += walk.stride) {
+      float first = 0.0f;
+      float second = 0.0f;
+      multiply(first, second);
+      if (Lane() == 0) {
+        parts[at] = first;
+        parts[at + 1] = second;
+      }
+      at += 2 * kDecodeWarps;
+    }
+    SyncThreads();  // all warps' parts are there before they are put together
+    for (int i = ThreadIndex(); pair_of(i) < pairs; i += kDecodeThreads) {
+      if (i >= kDecodeThreads) needed = need(pair_of(i));
+      float sums[2] = {0.0f, 0.0f};
+      XCOMPOSER_UNROLL
+      for (int k = 0; k < 2 * Schedule::kWarpsOfPair; ++k) {
+        sums[k % 2] += parts[2 * Schedule::kWarpsOfPair * i + k];
+      }
+      finish(pair_of(i), needed, sums[0], sums[1]);
+    }
   }
 }
 
@@ -205,13 +314,21 @@ struct QkvNeeds {
   int64_t slot;
 };
 
+// Stages that are asked for early, as they were fastest on an H100 and an H200: most of what there
+// is, less for wo, which comes while attention waits for keys. w2 has a long input and five stages.
+constexpr int kEarlyBeforeNorm = 5;
+constexpr int EarlyOfAdd(int stages) { return stages == 5 ? 4 : 3; }
+
+template <int kStages>
+using QkvSchedule = PairSchedule<kStages, kEarlyBeforeNorm, 2>;
+
 template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvParams p) {
   const int dim = static_cast<int>(p.shape.head_dim);
   const int half = dim / 2;
   const int group = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   const int columns = static_cast<int>(p.wqkv.columns);
-  MultiplyPairs<T, kStages>(
+  MultiplyPairs<T, QkvSchedule<kStages>>(
       static_cast<int>(p.wqkv.rows / 2), columns,
       [&](int pair) {
         const int64_t row = pair / half * dim + pair % half;
@@ -223,7 +340,6 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvPa
         return QkvNeeds{Load(p.cos + j), Load(p.sin + j), Load(p.slot)};
       },
       [&](int pair, const QkvNeeds& needed, float low, float high) {
-        if (Lane() != 0) return;
         const int j = pair % half;
         const int kv = pair / half / (group + 2);
         const int place = pair / half % (group + 2);  // < group: a query, then the key, the value
@@ -245,7 +361,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvPa
 template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeGateUpKernel(DecodeGateUpParams p) {
   const int columns = static_cast<int>(p.w1.columns);
-  MultiplyPairs<T, kStages>(
+  MultiplyPairs<T, PairSchedule<kStages, kEarlyBeforeNorm, 1>>(
       static_cast<int>(p.w1.rows), columns,
       [&](int row) {
         return RowPair<T>{RowOf<T>(p.w1, row), RowOf<T>(p.w3, row)};
@@ -259,7 +375,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeGateUpKernel(DecodeGa
 template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeAddKernel(DecodeAddParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T, kStages>(
+  MultiplyPairs<T, PairSchedule<kStages, EarlyOfAdd(kStages), 1>>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
@@ -275,7 +391,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeAddKernel(DecodeAddPa
 template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeLogitsKernel(DecodeLogitsParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T, kStages>(
+  MultiplyPairs<T, PairSchedule<kStages, kEarlyBeforeNorm, 1>>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};

@@ -8,13 +8,14 @@ namespace {
 
 constexpr int64_t kMaxNumbers = int64_t{1} << 30;  // rows and columns are int on the device
 
-// Of a block's ring. The next kernel's blocks find room beside the smallest one, and beside the one
-// of a product whose blocks are no more than the multiprocessors; where all of a
-// multiprocessor's weights are one block's, only more bytes in flight help, and a second block on
-// the same multiprocessor would leave another one without work.
+// Of a block's ring. The next kernel's blocks find room beside the smallest one. Where a
+// multiprocessor has one block only, bytes in flight help more: six stages suffice for what lies
+// 512 bytes wide.
 constexpr int64_t kRingBytes = 96 * 1024;
-constexpr int64_t kOneWaveRingBytes = 120 * 1024;
-constexpr int64_t kAloneRingBytes = 160 * 1024;
+constexpr int64_t kOneBlockRingBytes = 192 * 1024;
+constexpr int64_t kOneWaveStages = 6;
+// A row of weights is best read in long runs: the warps along K take 128 bytes each.
+constexpr int64_t kLeastStages = 3;
 // Still to come when the next kernel is let in: 7 us of an H200's memory.
 constexpr int64_t kOpenBytes = 256 * 1024;
 
@@ -31,66 +32,107 @@ cudaError_t CheckWeight(const WeightMatrix& weight, Format format) {
 int TilesFor(int64_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 4; }
 
 int64_t WeightBytesOfStage(const FewRowsShape& shape) {
-  return int64_t{2} * shape.warps_n * shape.warps_k * kFewRowsUnit * kFewRowsStep;
+  return int64_t{2} * shape.warps_n * shape.warps_k * shape.left_tiles * kFewRowsTile *
+         kFewRowsStep;
 }
 
 int64_t StageBytes(const FewRowsShape& shape, int tiles) {
   return WeightBytesOfStage(shape) + int64_t{2} * shape.warps_k * tiles * 8 * kFewRowsStep;
 }
 
+/// Whole units on a multiprocessor, at most.
+int64_t UnitsOfEach(int64_t units, const Context& context) {
+  return CeilDivide(units, std::max(1, context.multiprocessors));
+}
+
+/// Smaller units where that leaves the busiest multiprocessor fewer rows of weights.
+int ChosenLeftTiles(int64_t units_of_two, const Context& context) {
+  return UnitsOfEach(2 * units_of_two, context) < 2 * UnitsOfEach(units_of_two, context) ? 1 : 2;
+}
+
+/// So many warps along K as a block's ring has stages for.
+int WarpsAlongK(FewRowsShape shape, int tiles, int64_t ring_bytes) {
+  for (shape.warps_k = 4; shape.warps_k > 1; shape.warps_k /= 2) {
+    if (shape.warps_n * shape.warps_k <= kFewRowsMostWarps &&
+        kLeastStages * StageBytes(shape, tiles) <= ring_bytes) {
+      break;
+    }
+  }
+  return shape.warps_k;
+}
+
 /// Few units: a block for each, whose warps share out K. Several: as many to a block as give every
 /// multiprocessor one. Many: small blocks, several to a multiprocessor.
 FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Context& context) {
-  const int64_t each = CeilDivide(units, std::max(1, context.multiprocessors));
-  const bool alone = each > 2 && each <= kFewRowsMostWarps;
+  const int64_t each = UnitsOfEach(units, context);
+  const bool few = each <= 2;
+  const bool several = !few && each <= kFewRowsMostWarps;
+  const int tiles = TilesFor(rows);
+  const int64_t ring = std::min<int64_t>(each <= 1 || several ? kOneBlockRingBytes : kRingBytes,
+                                         context.block_shared_bytes);
   if (shape.warps_n == 0) {
     const int many = rows <= 16 ? 4 : 2;
-    shape.warps_n = each <= 2 ? 1 : alone ? static_cast<int>(std::min<int64_t>(each, 8)) : many;
+    shape.warps_n = few ? 1 : several ? static_cast<int>(each) : many;
   }
   if (shape.warps_k == 0) {
-    shape.warps_k = each <= 2 ? std::max(1, 4 / shape.warps_n) : alone && shape.warps_n > 3 ? 1 : 2;
+    shape.warps_k = few       ? std::max(1, 4 / shape.warps_n)
+                    : several ? WarpsAlongK(shape, tiles, ring)
+                              : 2;
   }
   if (shape.stages == 0) {
-    const int64_t wanted = alone ? kAloneRingBytes : each <= 1 ? kOneWaveRingBytes : kRingBytes;
-    const int64_t ring = std::min<int64_t>(wanted, context.block_shared_bytes);
-    const int64_t fitting = ring / StageBytes(shape, TilesFor(rows));
-    shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, kFewRowsMostStages));
+    const int64_t most = each <= 1 ? kOneWaveStages : kFewRowsMostStages;
+    const int64_t fitting = ring / StageBytes(shape, tiles);
+    shape.stages = static_cast<int>(std::clamp<int64_t>(fitting, 2, most));
   }
   return shape;
 }
 
-bool IsPossible(const FewRowsShape& shape) {
-  return shape.warps_n >= 1 && shape.warps_k >= 1 &&
+bool IsPossible(const FewRowsShape& shape, FewRowsResult result) {
+  const bool left =
+      shape.left_tiles == 2 || (shape.left_tiles == 1 && result == FewRowsResult::kRotated);
+  return left && shape.warps_n >= 1 && shape.warps_k >= 1 &&
          shape.warps_n * shape.warps_k <= kFewRowsMostWarps && shape.stages >= 2 &&
          shape.stages <= kFewRowsMostStages;
 }
 
+template <typename T, int kLeft>
+cudaError_t LaunchTiles(int tiles, const LaunchShape& launch, const FewRowsTask& task,
+                        const Context& context) {
+  switch (tiles) {
+    case 1:
+      return Launch(FewRowsKernel<T, kLeft, 1>, launch, task, context);
+    case 2:
+      return Launch(FewRowsKernel<T, kLeft, 2>, launch, task, context);
+    default:
+      return Launch(FewRowsKernel<T, kLeft, 4>, launch, task, context);
+  }
+}
+
+/// `units`: of two tiles.
 cudaError_t Run(FewRowsTask task, int64_t units, Format format, const Context& context) {
   if (task.rows < 1 || task.rows > kFewRows) return cudaErrorInvalidValue;
   if (!Aligned16(task.x)) return cudaErrorMisalignedAddress;
   FewRowsShape& shape = task.shape;
   if (shape.warps_n < 0 || shape.warps_k < 0 || shape.stages < 0) return cudaErrorInvalidValue;
+  if (shape.left_tiles == 0) {
+    shape.left_tiles = task.result == FewRowsResult::kRotated ? ChosenLeftTiles(units, context) : 2;
+  }
+  if (shape.left_tiles == 1) units *= 2;
   shape = Chosen(shape, units, task.rows, context);
-  if (!IsPossible(shape)) return cudaErrorInvalidValue;
+  if (!IsPossible(shape, task.result)) return cudaErrorInvalidValue;
   const int tiles = TilesFor(task.rows);
   const int warps = shape.warps_n * shape.warps_k;
   task.open = static_cast<int>(CeilDivide(kOpenBytes, WeightBytesOfStage(shape)));
-  const LaunchShape launch{.grid_x = CeilDivide(units, shape.warps_n),
-                           .threads = 32 * warps,
-                           .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles),
-                                                    ArenaBytes<float>(int64_t{warps} * 2 * tiles *
-                                                                      8 * FewRowsSums::kStride))};
+  const int64_t sums = int64_t{warps} * shape.left_tiles * tiles * 8 * FewRowsSums<2>::kStride;
+  const LaunchShape launch{
+      .grid_x = CeilDivide(units, shape.warps_n),
+      .threads = 32 * warps,
+      .shared_bytes = std::max(shape.stages * StageBytes(shape, tiles), ArenaBytes<float>(sums))};
   if (launch.shared_bytes > context.block_shared_bytes) return cudaErrorInvalidValue;
   return ForFormat(format, [&](auto number) {
     using T = decltype(number);
-    switch (tiles) {
-      case 1:
-        return Launch(FewRowsKernel<T, 1>, launch, task, context);
-      case 2:
-        return Launch(FewRowsKernel<T, 2>, launch, task, context);
-      default:
-        return Launch(FewRowsKernel<T, 4>, launch, task, context);
-    }
+    return shape.left_tiles == 1 ? LaunchTiles<T, 1>(tiles, launch, task, context)
+                                 : LaunchTiles<T, 2>(tiles, launch, task, context);
   });
 }
 
@@ -105,7 +147,7 @@ cudaError_t RunLinear(const FewRowsParams& params, FewRowsResult result, const C
               .result = result,
               .y = params.y,
               .heads = {}},
-             CeilDivide(params.weight.rows, kFewRowsUnit), params.format, context);
+             CeilDivide(params.weight.rows, 2 * kFewRowsTile), params.format, context);
 }
 
 }  // namespace
@@ -163,7 +205,7 @@ cudaError_t QkvFewRows(const FewRowsQkvParams& params, const Context& context) {
               .slots = params.slots,
               .k_cache = params.k_cache,
               .v_cache = params.v_cache},
-             params.wqkv.rows / kFewRowsUnit, params.format, context);
+             params.wqkv.rows / (2 * kFewRowsTile), params.format, context);
 }
 
 }  // namespace xcomposer::cuda

@@ -5,19 +5,18 @@
 namespace xcomposer::cuda {
 
 // y^T = weight x^T on tensor cores: 16 rows of the weight are the left factor's rows, 8 rows of x
-// the right factor's columns, so that few rows of x waste little. A warp takes two such tiles of
-// the weight - neighbours, a gate and its up, or the two halves of a rotation - over its share of
-// K; a block's warps lie side by side along N, where they share x, and along K, where they add up
-// their parts in a fixed order at the end.
+// the right factor's columns, so that few rows of x waste little. A warp takes one or two such
+// tiles of the weight over its share of K; a block's warps lie side by side along N, where they
+// share x, and along K, where they add up their parts in a fixed order at the end.
 //
 // Memory is what limits this. Weights and x come by asynchronous copies, 128 bytes of a row at a
 // time, through a ring of stages in shared memory: all stages but one are under way while one is
-// multiplied. The ring's weights are asked for before the kernel before has ended; the next kernel
-// is let in when the block's last bytes are under way.
+// multiplied. All of the ring's weights are asked for before the kernel before has ended; the next
+// kernel is let in when the block's last bytes are under way.
 
 constexpr int kFewRowsStep = 64;  // numbers of K that a warp takes at a time
 constexpr int kFewRowsMostStages = 8;
-constexpr int kFewRowsMostWarps = 12;
+constexpr int kFewRowsMostWarps = 16;
 
 /// Place of 16 bytes among rows of 128: permuted by the row's low bits, so that neither copies nor
 /// ldmatrix meet a bank twice.
@@ -26,13 +25,16 @@ XCOMPOSER_DEVICE int PlaceInRows(int row, int part) {
 }
 
 /// Bytes of a stage, as numbers: the weights of all warps, then x for each share of K.
-XCOMPOSER_DEVICE int FewRowsStageNumbers(const FewRowsShape& shape, int tiles) {
-  return shape.warps_k * (shape.warps_n * kFewRowsUnit + tiles * 8) * kFewRowsStep;
+XCOMPOSER_DEVICE int FewRowsStageNumbers(const FewRowsShape& shape, int unit, int tiles) {
+  return shape.warps_k * (shape.warps_n * unit + tiles * 8) * kFewRowsStep;
 }
 
 /// The main loop's view of one thread.
-template <typename T, int kTiles>
+template <typename T, int kLeft, int kTiles>
 struct FewRowsLoop {
+  static constexpr int kUnit = kFewRowsTile * kLeft;
+  static constexpr int kRun = kUnit / 2;
+
   Shared<T> ring;
   int stage_numbers;
   int columns;
@@ -43,7 +45,7 @@ struct FewRowsLoop {
   int x_at;        // x of this warp's share of K within a stage
   int warp_n;
   int warps_n;
-  const T* tile[2];  // this lane's place in the first quarter of each tile's rows
+  const T* run[2];  // this lane's place in the first four rows of each run
   int64_t stride[2];
   int left[2];     // rows from there to the end of the weight
   const T* x;      // this lane's place in the first rows of x that it copies
@@ -52,7 +54,7 @@ struct FewRowsLoop {
 
   XCOMPOSER_DEVICE FewRowsLoop(const FewRowsTask& p, const Shared<T>& shared)
       : ring(shared),
-        stage_numbers(FewRowsStageNumbers(p.shape, kTiles)),
+        stage_numbers(FewRowsStageNumbers(p.shape, kUnit, kTiles)),
         columns(static_cast<int>(p.weight.columns)),
         warp_n(Warp() % p.shape.warps_n),
         warps_n(p.shape.warps_n),
@@ -62,15 +64,15 @@ struct FewRowsLoop {
     k_stride = p.shape.warps_k * kFewRowsStep;
     count = (columns + k_stride - 1) / k_stride;
     k = warp_k * kFewRowsStep + Lane() % 8 * 8;
-    weights_at = Warp() * kFewRowsUnit * kFewRowsStep;
-    x_at = (p.shape.warps_k * warps_n * kFewRowsUnit + warp_k * kTiles * 8) * kFewRowsStep;
+    weights_at = Warp() * kUnit * kFewRowsStep;
+    x_at = (p.shape.warps_k * warps_n * kUnit + warp_k * kTiles * 8) * kFewRowsStep;
     x = static_cast<const T*>(p.x) + static_cast<int64_t>(4 * warp_n + Lane() / 8) * columns + k;
     const int unit = BlockX() * warps_n + warp_n;
-    int first[2] = {unit * kFewRowsUnit, unit * kFewRowsUnit + 16};
-    if (p.result == FewRowsResult::kGateUp) first[0] = first[1] = unit * 16;
+    int first[2] = {unit * kUnit, unit * kUnit + kRun};
+    if (p.result == FewRowsResult::kGateUp) first[0] = first[1] = unit * kRun;
     if (p.result == FewRowsResult::kRotated) {
       const int half = static_cast<int>(p.heads.head_dim) / 2;
-      first[0] = unit / (half / 16) * 2 * half + unit % (half / 16) * 16;
+      first[0] = unit / (half / kRun) * 2 * half + unit % (half / kRun) * kRun;
       first[1] = first[0] + half;
     }
     XCOMPOSER_UNROLL
@@ -79,7 +81,7 @@ struct FewRowsLoop {
       const int row = first[m] + Lane() / 8;
       stride[m] = other ? p.second.row_stride : p.weight.row_stride;
       left[m] = static_cast<int>(p.weight.rows) - row;
-      tile[m] = static_cast<const T*>(other ? p.second.data : p.weight.data) + row * stride[m] + k;
+      run[m] = static_cast<const T*>(other ? p.second.data : p.weight.data) + row * stride[m] + k;
     }
   }
 
@@ -89,9 +91,9 @@ struct FewRowsLoop {
     XCOMPOSER_UNROLL
     for (int m = 0; m < 2; ++m) {
       XCOMPOSER_UNROLL
-      for (int i = 0; i < 16; i += 4) {
-        CopyAsync16(ring, at + PlaceInRows(16 * m + i + Lane() / 8, Lane() % 8),
-                    tile[m] + stage * k_stride + i * stride[m], inside && i < left[m]);
+      for (int i = 0; i < kRun; i += 4) {
+        CopyAsync16(ring, at + PlaceInRows(kRun * m + i + Lane() / 8, Lane() % 8),
+                    run[m] + stage * k_stride + i * stride[m], inside && i < left[m]);
       }
     }
   }
@@ -110,7 +112,7 @@ struct FewRowsLoop {
     }
   }
 
-  XCOMPOSER_DEVICE void Multiply(int slot, float (&sums)[2][kTiles][4]) const {
+  XCOMPOSER_DEVICE void Multiply(int slot, float (&sums)[kLeft][kTiles][4]) const {
     const int at = slot * stage_numbers;
     XCOMPOSER_UNROLL
     for (int part = 0; part < 8; part += 4) {
@@ -122,9 +124,9 @@ struct FewRowsLoop {
       }
       XCOMPOSER_UNROLL
       for (int s = 0; s < 2; ++s) {
-        uint32_t left_factor[2][4];
+        uint32_t left_factor[kLeft][4];
         XCOMPOSER_UNROLL
-        for (int m = 0; m < 2; ++m) {
+        for (int m = 0; m < kLeft; ++m) {
           LoadMatrices(
               left_factor[m], ring,
               at + weights_at + PlaceInRows(16 * m + Lane() % 16, part + 2 * s + Lane() / 16));
@@ -132,7 +134,7 @@ struct FewRowsLoop {
         XCOMPOSER_UNROLL
         for (int n = 0; n < kTiles; ++n) {
           XCOMPOSER_UNROLL
-          for (int m = 0; m < 2; ++m) {
+          for (int m = 0; m < kLeft; ++m) {
             MultiplyAdd<T>(sums[m][n], left_factor[m], right[n][2 * s], right[n][2 * s + 1]);
           }
         }
@@ -161,20 +163,20 @@ XCOMPOSER_DEVICE void WaitForStage(int pending) {
   }
 }
 
-template <typename T, int kTiles>
+template <typename T, int kLeft, int kTiles>
 __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRowsTask p) {
+  using Loop = FewRowsLoop<T, kLeft, kTiles>;
   SharedArena arena;
   const int stages = p.shape.stages;
-  const FewRowsLoop<T, kTiles> loop(p,
-                                    arena.Take<T>(stages * FewRowsStageNumbers(p.shape, kTiles)));
+  const Loop loop(p, arena.Take<T>(stages * FewRowsStageNumbers(p.shape, Loop::kUnit, kTiles)));
   const int count = loop.count;
-  for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
+  for (int s = 0; s < stages && s < count; ++s) loop.CopyWeights(s, s);
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {
     if (s < count) loop.CopyInputs(s, s);
     CommitCopies();
   }
-  float sums[2][kTiles][4] = {};
+  float sums[kLeft][kTiles][4] = {};
   const int open = count > p.open ? count - p.open : 0;
   int slot = 0;
   for (int s = 0; s < count; ++s) {
@@ -184,7 +186,7 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
     const int next = s + stages - 1;
     if (next < count) {
       const int free = slot == 0 ? stages - 1 : slot - 1;
-      loop.CopyWeights(next, free);
+      if (s > 0) loop.CopyWeights(next, free);  // the first ones are under way
       loop.CopyInputs(next, free);
     }
     CommitCopies();

@@ -22,9 +22,10 @@ constexpr bool SuitFewRows(int64_t rows, int64_t columns) {
 /// depends on nothing but the product's sizes and the device. Only `warps_k` has a part in the
 /// results' last bits.
 struct FewRowsShape {
-  int warps_n = 0;  ///< of a block, side by side along N: 32 rows of weights each
-  int warps_k = 0;  ///< of a block, sharing out K
-  int stages = 0;   ///< of the ring in shared memory: 2 to 8
+  int left_tiles = 0;  ///< of 16 rows of weights to a warp: 2, or for QkvFewRows 1
+  int warps_n = 0;     ///< of a block, side by side along N
+  int warps_k = 0;     ///< of a block, sharing out K
+  int stages = 0;      ///< of the ring in shared memory: 2 to 8
 };
 
 struct FewRowsParams {

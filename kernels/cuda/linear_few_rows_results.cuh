@@ -7,7 +7,9 @@ namespace xcomposer::cuda {
 
 // What becomes of the sums of a product of few rows (linear_few_rows.cuh).
 
-constexpr int kFewRowsUnit = 32;  // rows of weights that a warp takes: two tiles of 16
+// A warp takes a unit: kLeft, one or two, tensor-core tiles of 16 rows of weights. They are two
+// runs of half as many: neighbours, gates and their ups, or the two halves of a rotation.
+constexpr int kFewRowsTile = 16;
 
 enum class FewRowsResult { kStored, kFloat, kAdd, kGateUp, kRotated };
 
@@ -31,31 +33,35 @@ struct FewRowsTask {
 
 /// The sums of all warps in shared memory, where the ring was: (warps, tiles of the unit, rows of
 /// x, 16 rows of weights), rows of x 20 numbers apart, so that fragments meet no bank twice.
+template <int kLeft>
 struct FewRowsSums {
   static constexpr int kStride = 20;
+  static constexpr int kPairs = 8 * kLeft;  // of a unit: row i of the first run and of the second
 
   Shared<float> parts;
   FewRowsShape shape;
   int inputs;  // rows of x, filled up to whole tiles
 
   XCOMPOSER_DEVICE int Place(int warp, int tile, int row, int i) const {
-    return ((warp * 2 + tile) * inputs + row) * kStride + i;
+    return ((warp * kLeft + tile) * inputs + row) * kStride + i;
   }
-  /// What the warp `k` along K has, of unit `n` of the block.
-  XCOMPOSER_DEVICE float Part(int k, int n, int tile, int row, int i) const {
-    return parts[Place(k * shape.warps_n + n, tile, row, i)];
+  /// What the warp `k` along K has, of row `i` of unit `n` of the block.
+  XCOMPOSER_DEVICE float Part(int k, int n, int row, int i) const {
+    return parts[Place(k * shape.warps_n + n, i / 16, row, i % 16)];
   }
 };
 
-template <int kTiles>
-XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)[2][kTiles][4]) {
+template <int kLeft, int kTiles>
+XCOMPOSER_DEVICE FewRowsSums<kLeft> ShareSums(const FewRowsTask& p,
+                                              const float (&sums)[kLeft][kTiles][4]) {
+  using Sums = FewRowsSums<kLeft>;
   SyncThreads();  // all warps have read the last stage before sums take its place
   SharedArena arena;
   const int warps = p.shape.warps_n * p.shape.warps_k;
-  const Shared<float> parts = arena.Take<float>(warps * 2 * kTiles * 8 * FewRowsSums::kStride);
-  const FewRowsSums out{parts, p.shape, kTiles * 8};
+  const Sums out{arena.Take<float>(warps * kLeft * kTiles * 8 * Sums::kStride), p.shape,
+                 kTiles * 8};
   XCOMPOSER_UNROLL
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kLeft; ++m) {
     XCOMPOSER_UNROLL
     for (int n = 0; n < kTiles; ++n) {
       XCOMPOSER_UNROLL
@@ -70,17 +76,18 @@ XCOMPOSER_DEVICE FewRowsSums ShareSums(const FewRowsTask& p, const float (&sums)
 }
 
 // What follows loads for several results before it stores them, so that as many loads are under
-// way. Warps or halves of them take a row of a unit at a time: neighbouring lanes take neighbouring
+// way. Warps or parts of them take a row of a unit at a time: neighbouring lanes take neighbouring
 // outputs.
 
 /// store(row of x, c, before(row, c) + sum) for all of the block's outputs, numbered c.
 template <typename Before, typename StoreOne>
-XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums,
+XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums<2>& sums,
                                  const Before& before, const StoreOne& store) {
   constexpr int kBatch = 8;
+  constexpr int kUnit = 2 * kFewRowsTile;  // a lane for each
   const int warps = BlockThreads() / 32;
   const int units = p.shape.warps_n;
-  const int outputs = static_cast<int>(p.weight.rows) - BlockX() * units * kFewRowsUnit;
+  const int outputs = static_cast<int>(p.weight.rows) - BlockX() * units * kUnit;
   for (int first = Warp(); first < p.rows * units; first += kBatch * warps) {
     int rows[kBatch];
     int unit[kBatch];
@@ -90,7 +97,7 @@ XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums,
     for (int b = 0; b < kBatch; ++b) {
       rows[b] = (first + b * warps) / units;
       unit[b] = (first + b * warps) % units;
-      const int c = unit[b] * kFewRowsUnit + Lane();
+      const int c = unit[b] * kUnit + Lane();
       if (c >= outputs) rows[b] = p.rows;
       old[b] = rows[b] < p.rows ? before(rows[b], c) : 0.0f;
       sum[b] = 0.0f;
@@ -98,12 +105,12 @@ XCOMPOSER_DEVICE void ForOutputs(const FewRowsTask& p, const FewRowsSums& sums,
     for (int k = 0; k < p.shape.warps_k; ++k) {
       XCOMPOSER_UNROLL
       for (int b = 0; b < kBatch; ++b) {
-        if (rows[b] < p.rows) sum[b] += sums.Part(k, unit[b], Lane() / 16, rows[b], Lane() % 16);
+        if (rows[b] < p.rows) sum[b] += sums.Part(k, unit[b], rows[b], Lane());
       }
     }
     XCOMPOSER_UNROLL
     for (int b = 0; b < kBatch; ++b) {
-      const int c = unit[b] * kFewRowsUnit + Lane();
+      const int c = unit[b] * kUnit + Lane();
       if (rows[b] < p.rows) store(rows[b], c, old[b] + sum[b]);
     }
   }
@@ -115,31 +122,32 @@ struct FewRowsPair {
   int64_t slot = 0;  // kRotated
 };
 
-/// value(row of x, unit, row of its tiles, the sums) for several pairs, then store(..., value).
-template <typename ValueOf, typename StoreOne>
-XCOMPOSER_DEVICE void ForPairs(const FewRowsTask& p, const FewRowsSums& sums, int all_units,
+/// value(row of x, unit, row of its runs, the sums) for several pairs, then store(..., value).
+template <int kLeft, typename ValueOf, typename StoreOne>
+XCOMPOSER_DEVICE void ForPairs(const FewRowsTask& p, const FewRowsSums<kLeft>& sums, int all_units,
                                const ValueOf& value, const StoreOne& store) {
   constexpr int kBatch = 4;
-  const int halves = BlockThreads() / 16;
+  constexpr int kPairs = FewRowsSums<kLeft>::kPairs;
+  const int groups = BlockThreads() / kPairs;
   const int first_unit = BlockX() * p.shape.warps_n;
   const int units = Min(p.shape.warps_n, all_units - first_unit);
-  const int i = Lane() % 16;
-  for (int first = ThreadIndex() / 16; first < p.rows * units; first += kBatch * halves) {
+  const int i = Lane() % kPairs;
+  for (int first = ThreadIndex() / kPairs; first < p.rows * units; first += kBatch * groups) {
     int rows[kBatch];
     int unit[kBatch];
     FewRowsPair values[kBatch];
     XCOMPOSER_UNROLL
     for (int b = 0; b < kBatch; ++b) {
-      rows[b] = (first + b * halves) / units;
-      unit[b] = (first + b * halves) % units;
+      rows[b] = (first + b * groups) / units;
+      unit[b] = (first + b * groups) % units;
       values[b] = FewRowsPair{};
     }
     for (int k = 0; k < p.shape.warps_k; ++k) {
       XCOMPOSER_UNROLL
       for (int b = 0; b < kBatch; ++b) {
         if (rows[b] >= p.rows) continue;
-        values[b].first += sums.Part(k, unit[b], 0, rows[b], i);
-        values[b].second += sums.Part(k, unit[b], 1, rows[b], i);
+        values[b].first += sums.Part(k, unit[b], rows[b], i);
+        values[b].second += sums.Part(k, unit[b], rows[b], kPairs + i);
       }
     }
     XCOMPOSER_UNROLL
@@ -154,7 +162,7 @@ XCOMPOSER_DEVICE void ForPairs(const FewRowsTask& p, const FewRowsSums& sums, in
 }
 
 /// Where results j and j + head_dim / 2 of queries, keys and values come and go.
-template <typename T>
+template <typename T, int kPairs>
 struct FewRowsRotation {
   const FewRowsTask& p;
   int half;
@@ -166,9 +174,9 @@ struct FewRowsRotation {
         group(static_cast<int>(task.heads.heads / task.heads.kv_heads)) {}
 
   /// < group: a query, then the key, the value.
-  XCOMPOSER_DEVICE int Place(int unit) const { return unit / (half / 16) % (group + 2); }
-  XCOMPOSER_DEVICE int KvHead(int unit) const { return unit / (half / 16) / (group + 2); }
-  XCOMPOSER_DEVICE int Number(int unit, int i) const { return unit % (half / 16) * 16 + i; }
+  XCOMPOSER_DEVICE int Place(int unit) const { return unit / (half / kPairs) % (group + 2); }
+  XCOMPOSER_DEVICE int KvHead(int unit) const { return unit / (half / kPairs) / (group + 2); }
+  XCOMPOSER_DEVICE int Number(int unit, int i) const { return unit % (half / kPairs) * kPairs + i; }
 
   XCOMPOSER_DEVICE FewRowsPair Rotated(int row, int unit, int i, const FewRowsPair& x) const {
     const int place = Place(unit);
@@ -198,9 +206,25 @@ struct FewRowsRotation {
   }
 };
 
+template <typename T, int kLeft>
+XCOMPOSER_DEVICE void StoreRotated(const FewRowsTask& p, const FewRowsSums<kLeft>& sums) {
+  const FewRowsRotation<T, FewRowsSums<kLeft>::kPairs> rotation(p);
+  ForPairs(
+      p, sums, static_cast<int>(p.weight.rows) / (kFewRowsTile * kLeft),
+      [&](int row, int unit, int i, const FewRowsPair& x) {
+        return rotation.Rotated(row, unit, i, x);
+      },
+      [&](int row, int unit, int i, const FewRowsPair& x) { rotation.Put(row, unit, i, x); });
+}
+
 template <typename T>
-XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums& sums) {
-  const int64_t first = static_cast<int64_t>(BlockX()) * p.shape.warps_n * kFewRowsUnit;
+XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums<1>& sums) {
+  StoreRotated<T>(p, sums);
+}
+
+template <typename T>
+XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums<2>& sums) {
+  const int64_t first = static_cast<int64_t>(BlockX()) * p.shape.warps_n * 2 * kFewRowsTile;
   const int outputs = static_cast<int>(p.weight.rows);
   const auto nothing = [](int, int) { return 0.0f; };
   float* wide = static_cast<float*>(p.y) + first;
@@ -227,15 +251,8 @@ XCOMPOSER_DEVICE void StoreResults(const FewRowsTask& p, const FewRowsSums& sums
             if (output >= outputs) return;
             Store(static_cast<T*>(p.y) + row * p.weight.rows + output, FromFloat<T>(x.first));
           });
-    case FewRowsResult::kRotated: {
-      const FewRowsRotation<T> rotation(p);
-      return ForPairs(
-          p, sums, outputs / kFewRowsUnit,
-          [&](int row, int unit, int i, const FewRowsPair& x) {
-            return rotation.Rotated(row, unit, i, x);
-          },
-          [&](int row, int unit, int i, const FewRowsPair& x) { rotation.Put(row, unit, i, x); });
-    }
+    case FewRowsResult::kRotated:
+      return StoreRotated<T>(p, sums);
   }
 }
 

@@ -5,8 +5,9 @@
 
 namespace xcomposer::cuda {
 
-// One block per row. The row is read again from cache for each pass over it: holding it in
-// registers would fix the number of columns at compile time.
+// One block per row. The row is read again from cache for each pass over it, but for what
+// RmsNormKernel keeps: holding all of it in registers would fix the number of columns at compile
+// time.
 
 /// Sum of value(x[c]) over the row, the same in all threads.
 template <typename Value>
@@ -22,26 +23,56 @@ XCOMPOSER_DEVICE float RowSum(const float* x, int columns, const Value& value,
   return BlockSum(sum, partial);
 }
 
+/// In a step of decoding everything waits for this kernel: the norm's weights are there before the
+/// row is, of which the first numbers stay in registers (all of them up to 4096 columns).
 template <typename T>
 __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   GridDependencyLaunch();
-  GridDependencyWait();
+  constexpr int kKept = 2;
   SharedArena arena;
   const Shared<float> partial = arena.Take<float>(8);
   const int columns = static_cast<int>(p.columns);
+  const int first = 8 * ThreadIndex();
+  const int stride = 8 * BlockThreads();
+  const T* weights = static_cast<const T*>(p.weight);
+  Vector16 kept_weights[kKept];
+  XCOMPOSER_UNROLL
+  for (int k = 0; k < kKept; ++k) {
+    kept_weights[k] = LoadStream(weights + Min(first + k * stride, columns - 8));
+  }
+  GridDependencyWait();
   const float* x = p.x + BlockX() * p.columns;
-  T* out = static_cast<T*>(p.out) + BlockX() * p.columns;
-  const float squares = RowSum(
-      x, columns, [](float f) { return f * f; }, partial);
-  const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);
-  for (int c = 8 * ThreadIndex(); c < columns; c += 8 * BlockThreads()) {
+  float kept[kKept][8];
+  XCOMPOSER_UNROLL
+  for (int k = 0; k < kKept; ++k) LoadEight(x + Min(first + k * stride, columns - 8), kept[k]);
+  float squares = 0.0f;
+  XCOMPOSER_UNROLL
+  for (int k = 0; k < kKept; ++k) {
+    if (first + k * stride < columns) squares += SumOfSquares(kept[k]);
+  }
+  for (int c = first + kKept * stride; c < columns; c += stride) {
     float eight[8];
-    float weight[8];
     LoadEight(x + c, eight);
-    LoadEight(static_cast<const T*>(p.weight) + c, weight);
+    squares += SumOfSquares(eight);
+  }
+  squares = BlockSum(squares, partial);
+  const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);
+  T* out = static_cast<T*>(p.out) + BlockX() * p.columns;
+  const auto put = [&](int c, const float(&eight)[8], const Vector16& weight) {
+    float scaled[8];
+    Unpack<T>(weight, scaled);
     XCOMPOSER_UNROLL
-    for (int i = 0; i < 8; ++i) eight[i] = eight[i] * factor * weight[i];
-    StoreEight(out + c, eight);
+    for (int i = 0; i < 8; ++i) scaled[i] = eight[i] * factor * scaled[i];
+    StoreEight(out + c, scaled);
+  };
+  XCOMPOSER_UNROLL
+  for (int k = 0; k < kKept; ++k) {
+    if (first + k * stride < columns) put(first + k * stride, kept[k], kept_weights[k]);
+  }
+  for (int c = first + kKept * stride; c < columns; c += stride) {
+    float eight[8];
+    LoadEight(x + c, eight);
+    put(c, eight, LoadStream(weights + c));
   }
 }
 

@@ -287,6 +287,13 @@ TYPED_TEST(LinearFewRowsOf, QueriesAndKeysAreRotatedToTheirPlaces) {
   CheckQkv<TypeParam>({{2, 1, 128}, 17, 160, {.warps_n = 2, .warps_k = 1, .stages = 3}});
   CheckQkv<TypeParam>({{3, 3, 96}, 8, 320, {.warps_n = 3, .warps_k = 2, .stages = 2}});
   CheckQkv<TypeParam>({{6, 2, 64}, 32, 32, {.warps_n = 5, .warps_k = 1, .stages = 2}});
+  // Units of one tile: the launcher's choice where a multiprocessor gets 3 times 16 rows rather
+  // than 2 times 32, then whole and ragged blocks, a head of an odd number of units, most warps.
+  CheckQkv<TypeParam>({{2, 1, 32}, 2, 96, {}});
+  CheckQkv<TypeParam>({{2, 1, 128}, 9, 224, {.left_tiles = 1, .warps_n = 3, .warps_k = 1}});
+  CheckQkv<TypeParam>({{3, 3, 96}, 32, 160, {.left_tiles = 1, .warps_n = 2, .warps_k = 3}});
+  CheckQkv<TypeParam>(
+      {{4, 2, 64}, 5, 1056, {.left_tiles = 1, .warps_n = 4, .warps_k = 4, .stages = 2}});
 }
 
 TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
@@ -310,8 +317,11 @@ TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
                 {w.data(), Matrix(w, 1, 32, 32), Matrix(w, 2, 32, 32), 1, w.data(), FormatOf<T>()},
                 context),
             cudaErrorInvalidValue);
-  const FewRowsShape impossible[] = {{.warps_n = 13, .warps_k = 1},
-                                     {.warps_n = 4, .warps_k = 4},
+  const FewRowsShape impossible[] = {{.warps_n = 17, .warps_k = 1},
+                                     {.warps_n = 6, .warps_k = 3},
+                                     {.left_tiles = 1},
+                                     {.left_tiles = 3},
+                                     {.left_tiles = -1},
                                      {.warps_n = -1, .warps_k = 1},
                                      {.warps_n = 1, .warps_k = -1},
                                      {.stages = 1},
@@ -324,18 +334,20 @@ TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
         LinearFewRows({w.data(), Matrix(w, 1, 32, 32), 1, w.data(), FormatOf<T>(), shape}, context),
         cudaErrorInvalidValue);
   }
-  const auto rotate = [&](const HeadShape& heads, int64_t outputs) {
+  const auto rotate = [&](const HeadShape& heads, int64_t outputs, const FewRowsShape& shape = {}) {
     return QkvFewRows({.x = w.data(),
                        .wqkv = Matrix(w, outputs, 32, 32),
                        .heads = heads,
                        .rows = 1,
-                       .format = FormatOf<T>()},
+                       .format = FormatOf<T>(),
+                       .shape = shape},
                       context);
   };
   EXPECT_EQ(rotate({1, 1, 48}, 144), cudaErrorInvalidValue);  // halves of no whole tiles
   EXPECT_EQ(rotate({1, 1, 32}, 64), cudaErrorInvalidValue);
   EXPECT_EQ(rotate({3, 2, 32}, 160), cudaErrorInvalidValue);
   EXPECT_EQ(rotate({1, 0, 32}, 32), cudaErrorInvalidValue);
+  EXPECT_EQ(rotate({1, 1, 32}, 96, {.left_tiles = 3}), cudaErrorInvalidValue);
 }
 
 }  // namespace
