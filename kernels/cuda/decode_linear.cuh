@@ -317,7 +317,8 @@ struct QkvNeeds {
 // Stages that are asked for early, as they were fastest on an H100 and an H200: most of what there
 // is, less for wo, which comes while attention waits for keys. w2 has a long input and five stages.
 constexpr int kEarlyBeforeNorm = 5;
-constexpr int EarlyOfAdd(int stages) { return stages == 5 ? 4 : 3; }
+template <int kStages>
+constexpr int kEarlyOfAdd = kStages == 5 ? 4 : 3;
 
 template <int kStages>
 using QkvSchedule = PairSchedule<kStages, kEarlyBeforeNorm, 2>;
@@ -375,7 +376,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeGateUpKernel(DecodeGa
 template <typename T, int kStages>
 __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeAddKernel(DecodeAddParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T, PairSchedule<kStages, EarlyOfAdd(kStages), 1>>(
+  MultiplyPairs<T, PairSchedule<kStages, kEarlyOfAdd<kStages>, 1>>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
