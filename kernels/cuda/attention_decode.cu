@@ -18,9 +18,7 @@ cudaError_t Run(const DecodeAttentionParams& params, const Context& context) {
       .threads = 32 * kWarps,
       .shared_bytes = ArenaBytes<SoftmaxPart>(kWarps * kDecodeAttentionQueries) +
                       ArenaBytes<float>(kWarps * group * kDim) + ArenaBytes<int>(1)};
-  const DecodeAttentionLaunch launch{.problem = params,
-                                     .wave = kDecodeAttentionResident * context.multiprocessors};
-  return Launch(DecodeAttentionKernel<T, kDim>, shape, launch, context);
+  return Launch(DecodeAttentionKernel<T, kDim>, shape, params, context);
 }
 
 }  // namespace
@@ -43,7 +41,11 @@ int64_t DecodeSplits(int64_t sequences, int64_t kv_heads, int64_t keys, const Co
       splits = fitting;
     }
   }
-  return std::clamp<int64_t>(std::min(splits, CeilDivide(keys, kTile)), 1, kMost);
+  splits = std::clamp<int64_t>(std::min(splits, CeilDivide(keys, kTile)), 1, kMost);
+  // The kernel gives each part whole tiles: no blocks for parts that are left without any.
+  const int64_t per_part =
+      CeilDivide(CeilDivide(std::max<int64_t>(1, keys), splits), kTile) * kTile;
+  return std::max<int64_t>(1, CeilDivide(keys, per_part));
 }
 
 int64_t DecodePartialFloats(const HeadShape& shape, int64_t sequences, int64_t splits) {

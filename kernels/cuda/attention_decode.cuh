@@ -344,75 +344,33 @@ XCOMPOSER_DEVICE JoinedQuery JoinBlocks(int count, const SoftmaxPart* parts, con
   return joined;
 }
 
-struct DecodeAttentionLaunch {
-  DecodeAttentionParams problem;
-  int wave = 0;  ///< blocks that run side by side on the device
-};
-
-/// A block's share of the keys. Blocks are numbered (sequences, kv_heads, splits).
-struct DecodeShare {
-  int sequence;
-  int kv;
-  int part;  // of so many that there is work for
-  int parts;
-  int begin;  // keys
-  int end;
-
-  XCOMPOSER_DEVICE DecodeShare(const DecodeAttentionParams& p, int sequence, int kv, int part)
-      : sequence(sequence), kv(kv), part(part) {
-    // Whole tiles of all warps to each part, so that only the last part is ragged.
-    constexpr int kTile = kDecodeAttentionWarps * kDecodeAttentionKeys;
-    const int keys = LoadSettled(p.positions + sequence) + 1;
-    const int splits = static_cast<int>(p.splits);
-    const int per_part = ((keys + splits - 1) / splits + kTile - 1) / kTile * kTile;
-    parts = keys > 0 ? (keys + per_part - 1) / per_part : 0;
-    begin = part * per_part;
-    end = Min(keys, begin + per_part);
-  }
-  XCOMPOSER_DEVICE bool IsEmpty() const { return part >= parts; }
-};
-
-/// Fetches the first keys of the block that takes this one's place when it has ended: what is read
-/// meanwhile, while blocks that began together end together, need not be waited for then.
-template <typename T, int kDim>
-XCOMPOSER_DEVICE void PrefetchSuccessor(const DecodeAttentionLaunch& launch) {
-  const DecodeAttentionParams& p = launch.problem;
-  const auto splits = static_cast<int>(p.splits);
-  const auto kv_heads = static_cast<int>(p.shape.kv_heads);
-  const int next = BlockX() + splits * (BlockY() + kv_heads * BlockZ()) + launch.wave;
-  const int head = next / splits;
-  if (head >= kv_heads * static_cast<int>(p.sequences)) return;
-  const DecodeShare share(p, head / kv_heads, head % kv_heads, next % splits);
-  if (share.IsEmpty()) return;
-  DecodeWarp<T, kDim>(p, share.sequence, share.kv, share.begin, share.end).Prefetch();
-}
-
 /// Grid (splits, kv_heads, sequences).
 template <typename T, int kDim>
 __global__ void __launch_bounds__(32 * kDecodeAttentionWarps, kDecodeAttentionResident)
-    DecodeAttentionKernel(DecodeAttentionLaunch launch) {
+    DecodeAttentionKernel(DecodeAttentionParams p) {
   GridDependencyLaunch();
   constexpr int kWarps = kDecodeAttentionWarps;
-  const DecodeAttentionParams& p = launch.problem;
-  const DecodeShare share(p, BlockZ(), BlockY(), BlockX());
-  const int sequence = share.sequence;
-  const int kv = share.kv;
-  const int part = share.part;
-  const int parts = share.parts;
-  const int splits = static_cast<int>(p.splits);
+  const int sequence = BlockZ();
+  const int kv = BlockY();
+  const int part = BlockX();
   const int group = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   T* out = static_cast<T*>(p.out) + (sequence * p.shape.heads + kv * group) * kDim;
-  if (share.IsEmpty()) {
+  const int keys = LoadSettled(p.positions + sequence) + 1;
+  // Whole tiles of all warps to each part, so that only the last part is ragged.
+  constexpr int kTile = kWarps * kDecodeAttentionKeys;
+  const int splits = static_cast<int>(p.splits);
+  const int per_part = ((keys + splits - 1) / splits + kTile - 1) / kTile * kTile;
+  const int parts = keys > 0 ? (keys + per_part - 1) / per_part : 0;
+  if (part >= parts) {
     GridDependencyWait();
-    if (part > 0 || parts > 0) return;
+    if (part > 0 || keys > 0) return;
     for (int i = ThreadIndex(); i < group * kDim; i += 32 * kWarps) Store(out + i, T{0});
     return;
   }
-  DecodeWarp<T, kDim> warp(p, sequence, kv, share.begin, share.end);
+  DecodeWarp<T, kDim> warp(p, sequence, kv, part * per_part, Min(keys, (part + 1) * per_part));
   warp.Prefetch();
   GridDependencyWait();
   warp.Run(sequence);
-  PrefetchSuccessor<T, kDim>(launch);
 
   SharedArena arena;
   const Shared<SoftmaxPart> softmax = arena.Take<SoftmaxPart>(kWarps * kDecodeAttentionQueries);

@@ -71,8 +71,7 @@ FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Conte
   const int64_t ring = std::min<int64_t>(each <= 1 || several ? kOneBlockRingBytes : kRingBytes,
                                          context.block_shared_bytes);
   if (shape.warps_n == 0) {
-    const int many = rows <= 16 ? 4 : 2;
-    shape.warps_n = few ? 1 : several ? static_cast<int>(each) : many;
+    shape.warps_n = few ? 1 : several ? static_cast<int>(each) : 4;
   }
   if (shape.warps_k == 0) {
     shape.warps_k = few       ? std::max(1, 4 / shape.warps_n)

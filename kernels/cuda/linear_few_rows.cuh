@@ -11,8 +11,8 @@ namespace xcomposer::cuda {
 //
 // Memory is what limits this. Weights and x come by asynchronous copies, 128 bytes of a row at a
 // time, through a ring of stages in shared memory: all stages but one are under way while one is
-// multiplied. All of the ring's weights are asked for before the kernel before has ended; the next
-// kernel is let in when the block's last bytes are under way.
+// multiplied. The ring's weights are asked for before the kernel before has ended; the next kernel
+// is let in when the block's last bytes are under way.
 
 constexpr int kFewRowsStep = 64;  // numbers of K that a warp takes at a time
 constexpr int kFewRowsMostStages = 8;
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
   const int stages = p.shape.stages;
   const Loop loop(p, arena.Take<T>(stages * FewRowsStageNumbers(p.shape, Loop::kUnit, kTiles)));
   const int count = loop.count;
-  for (int s = 0; s < stages && s < count; ++s) loop.CopyWeights(s, s);
+  for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {
     if (s < count) loop.CopyInputs(s, s);
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
     const int next = s + stages - 1;
     if (next < count) {
       const int free = slot == 0 ? stages - 1 : slot - 1;
-      if (s > 0) loop.CopyWeights(next, free);  // the first ones are under way
+      loop.CopyWeights(next, free);
       loop.CopyInputs(next, free);
     }
     CommitCopies();

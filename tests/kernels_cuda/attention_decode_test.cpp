@@ -145,7 +145,9 @@ TEST_F(DecodeSplitsTest, FillTheDeviceButLeaveNoScraps) {
   EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 49);
   EXPECT_EQ(DecodeSplits(8, 8, 300, context), 5);
   EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 6);
-  EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 64);
+  EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 63);  // of 1600 keys, the last of 800
+  EXPECT_EQ(DecodeSplits(1, 8, 8192, context), 43);    // of 192
+  EXPECT_EQ(DecodeSplits(1, 8, 0, context), 1);
   EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 64);
   // One wave would be full to two thirds: two.
   EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 3);
