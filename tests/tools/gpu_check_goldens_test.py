@@ -202,14 +202,15 @@ print(json.dumps([{"output_ids": [3] * 65, "timings": {
         done = engine._measure(context, 60, Path("maker.py"), self.folder)
         self.assertEqual(done.state, result.FAILED)
         self.assertIn("8 sequences: exit code 1", done.reason)
-        self.assertEqual(done.figures["engine.load"]["bytes"], 1000)
+        self.assertEqual(done.figures["engine.load.first"]["bytes"], 1000)
+        self.assertNotIn("engine.load", done.figures)  # the second process's, which failed
         self.assertIn("engine.prefill.959", done.figures)
 
     def test_a_load_is_told_by_its_parts(self):
         merged = result.Result(result.PASSED)
         timings = {"load_s": 0.5, "load": {"device_s": 0.1, "weights_s": 0.3, "warm_up_s": 0.0,
                                            "weight_bytes": 16_000}}
-        engine._add_load(merged, timings, 17_000)
+        engine._add_load(merged, "", timings, 17_000)
         self.assertEqual(merged.figures["engine.load"]["bytes"], 17_000)
         self.assertEqual(merged.figures["engine.weights"]["bytes"], 16_000)
         self.assertEqual(merged.figures["engine.weights"]["seconds"], 0.3)

@@ -35,7 +35,7 @@ def link_limit(figures: Figures) -> float | None:
 def share(name: str, figures: Figures) -> float | None:
     """Of the limit that a figure is bound by: the link, the products' rate, or the memory."""
     figure = figures[name]
-    if name.startswith(("host.", "variant.host.")) or name in ("engine.load", "engine.weights"):
+    if name.startswith(("host.", "variant.host.", "engine.load", "engine.weights")):
         return _part(rate(figure, "bytes"), link_limit(figures))
     if figure.get("flops"):
         return _part(rate(figure, "flops"), gemm_limit(figures))
