@@ -206,7 +206,7 @@ struct PairWalk {
     const int tiles = (columns + kShare * kDecodeTile - 1) / (kShare * kDecodeTile);
     begin = Warp() % kShare * tiles * kDecodeTile;
     end = Min(begin + tiles * kDecodeTile, columns);
-    asked = begin < end ? First() : pairs;
+    asked = First();
     asked_begin = begin;
   }
 

@@ -238,6 +238,10 @@ TYPED_TEST(DecodeLinear, QkvIsRotatedAndStored) {
   CheckQkv<TypeParam>({6, 3, 16}, 264);
   CheckQkv<TypeParam>({4, 1, 48}, 40);
   CheckQkv<TypeParam>({2, 2, 128}, 24);
+  // Two warps share a pair's columns: the second has few of them, or fewer than the first.
+  CheckQkv<TypeParam>({3, 1, 32}, 520);
+  CheckQkv<TypeParam>({4, 2, 16}, 1288);
+  CheckQkv<TypeParam>({20, 10, 80}, 8);  // more pairs in a block than threads
 }
 
 TYPED_TEST(DecodeLinear, RefusesWhatItCannotMultiply) {
