@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "lazy_copies.h"
+#include "lazy_device.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -35,7 +35,7 @@ class DeviceWeightsTest : public testing::Test {
   std::unique_ptr<DeviceWeights> Upload(at::ScalarType type, size_t buffer_bytes) {
     return std::make_unique<DeviceWeights>(
         host_, at::TensorOptions().dtype(type),
-        std::make_unique<StagedUpload>(std::make_unique<LazyCopies>(6, buffer_bytes), 3));
+        std::make_unique<StagedUpload>(std::make_unique<LazyDevice>(6, buffer_bytes), 3));
   }
 
   GivenWeights host_;
@@ -46,7 +46,7 @@ TEST_F(DeviceWeightsTest, EveryTypeArrivesAsLibTorchConvertsIt) {
   int number = 0;
   for (const at::ScalarType from : types) {
     for (const at::ScalarType to : {at::kHalf, at::kBFloat16}) {
-      const auto weights = Upload(to, 1 << 20);  // several reads to a piece, several pieces
+      const auto weights = Upload(to, 1 << 20);  // several pieces
       std::map<std::string, at::Tensor> arrived;
       for (const std::vector<int64_t>& shape :
            {std::vector<int64_t>{1}, {7, 3}, {31}, {700, 3, 1000}, {0}}) {
@@ -108,6 +108,23 @@ TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
     EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
     EXPECT_EQ(error.where().at("tensor"), "large");
     EXPECT_NE(std::string(error.what()).find("100 values"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(DeviceWeightsTest, EachOfManyTensorsHasCountersOfItsOwn) {
+  const auto weights = Upload(at::kHalf, 64);
+  std::vector<at::Tensor> arrived;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string name = "w" + std::to_string(i);
+    host_.tensors[name] = at::full({3}, i == 4321 ? 1e6f : 1.0f, at::kBFloat16);
+    arrived.push_back(weights->Take(name, {3}));
+  }
+  try {
+    weights->Finish();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.where().at("tensor"), "w4321");
+    EXPECT_NE(std::string(error.what()).find("3 values"), std::string::npos) << error.what();
   }
 }
 
