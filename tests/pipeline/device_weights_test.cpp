@@ -111,6 +111,20 @@ TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
   }
 }
 
+TEST_F(DeviceWeightsTest, WhatBecomesZeroIsTold) {
+  const auto weights = Upload(at::kHalf, 64);
+  host_.tensors["fine"] = at::full({100}, 3.0f, at::kBFloat16);
+  host_.tensors["small"] = at::full({100}, 3.0f, at::kBFloat16);
+  host_.tensors["small"].narrow(0, 50, 7).fill_(1e-20f);
+  const at::Tensor fine = weights->Take("fine", {100});
+  const at::Tensor small = weights->Take("small", {100});
+  testing::internal::CaptureStderr();
+  weights->Finish();
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_NE(told.find("7 of 100 numbers of small"), std::string::npos) << told;
+  EXPECT_EQ(told.find("fine"), std::string::npos) << told;
+}
+
 TEST_F(DeviceWeightsTest, EachOfManyTensorsHasCountersOfItsOwn) {
   const auto weights = Upload(at::kHalf, 64);
   std::vector<at::Tensor> arrived;
