@@ -28,7 +28,7 @@ namespace {
 
 using c10::cuda::CUDAStream;
 
-constexpr int kMostReaders = 12;  // a core reads 4 to 7 GB/s, the bus takes 55
+constexpr int kMostReaders = 12;  // a core reads 4 to 6 GB/s, the bus takes 55
 
 class CudaGraph final : public CapturedGraph {
  public:
