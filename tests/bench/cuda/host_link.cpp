@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cuda/place_weights.h"
+
 namespace xcomposer::cuda {
 namespace {
 
@@ -221,6 +223,52 @@ class Registered {
   std::vector<Part> parts_;
 };
 
+/// Numbers that go to memory of a stream's own on the card and from there to their places, as
+/// weights do that change their type.
+class PlacedCopies {
+ public:
+  explicit PlacedCopies(size_t streams)
+      : streams_(streams), staged_(streams * kPiece), losses_(2 * sizeof(uint64_t)) {
+    for (cudaStream_t& stream : streams_) {
+      Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    }
+  }
+  ~PlacedCopies() {
+    for (cudaStream_t stream : streams_) cudaStreamDestroy(stream);
+  }
+  PlacedCopies(const PlacedCopies&) = delete;
+  PlacedCopies& operator=(const PlacedCopies&) = delete;
+
+  void Run(const PinnedBuffer& pinned, const DeviceBuffer& to) const {
+    for (size_t at = 0; at < kBytes; at += kPiece) {
+      const size_t turn = at / kPiece % streams_.size();
+      char* const staged = staged_.data() + turn * kPiece;
+      Check(cudaMemcpyAsync(staged, pinned.data() + at, kPiece, cudaMemcpyHostToDevice,
+                            streams_[turn]),
+            "cudaMemcpyAsync");
+      Check(PlaceWeights({.staged = staged,
+                          .target = to.data(),
+                          .first = static_cast<int64_t>(at / 2),
+                          .count = kPiece / 2,
+                          .columns = kBytes / 2,
+                          .row_stride = kBytes / 2,
+                          .losses = reinterpret_cast<uint64_t*>(losses_.data())},
+                         {.stream = streams_[turn]}),
+            "PlaceWeights");
+    }
+    for (cudaStream_t stream : streams_) {
+      Check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    }
+  }
+
+ private:
+  static constexpr size_t kPiece = size_t{4} << 20;
+
+  std::vector<cudaStream_t> streams_;
+  DeviceBuffer staged_;
+  DeviceBuffer losses_;
+};
+
 constexpr size_t kStagingThreads = 12;
 constexpr size_t kStagingBytes = size_t{8} << 20;
 
@@ -268,6 +316,16 @@ void MeasureHostLink(Figures& figures, GpuTimer& timer, const std::string& scrat
         "host.pinned_from_device",
         timer.Measure([&] { copy(pinned.data(), device.data(), cudaMemcpyDeviceToHost); }, few),
         {.bytes = kOnce});
+  });
+  figures.Group("variant.host.placed", [&] {
+    const PinnedBuffer pinned(kBytes);
+    std::memset(pinned.data(), 0x3F, kBytes);  // numbers that float16 has room for
+    for (const size_t streams : {1, 2, 4}) {
+      const PlacedCopies placed(streams);
+      figures.Give("variant.host.placed_" + std::to_string(streams) + "_streams",
+                   MeasureWall([&] { placed.Run(pinned, device); }, 5), {.bytes = kOnce},
+                   "bfloat16 to float16 on the card");
+    }
   });
   figures.Group("host.pageable", [&] {
     const Pages pages(kBytes);
