@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/cuda/place_weights.h"
+#include "bench/cuda/link_buffers.h"
 
 namespace xcomposer::cuda {
 namespace {
@@ -25,43 +25,6 @@ namespace {
 constexpr size_t kBytes = size_t{1} << 30;
 constexpr size_t kFileBytes = size_t{2} << 30;
 constexpr size_t kChunk = size_t{16} << 20;  // of what is written, and the most that is read
-
-/// By the wall clock, for what the host takes part in.
-Timing MeasureWall(const std::function<void()>& run, int runs) {
-  std::vector<double> seconds;
-  for (int i = 0; i < runs + 1; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    run();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
-    if (i > 0) seconds.push_back(taken.count());  // the first one warms up
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back(), runs};
-}
-
-class DeviceBuffer {
- public:
-  explicit DeviceBuffer(size_t bytes) { Check(cudaMalloc(&data_, bytes), "cudaMalloc"); }
-  ~DeviceBuffer() { cudaFree(data_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-  char* data() const { return static_cast<char*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
-
-class PinnedBuffer {
- public:
-  explicit PinnedBuffer(size_t bytes) { Check(cudaMallocHost(&data_, bytes), "cudaMallocHost"); }
-  ~PinnedBuffer() { cudaFreeHost(data_); }
-  PinnedBuffer(const PinnedBuffer&) = delete;
-  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-  char* data() const { return static_cast<char*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
 
 /// Anonymous pages, as a program's own memory or a mapped file is.
 class Pages {
@@ -223,52 +186,6 @@ class Registered {
   std::vector<Part> parts_;
 };
 
-/// Numbers that go to memory of a stream's own on the card and from there to their places, as
-/// weights do that change their type.
-class PlacedCopies {
- public:
-  explicit PlacedCopies(size_t streams)
-      : streams_(streams), staged_(streams * kPiece), losses_(2 * sizeof(uint64_t)) {
-    for (cudaStream_t& stream : streams_) {
-      Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-    }
-  }
-  ~PlacedCopies() {
-    for (cudaStream_t stream : streams_) cudaStreamDestroy(stream);
-  }
-  PlacedCopies(const PlacedCopies&) = delete;
-  PlacedCopies& operator=(const PlacedCopies&) = delete;
-
-  void Run(const PinnedBuffer& pinned, const DeviceBuffer& to) const {
-    for (size_t at = 0; at < kBytes; at += kPiece) {
-      const size_t turn = at / kPiece % streams_.size();
-      char* const staged = staged_.data() + turn * kPiece;
-      Check(cudaMemcpyAsync(staged, pinned.data() + at, kPiece, cudaMemcpyHostToDevice,
-                            streams_[turn]),
-            "cudaMemcpyAsync");
-      Check(PlaceWeights({.staged = staged,
-                          .target = to.data(),
-                          .first = static_cast<int64_t>(at / 2),
-                          .count = kPiece / 2,
-                          .columns = kBytes / 2,
-                          .row_stride = kBytes / 2,
-                          .losses = reinterpret_cast<uint64_t*>(losses_.data())},
-                         {.stream = streams_[turn]}),
-            "PlaceWeights");
-    }
-    for (cudaStream_t stream : streams_) {
-      Check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-    }
-  }
-
- private:
-  static constexpr size_t kPiece = size_t{4} << 20;
-
-  std::vector<cudaStream_t> streams_;
-  DeviceBuffer staged_;
-  DeviceBuffer losses_;
-};
-
 constexpr size_t kStagingThreads = 12;
 constexpr size_t kStagingBytes = size_t{8} << 20;
 
@@ -316,16 +233,6 @@ void MeasureHostLink(Figures& figures, GpuTimer& timer, const std::string& scrat
         "host.pinned_from_device",
         timer.Measure([&] { copy(pinned.data(), device.data(), cudaMemcpyDeviceToHost); }, few),
         {.bytes = kOnce});
-  });
-  figures.Group("variant.host.placed", [&] {
-    const PinnedBuffer pinned(kBytes);
-    std::memset(pinned.data(), 0x3F, kBytes);  // numbers that float16 has room for
-    for (const size_t streams : {1, 2, 4}) {
-      const PlacedCopies placed(streams);
-      figures.Give("variant.host.placed_" + std::to_string(streams) + "_streams",
-                   MeasureWall([&] { placed.Run(pinned, device); }, 5), {.bytes = kOnce},
-                   "bfloat16 to float16 on the card");
-    }
   });
   figures.Group("host.pageable", [&] {
     const Pages pages(kBytes);
