@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "lazy_copies.h"
+#include "lazy_device.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -35,7 +35,7 @@ class DeviceWeightsTest : public testing::Test {
   std::unique_ptr<DeviceWeights> Upload(at::ScalarType type, size_t buffer_bytes) {
     return std::make_unique<DeviceWeights>(
         host_, at::TensorOptions().dtype(type),
-        std::make_unique<StagedUpload>(std::make_unique<LazyCopies>(6, buffer_bytes), 3));
+        std::make_unique<StagedUpload>(std::make_unique<LazyDevice>(6, buffer_bytes), 3));
   }
 
   GivenWeights host_;
@@ -46,7 +46,7 @@ TEST_F(DeviceWeightsTest, EveryTypeArrivesAsLibTorchConvertsIt) {
   int number = 0;
   for (const at::ScalarType from : types) {
     for (const at::ScalarType to : {at::kHalf, at::kBFloat16}) {
-      const auto weights = Upload(to, 1 << 20);  // several reads to a piece, several pieces
+      const auto weights = Upload(to, 1 << 20);  // several pieces
       std::map<std::string, at::Tensor> arrived;
       for (const std::vector<int64_t>& shape :
            {std::vector<int64_t>{1}, {7, 3}, {31}, {700, 3, 1000}, {0}}) {
@@ -108,6 +108,37 @@ TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
     EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
     EXPECT_EQ(error.where().at("tensor"), "large");
     EXPECT_NE(std::string(error.what()).find("100 values"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(DeviceWeightsTest, WhatBecomesZeroIsTold) {
+  const auto weights = Upload(at::kHalf, 64);
+  host_.tensors["fine"] = at::full({100}, 3.0f, at::kBFloat16);
+  host_.tensors["small"] = at::full({100}, 3.0f, at::kBFloat16);
+  host_.tensors["small"].narrow(0, 50, 7).fill_(1e-20f);
+  const at::Tensor fine = weights->Take("fine", {100});
+  const at::Tensor small = weights->Take("small", {100});
+  testing::internal::CaptureStderr();
+  weights->Finish();
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_NE(told.find("7 of 100 numbers of small"), std::string::npos) << told;
+  EXPECT_EQ(told.find("fine"), std::string::npos) << told;
+}
+
+TEST_F(DeviceWeightsTest, EachOfManyTensorsHasCountersOfItsOwn) {
+  const auto weights = Upload(at::kHalf, 64);
+  std::vector<at::Tensor> arrived;
+  for (int i = 0; i < 2100; ++i) {
+    const std::string name = "w" + std::to_string(i);
+    host_.tensors[name] = at::full({3}, i == 2099 ? 1e6f : 1.0f, at::kBFloat16);
+    arrived.push_back(weights->Take(name, {3}));
+  }
+  try {
+    weights->Finish();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.where().at("tensor"), "w2099");
+    EXPECT_NE(std::string(error.what()).find("3 values"), std::string::npos) << error.what();
   }
 }
 

@@ -12,6 +12,7 @@
 #include "bench/cuda/gemm_search.h"
 #include "bench/cuda/host_link.h"
 #include "bench/cuda/probe_kernels.h"
+#include "bench/cuda/weight_link.h"
 
 namespace xcomposer::cuda {
 namespace {
@@ -179,6 +180,7 @@ int Run(int argc, char** argv) {
   figures.Group("memory", [&] { MeasureMemory(figures, timer); });
   figures.Group("launch", [&] { MeasureLaunches(figures, timer); });
   figures.Group("host", [&] { MeasureHostLink(figures, timer, scratch); });
+  MeasureWeightLink(figures);
   figures.Group("gemm", [&] { MeasureGemms(figures, timer); });
   return figures.failures() == 0 ? 0 : 1;
 }

@@ -17,49 +17,14 @@
 #include <thread>
 #include <vector>
 
+#include "bench/cuda/link_buffers.h"
+
 namespace xcomposer::cuda {
 namespace {
 
 constexpr size_t kBytes = size_t{1} << 30;
 constexpr size_t kFileBytes = size_t{2} << 30;
 constexpr size_t kChunk = size_t{16} << 20;  // of what is written, and the most that is read
-
-/// By the wall clock, for what the host takes part in.
-Timing MeasureWall(const std::function<void()>& run, int runs) {
-  std::vector<double> seconds;
-  for (int i = 0; i < runs + 1; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    run();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
-    if (i > 0) seconds.push_back(taken.count());  // the first one warms up
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back(), runs};
-}
-
-class DeviceBuffer {
- public:
-  explicit DeviceBuffer(size_t bytes) { Check(cudaMalloc(&data_, bytes), "cudaMalloc"); }
-  ~DeviceBuffer() { cudaFree(data_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-  char* data() const { return static_cast<char*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
-
-class PinnedBuffer {
- public:
-  explicit PinnedBuffer(size_t bytes) { Check(cudaMallocHost(&data_, bytes), "cudaMallocHost"); }
-  ~PinnedBuffer() { cudaFreeHost(data_); }
-  PinnedBuffer(const PinnedBuffer&) = delete;
-  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-  char* data() const { return static_cast<char*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
 
 /// Anonymous pages, as a program's own memory or a mapped file is.
 class Pages {
