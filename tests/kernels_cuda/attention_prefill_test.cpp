@@ -9,8 +9,13 @@ template <typename T>
 class PrefillAttentionOf : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
 
-constexpr PrefillTiling kTilings[] = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
-                                      PrefillTiling::k128Rows};
+/// Those that the device has.
+std::vector<PrefillTiling> Tilings() {
+  std::vector<PrefillTiling> tilings = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
+                                        PrefillTiling::k128Rows};
+  if (Ways()[0].warpgroup_products) tilings.push_back(PrefillTiling::kWarpgroups);
+  return tilings;
+}
 
 template <typename T>
 void Check(const PagedCase<T>& test) {
@@ -26,7 +31,7 @@ void Check(const PagedCase<T>& test) {
   }
   const Doubles exact = test.Attend(false);
   const Doubles naive = test.Attend(true);
-  for (const PrefillTiling tiling : kTilings) {
+  for (const PrefillTiling tiling : Tilings()) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> q(test.q);
       const Array<T> keys(test.keys);
@@ -170,7 +175,7 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
       }
     }
   }
-  for (const PrefillTiling tiling : kTilings) {
+  for (const PrefillTiling tiling : Tilings()) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> in(packed);
       const Array<T> out(static_cast<size_t>(views * rows * width));
