@@ -40,7 +40,8 @@ cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& w
     return Run<T, decltype(shape), Source>(params, work, tiles, context);
   };
   const auto warpgroups = [&] {
-    return WarpgroupAttention(params, work, tiles(kWarpgroupRows / work.heads_per_block), context);
+    return WarpgroupAttention(
+        params, work, tiles(RowsOfWarpgroups(params.tiling) / work.heads_per_block), context);
   };
   switch (params.tiling) {
     case PrefillTiling::kBySize: {
@@ -56,6 +57,9 @@ cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& w
     case PrefillTiling::k128Rows:
       return run(PrefillShape<kDim, 2>());
     case PrefillTiling::kWarpgroups:
+    case PrefillTiling::kThreeWarpgroups:
+    case PrefillTiling::kWarpgroupsProducerWaits:
+    case PrefillTiling::kWarpgroupsNoTurns:
       return warpgroups();
   }
   return cudaErrorInvalidValue;

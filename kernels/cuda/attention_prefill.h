@@ -11,8 +11,17 @@ namespace xcomposer::cuda {
 
 /// Rows (of q, times heads that share keys) that a block takes: 128 do less for each product, 64
 /// spread a small problem over more multiprocessors. kWarpgroups: 128 with products of warpgroups,
-/// where the context has them. Results agree within the budget.
-enum class PrefillTiling { kBySize, k64Rows, k128Rows, kWarpgroups };
+/// where the context has them; kThreeWarpgroups: 192, for heads of 64. Results agree within the
+/// budget.
+enum class PrefillTiling {
+  kBySize,
+  k64Rows,
+  k128Rows,
+  kWarpgroups,
+  kThreeWarpgroups,
+  kWarpgroupsProducerWaits,
+  kWarpgroupsNoTurns,
+};
 
 /// Causal attention of ragged sequences over a paged cache that already holds their keys. All
 /// tables are read on the device.

@@ -1,32 +1,54 @@
+#include <algorithm>
+
 #include "kernels/cuda/attention_warpgroup.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {
 namespace {
 
-template <typename T, int kDim, typename Source, typename Keys>
-cudaError_t Run(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
-                const Context& context) {
-  using Shape = WarpgroupShape<kDim>;
+template <typename T, typename Shape, typename Source, typename Keys>
+cudaError_t RunShape(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
+                     const Context& context) {
   const int64_t groups = work.heads / work.heads_per_block;
-  if (tiles > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const int64_t items = tiles * groups;
+  if (items > INT32_MAX - context.multiprocessors) return cudaErrorInvalidConfiguration;
   constexpr int64_t kAlignment = 1024 - 16;
-  const LaunchShape shape{.grid_x = tiles * groups,
-                          .threads = Shape::kThreads,
-                          .shared_bytes = kAlignment + ArenaBytes<T>(kWarpgroupRows * kDim) +
-                                          ArenaBytes<T>(Shape::kSlots * kWarpgroupKeys * kDim) +
-                                          2 * ArenaBytes<uint64_t>(Shape::kSlots)};
+  const LaunchShape shape{
+      .grid_x = std::min<int64_t>(items, context.multiprocessors),
+      .threads = Shape::kThreads,
+      .shared_bytes = kAlignment + ArenaBytes<T>(2 * Shape::kRows * Shape::kDim) +
+                      ArenaBytes<T>(Shape::kSlots * kWarpgroupKeys * Shape::kDim) +
+                      2 * ArenaBytes<uint64_t>(Shape::kSlots)};
   const auto heads_per_block = static_cast<int>(work.heads_per_block);
   const PrefillLaunch<typename Source::Params> launch{
       .problem = params,
       .heads_per_block = heads_per_block,
       .head_groups = static_cast<int>(groups),
       .reciprocal = RowOfHeads::Reciprocal(heads_per_block),
-      .rows_per_tile = static_cast<int>(kWarpgroupRows / work.heads_per_block),
+      .rows_per_tile = static_cast<int>(Shape::kRows / work.heads_per_block),
       .tiles = static_cast<int>(tiles),
       .step_blocks = static_cast<int>(kWarpgroupKeys / work.block_size),
       .step_keys = static_cast<int>(kWarpgroupKeys % work.block_size)};
   return Launch(WarpgroupAttentionKernel<T, Shape, Source, Keys>, shape, launch, context);
+}
+
+template <typename T, int kDim, typename Source, typename Keys>
+cudaError_t Run(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
+                const Context& context) {
+  const auto run = [&](auto shape) {
+    return RunShape<T, decltype(shape), Source, Keys>(params, work, tiles, context);
+  };
+  switch (params.tiling) {
+    case PrefillTiling::kThreeWarpgroups:
+      if constexpr (kDim == 64) return run(WarpgroupShape<kDim, 3, false, true>());
+      return cudaErrorNotSupported;
+    case PrefillTiling::kWarpgroupsProducerWaits:
+      return run(WarpgroupShape<kDim, 2, true, true>());
+    case PrefillTiling::kWarpgroupsNoTurns:
+      return run(WarpgroupShape<kDim, 2, false, false>());
+    default:
+      return run(WarpgroupShape<kDim, 2, false, true>());
+  }
 }
 
 }  // namespace

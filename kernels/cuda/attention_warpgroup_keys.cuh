@@ -142,26 +142,26 @@ class KeyProducer {
     const Vector16* values = source.Values() + Lane() % kParts;
     const uint32_t stride = source.Stride();
     uint32_t place = source.Next();
-    Begin(keys, stride, place);
+    Copy(keys, stride, place);
     for (int tile = 1; tile < tiles; ++tile) {
       const uint32_t next = source.Next();
-      Begin(keys, stride, next);
-      Announce<1>();
-      Begin(values, stride, place);
-      Announce<1>();
+      Copy(keys, stride, next);
+      Copy(values, stride, place);
       place = next;
     }
-    Begin(values, stride, place);
-    Announce<1>();
-    Announce<0>();
+    Copy(values, stride, place);
+  }
+
+  /// After the last Run.
+  XCOMPOSER_DEVICE void End() {
+    if constexpr (Shape::kProducerWaits) Announce<0>();
   }
 
  private:
   /// Copies to the next place, as soon as it is free. `place`: of this lane's key.
-  XCOMPOSER_DEVICE void Begin(const Vector16* from, uint32_t stride, uint32_t place) {
+  XCOMPOSER_DEVICE void Copy(const Vector16* from, uint32_t stride, uint32_t place) {
     BarrierWait(empty_, filling_.slot, filling_.parity ^ 1);  // what was there has been used
     const Shared<T> to = ring_.Part(filling_.slot * kTile, kTile);
-    filling_.Next();
     // Passes change the low bits of a key that this lane's own leave alone.
     const int first =
         PanelIndex<kWarpgroupKeys>(Warp() % 4 * 32 + Lane() / kParts, Lane() % kParts);
@@ -171,7 +171,14 @@ class KeyProducer {
       CopyAsync16(to, (first ^ i * kPass % 8 * 8) + i * kPass * 64,
                   reinterpret_cast<const T*>(from + at), true);
     }
-    CommitCopies();
+    if constexpr (Shape::kProducerWaits) {
+      CommitCopies();
+      if (begun_) Announce<1>();
+      begun_ = true;
+    } else {
+      BarrierArriveAfterCopies(full_, filling_.slot);
+    }
+    filling_.Next();
   }
 
   /// Tells of the oldest copies that it has not told of, all but the newest kPending of which have
@@ -190,6 +197,7 @@ class KeyProducer {
   Shared<uint64_t> empty_;
   RingPlace<Shape::kSlots> filling_;
   RingPlace<Shape::kSlots> announced_;
+  bool begun_ = false;
 };
 
 }  // namespace xcomposer::cuda

@@ -22,6 +22,13 @@ XCOMPOSER_DEVICE void BarrierArrive(const Shared<uint64_t>& barriers, int index)
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barriers, index))
                : "memory");
 }
+/// Arrives when this thread's copies (CopyAsync16) so far have ended, without waiting for them;
+/// those that wait for the phase see what they wrote.
+XCOMPOSER_DEVICE void BarrierArriveAfterCopies(const Shared<uint64_t>& barriers, int index) {
+  asm volatile(
+      "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(SharedAddress(barriers, index))
+      : "memory");
+}
 /// Returns when the phase of this parity has ended: of the first phase it is 0, and of the one that
 /// was before it, which has ended, 1.
 XCOMPOSER_DEVICE void BarrierWait(const Shared<uint64_t>& barriers, int index, int parity) {

@@ -10,10 +10,16 @@ class PrefillAttentionOf : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
 
 /// Those that the device has.
-std::vector<PrefillTiling> Tilings() {
+std::vector<PrefillTiling> Tilings(int64_t head_dim) {
   std::vector<PrefillTiling> tilings = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
                                         PrefillTiling::k128Rows};
-  if (Ways()[0].warpgroup_products) tilings.push_back(PrefillTiling::kWarpgroups);
+  if (!Ways()[0].warpgroup_products) return tilings;
+  for (const PrefillTiling more :
+       {PrefillTiling::kWarpgroups, PrefillTiling::kWarpgroupsProducerWaits,
+        PrefillTiling::kWarpgroupsNoTurns}) {
+    tilings.push_back(more);
+  }
+  if (head_dim == 64) tilings.push_back(PrefillTiling::kThreeWarpgroups);
   return tilings;
 }
 
@@ -31,7 +37,7 @@ void Check(const PagedCase<T>& test) {
   }
   const Doubles exact = test.Attend(false);
   const Doubles naive = test.Attend(true);
-  for (const PrefillTiling tiling : Tilings()) {
+  for (const PrefillTiling tiling : Tilings(test.shape.head_dim)) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> q(test.q);
       const Array<T> keys(test.keys);
@@ -175,7 +181,7 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
       }
     }
   }
-  for (const PrefillTiling tiling : Tilings()) {
+  for (const PrefillTiling tiling : Tilings(dim)) {
     const auto actual = InEveryWay([&](const Context& context) {
       const Array<T> in(packed);
       const Array<T> out(static_cast<size_t>(views * rows * width));

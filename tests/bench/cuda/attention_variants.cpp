@@ -11,6 +11,9 @@ struct NamedTiling {
 };
 constexpr NamedTiling kTilings[] = {{PrefillTiling::kBySize, "chosen"},
                                     {PrefillTiling::kWarpgroups, "warpgroups"},
+                                    {PrefillTiling::kThreeWarpgroups, "warpgroups3"},
+                                    {PrefillTiling::kWarpgroupsProducerWaits, "producer_waits"},
+                                    {PrefillTiling::kWarpgroupsNoTurns, "no_turns"},
                                     {PrefillTiling::k128Rows, "rows128"},
                                     {PrefillTiling::k64Rows, "rows64"}};
 
@@ -34,7 +37,7 @@ void AttentionVariants::MeasureCausal(int64_t rows) {
     const int32_t* count = memory.Written(std::vector<int32_t>{static_cast<int32_t>(rows)});
     const auto number = static_cast<double>(rows);
     const double pairs = number * (number + 1) / 2;  // of row and key that it sees
-    Give(name, 4 * pairs * static_cast<double>(shape_.mixed()),
+    Give(name, 4 * pairs * static_cast<double>(shape_.mixed()), heads.head_dim,
          [&](int64_t layer, PrefillTiling tiling) {
            Require(PrefillAttention({.q = q,
                                      .cache = cache.Layer(layer),
@@ -62,7 +65,7 @@ void AttentionVariants::MeasureViews(int64_t views, int64_t rows) {
     DeviceMemory memory(fill_);
     const void* qkv = memory.RandomStored(views * rows * 3 * kWidth, 1.0f);
     void* out = memory.Stored(views * rows * kWidth);
-    Give(name, 4.0 * static_cast<double>(views * rows * rows * kWidth),
+    Give(name, 4.0 * static_cast<double>(views * rows * rows * kWidth), kHeadDim,
          [&](int64_t, PrefillTiling tiling) {
            Require(VisionAttention({.q = qkv,
                                     .k = Behind(qkv, kWidth),
@@ -80,12 +83,12 @@ void AttentionVariants::MeasureViews(int64_t views, int64_t rows) {
   });
 }
 
-void AttentionVariants::Give(const std::string& name, double flops,
+void AttentionVariants::Give(const std::string& name, double flops, int64_t head_dim,
                              const std::function<void(int64_t, PrefillTiling)>& layer) {
   for (const NamedTiling& variant : kTilings) {
-    if (variant.tiling == PrefillTiling::kWarpgroups && !timer_.context().warpgroup_products) {
-      continue;
-    }
+    const bool warpgroups = variant.tiling >= PrefillTiling::kWarpgroups;
+    if (warpgroups && !timer_.context().warpgroup_products) continue;
+    if (variant.tiling == PrefillTiling::kThreeWarpgroups && head_dim != 64) continue;
     const Timing timing = timer_.Measure(
         [&] {
           for (int64_t l = 0; l < shape_.layers; ++l) layer(l, variant.tiling);

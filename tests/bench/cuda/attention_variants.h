@@ -26,7 +26,7 @@ class AttentionVariants {
   void MeasureCausal(int64_t rows);
   void MeasureViews(int64_t views, int64_t rows);
   /// `layer(l, tiling)` for each layer, once for every tiling.
-  void Give(const std::string& name, double flops,
+  void Give(const std::string& name, double flops, int64_t head_dim,
             const std::function<void(int64_t, PrefillTiling)>& layer);
 
   const DecoderShape& shape_;

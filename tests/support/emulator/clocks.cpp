@@ -27,7 +27,7 @@ void Clocks::Start(int threads) {
 }
 
 uint32_t Clocks::Now(int thread) const {
-  return running_ ? Of(thread).seen[static_cast<size_t>(thread)] : kNever;
+  return running_ ? Of(thread).seen[static_cast<size_t>(thread)] : kFirst;
 }
 
 Knowledge Clocks::Common(int first, int count) const {

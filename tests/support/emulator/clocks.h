@@ -20,13 +20,14 @@ struct Knowledge {
 /// with everything that it tells others.
 class Clocks {
  public:
+  static constexpr uint32_t kFirst = 1;  ///< moment of a thread, until it has told anything
   static constexpr uint32_t kNever = UINT32_MAX;
 
   void Stop() { running_ = false; }
   void Start(int threads);
   bool running() const { return running_; }
 
-  /// The moment in which the thread acts now; kNever while the clocks do not run.
+  /// The moment in which the thread acts now.
   uint32_t Now(int thread) const;
   const Knowledge& Of(int thread) const { return threads_[static_cast<size_t>(thread)]; }
   /// What all of `count` threads know.

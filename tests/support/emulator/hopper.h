@@ -18,6 +18,10 @@ inline void BarrierArrive(const Shared<uint64_t>& barriers, int index,
                           Where where = Where::current()) {
   Gpu().BarrierArrive(barriers.At(index, where), SiteOf(where));
 }
+inline void BarrierArriveAfterCopies(const Shared<uint64_t>& barriers, int index,
+                                     Where where = Where::current()) {
+  Gpu().BarrierArriveAfterCopies(barriers.At(index, where), SiteOf(where));
+}
 inline void BarrierWait(const Shared<uint64_t>& barriers, int index, int parity,
                         Where where = Where::current()) {
   Gpu().BarrierWait(barriers.At(index, where), parity, SiteOf(where));

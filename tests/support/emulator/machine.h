@@ -93,6 +93,7 @@ class Machine {
 
   void BarrierInit(const void* barrier, int arrivals, Site site);
   void BarrierArrive(const void* barrier, Site site);
+  void BarrierArriveAfterCopies(const void* barrier, Site site);
   void BarrierWait(const void* barrier, int parity, Site site);
   void NamedBarrier(int barrier, int threads, bool waits, Site site);
 

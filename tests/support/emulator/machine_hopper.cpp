@@ -21,6 +21,12 @@ void Machine::BarrierArrive(const void* barrier, Site site) {
   Release(barriers_.Arrive(barrier, Now(site)));
 }
 
+void Machine::BarrierArriveAfterCopies(const void* barrier, Site site) {
+  CommitCopies();
+  WaitCopies(0, site);
+  BarrierArrive(barrier, site);
+}
+
 void Machine::BarrierWait(const void* barrier, int parity, Site site) {
   clocks_.Start(thread_count_);
   while (!barriers_.Wait(barrier, parity, Now(site))) Block(Wait::kBarrier, site);

@@ -22,7 +22,7 @@ struct Access {
   uint32_t warp_epoch = 0;           ///< grows at each SyncWarp of the warp
   bool waited = true;                ///< GridDependencyWait was called, or need not be
   bool acquired = false;             ///< an atomic operation and a fence came before
-  uint32_t moment = Clocks::kNever;  ///< of the thread
+  uint32_t moment = Clocks::kFirst;  ///< of the thread
   const uint32_t* seen = nullptr;    ///< what it has seen of the block's threads; null: no clocks
   Site site;
 };
