@@ -178,7 +178,7 @@ void Product(Params p) {
   }
   CommitProducts();
   if (kSlip == Slip::kReadsSumsTooEarly) Store(p.out + thread, d[0]);
-  if (kSlip == Slip::kChangesSumsTooEarly) d[3] *= 2.0f;
+  if (kSlip == Slip::kChangesSumsTooEarly) d[3] = 2.0f;
   if (kSlip == Slip::kChangesFactorsTooEarly) factors[1][2] = 0;
   if (kSlip == Slip::kOverwritesTooEarly && thread == 0) b[0] = FromFloat<T>(0.0f);
   if (kSlip == Slip::kNeverWaits) return;

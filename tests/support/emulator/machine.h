@@ -88,7 +88,7 @@ class Machine {
   // Compute capability 9.0: machine_hopper.cpp.
 
   /// Where shared memory begins in its own address space: on no more than 16 bytes.
-  static constexpr uint32_t kSharedBase = 1040;
+  static constexpr uint32_t kSharedBase = 1168;
   uint32_t SharedAddress(const void* p);
 
   void BarrierInit(const void* barrier, int arrivals, Site site);
