@@ -26,6 +26,7 @@ KERNELS = ROOT / "kernels" / "cuda"
 SUITES = {
     "attention_decode": "*Decode*Attention*:DecodeSplits*",
     "attention_prefill": "*Prefill*",
+    "attention_warpgroup": "*Prefill*",
     "decode_linear": "DecodeLinear/*",
     "elementwise": "Elementwise/*",
     "linear_few_rows": "LinearFewRows*",
@@ -37,7 +38,9 @@ SUITES = {
 }
 
 ORDERING = re.compile(
-    r"^\s*(SyncThreads|SyncWarp|ThreadFence|GridDependencyWait|CommitCopies|WaitCopies<\d>)\(\);")
+    r"^\s*(SyncThreads|SyncWarp|SyncGroup|ThreadFence|GridDependencyWait|CommitCopies|WaitCopies<\d>|"
+    r"ProductFence|WarpgroupFence|CommitProducts|WaitProducts<\d>|Barrier\w+|GiveBack|AwaitTurn|PassTurn)"
+    r"\([^;]*\);")
 
 SWAPS = [
     (r" < (?!=)", " <= "), (r" <= ", " < "), (r" >= ", " > "), (r" > (?![>:])", " >= "),
@@ -109,7 +112,7 @@ def main():
     build = pathlib.Path(options.build).resolve()
     objects = objects_of(build)
     names = options.file or sorted(p.name for p in KERNELS.glob("*.cuh")
-                                   if p.name != "device_gpu.cuh") + sorted(
+                                   if not p.name.endswith("_gpu.cuh")) + sorted(
                                        f"{s}.cu" for s in SUITES)
     # Read once: the kernels may be edited while this runs.
     originals = {name: mutants(KERNELS / name) for name in names}

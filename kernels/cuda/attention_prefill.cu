@@ -1,19 +1,13 @@
 #include "kernels/cuda/attention_prefill.cuh"
+#include "kernels/cuda/attention_warpgroup.h"
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {
 namespace {
 
-/// What a launcher knows of its problem.
-struct Work {
-  int64_t heads = 0;
-  int64_t heads_per_block = 1;
-  int64_t block_size = 1;  ///< of the paged cache
-};
-
 /// `tiles(rows)`: how many there are of so many rows of q, at most.
 template <typename T, typename Shape, typename Source, typename Tiles>
-cudaError_t Run(const typename Source::Params& params, const Work& work, const Tiles& tiles,
+cudaError_t Run(const typename Source::Params& params, const PrefillWork& work, const Tiles& tiles,
                 const Context& context) {
   const int64_t rows = Shape::kRows / work.heads_per_block;
   const int64_t groups = work.heads / work.heads_per_block;
@@ -40,14 +34,21 @@ cudaError_t Run(const typename Source::Params& params, const Work& work, const T
 }
 
 template <typename T, int kDim, typename Source, typename Tiles>
-cudaError_t RunTiled(const typename Source::Params& params, const Work& work, const Tiles& tiles,
-                     const Context& context) {
+cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& work,
+                     const Tiles& tiles, const Context& context) {
   const auto run = [&](auto shape) {
     return Run<T, decltype(shape), Source>(params, work, tiles, context);
+  };
+  const auto warpgroups = [&] {
+    return WarpgroupAttention(
+        params, work, tiles(RowsOfWarpgroups(params.tiling) / work.heads_per_block), context);
   };
   switch (params.tiling) {
     case PrefillTiling::kBySize: {
       const int64_t blocks = tiles(128 / work.heads_per_block) * work.heads / work.heads_per_block;
+      if (context.warpgroup_products && 2 * blocks >= context.multiprocessors) {
+        return warpgroups();
+      }
       if (blocks >= 2 * int64_t{context.multiprocessors}) return run(PrefillShape<kDim, 2>());
       return run(PrefillShape<kDim, 1>());
     }
@@ -55,6 +56,11 @@ cudaError_t RunTiled(const typename Source::Params& params, const Work& work, co
       return run(PrefillShape<kDim, 1>());
     case PrefillTiling::k128Rows:
       return run(PrefillShape<kDim, 2>());
+    case PrefillTiling::kWarpgroups:
+    case PrefillTiling::kThreeWarpgroups:
+    case PrefillTiling::kWarpgroupsProducerWaits:
+    case PrefillTiling::kWarpgroupsNoTurns:
+      return warpgroups();
   }
   return cudaErrorInvalidValue;
 }
@@ -71,9 +77,9 @@ cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context
     return cudaErrorMisalignedAddress;
   }
   const int64_t sharing = shape.heads / shape.kv_heads;
-  const Work work{.heads = shape.heads,
-                  .heads_per_block = sharing <= 64 ? sharing : 1,
-                  .block_size = params.cache.block_size};
+  const PrefillWork work{.heads = shape.heads,
+                         .heads_per_block = sharing <= 64 ? sharing : 1,
+                         .block_size = params.cache.block_size};
   // How the rows are shared out is known on the device only: each sequence may end in a ragged
   // tile.
   const auto tiles = [&](int64_t rows) { return params.rows / rows + params.sequences; };
@@ -96,7 +102,7 @@ cudaError_t VisionAttention(const VisionAttentionParams& params, const Context& 
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.q, params.k, params.v, params.out)) return cudaErrorMisalignedAddress;
-  const Work work{.heads = params.heads};
+  const PrefillWork work{.heads = params.heads};
   const auto tiles = [&](int64_t rows) { return params.views * CeilDivide(params.rows, rows); };
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);

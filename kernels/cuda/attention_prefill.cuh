@@ -23,15 +23,6 @@ struct PrefillShape {
   }
 };
 
-/// Blocks are numbered from the heaviest to the lightest where causal: the last rows of a sequence
-/// see the most keys. Those that start side by side go to one multiprocessor each, so that every
-/// second round is turned round: who got the heaviest of one round gets the lightest of the next.
-XCOMPOSER_DEVICE int InTurns(int block, int blocks, int round) {
-  const int turn = block / round;
-  const bool turned = turn % 2 == 1 && (turn + 1) * round <= blocks;
-  return turned ? (2 * turn + 1) * round - 1 - block : block;
-}
-
 /// Rows past the last repeat it.
 template <typename T, typename Shape, typename Source>
 XCOMPOSER_DEVICE void CopyQueries(const typename Source::Params& p, const PrefillTile& tile,

@@ -10,8 +10,18 @@
 namespace xcomposer::cuda {
 
 /// Rows (of q, times heads that share keys) that a block takes: 128 do less for each product, 64
-/// spread a small problem over more multiprocessors. Results agree within the budget.
-enum class PrefillTiling { kBySize, k64Rows, k128Rows };
+/// spread a small problem over more multiprocessors. kWarpgroups: 128 with products of warpgroups,
+/// where the context has them; kThreeWarpgroups: 192, for heads of 64. Results agree within the
+/// budget.
+enum class PrefillTiling {
+  kBySize,
+  k64Rows,
+  k128Rows,
+  kWarpgroups,
+  kThreeWarpgroups,
+  kWarpgroupsProducerWaits,
+  kWarpgroupsNoTurns,
+};
 
 /// Causal attention of ragged sequences over a paged cache that already holds their keys. All
 /// tables are read on the device.
@@ -30,7 +40,7 @@ struct PrefillAttentionParams {
 };
 
 /// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in
-/// float32, taken 64 keys at a time.
+/// float32, taken 64 or 128 keys at a time.
 cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context& context);
 
 /// Attention of every row to every row of the same view.

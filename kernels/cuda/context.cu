@@ -4,6 +4,7 @@ namespace xcomposer::cuda {
 
 cudaError_t DescribeContext(int device, cudaStream_t stream, Context& context) {
   int major = 0;
+  int minor = 0;
   cudaError_t status =
       cudaDeviceGetAttribute(&context.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (status != cudaSuccess) return status;
@@ -15,8 +16,13 @@ cudaError_t DescribeContext(int device, cudaStream_t stream, Context& context) {
   if (status != cudaSuccess) return status;
   status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (status != cudaSuccess) return status;
+  status = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  if (status != cudaSuccess) return status;
   context.stream = stream;
   context.programmatic_launch = major >= 9;
+#ifdef XCOMPOSER_CUDA_SM90A
+  context.warpgroup_products = major == 9 && minor == 0;
+#endif
   return cudaSuccess;
 }
 

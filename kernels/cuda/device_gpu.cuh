@@ -137,6 +137,14 @@ class SharedArena {
     return taken;
   }
 
+  /// The next one taken begins on a multiple of `bytes`, a power of two from 16 on; may use up
+  /// `bytes` - 16.
+  XCOMPOSER_DEVICE void Align(int bytes) {
+    extern __shared__ __align__(16) unsigned char xcomposer_shared[];
+    const auto base = static_cast<int>(__cvta_generic_to_shared(xcomposer_shared));
+    used_ += -(base + used_) & (bytes - 1);
+  }
+
  private:
   int used_ = 0;
 };

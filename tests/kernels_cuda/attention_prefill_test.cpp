@@ -9,8 +9,25 @@ template <typename T>
 class PrefillAttentionOf : public StoredKernelTest<T> {};
 TYPED_TEST_SUITE(PrefillAttentionOf, StoredTypes);
 
-constexpr PrefillTiling kTilings[] = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
-                                      PrefillTiling::k128Rows};
+/// Those that the device has.
+std::vector<PrefillTiling> Tilings(int64_t head_dim) {
+  std::vector<PrefillTiling> tilings = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
+                                        PrefillTiling::k128Rows};
+  if (!Ways()[0].warpgroup_products) return tilings;
+  for (const PrefillTiling more :
+       {PrefillTiling::kWarpgroups, PrefillTiling::kWarpgroupsProducerWaits,
+        PrefillTiling::kWarpgroupsNoTurns}) {
+    tilings.push_back(more);
+  }
+  if (head_dim == 64) tilings.push_back(PrefillTiling::kThreeWarpgroups);
+  return tilings;
+}
+
+/// Where blocks stay for several tiles, so few that they have to.
+Context WithFewBlocks(Context context, PrefillTiling tiling) {
+  if (tiling >= PrefillTiling::kWarpgroups) context.multiprocessors = 2;
+  return context;
+}
 
 template <typename T>
 void Check(const PagedCase<T>& test) {
@@ -26,8 +43,9 @@ void Check(const PagedCase<T>& test) {
   }
   const Doubles exact = test.Attend(false);
   const Doubles naive = test.Attend(true);
-  for (const PrefillTiling tiling : kTilings) {
-    const auto actual = InEveryWay([&](const Context& context) {
+  for (const PrefillTiling tiling : Tilings(test.shape.head_dim)) {
+    const auto actual = InEveryWay([&](const Context& way) {
+      const Context context = WithFewBlocks(way, tiling);
       const Array<T> q(test.q);
       const Array<T> keys(test.keys);
       const Array<T> values(test.values);
@@ -89,6 +107,14 @@ TYPED_TEST(PrefillAttentionOf, BlocksOfAnySize) {
     Check(PagedCase<T>({2, 2, 64}, size, {{9, 190}, {70, 0}}, 9 + static_cast<uint64_t>(size)));
   }
   Check(PagedCase<T>({2, 1, 128}, 48, {{5, 150}}, 10));
+}
+
+// More tiles of keys than places in the ring, several times over, and blocks of one, two and again
+// one group with rows.
+TYPED_TEST(PrefillAttentionOf, TilesFollowOneAnotherInABlock) {
+  using T = TypeParam;
+  Check(PagedCase<T>({1, 1, 64}, 16, {{40, 290}, {130, 120}, {3, 0}, {100, 30}}, 16));
+  Check(PagedCase<T>({2, 1, 128}, 32, {{70, 200}, {20, 300}, {64, 0}}, 17));
 }
 
 // A chunk late in a long sequence: few rows and many tiles of keys.
@@ -170,8 +196,9 @@ void CheckViews(int64_t views, int64_t rows, int64_t heads, int64_t dim, uint64_
       }
     }
   }
-  for (const PrefillTiling tiling : kTilings) {
-    const auto actual = InEveryWay([&](const Context& context) {
+  for (const PrefillTiling tiling : Tilings(dim)) {
+    const auto actual = InEveryWay([&](const Context& way) {
+      const Context context = WithFewBlocks(way, tiling);
       const Array<T> in(packed);
       const Array<T> out(static_cast<size_t>(views * rows * width));
       EXPECT_EQ(Finish(VisionAttention({.q = in.data(),
@@ -244,6 +271,36 @@ TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
   paged.out = x.data();
   paged.shape = {2, 2, 80};
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorNotSupported);
+  paged.tiling = PrefillTiling::kWarpgroups;
+  EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorNotSupported);
+}
+
+TYPED_TEST(PrefillAttentionOf, WarpgroupsNeedTheirProducts) {
+  using T = TypeParam;
+  const Array<T> x(64);
+  Context context = Ways()[0];
+  context.warpgroup_products = false;
+  EXPECT_EQ(VisionAttention({.q = x.data(),
+                             .k = x.data(),
+                             .v = x.data(),
+                             .stride = 64,
+                             .out = x.data(),
+                             .views = 1,
+                             .rows = 1,
+                             .heads = 1,
+                             .head_dim = 64,
+                             .format = FormatOf<T>(),
+                             .tiling = PrefillTiling::kWarpgroups},
+                            context),
+            cudaErrorNotSupported);
+  EXPECT_EQ(PrefillAttention({.q = x.data(),
+                              .cache = {x.data(), x.data(), nullptr, 1, 16},
+                              .shape = {2, 2, 64},
+                              .out = x.data(),
+                              .format = FormatOf<T>(),
+                              .tiling = PrefillTiling::kWarpgroups},
+                             context),
+            cudaErrorNotSupported);
 }
 
 }  // namespace

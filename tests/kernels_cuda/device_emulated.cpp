@@ -26,7 +26,8 @@ std::vector<Context> Ways() {
                .multiprocessors = 3,
                .shared_bytes = 228 * 1024,
                .block_shared_bytes = 227 * 1024,
-               .programmatic_launch = i != 1};
+               .programmatic_launch = i != 1,
+               .warpgroup_products = true};
   }
   return ways;
 }

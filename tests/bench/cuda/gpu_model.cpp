@@ -5,14 +5,15 @@
 // decode.bs8.ctx1024: one step of 8 sequences, of 1024 keys each, the new one included, as a CUDA
 // graph. prefill.1289: a prompt to its first new id. vision: pixels to the rows of the prompt.
 // ttft: both. part: one kernel, or one with its norm and rotation, of one layer. variant, only
-// where
-// --only names it: shapes of products of few rows, of which the library takes one. One line of JSON
-// per figure (figures.h); exit codes 0, 1 where a figure failed, 2 wrong usage, 5 no device.
+// where --only names it: shapes of products of few rows and tilings of attention, of which the
+// library takes one. One line of JSON per figure (figures.h); exit codes 0, 1 where a figure
+// failed, 2 wrong usage, 5 no device.
 #include <iostream>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "bench/cuda/attention_variants.h"
 #include "bench/cuda/decode_step.h"
 #include "bench/cuda/few_rows_variants.h"
 #include "bench/cuda/figures.h"
@@ -96,7 +97,10 @@ class ModelBench {
     });
   }
 
-  void MeasureFewRows() {
+  void MeasureVariants() {
+    figures_.Group("variant.attention.", [&] {
+      AttentionVariants(shape_, figures_, timer_, FillOnDevice(timer_)).Measure();
+    });
     figures_.Group("variant.", [&] {
       DeviceMemory memory(FillOnDevice(timer_));
       FewRowsVariants(decoder_, figures_, timer_, memory).Measure();
@@ -276,7 +280,7 @@ int Run(int argc, char** argv) {
   bench.MeasurePicture("336x56", 24, Tiling{5, 11}, 64);
   bench.MeasurePrefill("prefill.8201.pictures", 8201, 8137);
   bench.MeasureSampling();
-  if (!only.empty()) bench.MeasureFewRows();
+  if (!only.empty()) bench.MeasureVariants();
   return figures.failures() == 0 ? 0 : 1;
 }
 

@@ -209,10 +209,21 @@ class SharedArena {
     used_ += bytes;
     return taken;
   }
+  void Align(int bytes) {
+    const size_t start = emulator::Machine::kSharedBase + used_;
+    used_ += (start + static_cast<size_t>(bytes) - 1) / static_cast<size_t>(bytes) *
+                 static_cast<size_t>(bytes) -
+             start;
+  }
 
  private:
   size_t used_ = 0;
 };
+
+template <typename V>
+uint32_t SharedAddress(const Shared<V>& shared, int index, Where where = Where::current()) {
+  return Gpu().SharedAddress(shared.At(index, where));
+}
 
 template <typename V>
 Vector16 LoadVector(const Shared<V>& shared, int index, Where where = Where::current()) {

@@ -59,6 +59,9 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
   ++block_id_;
   ++block_epoch_;
   shared_.Reset(config_.shared_bytes);
+  clocks_.Stop();
+  barriers_.Reset();
+  products_.Reset(thread_count_, kSharedBase + config_.shared_bytes);
   warp_epochs_.assign(static_cast<size_t>((thread_count_ + kWarp - 1) / kWarp), 0);
   unfenced_ = false;
   acquired_ = false;
@@ -77,6 +80,7 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
                       " ended without GridDependencyWait: the kernel after would not wait for the "
                       "kernel before");
         }
+        products_.CheckEnd(current_, Now({}));
       } catch (const Fault& fault) {
         if (fault_.empty()) fault_ = fault.what();
       }
@@ -88,7 +92,10 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
       const std::vector<int> order = Ordered(thread_count_, schedule, block_id_ * 1000003 + pass);
       const bool progress = Pass(order);
       const auto ended = [](const Thread& thread) { return thread.wait == Wait::kEnded; };
-      if (std::all_of(threads_.begin(), threads_.begin() + thread_count_, ended)) break;
+      if (std::all_of(threads_.begin(), threads_.begin() + thread_count_, ended)) {
+        barriers_.CheckEnd();
+        break;
+      }
       if (!progress) ReleaseBarrier();
     }
   } catch (const Fault& fault) {
@@ -116,7 +123,19 @@ void Machine::ReleaseBarrier() {
     if (thread.wait != Wait::kBlock || thread.site.line != threads_[0].site.line) Stuck();
   }
   ++block_epoch_;
+  clocks_.Meet(0, thread_count_);
   for (int t = 0; t < thread_count_; ++t) threads_[static_cast<size_t>(t)].wait = Wait::kNone;
+}
+
+std::string Machine::Name(Wait wait) {
+  switch (wait) {
+    case Wait::kBlock:
+      return "waits for its block at ";
+    case Wait::kBarrier:
+      return "waits for a barrier at ";
+    default:
+      return "waits for its warp at ";
+  }
 }
 
 void Machine::Stuck() const {
@@ -125,10 +144,7 @@ void Machine::Stuck() const {
   for (int t = 0; t < thread_count_; ++t) {
     const Thread& thread = threads_[static_cast<size_t>(t)];
     const std::string where =
-        thread.wait == Wait::kEnded
-            ? "has ended"
-            : (thread.wait == Wait::kBlock ? "waits for its block at " : "waits for its warp at ") +
-                  ToString(thread.site);
+        thread.wait == Wait::kEnded ? "has ended" : Name(thread.wait) + ToString(thread.site);
     if (std::find(seen.begin(), seen.end(), where) != seen.end()) continue;
     seen.push_back(where);
     text += " thread " + std::to_string(t) + " " + where + ";";
@@ -150,18 +166,29 @@ void Machine::SyncWarp(Site site) {
       nullptr,
       [this](std::array<void*, kWarp>&) {
         warp_epochs_[static_cast<size_t>(current_ / kWarp)] = ++warp_epoch_;
+        clocks_.Meet(current_ / kWarp * kWarp, kWarp);
       },
       site);
 }
 
 void Machine::WarpCollective(void* operands, const WarpWork& work, Site site) {
-  const int first = current_ / kWarp * kWarp;
+  Collective<kWarp>(operands, work, site);
+}
+
+void Machine::WarpgroupCollective(void* operands, const WarpgroupWork& work, Site site) {
+  Collective<4 * kWarp>(operands, work, site);
+}
+
+template <size_t kThreads, typename Work>
+void Machine::Collective(void* operands, const Work& work, Site site) {
+  constexpr int kCount = static_cast<int>(kThreads);
+  const int first = current_ / kCount * kCount;
   Thread& self = threads_[static_cast<size_t>(current_)];
   self.operands = operands;
   self.wait = Wait::kWarp;
   self.site = site;
-  std::array<void*, kWarp> all{};
-  for (int lane = 0; lane < kWarp; ++lane) {
+  std::array<void*, kThreads> all{};
+  for (int lane = 0; lane < kCount; ++lane) {
     const Thread& other = threads_[static_cast<size_t>(first + lane)];
     const bool here = first + lane < thread_count_ && other.wait == Wait::kWarp &&
                       other.site.line == site.line && other.site.file == site.file;
@@ -172,7 +199,7 @@ void Machine::WarpCollective(void* operands, const WarpWork& work, Site site) {
     all[static_cast<size_t>(lane)] = other.operands;
   }
   work(all);
-  for (int lane = 0; lane < kWarp; ++lane) {
+  for (int lane = 0; lane < kCount; ++lane) {
     threads_[static_cast<size_t>(first + lane)].wait = Wait::kNone;
   }
 }
@@ -209,6 +236,8 @@ Access Machine::Now(Site site) const {
   access.warp_epoch = warp_epochs_[static_cast<size_t>(access.warp)];
   access.waited = thread.waited;
   access.acquired = acquired_;
+  access.moment = clocks_.Now(current_);
+  if (clocks_.running()) access.seen = clocks_.Of(current_).seen.data();
   access.site = site;
   return access;
 }
@@ -251,6 +280,9 @@ void Machine::GlobalWrite(void* p, size_t bytes, Site site, bool atomic) {
 void Machine::SharedAccess(const void* p, size_t bytes, AccessKind kind, Site site) {
   CountAccess(site);
   shared_.Check(p, bytes, Now(site), kind);
+  if (clocks_.running() && kind != AccessKind::kRead) {
+    products_.CheckWrite(SharedAddress(p), Now(site));
+  }
 }
 
 void Machine::CopyAsync(void* shared, const void* global, size_t bytes, bool valid, Site site) {

@@ -8,8 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "support/emulator/barriers.h"
+#include "support/emulator/clocks.h"
 #include "support/emulator/fiber.h"
 #include "support/emulator/memory.h"
+#include "support/emulator/products.h"
 
 namespace xcomposer::emulator {
 
@@ -52,6 +55,7 @@ class Machine {
   struct Lane;
   /// Takes the operands of all lanes of a warp, and fills in their results.
   using WarpWork = std::function<void(std::array<void*, kWarp>&)>;
+  using WarpgroupWork = std::function<void(std::array<void*, 4 * kWarp>&)>;
 
   int thread() const { return current_; }
   Index3 block() const { return block_; }
@@ -62,6 +66,7 @@ class Machine {
   void SyncWarp(Site site);
   /// Returns when all 32 lanes have come to the same place; the last one does the work for all.
   void WarpCollective(void* operands, const WarpWork& work, Site site);
+  void WarpgroupCollective(void* operands, const WarpgroupWork& work, Site site);
   void GridDependencyWait();
   void ThreadFence();
   void Atomic(Site site);
@@ -80,8 +85,33 @@ class Machine {
   /// All but the newest `pending` committed groups are complete.
   void WaitCopies(int pending, Site site);
 
+  // Compute capability 9.0: machine_hopper.cpp.
+
+  /// Where shared memory begins in its own address space: on no more than 16 bytes.
+  static constexpr uint32_t kSharedBase = 1168;
+  uint32_t SharedAddress(const void* p);
+
+  void BarrierInit(const void* barrier, int arrivals, Site site);
+  void BarrierArrive(const void* barrier, Site site);
+  void BarrierArriveAfterCopies(const void* barrier, Site site);
+  void BarrierWait(const void* barrier, int parity, Site site);
+  void NamedBarrier(int barrier, int threads, bool waits, Site site);
+
+  void ProductFence();
+  void WarpgroupFence() { products_.Fence(current_); }
+  void CommitProducts() { products_.Commit(current_); }
+  void WaitProducts(int pending, Site site);
+  /// The current thread begins one for its warpgroup, all of whose threads have come to it.
+  void BeginProduct(Site site);
+  /// 16 bytes that the product reads.
+  const unsigned char* ProductRead(uint32_t address, Site site);
+  void ProductUsesRegisters(const uint32_t (&a)[4]) { products_.UseRegisters(current_, a); }
+  /// `thread`: of the warpgroup.
+  const float* ProductSums(int thread, const float* d) const;
+  void GiveProduct(int thread, float* d, const std::vector<float>& sums);
+
  private:
-  enum class Wait { kNone, kBlock, kWarp, kEnded };
+  enum class Wait { kNone, kBlock, kWarp, kBarrier, kEnded };
 
   struct Copy {
     void* target = nullptr;
@@ -104,6 +134,10 @@ class Machine {
   bool Pass(const std::vector<int>& order);
   void ReleaseBarrier();
   void Block(Wait wait, Site site);
+  template <size_t kThreads, typename Work>
+  void Collective(void* operands, const Work& work, Site site);
+  void Release(const std::vector<int>& threads);
+  static std::string Name(Wait wait);
   [[noreturn]] void Stuck() const;
 
   GlobalMemory global_;
@@ -129,6 +163,10 @@ class Machine {
   Moment last_write_;
   Moment last_atomic_;
   bool unfenced_ = false;  ///< the block has written global memory since its last fence
+  Clocks clocks_;
+  Barriers barriers_{clocks_};
+  Products products_{clocks_};
+  Knowledge common_;  ///< of the warpgroup that begins a product
   std::string fault_;
 };
 

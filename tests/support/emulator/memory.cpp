@@ -17,16 +17,17 @@ constexpr size_t kAlignment = 256;  // of cudaMalloc
 }
 
 bool OrderedAfterWrite(const Shadow& shadow, const Access& access) {
-  const Access& writer = shadow.writer;
-  if (writer.launch != access.launch) return true;
-  if (writer.block != access.block) return access.acquired;
-  if (writer.thread == access.thread || writer.block_epoch < access.block_epoch) return true;
-  return writer.warp == access.warp && writer.warp_epoch < access.warp_epoch;
+  return OrderedAfter(shadow.writer, access);
+}
+
+bool Saw(const Access& access, int thread, uint32_t moment) {
+  return access.seen != nullptr && access.seen[thread] >= moment;
 }
 
 bool OrderedAfterReads(const Shadow& shadow, const Access& access) {
   if (shadow.reader == -1 || shadow.reader == access.thread) return true;
   if (shadow.read_block_epoch < access.block_epoch) return true;
+  if (shadow.reader >= 0 && Saw(access, shadow.reader, shadow.read_moment)) return true;
   return shadow.reader_warp == access.warp && shadow.read_warp_epoch < access.warp_epoch;
 }
 
@@ -40,12 +41,21 @@ void RememberRead(Shadow& shadow, const Access& access) {
   }
   shadow.read_block_epoch = access.block_epoch;
   shadow.read_warp_epoch = access.warp_epoch;
+  shadow.read_moment = access.moment;
 }
 
 }  // namespace
 
 std::string Describe(const Access& access) {
   return "thread " + std::to_string(access.thread) + " at " + ToString(access.site);
+}
+
+bool OrderedAfter(const Access& earlier, const Access& access) {
+  if (earlier.launch != access.launch) return true;
+  if (earlier.block != access.block) return access.acquired;
+  if (earlier.thread == access.thread || earlier.block_epoch < access.block_epoch) return true;
+  if (Saw(access, earlier.thread, earlier.moment)) return true;
+  return earlier.warp == access.warp && earlier.warp_epoch < access.warp_epoch;
 }
 
 void CheckOrder(Shadow& shadow, const Access& access, AccessKind kind, const char* what) {
@@ -199,6 +209,33 @@ void SharedMemory::Check(const void* p, size_t bytes, const Access& access, Acce
       throw Fault("read of shared memory that nobody wrote by " + Describe(access));
     }
     CheckOrder(shadow_[i], access, kind, "shared memory");
+  }
+}
+
+void SharedMemory::CheckProduct(size_t offset, const Knowledge& common,
+                                const Access& access) const {
+  if (offset + 16 > size_) {
+    throw Fault("out of bounds: product of a warpgroup reads at " + std::to_string(offset) +
+                " of " + std::to_string(size_) + ", by " + Describe(access));
+  }
+  for (size_t i = offset / kGranule; i < (offset + 16) / kGranule; ++i) {
+    const Shadow& shadow = shadow_[i];
+    if (!shadow.written) {
+      throw Fault("read of shared memory that nobody wrote by a product of " + Describe(access));
+    }
+    const Access& writer = shadow.writer;
+    const auto thread = static_cast<size_t>(writer.thread);
+    if (shadow.pending) {
+      Race(shadow, access, "product with the target of a copy not yet waited for", "shared memory");
+    }
+    if (writer.block_epoch >= access.block_epoch && common.seen[thread] < writer.moment) {
+      Race(shadow, access, "read after write by a product", "shared memory");
+    }
+    if (common.fenced[thread] < writer.moment) {
+      throw Fault("product of " + Describe(access) + " need not see what thread " +
+                  std::to_string(writer.thread) + " wrote at " + ToString(writer.site) +
+                  ": no ProductFence came between");
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "support/emulator/clocks.h"
 #include "support/emulator/fault.h"
 
 namespace xcomposer::emulator {
@@ -17,14 +18,19 @@ struct Access {
   uint32_t block = 0;  ///< unique over all launches
   int16_t thread = 0;
   int16_t warp = 0;
-  uint32_t block_epoch = 0;  ///< grows at each barrier of the block; unique over all blocks
-  uint32_t warp_epoch = 0;   ///< grows at each SyncWarp of the warp
-  bool waited = true;        ///< GridDependencyWait was called, or need not be
-  bool acquired = false;     ///< an atomic operation and a fence came before
+  uint32_t block_epoch = 0;          ///< grows at each barrier of the block; unique over all blocks
+  uint32_t warp_epoch = 0;           ///< grows at each SyncWarp of the warp
+  bool waited = true;                ///< GridDependencyWait was called, or need not be
+  bool acquired = false;             ///< an atomic operation and a fence came before
+  uint32_t moment = Clocks::kFirst;  ///< of the thread
+  const uint32_t* seen = nullptr;    ///< what it has seen of the block's threads; null: no clocks
   Site site;
 };
 
 std::string Describe(const Access& access);
+
+/// Whether a barrier, or an atomic operation with fences, lets `access` come after `earlier`.
+bool OrderedAfter(const Access& earlier, const Access& access);
 
 /// The threads that last wrote and read a piece of memory; finds unordered accesses.
 struct Shadow {
@@ -36,6 +42,7 @@ struct Shadow {
   int16_t reader_warp = -1;  ///< -2: several warps
   uint32_t read_block_epoch = 0;
   uint32_t read_warp_epoch = 0;
+  uint32_t read_moment = Clocks::kNever;  ///< of the only reader
 };
 
 enum class AccessKind { kRead, kWrite, kAtomic, kPending };
@@ -84,6 +91,8 @@ class SharedMemory {
   size_t size() const { return size_; }
 
   void Check(const void* p, size_t bytes, const Access& access, AccessKind kind);
+  /// A read of 16 bytes by products of threads that have this in common.
+  void CheckProduct(size_t offset, const Knowledge& common, const Access& access) const;
 
  private:
   static constexpr size_t kGuard = 64;

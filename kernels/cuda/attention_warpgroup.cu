@@ -1,0 +1,88 @@
+#include <algorithm>
+
+#include "kernels/cuda/attention_warpgroup.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace xcomposer::cuda {
+namespace {
+
+template <typename T, typename Shape, typename Source, typename Keys>
+cudaError_t RunShape(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
+                     const Context& context) {
+  const int64_t groups = work.heads / work.heads_per_block;
+  const int64_t items = tiles * groups;
+  if (items > INT32_MAX - context.multiprocessors) return cudaErrorInvalidConfiguration;
+  constexpr int64_t kAlignment = 1024 - 16;
+  const LaunchShape shape{
+      .grid_x = std::min<int64_t>(items, context.multiprocessors),
+      .threads = Shape::kThreads,
+      .shared_bytes = kAlignment + ArenaBytes<T>(2 * Shape::kRows * Shape::kDim) +
+                      ArenaBytes<T>(Shape::kSlots * kWarpgroupKeys * Shape::kDim) +
+                      2 * ArenaBytes<uint64_t>(Shape::kSlots)};
+  const auto heads_per_block = static_cast<int>(work.heads_per_block);
+  const PrefillLaunch<typename Source::Params> launch{
+      .problem = params,
+      .heads_per_block = heads_per_block,
+      .head_groups = static_cast<int>(groups),
+      .reciprocal = RowOfHeads::Reciprocal(heads_per_block),
+      .rows_per_tile = static_cast<int>(Shape::kRows / work.heads_per_block),
+      .tiles = static_cast<int>(tiles),
+      .step_blocks = static_cast<int>(kWarpgroupKeys / work.block_size),
+      .step_keys = static_cast<int>(kWarpgroupKeys % work.block_size)};
+  return Launch(WarpgroupAttentionKernel<T, Shape, Source, Keys>, shape, launch, context);
+}
+
+template <typename T, int kDim, typename Source, typename Keys>
+cudaError_t Run(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
+                const Context& context) {
+  const auto run = [&](auto shape) {
+    return RunShape<T, decltype(shape), Source, Keys>(params, work, tiles, context);
+  };
+  switch (params.tiling) {
+    case PrefillTiling::kThreeWarpgroups:
+      if constexpr (kDim == 64) return run(WarpgroupShape<kDim, 3, false, true>());
+      return cudaErrorNotSupported;
+    case PrefillTiling::kWarpgroupsProducerWaits:
+      return run(WarpgroupShape<kDim, 2, true, true>());
+    case PrefillTiling::kWarpgroupsNoTurns:
+      return run(WarpgroupShape<kDim, 2, false, false>());
+    default:
+      return run(WarpgroupShape<kDim, 2, false, true>());
+  }
+}
+
+}  // namespace
+
+cudaError_t WarpgroupAttention(const PrefillAttentionParams& params, const PrefillWork& work,
+                               int64_t tiles, const Context& context) {
+  if (!context.warpgroup_products) return cudaErrorNotSupported;
+  return ForFormat(params.format, [&](auto number) {
+    using T = decltype(number);
+    switch (params.shape.head_dim) {
+      case 64:
+        return Run<T, 64, PagedSource<T, 64>, PagedKeys<64>>(params, work, tiles, context);
+      case 128:
+        return Run<T, 128, PagedSource<T, 128>, PagedKeys<128>>(params, work, tiles, context);
+      default:
+        return cudaErrorNotSupported;
+    }
+  });
+}
+
+cudaError_t WarpgroupAttention(const VisionAttentionParams& params, const PrefillWork& work,
+                               int64_t tiles, const Context& context) {
+  if (!context.warpgroup_products) return cudaErrorNotSupported;
+  return ForFormat(params.format, [&](auto number) {
+    using T = decltype(number);
+    switch (params.head_dim) {
+      case 64:
+        return Run<T, 64, ViewSource<T, 64>, ViewKeys<64>>(params, work, tiles, context);
+      case 128:
+        return Run<T, 128, ViewSource<T, 128>, ViewKeys<128>>(params, work, tiles, context);
+      default:
+        return cudaErrorNotSupported;
+    }
+  });
+}
+
+}  // namespace xcomposer::cuda

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "kernels/cuda/attention_prefill.h"
+
+namespace xcomposer::cuda {
+
+/// How a launcher of prefill attention shares out its problem, which it has checked.
+struct PrefillWork {
+  int64_t heads = 0;
+  int64_t heads_per_block = 1;  ///< at most 64
+  int64_t block_size = 1;       ///< of the paged cache
+};
+
+/// Rows (of q, times heads that share keys) that a block of WarpgroupAttention takes.
+constexpr int RowsOfWarpgroups(PrefillTiling tiling) {
+  return tiling == PrefillTiling::kThreeWarpgroups ? 192 : 128;
+}
+
+/// PrefillAttention and VisionAttention with products of warpgroups. `tiles` of
+/// RowsOfWarpgroups() / heads_per_block rows of q, at most. cudaErrorNotSupported where the context
+/// has no such products, and for other than 64 or 128 numbers to a head.
+cudaError_t WarpgroupAttention(const PrefillAttentionParams& params, const PrefillWork& work,
+                               int64_t tiles, const Context& context);
+cudaError_t WarpgroupAttention(const VisionAttentionParams& params, const PrefillWork& work,
+                               int64_t tiles, const Context& context);
+
+}  // namespace xcomposer::cuda

@@ -1,0 +1,88 @@
+#include "support/emulator/machine.h"
+
+namespace xcomposer::emulator {
+
+uint32_t Machine::SharedAddress(const void* p) {
+  return kSharedBase + static_cast<uint32_t>(static_cast<const unsigned char*>(p) - shared_.data());
+}
+
+void Machine::Release(const std::vector<int>& threads) {
+  for (const int t : threads) threads_[static_cast<size_t>(t)].wait = Wait::kNone;
+}
+
+void Machine::BarrierInit(const void* barrier, int arrivals, Site site) {
+  clocks_.Start(thread_count_);
+  barriers_.Init(barrier, arrivals, Now(site));
+}
+
+void Machine::BarrierArrive(const void* barrier, Site site) {
+  CountAccess(site);
+  clocks_.Start(thread_count_);
+  Release(barriers_.Arrive(barrier, Now(site)));
+}
+
+void Machine::BarrierArriveAfterCopies(const void* barrier, Site site) {
+  CommitCopies();
+  WaitCopies(0, site);
+  BarrierArrive(barrier, site);
+}
+
+void Machine::BarrierWait(const void* barrier, int parity, Site site) {
+  clocks_.Start(thread_count_);
+  while (!barriers_.Wait(barrier, parity, Now(site))) Block(Wait::kBarrier, site);
+}
+
+void Machine::NamedBarrier(int barrier, int threads, bool waits, Site site) {
+  clocks_.Start(thread_count_);
+  threads_[static_cast<size_t>(current_)].wait = waits ? Wait::kBarrier : Wait::kNone;
+  threads_[static_cast<size_t>(current_)].site = site;
+  Release(barriers_.ArriveNamed(barrier, threads, waits, Now(site)));
+  Thread& self = threads_[static_cast<size_t>(current_)];
+  if (self.wait == Wait::kBarrier) self.fiber->Leave();
+}
+
+void Machine::ProductFence() {
+  clocks_.Start(thread_count_);
+  clocks_.FenceProducts(current_);
+}
+
+void Machine::WaitProducts(int pending, Site site) {
+  clocks_.Start(thread_count_);
+  WarpCollective(
+      nullptr,
+      [this, pending, site](std::array<void*, kWarp>&) {
+        const int first = current_ / kWarp * kWarp;
+        for (int t = first; t < first + kWarp; ++t) products_.Wait(t, pending, Now(site));
+      },
+      site);
+}
+
+void Machine::BeginProduct(Site site) {
+  CountAccess(site);
+  clocks_.Start(thread_count_);
+  const int first = current_ / (4 * kWarp) * (4 * kWarp);
+  for (int t = first; t < first + 4 * kWarp; ++t) products_.CheckFenced(t, Now(site));
+  common_ = clocks_.Common(first, 4 * kWarp);
+}
+
+const unsigned char* Machine::ProductRead(uint32_t address, Site site) {
+  if (address < kSharedBase) {
+    throw Fault("out of bounds: product of a warpgroup reads before shared memory, by " +
+                Describe(Now(site)));
+  }
+  const size_t offset = address - kSharedBase;
+  shared_.CheckProduct(offset, common_, Now(site));
+  const int first = current_ / (4 * kWarp) * (4 * kWarp);
+  for (int warp = 0; warp < 4; ++warp) products_.BookRead(first + warp * kWarp, address);
+  return shared_.data() + offset;
+}
+
+const float* Machine::ProductSums(int thread, const float* d) const {
+  return products_.Sums(current_ / (4 * kWarp) * (4 * kWarp) + thread, d);
+}
+
+void Machine::GiveProduct(int thread, float* d, const std::vector<float>& sums) {
+  products_.Begin(current_ / (4 * kWarp) * (4 * kWarp) + thread, d, sums);
+}
+
+}  // namespace xcomposer::emulator
