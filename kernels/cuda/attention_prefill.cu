@@ -41,7 +41,7 @@ cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& w
   };
   const auto warpgroups = [&] {
     return WarpgroupAttention(
-        params, work, tiles(RowsOfWarpgroups(params.tiling) / work.heads_per_block), context);
+        params, work, tiles(RowsOfWarpgroups(params.tiling, kDim) / work.heads_per_block), context);
   };
   switch (params.tiling) {
     case PrefillTiling::kBySize: {
@@ -58,8 +58,6 @@ cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& w
       return run(PrefillShape<kDim, 2>());
     case PrefillTiling::kWarpgroups:
     case PrefillTiling::kThreeWarpgroups:
-    case PrefillTiling::kWarpgroupsProducerWaits:
-    case PrefillTiling::kWarpgroupsNoTurns:
       return warpgroups();
   }
   return cudaErrorInvalidValue;

@@ -19,8 +19,6 @@ enum class PrefillTiling {
   k128Rows,
   kWarpgroups,
   kThreeWarpgroups,
-  kWarpgroupsProducerWaits,
-  kWarpgroupsNoTurns,
 };
 
 /// Causal attention of ragged sequences over a paged cache that already holds their keys. All

@@ -11,14 +11,13 @@ namespace xcomposer::cuda {
 // together with the values of the tile before it, whose weights are ready, and while one warpgroup
 // turns scores into weights the other one's products run: they take turns in beginning them.
 //
-// A block stays on its multiprocessor and takes one tile of rows after the other, so that the keys
-// of the next one and its queries come while the results of this one are written.
-template <int kDim_, int kGroups_, bool kProducerWaits_, bool kTurns_>
+// Where there are many tiles of rows, a block stays on its multiprocessor and takes one after the
+// other, so that the keys of the next one and its queries come while the results of this one are
+// written. Where there are few, each has a block, which begins wherever another one has ended.
+template <int kDim_, int kGroups_>
 struct WarpgroupShape {
   static constexpr int kDim = kDim_;
   static constexpr int kGroups = kGroups_;  ///< that have rows
-  static constexpr bool kProducerWaits = kProducerWaits_;
-  static constexpr bool kTurns = kTurns_;
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = kWarpgroup * (1 + kGroups);
   static constexpr int kSlots = kDim == 128 ? 5 : 8;  ///< tiles of keys or values in the ring
@@ -56,7 +55,7 @@ class WarpgroupItems {
 
  private:
   XCOMPOSER_DEVICE int Place(int item) const {
-    return Source::kCausal ? InTurns(item, all(), GridX()) : item;
+    return Source::kCausal ? InTurns(item, all(), launch_.round) : item;
   }
   XCOMPOSER_DEVICE int Find(int item) const {
     PrefillTile tile;
@@ -219,7 +218,7 @@ class WarpgroupConsumer {
   XCOMPOSER_DEVICE int Take() {
     const int slot = next_.slot;
     BarrierWait(full_, slot, next_.parity);
-    if constexpr (!Shape::kProducerWaits) ProductFence();  // products see what was copied
+    ProductFence();  // products see what was copied
     next_.Next();
     return slot;
   }
@@ -234,11 +233,11 @@ class WarpgroupConsumer {
   // A turn's barrier counts the group that waits and the one that lets it go on; one group alone
   // has no turns.
   XCOMPOSER_DEVICE void AwaitTurn() const {
-    if (Shape::kTurns && active_ > 1) NamedBarrierSync(kFirstTurn + group_, 2 * kWarpgroup);
+    if (active_ > 1) NamedBarrierSync(kFirstTurn + group_, 2 * kWarpgroup);
   }
   XCOMPOSER_DEVICE void PassTurn() const {
     const int next = group_ == active_ - 1 ? 0 : group_ + 1;
-    if (Shape::kTurns && active_ > 1) NamedBarrierArrive(kFirstTurn + next, 2 * kWarpgroup);
+    if (active_ > 1) NamedBarrierArrive(kFirstTurn + next, 2 * kWarpgroup);
   }
 
   const PrefillLaunch<Params>& launch_;
@@ -252,7 +251,7 @@ class WarpgroupConsumer {
   RingPlace<Shape::kSlots> next_;
 };
 
-/// Grid: a block on every multiprocessor, or as many as there are items.
+/// Grid: a block on every multiprocessor, or one for each item.
 template <typename T, typename Shape, typename Source, typename Keys>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     WarpgroupAttentionKernel([[maybe_unused]] PrefillLaunch<typename Source::Params> launch) {
@@ -267,7 +266,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   const Shared<uint64_t> empty = arena.Take<uint64_t>(Shape::kSlots);
   if (ThreadIndex() == 0) {
     for (int slot = 0; slot < Shape::kSlots; ++slot) {
-      BarrierInit(full, slot, Shape::kProducerWaits ? 4 : kWarpgroup);
+      BarrierInit(full, slot, kWarpgroup);
       BarrierInit(empty, slot, 4 * Shape::kGroups);  // warps
     }
   }
@@ -285,7 +284,6 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
       Keys source(launch, tile, items.FirstHead(item), ThreadIndex());
       producer.Run(source, (tile.keys + kWarpgroupKeys - 1) / kWarpgroupKeys);
     }
-    producer.End();
   } else {
     TakeRegisters<Shape::kConsumerRegisters>();
     Consumer(launch, queries.Part(2 * group * Consumer::kQueries, 2 * Consumer::kQueries), ring,

@@ -152,11 +152,6 @@ class KeyProducer {
     Copy(values, stride, place);
   }
 
-  /// After the last Run.
-  XCOMPOSER_DEVICE void End() {
-    if constexpr (Shape::kProducerWaits) Announce<0>();
-  }
-
  private:
   /// Copies to the next place, as soon as it is free. `place`: of this lane's key.
   XCOMPOSER_DEVICE void Copy(const Vector16* from, uint32_t stride, uint32_t place) {
@@ -171,33 +166,14 @@ class KeyProducer {
       CopyAsync16(to, (first ^ i * kPass % 8 * 8) + i * kPass * 64,
                   reinterpret_cast<const T*>(from + at), true);
     }
-    if constexpr (Shape::kProducerWaits) {
-      CommitCopies();
-      if (begun_) Announce<1>();
-      begun_ = true;
-    } else {
-      BarrierArriveAfterCopies(full_, filling_.slot);
-    }
+    BarrierArriveAfterCopies(full_, filling_.slot);
     filling_.Next();
-  }
-
-  /// Tells of the oldest copies that it has not told of, all but the newest kPending of which have
-  /// ended.
-  template <int kPending>
-  XCOMPOSER_DEVICE void Announce() {
-    WaitCopies<kPending>();
-    ProductFence();  // products see what was copied
-    SyncWarp();      // all lanes' copies come before the arrival
-    if (Lane() == 0) BarrierArrive(full_, announced_.slot);
-    announced_.Next();
   }
 
   Shared<T> ring_;
   Shared<uint64_t> full_;
   Shared<uint64_t> empty_;
   RingPlace<Shape::kSlots> filling_;
-  RingPlace<Shape::kSlots> announced_;
-  bool begun_ = false;
 };
 
 }  // namespace xcomposer::cuda

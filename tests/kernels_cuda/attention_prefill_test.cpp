@@ -14,11 +14,7 @@ std::vector<PrefillTiling> Tilings(int64_t head_dim) {
   std::vector<PrefillTiling> tilings = {PrefillTiling::kBySize, PrefillTiling::k64Rows,
                                         PrefillTiling::k128Rows};
   if (!Ways()[0].warpgroup_products) return tilings;
-  for (const PrefillTiling more :
-       {PrefillTiling::kWarpgroups, PrefillTiling::kWarpgroupsProducerWaits,
-        PrefillTiling::kWarpgroupsNoTurns}) {
-    tilings.push_back(more);
-  }
+  tilings.push_back(PrefillTiling::kWarpgroups);
   if (head_dim == 64) tilings.push_back(PrefillTiling::kThreeWarpgroups);
   return tilings;
 }

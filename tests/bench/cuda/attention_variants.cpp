@@ -12,8 +12,6 @@ struct NamedTiling {
 constexpr NamedTiling kTilings[] = {{PrefillTiling::kBySize, "chosen"},
                                     {PrefillTiling::kWarpgroups, "warpgroups"},
                                     {PrefillTiling::kThreeWarpgroups, "warpgroups3"},
-                                    {PrefillTiling::kWarpgroupsProducerWaits, "producer_waits"},
-                                    {PrefillTiling::kWarpgroupsNoTurns, "no_turns"},
                                     {PrefillTiling::k128Rows, "rows128"},
                                     {PrefillTiling::k64Rows, "rows64"}};
 
