@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   const Shared<float> partial = arena.Take<float>(8);
   const int columns = static_cast<int>(p.columns);
   const float* x = p.x + BlockX() * p.columns;
-  T* out = static_cast<T*>(p.out) + BlockX() * p.columns;
+  T* out = static_cast<T*>(p.out) + BlockX() * p.out_stride;
   const float squares = RowSum(
       x, columns, [](float f) { return f * f; }, partial);
   const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);

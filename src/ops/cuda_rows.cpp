@@ -102,6 +102,7 @@ void SiluMul(Tensor& gate, const Tensor& up) {
                                        .up = up.const_data_ptr(),
                                        .in_stride = columns,
                                        .out = gate.mutable_data_ptr(),
+                                       .out_stride = columns,
                                        .rows = gate.numel() / columns,
                                        .columns = columns,
                                        .format = CudaFormatOf("silu_mul_", gate)},

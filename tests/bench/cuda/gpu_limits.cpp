@@ -102,6 +102,12 @@ std::vector<GemmShape> ModelShapes() {
       {1225, 256, 14336},
       {1225, 4096, 256, 1, true},
       {1225, 14336, 256, 1, true},
+      // Down of two in one, and the layer's products with the second factor beside their weights.
+      {1225, 512, 4096},
+      {1289, 6144, 4096 + 256},
+      {1289, 4096, 4096 + 256},
+      {1289, 14336, 4096 + 256, 2},
+      {1289, 4096, 14336 + 256},
       // Weights that share their input, in one call: w1 and w3; queries, keys and values.
       {1289, 14336, 4096},
       {1289, 14336, 4096, 2},
