@@ -53,7 +53,7 @@ void Gelu(Tensor& x) {
 }
 
 void SiluMul(Tensor& gate, const Tensor& up) {
-  CheckSameShape("silu_mul_", gate, up);
+  CheckSiluMul(gate, up);
   cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
                CurrentContext());
 }

@@ -14,6 +14,8 @@ constexpr size_t kReadBytes = size_t{256} << 10;
 
 }  // namespace
 
+at::Tensor DeviceWeights::Allocate(at::IntArrayRef shape) { return at::empty(shape, options_); }
+
 at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
   at::Tensor device = at::empty(shape, options_);
   LoadInto(device, name);
@@ -31,7 +33,7 @@ at::Tensor DeviceWeights::LoadStacked(const std::vector<std::string>& names,
   return device;
 }
 
-void DeviceWeights::LoadInto(at::Tensor device, const std::string& name) {
+void DeviceWeights::LoadInto(const at::Tensor& device, const std::string& name) {
   UnreadTensor host = host_.TakeUnread(name, device.sizes());
   const auto report = std::make_shared<Report>();
   report->name = name;

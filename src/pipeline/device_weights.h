@@ -25,6 +25,8 @@ class DeviceWeights final : public WeightSource {
 
   bool stacks() const override { return true; }
 
+  at::Tensor Allocate(at::IntArrayRef shape) override;
+
   /// Waits, and reports which tensors lost numbers. Throws kCheckpoint where a value became
   /// infinite, naming the tensor, and what a copy threw.
   void Finish();
@@ -39,8 +41,7 @@ class DeviceWeights final : public WeightSource {
 
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
   at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape) override;
-  /// `device`: dense.
-  void LoadInto(at::Tensor device, const std::string& name);
+  void LoadInto(const at::Tensor& device, const std::string& name) override;
   void Settle() override { upload_->Finish(); }
   CastCounts Convert(const UnreadTensor& host, std::span<std::byte> out, size_t offset) const;
 

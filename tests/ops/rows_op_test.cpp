@@ -23,6 +23,18 @@ TEST_F(RowsOp, RmsNorm) {
   }
 }
 
+TEST_F(RowsOp, RmsNormGoesWhereItsResultLies) {
+  const Tensor x = Uniform({5, 19});
+  const Tensor weight = Uniform({19});
+  const Tensor all = Uniform({5, 30});
+  const Tensor before = all.clone();
+  Tensor out = all.narrow(1, 7, 19);
+  RmsNormInto_(out, x, weight, 1e-5);
+  EXPECT_TRUE(out.equal(RmsNorm(x, weight, 1e-5)));
+  EXPECT_TRUE(all.narrow(1, 0, 7).equal(before.narrow(1, 0, 7)));
+  EXPECT_TRUE(all.narrow(1, 26, 4).equal(before.narrow(1, 26, 4)));
+}
+
 TEST_F(RowsOp, LayerNorm) {
   for (const at::ScalarType type : kStoredTypes) {
     for (const auto& shape : kShapes) {
