@@ -30,6 +30,7 @@ SUITES = {
     "elementwise": "Elementwise/*",
     "linear_few_rows": "LinearFewRows*",
     "norm": "Norm/*",
+    "place_weights": "PlaceWeights*",
     "rope_kv": "Rope*",
     "sampling": "Sampling.*",
     "vision": "VisionRows/*",

@@ -41,7 +41,8 @@ XCOMPOSER_DEVICE float Max(float a, float b) { return a > b ? a : b; }
 XCOMPOSER_DEVICE int Min(int a, int b) { return a < b ? a : b; }
 
 /// Sum over the lanes of a warp, the same in all of them: the tree is fixed, so are the bits.
-XCOMPOSER_DEVICE float WarpSum(float x) {
+template <typename V>
+XCOMPOSER_DEVICE V WarpSum(V x) {
   XCOMPOSER_UNROLL
   for (int mask = 16; mask > 0; mask /= 2) x += ShuffleXor(x, mask);
   return x;

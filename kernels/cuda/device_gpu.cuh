@@ -93,6 +93,11 @@ XCOMPOSER_DEVICE void StoreVector(void* p, Vector16 v) {
   *static_cast<uint4*>(p) = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
 }
 XCOMPOSER_DEVICE int AtomicAdd(int* p, int value) { return atomicAdd(p, value); }
+/// Adds to a counter that is read when the kernel has ended: announces nothing.
+XCOMPOSER_DEVICE void AtomicCount(uint64_t* p, uint64_t value) {
+  static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
+  atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(value));
+}
 /// Counts what was done: writes before it, and those that a barrier put before it, are seen by the
 /// threads of other blocks that find this count and do the same, and by those that a barrier lets
 /// follow them.

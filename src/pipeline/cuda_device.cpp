@@ -6,15 +6,11 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +18,7 @@
 #include "base/check.h"
 #include "kernels/cpu/core_count.h"
 #include "ops/cuda_resources.h"
+#include "pipeline/cuda_upload.h"
 #include "pipeline/device_weights.h"
 #include "pipeline/stage_device.h"
 #include "pipeline/torch_errors.h"
@@ -31,76 +28,7 @@ namespace {
 
 using c10::cuda::CUDAStream;
 
-// Small enough to stay in the processor's caches until the bus has fetched them, large enough that
-// a copy takes many times as long as starting it.
-constexpr size_t kStagingBytes = size_t{4} << 20;
-constexpr int kMostReaders = 12;  // a core reads and converts 4 to 7 GB/s, the bus takes 55
-constexpr size_t kCopyStreams = 2;
-
-/// Memory of the host that GPUs copy from by themselves. Registering pages that are there costs
-/// less than having the driver allocate them, and threads do it side by side.
-class StagingBuffer {
- public:
-  StagingBuffer() : data_(std::aligned_alloc(kHugePage, kStagingBytes)) {
-    if (data_ == nullptr) throw std::bad_alloc();
-    madvise(data_.get(), kStagingBytes, MADV_HUGEPAGE);  // fewer pages to register, if granted
-    std::memset(data_.get(), 0, kStagingBytes);
-    C10_CUDA_CHECK(cudaHostRegister(data_.get(), kStagingBytes, cudaHostRegisterPortable));
-  }
-  ~StagingBuffer() { C10_CUDA_CHECK_WARN(cudaHostUnregister(data_.get())); }
-  StagingBuffer(const StagingBuffer&) = delete;
-  StagingBuffer& operator=(const StagingBuffer&) = delete;
-
-  std::span<std::byte> bytes() { return {static_cast<std::byte*>(data_.get()), kStagingBytes}; }
-
- private:
-  static constexpr size_t kHugePage = size_t{2} << 20;
-  struct Free {
-    void operator()(void* data) const { std::free(data); }
-  };
-
-  std::unique_ptr<void, Free> data_;
-};
-
-/// Staging buffers, and streams that copy from them.
-class PinnedCopies final : public CopyEngine {
- public:
-  PinnedCopies(CUDAStream allocating, size_t buffers)
-      : allocating_(allocating), buffers_(buffers), events_(buffers) {
-    for (size_t i = 0; i < kCopyStreams; ++i) {
-      streams_.push_back(c10::cuda::getStreamFromPool(false, allocating.device_index()));
-    }
-  }
-
-  void Settle() override { allocating_.synchronize(); }
-
-  size_t buffer_bytes() const override { return kStagingBytes; }
-
-  void Make(size_t buffer) override {
-    const c10::cuda::CUDAGuard device(allocating_.device_index());
-    buffers_[buffer].emplace();
-  }
-
-  std::span<std::byte> Buffer(size_t buffer) override { return buffers_[buffer]->bytes(); }
-
-  void Start(size_t buffer, void* target, size_t bytes) override {
-    const CUDAStream& stream = streams_[buffer % kCopyStreams];
-    const c10::cuda::CUDAGuard device(stream.device_index());
-    C10_CUDA_CHECK(cudaMemcpyAsync(target, Buffer(buffer).data(), bytes, cudaMemcpyHostToDevice,
-                                   stream.stream()));
-    events_[buffer].record(stream);
-  }
-
-  void Wait(size_t buffer) override {
-    if (events_[buffer].isCreated()) events_[buffer].synchronize();
-  }
-
- private:
-  CUDAStream allocating_;
-  std::vector<std::optional<StagingBuffer>> buffers_;
-  std::vector<CUDAStream> streams_;
-  std::vector<at::cuda::CUDAEvent> events_;
-};
+constexpr int kMostReaders = 12;  // a core reads 4 to 7 GB/s, the bus takes 55
 
 class CudaGraph final : public CapturedGraph {
  public:
@@ -218,9 +146,9 @@ class CudaDevice final : public StageDevice {
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
     const Use use(*this);
     const auto readers = static_cast<size_t>(std::clamp(cpu::UsableCores(), 1, kMostReaders));
-    DeviceWeights weights(host, options_,
-                          std::make_unique<StagedUpload>(
-                              std::make_unique<PinnedCopies>(stream_, 2 * readers), readers));
+    DeviceWeights weights(
+        host, options_,
+        std::make_unique<StagedUpload>(MakeCudaUpload(stream_, 2 * readers), readers));
     load(weights);
     weights.Finish();
     stream_.synchronize();

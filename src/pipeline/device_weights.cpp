@@ -1,16 +1,17 @@
 #include "pipeline/device_weights.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
-#include <algorithm>
+#include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace xcomposer {
 namespace {
 
-// Of a file's bytes at a time, so that they are converted while they lie in the core's own cache.
-constexpr size_t kReadBytes = size_t{256} << 10;
+constexpr size_t kCounted = 2048;  // tensors whose losses are counted in one allocation
 
 }  // namespace
 
@@ -35,51 +36,44 @@ at::Tensor DeviceWeights::LoadStacked(const std::vector<std::string>& names,
 
 void DeviceWeights::LoadInto(const at::Tensor& device, const std::string& name) {
   UnreadTensor host = host_.TakeUnread(name, device.sizes());
-  const auto report = std::make_shared<Report>();
-  report->name = name;
-  report->numbers = device.numel();
-  reports_.push_back(report);
-  upload_->Add(device.mutable_data_ptr(), device.nbytes(),
-               [this, host = std::move(host), report](std::span<std::byte> out, size_t offset) {
-                 const CastCounts here = Convert(host, out, offset);
-                 const std::lock_guard lock(mutex_);
-                 report->counts.overflows += here.overflows;
-                 report->counts.underflows += here.underflows;
-               });
+  const bool is_dense = device.is_contiguous();  // then its numbers are as good as one row
+  Check(is_dense || device.select(0, 0).is_contiguous(), "rows of ", name,
+        " have gaps on the device");
+  int64_t* const losses = NextLosses();
+  loaded_.push_back({name, device.numel()});
+  upload_->Add({.stored = host.type,
+                .count = device.numel(),
+                .target = device.mutable_data_ptr(),
+                .type = device.scalar_type(),
+                .columns = is_dense ? device.numel() : device.numel() / device.size(0),
+                .row_stride = is_dense ? device.numel() : device.stride(0),
+                .losses = losses},
+               std::move(host.read));
 }
 
-/// Writes what comes to lie in the bytes [offset, offset + out.size()) of the device's tensor.
-CastCounts DeviceWeights::Convert(const UnreadTensor& host, std::span<std::byte> out,
-                                  size_t offset) const {
-  const at::ScalarType type = c10::typeMetaToScalarType(options_.dtype());
-  if (host.type == type) {
-    host.read(out, offset);
-    return {};
+int64_t* DeviceWeights::NextLosses() {
+  const size_t place = loaded_.size() % kCounted;
+  if (place == 0) {
+    losses_.push_back(at::zeros({static_cast<int64_t>(kCounted), 2}, options_.dtype(at::kLong)));
   }
-  const size_t from_size = c10::elementSize(host.type);
-  const size_t to_size = c10::elementSize(type);
-  const size_t step = kReadBytes / from_size;  // numbers
-  thread_local std::vector<std::byte> read(kReadBytes);
-  CastCounts counts;
-  for (size_t done = 0; done < out.size(); done += step * to_size) {
-    const size_t count = std::min(step, (out.size() - done) / to_size);
-    host.read(std::span(read).first(count * from_size), (offset + done) / to_size * from_size);
-    const CastCounts here = Cast(read.data(), host.type, out.data() + done, type, count);
-    counts.overflows += here.overflows;
-    counts.underflows += here.underflows;
-  }
-  return counts;
+  return losses_.back().mutable_data_ptr<int64_t>() + 2 * place;
 }
 
 void DeviceWeights::Finish() {
   upload_->Finish();
-  for (const auto& report : reports_) {
-    RequireNoOverflow(report->counts, c10::typeMetaToScalarType(options_.dtype()), report->name);
-    if (report->counts.underflows == 0) continue;
-    log::Warn(report->counts.underflows, " of ", report->numbers, " numbers of ", report->name,
-              " are too small for ", options_.dtype().name(), " and became zero");
+  at::Tensor counted;  // int64 (kCounted, 2)
+  for (size_t i = 0; i < loaded_.size(); ++i) {
+    if (i % kCounted == 0) counted = losses_[i / kCounted].cpu();
+    const int64_t* const losses = counted.const_data_ptr<int64_t>() + 2 * (i % kCounted);
+    const auto& [name, numbers] = loaded_[i];
+    RequireNoOverflow({.overflows = losses[0], .underflows = losses[1]},
+                      c10::typeMetaToScalarType(options_.dtype()), name);
+    if (losses[1] == 0) continue;
+    log::Warn(losses[1], " of ", numbers, " numbers of ", name, " are too small for ",
+              options_.dtype().name(), " and became zero");
   }
-  reports_.clear();
+  loaded_.clear();
+  losses_.clear();
 }
 
 }  // namespace xcomposer

@@ -2,8 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,23 +32,23 @@ class DeviceWeights final : public WeightSource {
   void Finish();
 
  private:
-  /// What a tensor's pieces have counted.
-  struct Report {
+  struct Loaded {
     std::string name;
     int64_t numbers = 0;
-    CastCounts counts;
   };
 
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
   at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape) override;
+  /// `device`: (rows, ...), each row dense; the rows may lie apart.
   void LoadInto(const at::Tensor& device, const std::string& name) override;
   void Settle() override { upload_->Finish(); }
-  CastCounts Convert(const UnreadTensor& host, std::span<std::byte> out, size_t offset) const;
+  /// The two counters on the device of the next tensor that is taken.
+  int64_t* NextLosses();
 
   WeightSource& host_;
   at::TensorOptions options_;
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<Report>> reports_;
+  std::vector<Loaded> loaded_;
+  std::vector<at::Tensor> losses_;        // int64 (kCounted, 2) each, in the order of loaded_
   std::unique_ptr<StagedUpload> upload_;  // last: its threads use the members above
 };
 

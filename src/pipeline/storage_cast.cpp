@@ -26,7 +26,7 @@ CastCounts CastAll(const void* in, void* out, size_t count) {
   return counts;
 }
 
-/// The usual conversion at load.
+/// What --dtype fp16 asks for on the CPU.
 template <>
 CastCounts CastAll<at::BFloat16, at::Half>(const void* in, void* out, size_t count) {
   cpu::HalfLosses losses;

@@ -263,6 +263,28 @@ TEST(Emulator, AnnouncingOthersWritesNeedsABarrier) {
   EXPECT_THAT(RunOnMemory(AnnouncesOthersWrites<false>, 64), HasSubstr("without a barrier"));
 }
 
+template <bool kAtomic>
+void CountsThreads(Params p) {
+  auto* counter = reinterpret_cast<uint64_t*>(p.out);
+  if (kAtomic) {
+    AtomicCount(counter, uint64_t{1} << 32);
+  } else {
+    Store(counter, Load(counter) + (uint64_t{1} << 32));
+  }
+}
+
+TEST(Emulator, CountersNeedAtomicOperations) {
+  Memory counter(2, false);
+  const uint64_t none = 0;
+  std::memcpy(counter.data(), &none, 8);
+  EXPECT_EQ(RunKernel(CountsThreads<true>, 40, {nullptr, counter.data(), 2}, false, 3), "");
+  uint64_t counted = 0;
+  std::memcpy(&counted, counter.data(), 8);
+  EXPECT_EQ(counted, uint64_t{120} << 32);
+  EXPECT_THAT(RunKernel(CountsThreads<false>, 40, {nullptr, counter.data(), 2}),
+              HasSubstr("race in global memory"));
+}
+
 template <bool kRelease, bool kAcquire>
 void LastBlockSums(Params p) {
   // in: one counter, as an int; out: a number of each block, then the sum.

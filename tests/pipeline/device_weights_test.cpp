@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "lazy_copies.h"
+#include "lazy_device.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -35,7 +35,7 @@ class DeviceWeightsTest : public testing::Test {
   std::unique_ptr<DeviceWeights> Upload(at::ScalarType type, size_t buffer_bytes) {
     return std::make_unique<DeviceWeights>(
         host_, at::TensorOptions().dtype(type),
-        std::make_unique<StagedUpload>(std::make_unique<LazyCopies>(6, buffer_bytes), 3));
+        std::make_unique<StagedUpload>(std::make_unique<LazyDevice>(6, buffer_bytes), 3));
   }
 
   GivenWeights host_;
@@ -46,7 +46,7 @@ TEST_F(DeviceWeightsTest, EveryTypeArrivesAsLibTorchConvertsIt) {
   int number = 0;
   for (const at::ScalarType from : types) {
     for (const at::ScalarType to : {at::kHalf, at::kBFloat16}) {
-      const auto weights = Upload(to, 1 << 20);  // several reads to a piece, several pieces
+      const auto weights = Upload(to, 1 << 20);  // several pieces
       std::map<std::string, at::Tensor> arrived;
       for (const std::vector<int64_t>& shape :
            {std::vector<int64_t>{1}, {7, 3}, {31}, {700, 3, 1000}, {0}}) {
@@ -95,6 +95,26 @@ TEST_F(DeviceWeightsTest, StackedTensorsLieBelowEachOther) {
   EXPECT_THROW(mapped.TakeStacked({"k", "v"}, {3, 5}), Error);
 }
 
+TEST_F(DeviceWeightsTest, PartsOfOneMatrixLieBesideEachOther) {
+  for (const size_t buffer_bytes : {64, 1 << 20}) {  // pieces that end within a row; one piece
+    const auto weights = Upload(at::kHalf, buffer_bytes);
+    const std::string end = std::to_string(buffer_bytes);
+    host_.tensors["w" + end] = Numbers({19, 40}, at::kBFloat16);
+    host_.tensors["b" + end] = Numbers({19, 24}, at::kHalf);
+    const at::Tensor both = weights->Allocate({19, 64});
+    weights->TakeInto(both.narrow(1, 24, 40), "w" + end);
+    weights->TakeInto(both.narrow(1, 0, 24), "b" + end);
+    weights->Finish();
+    EXPECT_TRUE(both.equal(
+        at::cat({host_.tensors["b" + end], host_.tensors["w" + end].to(at::kHalf)}, 1)));
+    EXPECT_EQ(weights->bytes(), 2 * 19 * 64);
+    EXPECT_THROW(weights->TakeInto(both.narrow(1, 0, 24), "b" + end), Error);  // a second time
+    host_.tensors["c" + end] = Numbers({19, 23}, at::kHalf);
+    EXPECT_THROW(weights->TakeInto(both.narrow(1, 0, 24), "c" + end), Error);  // another shape
+  }
+  EXPECT_THROW(host_.Allocate({2, 2}), Error);
+}
+
 TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
   const auto weights = Upload(at::kHalf, 64);
   host_.tensors["fine"] = at::full({100}, 3.0f, at::kBFloat16);
@@ -108,6 +128,23 @@ TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
     EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
     EXPECT_EQ(error.where().at("tensor"), "large");
     EXPECT_NE(std::string(error.what()).find("100 values"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(DeviceWeightsTest, EachOfManyTensorsHasCountersOfItsOwn) {
+  const auto weights = Upload(at::kHalf, 64);
+  std::vector<at::Tensor> arrived;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string name = "w" + std::to_string(i);
+    host_.tensors[name] = at::full({3}, i == 4321 ? 1e6f : 1.0f, at::kBFloat16);
+    arrived.push_back(weights->Take(name, {3}));
+  }
+  try {
+    weights->Finish();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.where().at("tensor"), "w4321");
+    EXPECT_NE(std::string(error.what()).find("3 values"), std::string::npos) << error.what();
   }
 }
 

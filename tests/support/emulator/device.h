@@ -126,6 +126,10 @@ inline int AtomicAdd(int* p, int value, Where where = Where::current()) {
   *p += value;
   return old;
 }
+inline void AtomicCount(uint64_t* p, uint64_t value, Where where = Where::current()) {
+  Gpu().GlobalWrite(p, sizeof(uint64_t), SiteOf(where), /*atomic=*/true);
+  *p += value;
+}
 inline int AtomicAddOrdered(int* p, int value, Where where = Where::current()) {
   ThreadFence();
   const int old = AtomicAdd(p, value, where);
