@@ -74,12 +74,12 @@ void DecoderLayer::ForwardInRooms(at::Tensor& hidden, const BatchTensors& batch,
   w2_.AddTo(hidden, rooms.wide, batch);
 }
 
-std::optional<AdapterRooms> DecoderLayer::MakeRooms(int64_t rows) const {
+std::optional<AdapterRooms> DecoderLayer::MakeRooms(int64_t rows,
+                                                    const at::TensorOptions& options) const {
   const int64_t before = gate_up_.room_before();
   const int64_t behind = std::max({wqkv_.room(), wo_.room(), gate_up_.room_behind()});
   if (before + behind + w2_.room() == 0) return std::nullopt;
   const int64_t inner = gate_up_.w1().outputs();
-  const auto options = attention_norm_.options();
   return AdapterRooms{
       RoomyRows(rows, {.before = before, .columns = attention_norm_.size(0), .behind = behind},
                 options),

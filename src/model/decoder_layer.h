@@ -23,8 +23,8 @@ class DecoderLayer {
                at::Tensor& values) const;
 
   /// Memory for a batch of so many rows with pictures, for all layers of the same model; none where
-  /// PLoRA's factors do not lie beside the weights.
-  std::optional<AdapterRooms> MakeRooms(int64_t rows) const;
+  /// PLoRA's factors do not lie beside the weights. `options`: of activations.
+  std::optional<AdapterRooms> MakeRooms(int64_t rows, const at::TensorOptions& options) const;
 
  private:
   void ForwardInRooms(at::Tensor& hidden, const BatchTensors& batch, at::Tensor& keys,
