@@ -54,8 +54,14 @@ void Gelu(Tensor& x) {
 
 void SiluMul(Tensor& gate, const Tensor& up) {
   CheckSiluMul(gate, up);
-  cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
-               CurrentContext());
+  if (gate.is_contiguous()) {
+    return cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
+                        CurrentContext());
+  }
+  for (int64_t row = 0; row < gate.size(0); ++row) {
+    cpu::SiluMul(gate.mutable_data_ptr<float>() + row * gate.stride(0),
+                 up.const_data_ptr<float>() + row * up.stride(0), gate.size(1), CurrentContext());
+  }
 }
 
 void Add(Tensor& y, const Tensor& x) {

@@ -74,8 +74,8 @@ void QuickGelu_(at::Tensor& x);
 /// x = x * (1 + erf(x / sqrt 2)) / 2, the projector's activation.
 void Gelu_(at::Tensor& x);
 
-/// gate = silu(gate) * up, with silu(g) = g * sigmoid(g); equal shapes. On CUDA the rows of two
-/// matrices may lie apart, equally far in both.
+/// gate = silu(gate) * up, with silu(g) = g * sigmoid(g); equal shapes. The rows of two matrices
+/// may lie apart, equally far in both.
 void SiluMul_(at::Tensor& gate, const at::Tensor& up);
 
 /// y += x; equal shapes, y float32.
