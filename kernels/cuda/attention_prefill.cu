@@ -65,10 +65,14 @@ cudaError_t RunTiled(const typename Source::Params& params, const PrefillWork& w
 
 }  // namespace
 
-cudaError_t PrefillAttention(const PrefillAttentionParams& params, const Context& context) {
+cudaError_t PrefillAttention(const PrefillAttentionParams& given, const Context& context) {
+  PrefillAttentionParams params = given;
   const HeadShape& shape = params.shape;
+  const int64_t width = shape.heads * shape.head_dim;
+  if (params.out_stride == 0) params.out_stride = width;
   if (params.sequences < 0 || params.rows < 0 || params.cache.block_size <= 0 ||
-      shape.kv_heads <= 0 || shape.heads <= 0 || shape.heads % shape.kv_heads != 0) {
+      shape.kv_heads <= 0 || shape.heads <= 0 || shape.heads % shape.kv_heads != 0 ||
+      params.out_stride < width || params.out_stride % 8 != 0) {
     return cudaErrorInvalidValue;
   }
   if (!Aligned16(params.q, params.cache.keys, params.cache.values, params.out)) {

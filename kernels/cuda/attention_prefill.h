@@ -30,9 +30,10 @@ struct PrefillAttentionParams {
   const int32_t* row_counts = nullptr;  ///< (sequences); zero is allowed
   const int32_t* positions = nullptr;   ///< (sequences): of each one's first row
   int64_t sequences = 0;
-  int64_t rows = 0;     ///< of all sequences
-  HeadShape shape;      ///< head_dim 64 or 128
-  void* out = nullptr;  ///< (rows, heads, head_dim), as stored
+  int64_t rows = 0;        ///< of all sequences
+  HeadShape shape;         ///< head_dim 64 or 128
+  void* out = nullptr;     ///< (rows, heads, head_dim), as stored
+  int64_t out_stride = 0;  ///< numbers between its rows, a multiple of 8; 0: dense
   Format format = Format::kFloat16;
   PrefillTiling tiling = PrefillTiling::kBySize;
 };

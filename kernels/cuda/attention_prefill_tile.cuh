@@ -131,7 +131,7 @@ class PagedSource {
     return false;
   }
   XCOMPOSER_DEVICE static int64_t QueryStride(const Params& p) { return p.shape.heads * kDim; }
-  XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.shape.heads * kDim; }
+  XCOMPOSER_DEVICE static int64_t OutStride(const Params& p) { return p.out_stride; }
 
   XCOMPOSER_DEVICE PagedSource(const Params& p, const PrefillTile& tile, int first_head)
       : keys_(tile.keys),

@@ -39,7 +39,9 @@ cudaError_t SiluMul(const SiluMulParams& params, const Context& context) {
   if (const cudaError_t status = CheckRows(params.rows, params.columns); status != cudaSuccess) {
     return status;
   }
-  if (params.in_stride < params.columns || params.in_stride % 8 != 0) return cudaErrorInvalidValue;
+  for (const int64_t stride : {params.in_stride, params.out_stride}) {
+    if (stride < params.columns || stride % 8 != 0) return cudaErrorInvalidValue;
+  }
   if (!Aligned16(params.gate, params.up, params.out)) return cudaErrorMisalignedAddress;
   return ForFormat(params.format, [&](auto number) {
     return Launch(SiluMulKernel<decltype(number)>, RowShape(params.rows, params.columns), params,

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(256) SiluMulKernel(SiluMulParams p) {
   LoadEight(static_cast<const T*>(p.up) + row * p.in_stride + c, up);
   XCOMPOSER_UNROLL
   for (int k = 0; k < 8; ++k) gate[k] = Silu(gate[k]) * up[k];
-  StoreEight(static_cast<T*>(p.out) + row * p.columns + c, gate);
+  StoreEight(static_cast<T*>(p.out) + row * p.out_stride + c, gate);
 }
 
 /// Grid (rows, parts of a row).

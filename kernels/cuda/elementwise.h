@@ -26,7 +26,8 @@ struct SiluMulParams {
   const void* gate = nullptr;  ///< (rows, columns), as stored
   const void* up = nullptr;    ///< (rows, columns)
   int64_t in_stride = 0;       ///< numbers between rows of gate and of up
-  void* out = nullptr;         ///< (rows, columns), dense
+  void* out = nullptr;         ///< (rows, columns), may be gate
+  int64_t out_stride = 0;      ///< numbers between its rows
   int64_t rows = 0;
   int64_t columns = 0;
   Format format = Format::kFloat16;

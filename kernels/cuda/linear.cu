@@ -25,8 +25,8 @@ cudaError_t ToCuda(cublasStatus_t status) {
 }
 
 /// What the choice of an algorithm depends on.
-using Shape =
-    std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, LinearResult, Format, bool>;
+using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+                         int64_t, int64_t, LinearResult, Format, bool>;
 
 /// cuBLASLt's descriptors of one product, and the algorithm for it.
 struct Plan {
@@ -80,8 +80,18 @@ class LinearCall {
 
   cudaError_t Run() {
     if (state_.status != cudaSuccess) return state_.status;
-    const Shape shape{p_.rows,           p_.weight.rows, p_.weight.columns, p_.weight.row_stride,
-                      p_.x_stride,       p_.y_stride,    p_.result,         p_.format,
+    const Shape shape{p_.rows,
+                      p_.weight.rows,
+                      p_.weight.columns,
+                      p_.weight.row_stride,
+                      p_.x_stride,
+                      p_.y_stride,
+                      p_.batch.count,
+                      p_.batch.weight_distance,
+                      p_.batch.x_distance,
+                      p_.batch.y_distance,
+                      p_.result,
+                      p_.format,
                       p_.bias != nullptr};
     auto found = state_.plans.find(shape);
     if (found == state_.plans.end()) {
@@ -128,8 +138,22 @@ class LinearCall {
     then(cublasLtMatrixLayoutCreate(&plan.weight, stored, columns, outputs, p_.weight.row_stride));
     then(cublasLtMatrixLayoutCreate(&plan.x, stored, columns, rows, p_.x_stride));
     then(cublasLtMatrixLayoutCreate(&plan.y, result, outputs, rows, p_.y_stride));
+    if (p_.batch.count > 1) {
+      then(Repeat(plan.weight, p_.batch.weight_distance));
+      then(Repeat(plan.x, p_.batch.x_distance));
+      then(Repeat(plan.y, p_.batch.y_distance));
+    }
     if (status == CUBLAS_STATUS_SUCCESS) status = Choose(plan);
     return status;
+  }
+
+  cublasStatus_t Repeat(cublasLtMatrixLayout_t layout, int64_t distance) const {
+    const auto count = static_cast<int32_t>(p_.batch.count);
+    const cublasStatus_t status = cublasLtMatrixLayoutSetAttribute(
+        layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count));
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    return cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                            &distance, sizeof(distance));
   }
 
   /// The first of the algorithms that the heuristic names: the same for a shape on every call,

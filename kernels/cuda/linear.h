@@ -38,6 +38,15 @@ enum class LinearResult {
   kAddStored  ///< y += , as stored: a low-rank part of a product that is stored
 };
 
+/// Products of one shape in one call. Each one's weight, x and y lie so many numbers behind those
+/// of the one before; multiples of 8. x may be the same for all, or overlap.
+struct LinearBatch {
+  int64_t count = 1;
+  int64_t weight_distance = 0;
+  int64_t x_distance = 0;
+  int64_t y_distance = 0;  ///< at least N
+};
+
 struct LinearParams {
   const void* x = nullptr;     ///< (rows, K), as stored, rows `x_stride` apart
   int64_t x_stride = 0;        ///< numbers, a multiple of 8
@@ -48,6 +57,7 @@ struct LinearParams {
   int64_t rows = 0;
   float scale = 1.0f;  ///< of the product
   LinearResult result = LinearResult::kStored;
+  LinearBatch batch = {};  ///< of more than one: without bias
   Format format = Format::kFloat16;
 };
 
@@ -60,6 +70,13 @@ struct RowSpan {
   int64_t begin = 0;
   int64_t end = 0;
 };
+
+/// Linear for the rows of each span, all of them among params.rows; the others stay as they are.
+/// Spans as AddLowRank has them. With y beside x in the same rows this is the first product of
+/// partial LoRA: the second is then part of the linear layer's own, whose weight (N, K + R) has b
+/// beside it.
+cudaError_t LinearOfSpans(const LinearParams& params, const std::vector<RowSpan>& spans,
+                          LinearPlans& plans, const Context& context);
 
 /// Partial LoRA (model specification 5): y[rows] += scale * b (a x[rows]) for the rows of each
 /// span.

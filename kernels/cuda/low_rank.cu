@@ -23,6 +23,25 @@ std::vector<RowSpan> JoinSpans(const std::vector<RowSpan>& spans, bool& ascendin
   return joined;
 }
 
+cudaError_t LinearOfSpans(const LinearParams& params, const std::vector<RowSpan>& spans,
+                          LinearPlans& plans, const Context& context) {
+  bool ascending = false;
+  const std::vector<RowSpan> joined = JoinSpans(spans, ascending);
+  if (!ascending || (!joined.empty() && joined.back().end > params.rows)) {
+    return cudaErrorInvalidValue;
+  }
+  const int64_t result_bytes = IsFloat(params.result) ? 4 : 2;
+  for (const RowSpan& span : joined) {
+    LinearParams part = params;
+    part.x = static_cast<const char*>(params.x) + span.begin * params.x_stride * 2;
+    part.y = static_cast<char*>(params.y) + span.begin * params.y_stride * result_bytes;
+    part.rows = span.end - span.begin;
+    const cudaError_t status = Linear(part, plans, context);
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t AddLowRank(const LowRankParams& params, const std::vector<RowSpan>& spans,
                        LinearPlans& plans, const Context& context) {
   bool ascending = false;

@@ -12,6 +12,10 @@ cudaError_t Check(const Params& p) {
   return Aligned16(p.x, p.weight, p.bias, p.out) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
+cudaError_t CheckDense(const NormParams& p) {
+  return p.out_stride == 0 ? Check(p) : cudaErrorInvalidValue;
+}
+
 /// As many threads as a row has parts of 8 numbers, in whole warps.
 template <typename Params>
 LaunchShape OneBlockPerRow(const Params& p, int sums) {
@@ -23,15 +27,20 @@ LaunchShape OneBlockPerRow(const Params& p, int sums) {
 
 }  // namespace
 
-cudaError_t RmsNorm(const NormParams& params, const Context& context) {
-  if (const cudaError_t status = Check(params); status != cudaSuccess) return status;
+cudaError_t RmsNorm(const NormParams& given, const Context& context) {
+  if (const cudaError_t status = Check(given); status != cudaSuccess) return status;
+  NormParams params = given;
+  if (params.out_stride == 0) params.out_stride = params.columns;
+  if (params.out_stride < params.columns || params.out_stride % 8 != 0) {
+    return cudaErrorInvalidValue;
+  }
   return ForFormat(params.format, [&](auto number) {
     return Launch(RmsNormKernel<decltype(number)>, OneBlockPerRow(params, 1), params, context);
   });
 }
 
 cudaError_t LayerNorm(const NormParams& params, const Context& context) {
-  if (const cudaError_t status = Check(params); status != cudaSuccess) return status;
+  if (const cudaError_t status = CheckDense(params); status != cudaSuccess) return status;
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
     return Launch(LayerNormKernel<T, T>, OneBlockPerRow(params, 2), params, context);
@@ -47,7 +56,7 @@ cudaError_t AddLayerNorm(const AddNormParams& params, const Context& context) {
 }
 
 cudaError_t LayerNormToFloat(const NormParams& params, const Context& context) {
-  if (const cudaError_t status = Check(params); status != cudaSuccess) return status;
+  if (const cudaError_t status = CheckDense(params); status != cudaSuccess) return status;
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
     return Launch(LayerNormKernel<T, float>, OneBlockPerRow(params, 2), params, context);

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   }
   squares = BlockSum(squares, partial);
   const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);
-  T* out = static_cast<T*>(p.out) + BlockX() * p.columns;
+  T* out = static_cast<T*>(p.out) + BlockX() * p.out_stride;
   const auto put = [&](int c, const float(&eight)[8], const Vector16& weight) {
     float scaled[8];
     Unpack<T>(weight, scaled);

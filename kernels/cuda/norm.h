@@ -7,13 +7,15 @@
 
 namespace xcomposer::cuda {
 
-/// Dense rows. x float32 (rows, columns), the residual stream; columns a multiple of 8; all
-/// pointers on 16 bytes.
+/// x float32 (rows, columns), the residual stream, dense; columns a multiple of 8; all pointers on
+/// 16 bytes.
 struct NormParams {
   const float* x = nullptr;
   const void* weight = nullptr;  ///< (columns), as stored
   const void* bias = nullptr;    ///< (columns), LayerNorm only
   void* out = nullptr;           ///< (rows, columns), see the functions
+  int64_t out_stride = 0;        ///< numbers between its rows, a multiple of 8; 0: dense, which
+                                 ///< LayerNorm's always are
   int64_t rows = 0;
   int64_t columns = 0;
   float eps = 1e-5f;

@@ -2,10 +2,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "batch/batch.h"
 #include "config/model_config.h"
+#include "model/adapter_rooms.h"
 #include "model/kv_cache.h"
 #include "model/rope_rows.h"
 #include "ops/ops.h"
@@ -36,6 +38,8 @@ struct BatchTensors {
   RowSpans picture_rows;         ///< PLoRA
   RowSpans web_rows;             ///< of sequences with Adapter::kWeb
   RowSpans write_rows;           ///< of sequences with Adapter::kWrite
+  /// Where there are pictures and PLoRA's factors lie beside the weights (PloraLinear).
+  std::optional<AdapterRooms> rooms = std::nullopt;
 
   /// Whether every row is multiplied with the base weights alone.
   bool base_only() const { return picture_rows.empty() && web_rows.empty() && write_rows.empty(); }

@@ -64,6 +64,23 @@ at::Tensor WeightSource::LoadStacked(const std::vector<std::string>& names, at::
   return at::cat(parts);
 }
 
+at::Tensor WeightSource::Allocate(at::IntArrayRef shape) {
+  throw Error(ErrorKind::kInternal,
+              StrCat("this source leaves weights where they are; asked for memory of ", shape));
+}
+
+void WeightSource::TakeInto(const at::Tensor& part, const std::string& name) {
+  TickOff(name);
+  LoadInto(part, name);
+  bytes_ += static_cast<int64_t>(part.nbytes());
+}
+
+void WeightSource::LoadInto(const at::Tensor& part, const std::string& name) {
+  const at::Tensor weight = Load(name, part.sizes());
+  RequireDense(name, weight.scalar_type(), weight.sizes(), part.sizes());
+  part.copy_(weight);
+}
+
 UnreadTensor WeightSource::TakeUnread(const std::string& name, at::IntArrayRef shape) {
   TickOff(name);
   UnreadTensor tensor = LoadUnread(name, shape);

@@ -52,6 +52,14 @@ class WeightSource {
   /// Tensors of one shape, one below the other along their first dimension. Throws as Take does.
   at::Tensor TakeStacked(const std::vector<std::string>& names, at::IntArrayRef shape);
 
+  /// Memory for weights of several names, uninitialised, of the type and on the device of what Take
+  /// gives. Throws kInternal where !stacks().
+  virtual at::Tensor Allocate(at::IntArrayRef shape);
+
+  /// Take into a part of such memory: a matrix of the tensor's shape whose rows may lie apart.
+  /// Throws as Take does.
+  void TakeInto(const at::Tensor& part, const std::string& name);
+
   /// Take without reading: the type is that of the source, whatever it would convert to.
   UnreadTensor TakeUnread(const std::string& name, at::IntArrayRef shape);
 
@@ -75,6 +83,7 @@ class WeightSource {
  private:
   virtual at::Tensor Load(const std::string& name, at::IntArrayRef shape) = 0;
   virtual at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape);
+  virtual void LoadInto(const at::Tensor& part, const std::string& name);
   /// Waits until all that was loaded can be read.
   virtual void Settle() {}
   /// A part of a quantised linear as stored, or nothing where it is missing.
@@ -121,6 +130,12 @@ class WeightScope {
   at::Tensor TakeStacked(std::vector<std::string> names, at::IntArrayRef shape) const {
     for (std::string& name : names) name = prefix_ + name;
     return source_->TakeStacked(names, shape);
+  }
+
+  at::Tensor Allocate(at::IntArrayRef shape) const { return source_->Allocate(shape); }
+
+  void TakeInto(const at::Tensor& part, const std::string& name) const {
+    source_->TakeInto(part, prefix_ + name);
   }
 
   /// The weight of the linear that this scope is.

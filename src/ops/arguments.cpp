@@ -79,7 +79,11 @@ void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache, i
 
 std::vector<int64_t> CheckLinear(const Tensor& x, const Tensor& weight,
                                  const std::optional<Tensor>& bias) {
-  CheckActivation("linear", "x", x);
+  if (x.dim() == 2) {
+    CheckRows("linear", "x", x);
+  } else {
+    CheckActivation("linear", "x", x);
+  }
   CheckWeight("linear", "weight", weight);
   Check(x.dim() >= 1 && x.size(-1) == weight.size(1), "linear: x ", x.sizes(),
         " does not fit the weight ", weight.sizes());
@@ -87,6 +91,28 @@ std::vector<int64_t> CheckLinear(const Tensor& x, const Tensor& weight,
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   return shape;
+}
+
+void CheckLinearInto(const Tensor& y, const Tensor& x, const Tensor& weight) {
+  const char* op = "linear_into_";
+  for (const Tensor* t : {&y, &x, &weight}) {
+    Check(t->dim() == y.dim() && (t->stride(-1) == 1 || t->size(-1) <= 1), op,
+          ": expected three matrices with dense rows, or three of as many, found y ", Describe(y),
+          ", x ", Describe(x), ", weight ", Describe(weight));
+  }
+  Check(IsActivation(y) && IsActivation(x) && IsStored(weight), op,
+        ": y and x must be activations (on the CPU float32), found ", Describe(y), " and ",
+        Describe(x), ", and a weight as stored, found ", Describe(weight));
+  const bool fits =
+      y.dim() == 2 || (y.dim() == 3 && y.size(1) == x.size(1) && y.size(1) == weight.size(0));
+  Check(fits && y.size(0) == x.size(0) && y.size(-1) == weight.size(-2) &&
+            x.size(-1) == weight.size(-1),
+        op, ": shapes do not fit: y ", y.sizes(), ", x ", x.sizes(), ", weight ", weight.sizes());
+}
+
+void CheckRowsInto(const char* op, const Tensor& out, IntArrayRef shape) {
+  CheckRows(op, "out", out);
+  Check(out.sizes() == shape, op, ": out must be ", shape, ", found ", out.sizes());
 }
 
 void CheckPackedWeight(const char* op, const LinearWeight& weight) {
@@ -156,6 +182,15 @@ void CheckSameShape(const char* op, const Tensor& y, const Tensor& x) {
   CheckActivation(op, "the first argument", y);
   CheckActivation(op, "the second argument", x);
   Check(y.sizes() == x.sizes(), op, ": shapes differ: ", y.sizes(), " and ", x.sizes());
+}
+
+void CheckSiluMul(const Tensor& gate, const Tensor& up) {
+  const char* op = "silu_mul_";
+  if (gate.is_contiguous()) return CheckSameShape(op, gate, up);
+  CheckRows(op, "gate", gate);
+  CheckRows(op, "up", up);
+  Check(gate.sizes() == up.sizes() && gate.stride(0) == up.stride(0), op,
+        ": gate and up differ: ", Describe(gate), " and ", Describe(up));
 }
 
 void CheckNormScores(const Tensor& scores, const Tensor& hidden, const Tensor& output) {

@@ -15,6 +15,10 @@ namespace xcomposer::ops {
 /// Returns the shape of the result.
 std::vector<int64_t> CheckLinear(const at::Tensor& x, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& bias);
+/// For matrices, and for as many of each beside each other (T, P, columns).
+void CheckLinearInto(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight);
+/// A matrix of this shape whose rows may lie apart, to be written.
+void CheckRowsInto(const char* op, const at::Tensor& out, at::IntArrayRef shape);
 /// The parts of a packed weight fit together; `weight` is not dense.
 void CheckPackedWeight(const char* op, const LinearWeight& weight);
 /// Returns the shape of the result.
@@ -26,6 +30,7 @@ void CheckNorm(const char* op, const at::Tensor& x, const at::Tensor& weight,
                const std::optional<at::Tensor>& bias);
 void CheckElementwise(const char* op, const at::Tensor& x);
 void CheckSameShape(const char* op, const at::Tensor& y, const at::Tensor& x);
+void CheckSiluMul(const at::Tensor& gate, const at::Tensor& up);
 /// Returns the shape of the result.
 std::vector<int64_t> CheckEmbedding(const at::Tensor& ids, const at::Tensor& table);
 /// Returns the shape of either result.

@@ -15,6 +15,32 @@ namespace {
 
 Tensor ComposedLinearFloat(const Tensor& x, const Tensor& weight) { return Linear(x, weight); }
 
+void ComposedLinearInto(Tensor& y, const Tensor& x, const Tensor& weight, double scale) {
+  CheckLinearInto(y, x, weight);
+  if (y.dim() == 2) {
+    y.copy_(Linear(x, weight).mul_(scale));
+    return;
+  }
+  for (int64_t p = 0; p < y.size(1); ++p) {
+    y.select(1, p).copy_(Linear(x.select(1, p), weight.select(0, p)).mul_(scale));
+  }
+}
+
+void ComposedRmsNormInto(Tensor& out, const Tensor& x, const Tensor& weight, double eps) {
+  CheckRowsInto("rms_norm_into_", out, x.sizes());
+  out.copy_(RmsNorm(x, weight, eps));
+}
+
+void ComposedPagedAttentionInto(Tensor& out, const Tensor& q, const Tensor& k_cache,
+                                const Tensor& v_cache, const Tensor& first_rows,
+                                const Tensor& row_counts, const Tensor& positions,
+                                const Tensor& block_tables, int64_t longest) {
+  const Tensor mixed = PagedAttention(q, k_cache, v_cache,
+                                      {first_rows, row_counts, positions, block_tables, longest});
+  CheckRowsInto("paged_attention_into_", out, mixed.flatten(1).sizes());
+  out.copy_(mixed.flatten(1));
+}
+
 void ComposedLinearAdd(Tensor& y, const Tensor& x, const Tensor& weight) {
   Add_(y, Linear(x, weight));
 }
@@ -97,7 +123,10 @@ Tensor ComposedNormGateUp(const Tensor& hidden, const Tensor& norm, double eps, 
 
 TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("linear_float", &ComposedLinearFloat);
+  m.impl("linear_into_", &ComposedLinearInto);
   m.impl("linear_add_", &ComposedLinearAdd);
+  m.impl("rms_norm_into_", &ComposedRmsNormInto);
+  m.impl("paged_attention_into_", &ComposedPagedAttentionInto);
   m.impl("layer_norm_", &ComposedLayerNorm);
   m.impl("add_layer_norm", &ComposedAddLayerNorm);
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);

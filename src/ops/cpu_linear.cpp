@@ -18,7 +18,7 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   Tensor y = EmptyResult(CheckLinear(x, weight, bias), x.options());  // (..., N)
   if (y.numel() == 0) return y;
   cpu::LinearParams params{.x = x.const_data_ptr<float>(),
-                           .x_stride = weight.size(1),
+                           .x_stride = x.dim() == 2 ? x.stride(0) : weight.size(1),
                            .rows = y.numel() / weight.size(0),
                            .weight = StoredMatrixOf(weight),
                            .y = y.mutable_data_ptr<float>(),

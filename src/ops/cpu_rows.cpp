@@ -53,9 +53,15 @@ void Gelu(Tensor& x) {
 }
 
 void SiluMul(Tensor& gate, const Tensor& up) {
-  CheckSameShape("silu_mul_", gate, up);
-  cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
-               CurrentContext());
+  CheckSiluMul(gate, up);
+  if (gate.is_contiguous()) {
+    return cpu::SiluMul(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
+                        CurrentContext());
+  }
+  for (int64_t row = 0; row < gate.size(0); ++row) {
+    cpu::SiluMul(gate.mutable_data_ptr<float>() + row * gate.stride(0),
+                 up.const_data_ptr<float>() + row * up.stride(0), gate.size(1), CurrentContext());
+  }
 }
 
 void Add(Tensor& y, const Tensor& x) {

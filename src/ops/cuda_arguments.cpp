@@ -23,8 +23,11 @@ cuda::WeightMatrix CudaMatrixOf(const char* op, const at::Tensor& t) {
               half ? cuda::WeightMatrix::Storage::kFloat16 : cuda::WeightMatrix::Storage::kBfloat16,
           .rows = t.size(0),
           .columns = t.size(1),
-          .row_stride = t.stride(0)};
+          .row_stride = RowStride(t)};
 }
+
+// A single row's stride may be any number.
+int64_t RowStride(const at::Tensor& t) { return t.size(0) == 1 ? t.size(1) : t.stride(0); }
 
 void RequireType(const char* op, at::ScalarType type,
                  std::initializer_list<const at::Tensor*> tensors) {

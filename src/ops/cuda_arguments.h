@@ -17,6 +17,9 @@ cuda::Format CudaFormatOf(const char* op, const at::Tensor& t);
 /// A matrix with dense rows in a stored format.
 cuda::WeightMatrix CudaMatrixOf(const char* op, const at::Tensor& t);
 
+/// Numbers between the rows of a matrix with dense rows; of a single row, its width.
+int64_t RowStride(const at::Tensor& t);
+
 /// All have this type. Throws kInternal.
 void RequireType(const char* op, at::ScalarType type,
                  std::initializer_list<const at::Tensor*> tensors);

@@ -94,26 +94,26 @@ cudaError_t AttendDecoding(const Tensor& q, const cuda::PagedCache& cache, const
                                cuda.context());
 }
 
-Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                      const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
-                      const Tensor& block_tables, int64_t longest) {
+void PagedAttentionInto(Tensor& out, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                        const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
+                        const Tensor& block_tables, int64_t longest) {
   const char* op = "paged_attention";
   const HeadShape shape =
       CheckPagedAttention(q, k_cache, v_cache, first_rows, row_counts, positions, block_tables);
-  RequireType(op, q.scalar_type(), {&k_cache, &v_cache});
-  Tensor out = at::empty(q.sizes(), q.options());  // (T, H, D)
-  if (shape.rows == 0) return out;
+  CheckRowsInto(op, out, {shape.rows, shape.heads * shape.head_dim});
+  RequireType(op, q.scalar_type(), {&k_cache, &v_cache, &out});
+  if (shape.rows == 0) return;
   const int64_t sequences = first_rows.size(0);
   const cuda::PagedCache cache{.keys = k_cache.const_data_ptr(),
                                .values = v_cache.const_data_ptr(),
                                .block_tables = block_tables.const_data_ptr<int32_t>(),
                                .table_stride = block_tables.size(1),
                                .block_size = k_cache.size(1)};
-  const bool decoding =
-      longest == 1 && sequences == shape.rows && shape.heads / shape.kv_heads <= kMostQueriesPerKey;
+  const bool decoding = longest == 1 && sequences == shape.rows && out.is_contiguous() &&
+                        shape.heads / shape.kv_heads <= kMostQueriesPerKey;
   if (decoding) {
     Launched(op, AttendDecoding(q, cache, shape, positions, out));
-    return out;
+    return;
   }
   Launched(op, cuda::PrefillAttention({.q = q.const_data_ptr(),
                                        .cache = cache,
@@ -124,8 +124,18 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
                                        .rows = shape.rows,
                                        .shape = CudaShapeOf(shape),
                                        .out = out.mutable_data_ptr(),
+                                       .out_stride = RowStride(out),
                                        .format = CudaFormatOf(op, q)},
                                       CurrentCuda().context()));
+}
+
+Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                      const Tensor& first_rows, const Tensor& row_counts, const Tensor& positions,
+                      const Tensor& block_tables, int64_t longest) {
+  Tensor out = at::empty(q.sizes(), q.options());  // (T, H, D)
+  Tensor rows = out.flatten(1);
+  PagedAttentionInto(rows, q, k_cache, v_cache, first_rows, row_counts, positions, block_tables,
+                     longest);
   return out;
 }
 
@@ -154,6 +164,7 @@ void RegisterCudaAttention(torch::Library& m) {
   m.impl("rope_table", &RopeTable);
   m.impl("rope_kv", &RopeKv);
   m.impl("paged_attention", &PagedAttention);
+  m.impl("paged_attention_into_", &PagedAttentionInto);
   m.impl("vision_attention", &VisionAttention);
 }
 

@@ -55,6 +55,7 @@ void Multiply(const CudaProduct& product, Tensor& y) {
   const Tensor x = PaddedColumns(product.x.to(weight.scalar_type()));
   const int64_t columns = weight.size(1);
   const int64_t rows = x.numel() / std::max<int64_t>(1, columns);
+  const int64_t x_stride = x.dim() == 2 ? RowStride(x) : columns;
   if (rows == 0 || y.numel() == 0) return;
   CudaResources& cuda = CurrentCuda();
   const cuda::WeightMatrix matrix = CudaMatrixOf(product.op, weight);
@@ -67,7 +68,8 @@ void Multiply(const CudaProduct& product, Tensor& y) {
                                                  .format = format},
                                                 cuda.context()));
   }
-  if (cuda::SuitFewRows(rows, columns) && columns % 32 == 0 && !product.bias) {
+  if (cuda::SuitFewRows(rows, columns) && columns % 32 == 0 && x_stride == columns &&
+      !product.bias) {
     return Launched(product.op, LaunchFewRows({.x = x.const_data_ptr(),
                                                .weight = matrix,
                                                .rows = rows,
@@ -77,7 +79,7 @@ void Multiply(const CudaProduct& product, Tensor& y) {
   }
   Launched(product.op,
            cuda::Linear({.x = x.const_data_ptr(),
-                         .x_stride = columns,
+                         .x_stride = x_stride,
                          .weight = matrix,
                          .bias = product.bias ? product.bias->const_data_ptr() : nullptr,
                          .y = y.mutable_data_ptr(),
@@ -108,6 +110,37 @@ Tensor LinearFloat(const Tensor& x, const Tensor& weight) {
             .result = LinearResult::kFloat},
            y);
   return y;
+}
+
+void LinearInto(Tensor& y, const Tensor& x, const Tensor& weight, double scale) {
+  const char* op = "linear_into_";
+  CheckLinearInto(y, x, weight);
+  RequireType(op, weight.scalar_type(), {&x, &y});
+  if (y.numel() == 0) return;
+  const bool several = y.dim() == 3 && y.size(1) > 1;
+  const auto first = [&y](const Tensor& t, int64_t dimension) {
+    return y.dim() == 3 ? t.select(dimension, 0) : t;
+  };
+  const Tensor result = first(y, 1);
+  const Tensor rows = first(x, 1);
+  cuda::LinearBatch batch;
+  if (several) {
+    batch = {.count = y.size(1),
+             .weight_distance = weight.stride(0),
+             .x_distance = x.stride(1),
+             .y_distance = y.stride(1)};
+  }
+  CudaResources& cuda = CurrentCuda();
+  Launched(op, cuda::Linear({.x = rows.const_data_ptr(),
+                             .x_stride = RowStride(rows),
+                             .weight = CudaMatrixOf(op, first(weight, 0)),
+                             .y = result.mutable_data_ptr(),
+                             .y_stride = RowStride(result),
+                             .rows = rows.size(0),
+                             .scale = static_cast<float>(scale),
+                             .batch = batch,
+                             .format = CudaFormatOf(op, weight)},
+                            cuda.plans(), cuda.context()));
 }
 
 void LinearAdd(Tensor& y, const Tensor& x, const Tensor& weight) {
@@ -164,6 +197,7 @@ void LinearAddRows(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
 void RegisterCudaLinear(torch::Library& m) {
   m.impl("linear", &Linear);
   m.impl("linear_float", &LinearFloat);
+  m.impl("linear_into_", &LinearInto);
   m.impl("linear_add_", &LinearAdd);
   m.impl("linear_packed", &LinearPacked);
   m.impl("linear_add_rows_", &LinearAddRows);

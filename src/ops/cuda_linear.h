@@ -16,7 +16,8 @@ at::Tensor PaddedColumns(const at::Tensor& t);
 /// `result` says. Which kernel does it depends on the shapes alone.
 struct CudaProduct {
   const char* op;
-  const at::Tensor& x;       ///< (..., K) dense; float32 is rounded to the weight's type first
+  const at::Tensor& x;       ///< (..., K) dense, or a matrix whose rows may lie apart; float32 is
+                             ///< rounded to the weight's type first
   const at::Tensor& weight;  ///< (N, K)
   std::optional<at::Tensor> bias;
   cuda::LinearResult result = cuda::LinearResult::kStored;

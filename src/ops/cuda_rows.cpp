@@ -38,6 +38,17 @@ Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
   return out;
 }
 
+void RmsNormInto(Tensor& out, const Tensor& x, const Tensor& weight, double eps) {
+  const char* op = "rms_norm_into_";
+  CheckNorm(op, x, weight, std::nullopt);
+  CheckRowsInto(op, out, x.sizes());
+  RequireType(op, weight.scalar_type(), {&out});
+  cuda::NormParams params = NormParamsOf(op, x, weight, eps);
+  params.out = out.mutable_data_ptr();
+  params.out_stride = RowStride(out);
+  Launched(op, cuda::RmsNorm(params, CurrentCuda().context()));
+}
+
 Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   CheckNorm("layer_norm", x, weight, bias);
   RequireType("layer_norm", weight.scalar_type(), {&bias});
@@ -94,14 +105,16 @@ void Gelu(Tensor& x) {
 }
 
 void SiluMul(Tensor& gate, const Tensor& up) {
-  CheckSameShape("silu_mul_", gate, up);
+  CheckSiluMul(gate, up);
   RequireType("silu_mul_", gate.scalar_type(), {&up});
   if (gate.numel() == 0) return;
   const int64_t columns = gate.size(-1);
+  const int64_t stride = gate.is_contiguous() ? columns : gate.stride(0);
   Launched("silu_mul_", cuda::SiluMul({.gate = gate.const_data_ptr(),
                                        .up = up.const_data_ptr(),
-                                       .in_stride = columns,
+                                       .in_stride = stride,
                                        .out = gate.mutable_data_ptr(),
+                                       .out_stride = stride,
                                        .rows = gate.numel() / columns,
                                        .columns = columns,
                                        .format = CudaFormatOf("silu_mul_", gate)},
@@ -146,6 +159,7 @@ void CopyBlocks(Tensor& cache, IntArrayRef source, IntArrayRef target) {
 
 void RegisterCudaRows(torch::Library& m) {
   m.impl("rms_norm", &RmsNorm);
+  m.impl("rms_norm_into_", &RmsNormInto);
   m.impl("layer_norm", &LayerNorm);
   m.impl("add_layer_norm", &AddLayerNorm);
   m.impl("layer_norm_", &LayerNormInPlace);

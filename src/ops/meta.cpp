@@ -45,7 +45,7 @@ Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, doub
 
 void QuickGelu(Tensor& x) { CheckElementwise("quick_gelu_", x); }
 void Gelu(Tensor& x) { CheckElementwise("gelu_", x); }
-void SiluMul(Tensor& gate, const Tensor& up) { CheckSameShape("silu_mul_", gate, up); }
+void SiluMul(Tensor& gate, const Tensor& up) { CheckSiluMul(gate, up); }
 void Add(Tensor& y, const Tensor& x) { CheckSameShape("add_", y, x); }
 
 Tensor Embedding(const Tensor& ids, const Tensor& table) {

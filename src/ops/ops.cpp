@@ -42,6 +42,12 @@ Tensor LinearFloat(const Tensor& x, const Tensor& weight) {
   return op.call(x, weight);
 }
 
+void LinearInto_(Tensor& y, const Tensor& x, const Tensor& weight, double scale) {
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&, double)>("xcomposer::linear_into_");
+  op.call(y, x, weight, scale);
+}
+
 void LinearAdd_(Tensor& y, const Tensor& x, const LinearWeight& weight) {
   if (!IsPlain(weight)) return Add_(y, Linear(x, weight));
   static const auto op =
@@ -60,6 +66,12 @@ void LinearAddRows_(Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
   static const auto op = Find<Tensor(const Tensor&, const Tensor&, double)>("xcomposer::rms_norm");
   return op.call(x, weight, eps);
+}
+
+void RmsNormInto_(Tensor& out, const Tensor& x, const Tensor& weight, double eps) {
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&, double)>("xcomposer::rms_norm_into_");
+  op.call(out, x, weight, eps);
 }
 
 Tensor LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -129,6 +141,15 @@ Tensor PagedAttention(const Tensor& q, const Tensor& k_cache, const Tensor& v_ca
                   const Tensor&, const Tensor&, int64_t)>("xcomposer::paged_attention");
   return op.call(q, k_cache, v_cache, sequences.first_rows, sequences.row_counts,
                  sequences.positions, sequences.block_tables, sequences.longest);
+}
+
+void PagedAttentionInto_(Tensor& out, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                         const SequenceTable& sequences) {
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                const Tensor&, const Tensor&, int64_t)>("xcomposer::paged_attention_into_");
+  op.call(out, q, k_cache, v_cache, sequences.first_rows, sequences.row_counts, sequences.positions,
+          sequences.block_tables, sequences.longest);
 }
 
 Tensor VisionAttention(const Tensor& q, const Tensor& k, const Tensor& v) {

@@ -38,7 +38,13 @@ at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 /// y = x W^T in float32. x (..., K), weight (N, K) -> (..., N).
 at::Tensor LinearFloat(const at::Tensor& x, const at::Tensor& weight);
 
-/// y += x W^T: the products that end in the residual stream. y (T, N) float32, x (T, K).
+/// y = scale * x W^T, where y lies: y (T, N), x (T, K), weight (N, K), rows of all three may lie
+/// apart. Or P such products in one call: y (T, P, N), x (T, P, K), weight (P, N, K); what belongs
+/// to the next one lies a fixed distance further on, in x there may be none, or less than K.
+void LinearInto_(at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, double scale = 1.0);
+
+/// y += x W^T: the products that end in the residual stream. y (T, N) float32, x (T, K), whose rows
+/// may lie apart where the weight is not packed.
 void LinearAdd_(at::Tensor& y, const at::Tensor& x, const LinearWeight& weight);
 
 /// Partial LoRA (model specification 5): y[rows] += scale * B (A x[rows]) for the rows of each
@@ -50,6 +56,9 @@ void LinearAddRows_(at::Tensor& y, const at::Tensor& x, const at::Tensor& a, con
 /// x * rsqrt(mean(x^2) + eps) * weight (model specification 7). x (..., C) float32, weight (C) ->
 /// (..., C).
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps = 1e-5);
+
+/// The same where `out` (T, C) lies, whose rows may lie apart.
+void RmsNormInto_(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, double eps);
 
 /// (x - mean) * rsqrt(variance + eps) * weight + bias. x (..., C) float32, weight and bias (C) ->
 /// (..., C).
@@ -65,7 +74,8 @@ void QuickGelu_(at::Tensor& x);
 /// x = x * (1 + erf(x / sqrt 2)) / 2, the projector's activation.
 void Gelu_(at::Tensor& x);
 
-/// gate = silu(gate) * up, with silu(g) = g * sigmoid(g); equal shapes.
+/// gate = silu(gate) * up, with silu(g) = g * sigmoid(g); equal shapes. The rows of two matrices
+/// may lie apart, equally far in both.
 void SiluMul_(at::Tensor& gate, const at::Tensor& up);
 
 /// y += x; equal shapes, y float32.
@@ -108,6 +118,10 @@ struct SequenceTable {
 /// multiple of G -> (T, H, D).
 at::Tensor PagedAttention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
                           const SequenceTable& sequences);
+
+/// The same where `out` (T, H * D) lies, whose rows may lie apart.
+void PagedAttentionInto_(at::Tensor& out, const at::Tensor& q, const at::Tensor& k_cache,
+                         const at::Tensor& v_cache, const SequenceTable& sequences);
 
 /// Attention of every row to every row of the same view, queries multiplied by D^-0.5 first
 /// (model specification 3.1). q, k, v (n, N, H, D), each row dense; on CUDA rows may lie apart,
@@ -165,7 +179,8 @@ struct QkvArguments {
 };
 at::Tensor NormQkvRope(const QkvArguments& arguments, at::Tensor& k_cache, at::Tensor& v_cache);
 
-/// silu(w1 x) * w3 x with x = RmsNorm(hidden). hidden (T, C) float32, w1 and w3 (F, C) -> (T, F).
+/// silu(w1 x) * w3 x with x = RmsNorm(hidden). hidden (T, C) float32, w1 and w3 (F, C) -> (T, F),
+/// whose rows may lie apart on CUDA.
 at::Tensor NormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
                       const LinearWeight& w1, const LinearWeight& w3);
 

@@ -5,6 +5,7 @@
 TORCH_LIBRARY(xcomposer, m) {
   m.def("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
   m.def("linear_float(Tensor x, Tensor weight) -> Tensor");
+  m.def("linear_into_(Tensor(a!) y, Tensor x, Tensor weight, float scale) -> ()");
   m.def("linear_add_(Tensor(a!) y, Tensor x, Tensor weight) -> ()");
   m.def(
       "linear_packed(Tensor x, str packing, Tensor words, Tensor scales, Tensor zeros, int group, "
@@ -13,6 +14,7 @@ TORCH_LIBRARY(xcomposer, m) {
       "linear_add_rows_(Tensor(a!) y, Tensor x, Tensor a, Tensor b, int[] spans, float scale) "
       "-> ()");
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
+  m.def("rms_norm_into_(Tensor(a!) out, Tensor x, Tensor weight, float eps) -> ()");
   m.def("layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
   m.def("layer_norm_(Tensor(a!) x, Tensor weight, Tensor bias, float eps) -> ()");
   m.def("add_layer_norm(Tensor(a!) y, Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
@@ -30,6 +32,10 @@ TORCH_LIBRARY(xcomposer, m) {
   m.def(
       "paged_attention(Tensor q, Tensor k_cache, Tensor v_cache, Tensor first_rows, "
       "Tensor row_counts, Tensor positions, Tensor block_tables, int longest) -> Tensor");
+  m.def(
+      "paged_attention_into_(Tensor(a!) out, Tensor q, Tensor k_cache, Tensor v_cache, "
+      "Tensor first_rows, Tensor row_counts, Tensor positions, Tensor block_tables, int longest) "
+      "-> ()");
   m.def("vision_attention(Tensor q, Tensor k, Tensor v) -> Tensor");
   m.def(
       "norm_qkv_rope(Tensor hidden, Tensor norm, float eps, Tensor wqkv, Tensor cos, Tensor sin, "

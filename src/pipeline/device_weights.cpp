@@ -15,6 +15,8 @@ constexpr size_t kCounted = 2048;  // tensors whose losses are counted in one al
 
 }  // namespace
 
+at::Tensor DeviceWeights::Allocate(at::IntArrayRef shape) { return at::empty(shape, options_); }
+
 at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
   at::Tensor device = at::empty(shape, options_);
   LoadInto(device, name);

@@ -25,6 +25,8 @@ class DeviceWeights final : public WeightSource {
 
   bool stacks() const override { return true; }
 
+  at::Tensor Allocate(at::IntArrayRef shape) override;
+
   /// Waits, and reports which tensors lost numbers. Throws kCheckpoint where a value became
   /// infinite, naming the tensor, and what a copy threw.
   void Finish();
@@ -38,7 +40,7 @@ class DeviceWeights final : public WeightSource {
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
   at::Tensor LoadStacked(const std::vector<std::string>& names, at::IntArrayRef shape) override;
   /// `device`: (rows, ...), each row dense; the rows may lie apart.
-  void LoadInto(const at::Tensor& device, const std::string& name);
+  void LoadInto(const at::Tensor& device, const std::string& name) override;
   void Settle() override { upload_->Finish(); }
   /// The two counters on the device of the next tensor that is taken.
   int64_t* NextLosses();

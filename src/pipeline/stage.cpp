@@ -99,7 +99,10 @@ at::Tensor Stage::Embed(const Batch& batch,
 
 void Stage::Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps) {
   if (layers_.empty()) return;
-  const BatchTensors tensors = MakeBatchTensors(config_, batch, cache_.shape(), device_);
+  BatchTensors tensors = MakeBatchTensors(config_, batch, cache_.shape(), device_);
+  if (!tensors.picture_rows.empty()) {
+    tensors.rooms = layers_.front().MakeRooms(batch.rows(), cache_.keys(0).options());
+  }
   CopyBlocks(batch);
   RunLayers(hidden, tensors, taps);
 }

@@ -34,6 +34,19 @@ int64_t LowRankNumbers(const ModelConfig& config, const Workload& workload, Deco
                   BatchRows(workload) * adapter);
 }
 
+/// Numbers of a batch's rooms (model/adapter_rooms), with the products that are alive beside them
+/// while queries, keys and values are rotated.
+int64_t RoomNumbers(const ModelConfig& config, const Workload& workload) {
+  const auto rank = [&](DecoderLinear linear) { return config.plora_of(linear).rank; };
+  const int64_t behind =
+      std::max({rank(DecoderLinear::kWqkv), rank(DecoderLinear::kWo), rank(DecoderLinear::kW3)});
+  const int64_t narrow = rank(DecoderLinear::kW1) + config.hidden_size + behind;
+  const int64_t wide = 2 * config.intermediate_size + rank(DecoderLinear::kW2);
+  const int64_t rotated = config.wqkv_rows() + config.hidden_size;
+  return BatchRows(workload) * (narrow + wide + rotated) +
+         LowRankNumbers(config, workload, DecoderLinear::kWqkv);
+}
+
 /// Floats that a linear with K inputs packs for so many rows (kernels/cpu/linear.cpp).
 int64_t PackedFloats(int64_t rows, int64_t depth, const ComputeTraits& traits) {
   const int64_t whole = RoundUp(depth, 32);
@@ -129,6 +142,7 @@ ComputeTraits CudaTraits() {
   traits.kv = KvType::k16Bit;
   traits.runtime = int64_t{640} << 20;
   traits.library_workspace = (int64_t{32} << 20) + (int64_t{256} << 10);
+  traits.joins_adapters = true;
   traits.recorded_sequences = 32;
   traits.waiting_batches = 2;  // one posted to be received, one being sent; others wait in the host
   return traits;
@@ -158,10 +172,12 @@ int64_t LayerActivations(const ModelConfig& config, const Workload& workload,
   const int64_t attention = 4 * hidden + rows * config.wqkv_rows() + low(DecoderLinear::kWo);
   const int64_t gate_up = hidden + 2 * inner + low(DecoderLinear::kW3);
   const int64_t down = 2 * hidden + inner + low(DecoderLinear::kW2);
+  const bool in_rooms = traits.joins_adapters && workload.images > 0;
+  const int64_t rooms = in_rooms ? RoomNumbers(config, workload) : 0;
   const int64_t tables = rows * (config.head_dim() * kFloat + 8) +
                          workload.sequences * (3 + BlocksPerSequence(workload)) * 4;
-  return hidden * traits.residual + std::max({attention, gate_up, down}) * traits.activation +
-         tables;
+  return hidden * traits.residual +
+         std::max({attention, gate_up, down, rooms}) * traits.activation + tables;
 }
 
 int64_t HandOverBytes(const ModelConfig& config, const Workload& workload,

@@ -20,6 +20,9 @@ struct ComputeTraits {
   /// sent; no more than can be in flight.
   int64_t waiting_batches = 0;
   int64_t library_workspace = 0;  ///< bytes that every stage sets aside for products of matrices
+  /// PLoRA's factors lie beside the weights: batches with pictures have memory for the input of all
+  /// linears, with room for the adapters' part, as long as they run.
+  bool joins_adapters = false;
   /// Up to so many sequences, filled up to a power of two, a step runs over memory that stays.
   int64_t recorded_sequences = 0;
   bool packs_rows = false;  ///< kernels copy their input into panels (CPU)

@@ -39,6 +39,8 @@ void Check(const PagedCase<T>& test) {
   }
   const Doubles exact = test.Attend(false);
   const Doubles naive = test.Attend(true);
+  const int64_t width = test.shape.heads * test.shape.head_dim;
+  const int64_t stride = width + 24;  // of the result, with room beside its rows
   for (const PrefillTiling tiling : Tilings(test.shape.head_dim)) {
     const auto actual = InEveryWay([&](const Context& way) {
       const Context context = WithFewBlocks(way, tiling);
@@ -49,7 +51,7 @@ void Check(const PagedCase<T>& test) {
       const Array<int32_t> first(first_rows);
       const Array<int32_t> counts(row_counts);
       const Array<int32_t> at(positions);
-      const Array<T> out(test.q.size());
+      const Array<T> out(static_cast<size_t>(test.rows() * stride));
       EXPECT_EQ(Finish(PrefillAttention({.q = q.data(),
                                          .cache = {keys.data(), values.data(), tables.data(),
                                                    test.table_stride, test.block_size},
@@ -60,13 +62,19 @@ void Check(const PagedCase<T>& test) {
                                          .rows = test.rows(),
                                          .shape = test.shape,
                                          .out = out.data(),
+                                         .out_stride = stride,
                                          .format = FormatOf<T>(),
                                          .tiling = tiling},
                                         context)),
                 "");
       return out.Read();
     });
-    ExpectWithinBudget(actual, exact, naive,
+    std::vector<T> dense;
+    for (auto r = actual.begin(); r != actual.end(); r += stride) {
+      dense.insert(dense.end(), r, r + width);
+      for (int64_t i = width; i < stride; ++i) ASSERT_TRUE(std::isnan(Widen(r[i])));
+    }
+    ExpectWithinBudget(dense, exact, naive,
                        "head_dim " + std::to_string(test.shape.head_dim) + ", block size " +
                            std::to_string(test.block_size) + ", tiling " +
                            std::to_string(static_cast<int>(tiling)));
@@ -259,6 +267,11 @@ TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
   paged.rows = 0;
   EXPECT_EQ(Finish(PrefillAttention(paged, Ways()[0])), "");
+  for (const int64_t stride : {120, 132}) {
+    paged.out_stride = stride;
+    EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
+  }
+  paged.out_stride = 0;
   paged.cache.block_size = 0;
   EXPECT_EQ(PrefillAttention(paged, Ways()[0]), cudaErrorInvalidValue);
   paged.cache.block_size = 16;

@@ -38,24 +38,17 @@ class DecoderReference {
  private:
   void Layer(const DecoderLayer& layer, const std::vector<bool>& picture,
              Table<Number>& hidden) const {
-    const DecoderShape& s = decoder_.shape;
     const Table<Number> x = Norm(hidden, layer.attention_norm);
-    const Table<Number> mixed = Attention(Project(layer.wqkv, layer.wqkv.weight, x, picture, true));
-    AddTo(hidden, Project(layer.wo, layer.wo.weight, mixed, picture, false));
+    const Table<Number> mixed = Attention(Rounded(Project(layer.wqkv, x, picture)));
+    AddTo(hidden, Project(layer.wo, mixed, picture));
     const Table<Number> y = Norm(hidden, layer.ffn_norm);
-    const Table<Number> both = from_.Matrix(layer.w1_and_w3);
-    Table<Number> w1(s.inner, s.hidden);
-    Table<Number> w3(s.inner, s.hidden);
-    const auto middle = both.values.begin() + s.inner * s.hidden;
-    w1.values.assign(both.values.begin(), middle);
-    w3.values.assign(middle, both.values.end());
-    Table<Number> gate = WithAdapter(Rounded(Times(y, w1)), layer.w1, y, picture, true);
-    const Table<Number> up = WithAdapter(Rounded(Times(y, w3)), layer.w3, y, picture, true);
+    Table<Number> gate = Rounded(Project(layer.w1, y, picture));
+    const Table<Number> up = Rounded(Project(layer.w3, y, picture));
     for (size_t i = 0; i < gate.values.size(); ++i) {
       const Number g = gate.values[i];
       gate.values[i] = StoredAs(g / (1 + std::exp(-g)) * up.values[i]);
     }
-    AddTo(hidden, Project(layer.w2, layer.w2.weight, gate, picture, false));
+    AddTo(hidden, Project(layer.w2, gate, picture));
   }
 
   Table<Number> Norm(const Table<Number>& hidden, const void* weight) const {
@@ -73,24 +66,16 @@ class DecoderReference {
     return out;
   }
 
-  Table<Number> Project(const AdaptedLinear& linear, const WeightMatrix& weight,
-                        const Table<Number>& x, const std::vector<bool>& picture,
-                        bool stored) const {
-    Table<Number> y = Times(x, from_.Matrix(weight));
-    return WithAdapter(stored ? Rounded(y) : y, linear, x, picture, stored);
-  }
-
-  Table<Number> WithAdapter(Table<Number> y, const AdaptedLinear& linear, const Table<Number>& x,
-                            const std::vector<bool>& picture, bool stored) const {
-    const Table<Number> low = Rounded(Times(x, from_.Matrix(linear.a)));
-    const Table<Number> high = Times(low, from_.Matrix(linear.b));
+  /// W x, and for rows of pictures W x + B (scale A x), in one sum.
+  Table<Number> Project(const AdaptedLinear& linear, const Table<Number>& x,
+                        const std::vector<bool>& picture) const {
+    Table<Number> y = Times(x, from_.Matrix(linear.weight));
+    Table<Number> low = Times(x, from_.Matrix(linear.a));
+    for (Number& value : low.values) value *= static_cast<Number>(decoder_.shape.adapter_scale);
+    const Table<Number> high = Times(Rounded(low), from_.Matrix(linear.b));
     for (int64_t t = 0; t < y.rows; ++t) {
       if (!picture[static_cast<size_t>(t)]) continue;
-      for (int64_t n = 0; n < y.columns; ++n) {
-        const Number sum =
-            y.At(t, n) + static_cast<Number>(decoder_.shape.adapter_scale) * high.At(t, n);
-        y.At(t, n) = stored ? StoredAs(sum) : sum;
-      }
+      for (int64_t n = 0; n < y.columns; ++n) y.At(t, n) += high.At(t, n);
     }
     return y;
   }

@@ -38,6 +38,7 @@ class DeviceBytes {
   DeviceBytes& operator=(const DeviceBytes&) = delete;
 
   void* data() const { return data_; }
+  size_t size() const { return bytes_; }
   void Write(const void* host, size_t bytes);
   void Read(void* host, size_t bytes) const;
 

@@ -65,12 +65,30 @@ TYPED_TEST(Elementwise, SiluMulAgreesWithDouble) {
                                 .up = in.data() + columns,
                                 .in_stride = stride,
                                 .out = out.data(),
+                                .out_stride = columns,
                                 .rows = kRows,
                                 .columns = columns,
                                 .format = FormatOf<T>()},
                                context)),
                 "");
-      return out.Read();
+      // In place: of each row only the gate's half changes.
+      EXPECT_EQ(Finish(SiluMul({.gate = in.data(),
+                                .up = in.data() + columns,
+                                .in_stride = stride,
+                                .out = in.data(),
+                                .out_stride = stride,
+                                .rows = kRows,
+                                .columns = columns,
+                                .format = FormatOf<T>()},
+                               context)),
+                "");
+      const std::vector<T> all = out.Read();
+      std::vector<T> expected = x;
+      for (int64_t row = 0; row < kRows; ++row) {
+        std::copy_n(all.begin() + row * columns, columns, expected.begin() + row * stride);
+      }
+      EXPECT_TRUE(SameBits(in.Read(), expected)) << columns;
+      return all;
     });
     Doubles exact;
     Doubles naive;
@@ -149,7 +167,7 @@ TYPED_TEST(Elementwise, RefusesWhatItCannotLoad) {
   EXPECT_EQ(Add({y.data(), x.data(), -1, FormatOf<T>()}, context), cudaErrorInvalidValue);
   EXPECT_EQ(Finish(Add({y.data(), x.data(), 0, FormatOf<T>()}, context)), "");
   EXPECT_EQ(Add({y.data() + 1, x.data(), 8, FormatOf<T>()}, context), cudaErrorMisalignedAddress);
-  SiluMulParams silu{x.data(), x.data() + 8, 12, x.data(), 1, 8, FormatOf<T>()};
+  SiluMulParams silu{x.data(), x.data() + 8, 12, x.data(), 8, 1, 8, FormatOf<T>()};
   EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
   silu.in_stride = 16;
   silu.rows = 0;
@@ -160,6 +178,11 @@ TYPED_TEST(Elementwise, RefusesWhatItCannotLoad) {
   silu.columns = 24;
   EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
   silu.columns = 8;
+  for (const int64_t stride : {0, 12}) {
+    silu.out_stride = stride;
+    EXPECT_EQ(SiluMul(silu, context), cudaErrorInvalidValue);
+  }
+  silu.out_stride = 8;
   silu.up = x.data() + 9;
   EXPECT_EQ(SiluMul(silu, context), cudaErrorMisalignedAddress);
   EXPECT_EQ(Embedding({nullptr, x.data(), y.data(), 1, 12, 5, FormatOf<T>()}, context),

@@ -43,16 +43,18 @@ std::vector<Number> Norms(bool layer, const std::vector<Number>& x, const std::v
 template <typename T, typename Out>
 std::vector<Out> RunNorm(cudaError_t (*function)(const NormParams&, const Context&),
                          const std::vector<float>& x, const std::vector<T>& weight,
-                         const std::vector<T>* bias, int64_t columns) {
+                         const std::vector<T>* bias, int64_t columns, int64_t out_stride = 0) {
+  const auto numbers = out_stride == 0 ? x.size() : static_cast<size_t>(kRows * out_stride);
   return InEveryWay([&](const Context& context) {
     const Array<float> in(x);
     const auto w = Constant(weight);
     const auto b = Constant(bias == nullptr ? weight : *bias);
-    const Array<Out> out(x.size());
+    const Array<Out> out(numbers);
     EXPECT_EQ(Finish(function({.x = in.data(),
                                .weight = w.data(),
                                .bias = bias == nullptr ? nullptr : b.data(),
                                .out = out.data(),
+                               .out_stride = out_stride,
                                .rows = kRows,
                                .columns = columns,
                                .eps = kEps,
@@ -92,6 +94,26 @@ TYPED_TEST(Norm, RmsNormAgreesWithDouble) { CheckAll<TypeParam, TypeParam>(false
 TYPED_TEST(Norm, LayerNormAgreesWithDouble) { CheckAll<TypeParam, TypeParam>(true, LayerNorm); }
 TYPED_TEST(Norm, LayerNormToFloatAgreesWithDouble) {
   CheckAll<TypeParam, float>(true, LayerNormToFloat);
+}
+
+TYPED_TEST(Norm, RmsNormLeavesRoomBesideItsRows) {
+  using T = TypeParam;
+  for (const int64_t columns : kColumns) {
+    Random random(8);
+    const auto x = random.Normal<float>(static_cast<size_t>(kRows * columns), 3.0f);
+    const auto weight = random.Normal<T>(static_cast<size_t>(columns), 1.0f);
+    const auto dense = RunNorm<T, T>(RmsNorm, x, weight, nullptr, columns);
+    const int64_t stride = columns + 24;
+    const auto apart = RunNorm<T, T>(RmsNorm, x, weight, nullptr, columns, stride);
+    for (int64_t row = 0; row < kRows; ++row) {
+      const auto begin = apart.begin() + row * stride;
+      const auto expected = dense.begin() + row * columns;
+      EXPECT_TRUE(SameBits(std::vector<T>(begin, begin + columns),
+                           std::vector<T>(expected, expected + columns)))
+          << columns;
+      for (int64_t c = columns; c < stride; ++c) ASSERT_TRUE(std::isnan(Widen(begin[c])));
+    }
+  }
 }
 
 TYPED_TEST(Norm, OfASumIsTheNormAfterTheSum) {
@@ -141,6 +163,13 @@ TYPED_TEST(Norm, RefusesWhatItCannotLoad) {
   params.x = x.data() + 1;
   EXPECT_EQ(RmsNorm(params, Ways()[0]), cudaErrorMisalignedAddress);
   params.x = x.data();
+  for (const int64_t stride : {-8, 12}) {
+    params.out_stride = stride;
+    EXPECT_EQ(RmsNorm(params, Ways()[0]), cudaErrorInvalidValue);
+  }
+  params.out_stride = 16;
+  EXPECT_EQ(LayerNorm(params, Ways()[0]), cudaErrorInvalidValue);
+  EXPECT_EQ(LayerNormToFloat(params, Ways()[0]), cudaErrorInvalidValue);
   params.rows = 0;
   EXPECT_EQ(Finish(RmsNorm(params, Ways()[0])), "");
 }

@@ -42,7 +42,16 @@ class Source {
  public:
   explicit Source(const DeviceMemory& memory) : memory_(memory) {}
 
-  Table<Number> Matrix(const WeightMatrix& m) const { return Read(m.data, m.rows, m.columns); }
+  Table<Number> Matrix(const WeightMatrix& m) const {
+    // Up to the last row's end, which may be that of the allocation.
+    const int64_t all = (m.rows - 1) * m.row_stride + m.columns;
+    const std::vector<Number> strided = Vector(m.data, all);
+    Table<Number> out(m.rows, m.columns);
+    for (int64_t r = 0; r < m.rows; ++r) {
+      std::copy_n(strided.begin() + r * m.row_stride, m.columns, &out.At(r, 0));
+    }
+    return out;
+  }
   std::vector<Number> Vector(const void* data, int64_t count) const {
     return Read(data, 1, count).values;
   }

@@ -12,12 +12,40 @@ TEST_F(Arguments, LinearNamesWhatIsWrong) {
   const Tensor x = Uniform({3, 8});
   const Tensor weight = Uniform({5, 8});
   ExpectInternalError([&] { Linear(x.to(at::kDouble), weight); },
-                      "x must be contiguous activations");
-  ExpectInternalError([&] { Linear(x.t(), weight); }, "x must be contiguous activations");
+                      "x must be a matrix of activations");
+  ExpectInternalError([&] { Linear(x.t(), weight); }, "with dense rows");
+  ExpectInternalError(
+      [&] {
+        Linear(Uniform({2, 3, 9}).slice(2, 0, 8), weight);
+      },
+      "x must be contiguous activations");
   ExpectInternalError([&] { Linear(x, weight.to(at::kDouble)); }, "weight must be a bfloat16");
   ExpectInternalError([&] { Linear(x, Uniform({8, 5}).t()); }, "dense rows");
   ExpectInternalError([&] { Linear(x, Uniform({5, 7})); }, "does not fit");
   ExpectInternalError([&] { Linear(x, weight, Uniform({6})); }, "bias must be a dense");
+}
+
+TEST_F(Arguments, PlacesOfResultsNameWhatIsWrong) {
+  Tensor y = Uniform({3, 5});
+  const Tensor x = Uniform({3, 8});
+  const Tensor weight = Uniform({5, 8});
+  const auto into = [](const Tensor& to, const Tensor& from, const Tensor& by) {
+    return [to, from, by] {
+      Tensor result = to;
+      LinearInto_(result, from, by);
+    };
+  };
+  ExpectInternalError(into(y, x, Uniform({5, 7})), "do not fit");
+  ExpectInternalError(into(Uniform({3, 4}), x, weight), "do not fit");
+  ExpectInternalError(into(Uniform({2, 5}), x, weight), "do not fit");
+  ExpectInternalError(into(Uniform({5, 3}).t(), x, weight), "dense rows");
+  ExpectInternalError(into(y.to(at::kDouble), x, weight), "must be activations");
+  ExpectInternalError(into(y, x, weight.unsqueeze(0)), "expected three matrices");
+  ExpectInternalError(into(Uniform({3, 2, 5}), Uniform({3, 2, 8}), Uniform({3, 5, 8})),
+                      "do not fit");
+  ExpectInternalError(into(Uniform({3, 2, 5}), Uniform({3, 1, 8}), Uniform({2, 5, 8})),
+                      "do not fit");
+  ExpectInternalError([&] { RmsNormInto_(y, x, Uniform({8}), 1e-5); }, "out must be [3, 8]");
 }
 
 TEST_F(Arguments, SpansMustBeInOrderAndInside) {

@@ -41,6 +41,39 @@ TEST_F(LinearOp, TakesLeadingDimensionsAndViewsOfWeights) {
   ExpectWithin(y, reference::Linear(x, weight), LinearBudget(x, weight, std::nullopt));
 }
 
+TEST_F(LinearOp, GoesWhereTheResultLies) {
+  for (const at::ScalarType type : kStoredTypes) {
+    for (const int64_t rows : {0, 1, 19}) {
+      const Tensor x = Uniform({rows, 40}).narrow(1, 3, 17);
+      const Tensor weight = Uniform({21, 40}).to(type).narrow(1, 5, 17);
+      ExpectWithin(Linear(x, weight), reference::Linear(x, weight),
+                   LinearBudget(x, weight, std::nullopt));
+      const Tensor all = Uniform({rows, 50});
+      const Tensor before = all.clone();
+      Tensor y = all.narrow(1, 2, 21);
+      LinearInto_(y, x, weight, 2.0);
+      ExpectWithin(y, 2.0 * reference::Linear(x, weight),
+                   2.0 * LinearBudget(x, weight, std::nullopt));
+      EXPECT_TRUE(all.narrow(1, 0, 2).equal(before.narrow(1, 0, 2)));
+      EXPECT_TRUE(all.narrow(1, 23, 27).equal(before.narrow(1, 23, 27)));
+    }
+  }
+}
+
+// x of the second overlaps that of the first.
+TEST_F(LinearOp, TakesSeveralProductsInOneCall) {
+  const Tensor all = Uniform({9, 30});
+  const Tensor x = all.as_strided({9, 3, 17}, {30, 5, 1});
+  const Tensor weight = Uniform({3, 8, 17}).to(at::kBFloat16);
+  Tensor y = Uniform({9, 40}).as_strided({9, 3, 8}, {40, 11, 1});
+  LinearInto_(y, x, weight);
+  for (int64_t p = 0; p < 3; ++p) {
+    const Tensor part = all.narrow(1, 5 * p, 17);
+    ExpectWithin(y.select(1, p), reference::Linear(part, weight.select(0, p)),
+                 LinearBudget(part, weight.select(0, p), std::nullopt));
+  }
+}
+
 struct LowRank {
   explicit LowRank(at::ScalarType type)
       : y(Uniform({65, 33})),

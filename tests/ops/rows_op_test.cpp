@@ -23,6 +23,29 @@ TEST_F(RowsOp, RmsNorm) {
   }
 }
 
+TEST_F(RowsOp, SiluMulOfRowsThatLieApart) {
+  const Tensor all = Uniform({5, 60}, 3.0);
+  const Tensor before = all.clone();
+  Tensor gate = all.narrow(1, 2, 19);
+  SiluMul_(gate, all.narrow(1, 30, 19));
+  const Tensor expected = reference::SiluMul(before.narrow(1, 2, 19), before.narrow(1, 30, 19));
+  ExpectWithin(gate.contiguous(), expected, expected.abs() * Gamma(17));
+  EXPECT_TRUE(all.narrow(1, 21, 39).equal(before.narrow(1, 21, 39)));
+  ExpectInternalError([&] { SiluMul_(gate, before.narrow(1, 30, 19).contiguous()); }, "differ");
+}
+
+TEST_F(RowsOp, RmsNormGoesWhereItsResultLies) {
+  const Tensor x = Uniform({5, 19});
+  const Tensor weight = Uniform({19});
+  const Tensor all = Uniform({5, 30});
+  const Tensor before = all.clone();
+  Tensor out = all.narrow(1, 7, 19);
+  RmsNormInto_(out, x, weight, 1e-5);
+  EXPECT_TRUE(out.equal(RmsNorm(x, weight, 1e-5)));
+  EXPECT_TRUE(all.narrow(1, 0, 7).equal(before.narrow(1, 0, 7)));
+  EXPECT_TRUE(all.narrow(1, 26, 4).equal(before.narrow(1, 26, 4)));
+}
+
 TEST_F(RowsOp, LayerNorm) {
   for (const at::ScalarType type : kStoredTypes) {
     for (const auto& shape : kShapes) {

@@ -103,6 +103,50 @@ TEST_P(CudaOps, Linear) {
   ExpectLikeNaive(Linear(Put(views), Weight(w)), reference::Linear(views, w));
 }
 
+// Rows of x and of the result lie apart, as those that have room for an adapter's part do.
+TEST_P(CudaOps, LinearWhereItsResultLies) {
+  for (const auto& [rows, outputs, inputs] : kSizes) {
+    if (inputs % 8 != 0 || inputs > 1000) continue;
+    SCOPED_TRACE(testing::Message() << rows << " rows, " << inputs << " inputs");
+    const Tensor x = Stored({rows, inputs + 24});
+    const Tensor w = Stored({outputs, inputs + 8});
+    const Tensor before = Stored({rows, outputs + 16});
+    const Tensor narrow_x = x.narrow(1, 8, inputs);
+    const Tensor narrow_w = w.narrow(1, 0, inputs);
+    const Tensor device_x = Put(x).narrow(1, 8, inputs);
+    const Tensor device_w = Weight(w).narrow(1, 0, inputs);
+    const Tensor exact = reference::Linear(narrow_x, narrow_w);
+    ExpectLikeNaive(Linear(device_x, device_w), exact);
+    if (outputs % 8 != 0) continue;
+    const Tensor all = Put(before);
+    Tensor y = all.narrow(1, 8, outputs);
+    LinearInto_(y, device_x, device_w, 2.0);
+    ExpectLikeNaive(y, 2.0 * exact);
+    EXPECT_TRUE(all.cpu().narrow(1, 0, 8).equal(before.narrow(1, 0, 8)));
+    EXPECT_TRUE(all.cpu().narrow(1, outputs + 8, 8).equal(before.narrow(1, outputs + 8, 8)));
+    const Tensor stream = Uniform({rows, outputs});
+    Tensor sum = Put(stream);
+    LinearAdd_(sum, device_x, LinearWeight::Dense(device_w));
+    ExpectLikeNaive(sum, reference::Wide(stream) + exact,
+                    SumsOfTensorCores(inputs, reference::Linear(narrow_x.abs(), narrow_w.abs())));
+  }
+}
+
+TEST_P(CudaOps, SeveralProductsInOneCall) {
+  for (const int64_t rows : {0, 1, 7, 40}) {
+    const Tensor x = Stored({rows, 96});
+    const Tensor w = Stored({2, 24, 72});
+    const Tensor device_x = Put(x).as_strided({rows, 2, 64}, {96, 32, 1});
+    const Tensor device_w = Weight(w).narrow(2, 8, 64);
+    Tensor y = Put(Stored({rows, 64})).as_strided({rows, 2, 24}, {64, 40, 1});
+    LinearInto_(y, device_x, device_w);
+    for (int64_t p = 0; p < 2; ++p) {
+      ExpectLikeNaive(y.select(1, p),
+                      reference::Linear(x.narrow(1, 32 * p, 64), w.select(0, p).narrow(1, 8, 64)));
+    }
+  }
+}
+
 TEST_P(CudaOps, LinearAddRows) {
   for (const int64_t rank : {8, 5, 32}) {
     const Tensor x = Stored({23, 64});
@@ -162,6 +206,18 @@ TEST_P(CudaOps, Rows) {
     Add_(y, Put(up));
     ExpectLikeNaive(y, reference::Wide(x) + reference::Wide(up));
   }
+  // Rows that lie apart.
+  const Tensor x = Uniform({5, 72}, 3.0);
+  const Tensor weight = Stored({72});
+  const Tensor pair = Stored({5, 3 * 72}, 3.0);
+  Tensor all = Put(pair);
+  Tensor out = all.narrow(1, 72, 72);
+  RmsNormInto_(out, Put(x), Weight(weight), 1e-5);
+  EXPECT_TRUE(out.cpu().equal(RmsNorm(Put(x), Weight(weight), 1e-5).cpu()));
+  Tensor gate = all.narrow(1, 0, 72);
+  SiluMul_(gate, all.narrow(1, 2 * 72, 72));
+  ExpectLikeNaive(gate, reference::SiluMul(pair.narrow(1, 0, 72), pair.narrow(1, 2 * 72, 72)));
+  EXPECT_TRUE(all.cpu().narrow(1, 2 * 72, 72).equal(pair.narrow(1, 2 * 72, 72)));
   const Tensor table = Stored({11, 24});
   const Tensor rows = Embedding(Put(Ints({3, -1, 10, 0})), Weight(table));
   EXPECT_EQ(rows.scalar_type(), at::kFloat);
@@ -259,6 +315,14 @@ TEST_P(CudaOps, GateUpAndScores) {
                      LinearWeight::Dense(Weight(w3))),
           reference::SiluMul(reference::Linear(exact_x, w1), reference::Linear(exact_x, w3)),
           reference::SiluMul(product(w1), product(w3)));
+      // In one piece of memory, w3 behind w1.
+      const Tensor both = Weight(at::cat({w1, w3}, 1));
+      ExpectLikeNaive(
+          NormGateUp(Put(hidden), Weight(norm), 1e-5,
+                     LinearWeight::Dense(both.narrow(1, 0, inputs)),
+                     LinearWeight::Dense(both.narrow(1, inputs, inputs))),
+          reference::SiluMul(reference::Linear(exact_x, w1), reference::Linear(exact_x, w3)),
+          reference::SiluMul(product(w1), product(w3)));
     }
     Tensor scores = Put(at::zeros({rows, outputs}));
     NormScores_(scores, Put(hidden), Weight(norm), 1e-5, LinearWeight::Dense(Weight(w1)));
@@ -316,6 +380,10 @@ TEST_P(CudaOps, PagedAttention) {
       const Tensor out = PagedAttention(Put(q), Put(k), Put(v), table);
       const Tensor exact = reference::PagedAttention(q, k, v, host);
       ExpectLikeNaiveAttention(out, exact, v);
+      const Tensor all = Put(Stored({rows, heads * dim + 16}));
+      Tensor apart = all.narrow(1, 8, heads * dim);
+      PagedAttentionInto_(apart, Put(q), Put(k), Put(v), table);
+      ExpectLikeNaiveAttention(apart, exact.flatten(1), v);
     }
   }
 }

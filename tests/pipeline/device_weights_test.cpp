@@ -95,6 +95,26 @@ TEST_F(DeviceWeightsTest, StackedTensorsLieBelowEachOther) {
   EXPECT_THROW(mapped.TakeStacked({"k", "v"}, {3, 5}), Error);
 }
 
+TEST_F(DeviceWeightsTest, PartsOfOneMatrixLieBesideEachOther) {
+  for (const size_t buffer_bytes : {64, 1 << 20}) {  // pieces that end within a row; one piece
+    const auto weights = Upload(at::kHalf, buffer_bytes);
+    const std::string end = std::to_string(buffer_bytes);
+    host_.tensors["w" + end] = Numbers({19, 40}, at::kBFloat16);
+    host_.tensors["b" + end] = Numbers({19, 24}, at::kHalf);
+    const at::Tensor both = weights->Allocate({19, 64});
+    weights->TakeInto(both.narrow(1, 24, 40), "w" + end);
+    weights->TakeInto(both.narrow(1, 0, 24), "b" + end);
+    weights->Finish();
+    EXPECT_TRUE(both.equal(
+        at::cat({host_.tensors["b" + end], host_.tensors["w" + end].to(at::kHalf)}, 1)));
+    EXPECT_EQ(weights->bytes(), 2 * 19 * 64);
+    EXPECT_THROW(weights->TakeInto(both.narrow(1, 0, 24), "b" + end), Error);  // a second time
+    host_.tensors["c" + end] = Numbers({19, 23}, at::kHalf);
+    EXPECT_THROW(weights->TakeInto(both.narrow(1, 0, 24), "c" + end), Error);  // another shape
+  }
+  EXPECT_THROW(host_.Allocate({2, 2}), Error);
+}
+
 TEST_F(DeviceWeightsTest, WhatBecomesInfiniteIsRefusedByName) {
   const auto weights = Upload(at::kHalf, 64);
   host_.tensors["fine"] = at::full({100}, 3.0f, at::kBFloat16);

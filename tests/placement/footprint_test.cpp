@@ -146,6 +146,22 @@ TEST(Footprint, GpusKeepTheResidualStreamOfAPictureInFloat32) {
   EXPECT_EQ(PictureActivations(narrow, workload.picture, CudaTraits()), pixels + features + tower);
 }
 
+/// By hand: 1024 rows of 4096 numbers, 256 on either side, and of twice 14336 and 256; 6144 and
+/// 4096 of queries, keys and values beside them, and nothing of the adapters elsewhere but a rank
+/// of 256.
+TEST(Footprint, GpusHaveRoomForAdaptersBesideTheRowsOfPictures) {
+  const ModelConfig config = Shipped(Kind::kVl7b);
+  Workload workload = TextWorkload(2048, 1);
+  const int64_t tables = 1024 * 520 + 4 * 67;
+  const int64_t hidden = 1024 * 4096 * 4;
+  EXPECT_EQ(LayerActivations(config, workload, CudaTraits()),
+            hidden + tables + 2 * 1024 * (4096 + 2 * 14336));
+  workload.images = 1;
+  const int64_t rooms = 4096 + 2 * 256 + 2 * 14336 + 256;
+  EXPECT_EQ(LayerActivations(config, workload, CudaTraits()),
+            hidden + tables + 2 * 1024 * (rooms + 6144 + 4096 + 256));
+}
+
 TEST(Footprint, GpusKeepWhatLibrariesAndRecordedStepsTake) {
   const ModelConfig config = Shipped(Kind::kVl7b);
   const auto rows = [&](int64_t sequences, const ComputeTraits& traits) {

@@ -42,6 +42,8 @@ class DeviceWeights final : public WeightSource {
 
   DeviceWeights(WeightSource& host, at::ScalarType type) : host_(host), type_(type) {}
 
+  at::Tensor Allocate(at::IntArrayRef shape) override;
+
  private:
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
 

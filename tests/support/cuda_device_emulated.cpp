@@ -116,6 +116,13 @@ Tensor OnDevice(const Tensor& host, bool constant) {
   return device.copy_(host);
 }
 
+Tensor DeviceWeights::Allocate(IntArrayRef shape) {
+  constant_memory = true;
+  Tensor device = at::empty(shape, at::TensorOptions().dtype(type_).device(CudaDevice()));
+  constant_memory = false;
+  return device;
+}
+
 Tensor DeviceWeights::Load(const std::string& name, IntArrayRef shape) {
   return OnDevice(host_.Take(name, shape).to(type_), /*constant=*/true);
 }

@@ -52,6 +52,10 @@ at::Tensor DeviceWeights::Load(const std::string& name, at::IntArrayRef shape) {
   return OnDevice(host_.Take(name, shape).to(type_), /*constant=*/true);
 }
 
+at::Tensor DeviceWeights::Allocate(at::IntArrayRef shape) {
+  return at::empty(shape, at::TensorOptions().dtype(type_).device(CudaDevice()));
+}
+
 std::string TakeFault() { return WaitForDevice(); }
 
 }  // namespace xcomposer::cuda_testing

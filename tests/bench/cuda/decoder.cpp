@@ -18,25 +18,46 @@ WeightMatrix Rows(const WeightMatrix& matrix, int64_t first, int64_t count) {
   return rows;
 }
 
-AdaptedLinear Adapt(const WeightMatrix& weight, int64_t rank, DeviceMemory& memory) {
-  const float small = 0.25f;  // beside a product of size one
-  return {weight, memory.Matrix(rank, weight.columns, Deviation(weight.columns)),
-          memory.Matrix(weight.rows, rank, small * Deviation(rank))};
+WeightMatrix Columns(const WeightMatrix& matrix, int64_t first, int64_t count) {
+  WeightMatrix columns = matrix;
+  columns.data = Behind(matrix.data, first);
+  columns.columns = count;
+  return columns;
+}
+
+/// First factors of the sizes that make the adapters' part a quarter of the product's, whose weight
+/// has numbers of b's size.
+WeightMatrix FirstFactors(int64_t rows, int64_t columns, int64_t rank, DeviceMemory& memory) {
+  return memory.Matrix(rows, columns, 0.25f * Deviation(rank));
+}
+
+AdaptedLinear WithBehind(const WeightMatrix& joined, const WeightMatrix& a) {
+  return {Columns(joined, 0, a.columns), a, Columns(joined, a.columns, a.rows), joined};
+}
+
+AdaptedLinear WithBefore(const WeightMatrix& joined, const WeightMatrix& a) {
+  return {Columns(joined, a.rows, a.columns), a, Columns(joined, 0, a.rows), joined};
 }
 
 DecoderLayer MakeLayer(const DecoderShape& s, DeviceMemory& memory) {
-  const auto matrix = [&](int64_t rows, int64_t columns) {
-    return memory.Matrix(rows, columns, Deviation(columns));
+  const int64_t rank = s.adapter_rank;
+  const auto joined = [&](int64_t rows, int64_t columns) {
+    return memory.Matrix(rows, columns + rank, Deviation(columns));
+  };
+  const auto adapted = [&](int64_t rows, int64_t columns) {
+    const WeightMatrix both = joined(rows, columns);
+    return WithBehind(both, FirstFactors(rank, columns, rank, memory));
   };
   DecoderLayer layer;
   layer.attention_norm = memory.Weight(s.hidden, 1.0f, 0.1f);
   layer.ffn_norm = memory.Weight(s.hidden, 1.0f, 0.1f);
-  layer.wqkv = Adapt(matrix(s.qkv(), s.hidden), s.adapter_rank, memory);
-  layer.wo = Adapt(matrix(s.hidden, s.mixed()), s.adapter_rank, memory);
-  layer.w1_and_w3 = matrix(2 * s.inner, s.hidden);
-  layer.w1 = Adapt(Rows(layer.w1_and_w3, 0, s.inner), s.adapter_rank, memory);
-  layer.w3 = Adapt(Rows(layer.w1_and_w3, s.inner, s.inner), s.adapter_rank, memory);
-  layer.w2 = Adapt(matrix(s.hidden, s.inner), s.adapter_rank, memory);
+  layer.wqkv = adapted(s.qkv(), s.hidden);
+  layer.wo = adapted(s.hidden, s.mixed());
+  const WeightMatrix gate_up = joined(2 * s.inner, s.hidden);
+  const WeightMatrix down = FirstFactors(2 * rank, s.hidden, rank, memory);
+  layer.w1 = WithBefore(Rows(gate_up, 0, s.inner), Rows(down, 0, rank));
+  layer.w3 = WithBehind(Rows(gate_up, s.inner, s.inner), Rows(down, rank, rank));
+  layer.w2 = adapted(s.hidden, s.inner);
   return layer;
 }
 

@@ -43,11 +43,13 @@ struct DecoderShape {
   }
 };
 
-/// weight, and the partial LoRA beside it (model specification 5).
+/// A linear with partial LoRA (model specification 5). b lies beside weight in the same rows, so
+/// that rows of x with a x beside them are multiplied with both at once.
 struct AdaptedLinear {
-  WeightMatrix weight;
-  WeightMatrix a;  ///< (R, K)
-  WeightMatrix b;  ///< (N, R)
+  WeightMatrix weight;  ///< (N, K)
+  WeightMatrix a;       ///< (R, K)
+  WeightMatrix b;       ///< (N, R), behind weight; w1's stands before it
+  WeightMatrix joined;  ///< (N, K + R): both
 };
 
 struct DecoderLayer {
@@ -58,7 +60,11 @@ struct DecoderLayer {
   AdaptedLinear w1;
   AdaptedLinear w3;
   AdaptedLinear w2;
-  WeightMatrix w1_and_w3;  ///< both, one above the other: one product for a prompt
+
+  /// Numbers from a matrix of w1 to that of w3.
+  static int64_t Apart(const WeightMatrix& of_w1, const WeightMatrix& of_w3) {
+    return (static_cast<const char*>(of_w3.data) - static_cast<const char*>(of_w1.data)) / 2;
+  }
 };
 
 class Decoder {

@@ -61,9 +61,11 @@ class DeviceMemory {
 
   template <typename V>
   std::vector<V> Read(const V* data, int64_t count) const {
-    std::vector<V> host(static_cast<size_t>(count));
-    Find(data).Read(host.data(), host.size() * sizeof(V));
-    return host;
+    const DeviceBytes& block = Find(data);
+    const auto before = static_cast<size_t>(data - static_cast<const V*>(block.data()));
+    std::vector<V> host(before + static_cast<size_t>(count));
+    block.Read(host.data(), host.size() * sizeof(V));
+    return {host.begin() + static_cast<int64_t>(before), host.end()};
   }
 
   int64_t bytes() const { return bytes_; }
@@ -74,12 +76,12 @@ class DeviceMemory {
     blocks_.push_back(std::make_unique<DeviceBytes>(static_cast<size_t>(bytes), role));
     return *blocks_.back();
   }
-  /// Only whole allocations are read.
   const DeviceBytes& Find(const void* data) const {
     for (const auto& block : blocks_) {
-      if (block->data() == data) return *block;
+      const auto* first = static_cast<const char*>(block->data());
+      if (data >= first && data < first + block->size()) return *block;
     }
-    throw std::logic_error("not the start of an allocation");
+    throw std::logic_error("in no allocation");
   }
 
   Fill fill_;

@@ -101,7 +101,7 @@ WeightMatrix FewRowsVariants::Weight(Product product, int64_t layer) const {
     case Product::kWo:
       return weights.wo.weight;
     case Product::kGateUp:
-      return weights.w1_and_w3;
+      return weights.w1.weight;
     case Product::kW2:
       return weights.w2.weight;
     case Product::kLogits:
@@ -159,6 +159,12 @@ void FewRowsVariants::EnqueueCublas(Product product, int64_t layer, int64_t rows
                       .y = out_,
                       .y_stride = weight.rows,
                       .rows = rows};
+  if (product == Product::kGateUp) {
+    const DecoderLayer& weights = decoder_.layers[static_cast<size_t>(layer)];
+    params.batch = {.count = 2,
+                    .weight_distance = DecoderLayer::Apart(weights.w1.weight, weights.w3.weight),
+                    .y_distance = rows * weight.rows};
+  }
   if (product == Product::kWo || product == Product::kW2) {
     params.y = hidden_;
     params.result = LinearResult::kAddFloat;
@@ -180,8 +186,9 @@ void FewRowsVariants::Give(const std::string& name, Product product,
       },
       {.least_runs = 5, .most_runs = 20, .budget_s = 0.02, .warm_up_s = 0.01});
   const WeightMatrix weight = Weight(product, 0);
+  const int64_t weights = product == Product::kGateUp ? 2 : 1;
   figures_.Give(name, timing.Part(static_cast<double>(count)),
-                {.bytes = static_cast<double>(2 * weight.rows * weight.columns)});
+                {.bytes = static_cast<double>(weights * 2 * weight.rows * weight.columns)});
 }
 
 }  // namespace xcomposer::cuda

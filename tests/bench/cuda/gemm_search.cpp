@@ -29,10 +29,17 @@ class Product {
           "descriptor");
     const auto m = static_cast<uint64_t>(shape.m);
     const auto n = static_cast<uint64_t>(shape.n);
-    const auto k = static_cast<uint64_t>(shape.k);
+    const auto k = static_cast<uint64_t>(shape.k / shape.parts);
+    const cudaDataType_t result = shape.parts == 1 ? CUDA_R_16F : CUDA_R_32F;
     Check(cublasLtMatrixLayoutCreate(&w_, CUDA_R_16F, k, n, shape.k), "layout");
     Check(cublasLtMatrixLayoutCreate(&x_, CUDA_R_16F, k, m, shape.k), "layout");
-    Check(cublasLtMatrixLayoutCreate(&y_, CUDA_R_16F, n, m, shape.n), "layout");
+    Check(cublasLtMatrixLayoutCreate(&y_, result, n, m, shape.n), "layout");
+    if (shape.parts > 1) {
+      Repeat(w_, shape.parts, shape.k / shape.parts);
+      Repeat(x_, shape.parts, shape.k / shape.parts);
+      Repeat(y_, shape.parts, shape.m * shape.n);
+      return;
+    }
     if (shape.weights == 1) return;
     Repeat(w_, shape.weights, shape.n * shape.k);
     Repeat(x_, shape.weights, 0);

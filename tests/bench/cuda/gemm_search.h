@@ -13,6 +13,7 @@ struct GemmShape {
   int64_t k = 0;
   int64_t weights = 1;  ///< that share x: as many results, in one call
   bool add = false;     ///< y is added to
+  int64_t parts = 1;    ///< of K, each with a float32 result of its own, in one call
 
   double flops() const {
     return 2.0 * static_cast<double>(weights) * static_cast<double>(m) * static_cast<double>(n) *

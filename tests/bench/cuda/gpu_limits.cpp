@@ -103,6 +103,16 @@ std::vector<GemmShape> ModelShapes() {
       {1225, 256, 14336},
       {1225, 4096, 256, 1, true},
       {1225, 14336, 256, 1, true},
+      // Down of two in one, and the layer's products with the second factor beside their weights.
+      {1225, 512, 4096},
+      {1225, 256, 4096, 1, false, 4},  // sums in parts, which fill the device better
+      {1225, 256, 4096, 1, false, 8},
+      {1225, 512, 4096, 1, false, 4},
+      {1225, 256, 14336, 1, false, 8},
+      {1289, 6144, 4096 + 256},
+      {1289, 4096, 4096 + 256},
+      {1289, 14336, 4096 + 256, 2},
+      {1289, 4096, 14336 + 256},
       // Weights that share their input, in one call: w1 and w3; queries, keys and values.
       {1289, 14336, 4096},
       {1289, 14336, 4096, 2},
@@ -126,7 +136,7 @@ void MeasureGemms(Figures& figures, GpuTimer& timer) {
   for (const GemmShape& s : ModelShapes()) {
     x = std::max(x, s.m * s.k);
     w = std::max(w, s.weights * s.n * s.k);
-    y = std::max(y, s.weights * s.m * s.n);
+    y = std::max(y, s.parts * (s.parts > 1 ? 2 : 1) * s.weights * s.m * s.n);
   }
   constexpr int64_t kWorkspace = int64_t{64} << 20;
   const Buffer x_buffer(2 * x);
@@ -143,6 +153,7 @@ void MeasureGemms(Figures& figures, GpuTimer& timer) {
         "gemm." + std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
     if (s.weights > 1) name += "x" + std::to_string(s.weights);
     if (s.add) name += "+";
+    if (s.parts > 1) name += "/" + std::to_string(s.parts);
     figures.Group(name, [&] {
       const GemmTimes times = SearchGemm(s, memory, timer);
       figures.Give(name + ".best", times.best, {.flops = s.flops()},

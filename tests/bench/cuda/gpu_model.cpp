@@ -174,8 +174,8 @@ class ModelBench {
     return sequences * keys * shape_.layers * 2 * shape_.kv() * 2;
   }
   int64_t PromptBytes(int64_t rows) const {
-    return rows * (8 * shape_.hidden + 4 * shape_.mixed() + 2 * shape_.qkv() + 6 * shape_.inner +
-                   2 * shape_.adapter_rank);
+    return rows * (6 * shape_.hidden + 4 * shape_.mixed() + 2 * shape_.qkv() + 4 * shape_.inner +
+                   8 * shape_.adapter_rank);
   }
   bool Fits(int64_t bytes, const std::string& name) {
     size_t free = 0;

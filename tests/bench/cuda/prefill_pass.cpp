@@ -16,7 +16,8 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
       cache_(cache),
       sequence_(sequence),
       rows_(static_cast<int64_t>(ids.size())),
-      spans_(spans) {
+      spans_(spans),
+      rank_(spans.empty() ? 0 : decoder.shape.adapter_rank) {
   const DecoderShape& s = decoder.shape;
   std::vector<int32_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), 0);
@@ -32,13 +33,11 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
   cos_ = memory.Variable<float>(rows_ * s.heads.head_dim / 2);
   sin_ = memory.Variable<float>(rows_ * s.heads.head_dim / 2);
   hidden_ = memory.Variable<float>(rows_ * s.hidden);
-  normed_ = memory.Stored(rows_ * s.hidden);
+  normed_ = RoomFor(rank_, s.hidden, rank_, memory);
   qkv_ = memory.Stored(rows_ * s.qkv());
   q_ = memory.Stored(rows_ * s.mixed());
-  mixed_ = memory.Stored(rows_ * s.mixed());
-  gate_up_ = memory.Stored(rows_ * 2 * s.inner);
-  inner_ = memory.Stored(rows_ * s.inner);
-  low_ = memory.Stored(rows_ * s.adapter_rank);
+  mixed_ = RoomFor(0, s.mixed(), rank_, memory);
+  inner_ = RoomFor(0, s.inner, rank_ + s.inner, memory);
   logits_ = memory.Variable<float>(s.vocab);
   options_ = memory.Written(std::vector<SamplingOptions>(1));
   seen_ = memory.Written(std::vector<uint32_t>(static_cast<size_t>((s.vocab + 31) / 32)));
@@ -46,6 +45,13 @@ PrefillPass::PrefillPass(const Decoder& decoder, const KvCache& cache, int64_t s
   sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(1, s.vocab));
   sample_counters_ = memory.Written(std::vector<int32_t>(1));
   id_ = memory.Variable<int32_t>(1);
+}
+
+PrefillPass::Rows PrefillPass::RoomFor(int64_t before, int64_t columns, int64_t behind,
+                                       DeviceMemory& memory) const {
+  const int64_t stride = before + columns + behind;
+  const std::vector<uint16_t> zeros(static_cast<size_t>(rows_ * stride));
+  return {.x = Behind(memory.Written(zeros), before), .stride = stride};
 }
 
 double PrefillPass::flops() const {
@@ -131,26 +137,7 @@ void PrefillPass::EnqueueLayer(int64_t layer, LinearPlans& plans, const Context&
   Project(weights.wo, mixed_, hidden_, LinearResult::kAddFloat, plans, context);
 
   Norm(weights.ffn_norm, context);
-  const int64_t stride = 2 * s.inner;
-  Require(Linear({.x = normed_,
-                  .x_stride = s.hidden,
-                  .weight = weights.w1_and_w3,
-                  .y = gate_up_,
-                  .y_stride = stride,
-                  .rows = rows_},
-                 plans, context),
-          "Linear (w1, w3)");
-  void* up = Behind(gate_up_, s.inner);
-  Adapt(weights.w1, normed_, gate_up_, stride, LinearResult::kAddStored, plans, context);
-  Adapt(weights.w3, normed_, up, stride, LinearResult::kAddStored, plans, context);
-  Require(SiluMul({.gate = gate_up_,
-                   .up = up,
-                   .in_stride = stride,
-                   .out = inner_,
-                   .rows = rows_,
-                   .columns = s.inner},
-                  context),
-          "SiluMul");
+  GateUp(weights, plans, context);
   Project(weights.w2, inner_, hidden_, LinearResult::kAddFloat, plans, context);
 }
 
@@ -165,7 +152,8 @@ void PrefillPass::Attention(int64_t layer, const Context& context) const {
                             .sequences = 1,
                             .rows = rows_,
                             .shape = decoder_.shape.heads,
-                            .out = mixed_},
+                            .out = mixed_.x,
+                            .out_stride = mixed_.stride},
                            context),
           "PrefillAttention");
 }
@@ -174,7 +162,8 @@ void PrefillPass::Norm(const void* weight, const Context& context) const {
   const DecoderShape& s = decoder_.shape;
   Require(RmsNorm({.x = hidden_,
                    .weight = weight,
-                   .out = normed_,
+                   .out = normed_.x,
+                   .out_stride = normed_.stride,
                    .rows = rows_,
                    .columns = s.hidden,
                    .eps = s.eps},
@@ -182,35 +171,72 @@ void PrefillPass::Norm(const void* weight, const Context& context) const {
           "RmsNorm");
 }
 
-void PrefillPass::Project(const AdaptedLinear& linear, const void* x, void* y, LinearResult result,
+void PrefillPass::Project(const AdaptedLinear& linear, Rows x, void* y, LinearResult result,
                           LinearPlans& plans, const Context& context) const {
-  Require(Linear({.x = x,
-                  .x_stride = linear.weight.columns,
-                  .weight = linear.weight,
+  const DecoderShape& s = decoder_.shape;
+  Require(LinearOfSpans({.x = x.x,
+                         .x_stride = x.stride,
+                         .weight = linear.a,
+                         .y = Behind(x.x, linear.weight.columns),
+                         .y_stride = x.stride,
+                         .rows = rows_,
+                         .scale = s.adapter_scale},
+                        spans_, plans, context),
+          "LinearOfSpans");
+  const WeightMatrix& weight = spans_.empty() ? linear.weight : linear.joined;
+  Require(Linear({.x = x.x,
+                  .x_stride = x.stride,
+                  .weight = weight,
                   .y = y,
-                  .y_stride = linear.weight.rows,
+                  .y_stride = weight.rows,
                   .rows = rows_,
                   .result = result},
                  plans, context),
           "Linear");
-  const LinearResult add =
-      result == LinearResult::kStored ? LinearResult::kAddStored : LinearResult::kAddFloat;
-  Adapt(linear, x, y, linear.weight.rows, add, plans, context);
 }
 
-void PrefillPass::Adapt(const AdaptedLinear& linear, const void* x, void* y, int64_t y_stride,
-                        LinearResult result, LinearPlans& plans, const Context& context) const {
-  Require(AddLowRank({.x = x,
-                      .x_stride = linear.weight.columns,
-                      .a = linear.a,
-                      .b = linear.b,
-                      .inner = low_,
-                      .y = y,
-                      .y_stride = y_stride,
-                      .scale = decoder_.shape.adapter_scale,
-                      .result = result},
-                     spans_, plans, context),
-          "AddLowRank");
+/// w1's part of the adapters comes before x and w3's behind it, so that both have theirs beside it.
+void PrefillPass::GateUp(const DecoderLayer& weights, LinearPlans& plans,
+                         const Context& context) const {
+  const DecoderShape& s = decoder_.shape;
+  const AdaptedLinear& w1 = weights.w1;
+  const AdaptedLinear& w3 = weights.w3;
+  void* first = Behind(normed_.x, -rank_);
+  Require(LinearOfSpans({.x = normed_.x,
+                         .x_stride = normed_.stride,
+                         .weight = w1.a,
+                         .y = first,
+                         .y_stride = normed_.stride,
+                         .rows = rows_,
+                         .scale = s.adapter_scale,
+                         .batch = {.count = 2,
+                                   .weight_distance = DecoderLayer::Apart(w1.a, w3.a),
+                                   .y_distance = rank_ + s.hidden}},
+                        spans_, plans, context),
+          "LinearOfSpans (w1, w3)");
+  const WeightMatrix& weight = spans_.empty() ? w1.weight : w1.joined;
+  const WeightMatrix& next = spans_.empty() ? w3.weight : w3.joined;
+  Require(Linear({.x = first,
+                  .x_stride = normed_.stride,
+                  .weight = weight,
+                  .y = inner_.x,
+                  .y_stride = inner_.stride,
+                  .rows = rows_,
+                  .batch = {.count = 2,
+                            .weight_distance = DecoderLayer::Apart(weight, next),
+                            .x_distance = rank_,
+                            .y_distance = s.inner + rank_}},
+                 plans, context),
+          "Linear (w1, w3)");
+  Require(SiluMul({.gate = inner_.x,
+                   .up = Behind(inner_.x, s.inner + rank_),
+                   .in_stride = inner_.stride,
+                   .out = inner_.x,
+                   .out_stride = inner_.stride,
+                   .rows = rows_,
+                   .columns = s.inner},
+                  context),
+          "SiluMul");
 }
 
 }  // namespace xcomposer::cuda

@@ -33,19 +33,27 @@ class PrefillPass {
   double attention_flops() const;  ///< of one layer
 
  private:
+  /// Rows of x, `stride` numbers apart. Where there are pictures, each has room for what the
+  /// adapters add on one side or both: zeros for rows of text, which no kernel writes.
+  struct Rows {
+    void* x = nullptr;
+    int64_t stride = 0;
+  };
+  Rows RoomFor(int64_t before, int64_t columns, int64_t behind, DeviceMemory& memory) const;
+
   void EnqueueLayer(int64_t layer, LinearPlans& plans, const Context& context) const;
   void Norm(const void* weight, const Context& context) const;
-  /// y = W x, or y += W x, with the adapters on the spans.
-  void Project(const AdaptedLinear& linear, const void* x, void* y, LinearResult result,
+  /// y = W x, or y += W x, with the adapters on the spans, whose part comes behind x.
+  void Project(const AdaptedLinear& linear, Rows x, void* y, LinearResult result,
                LinearPlans& plans, const Context& context) const;
-  void Adapt(const AdaptedLinear& linear, const void* x, void* y, int64_t y_stride,
-             LinearResult result, LinearPlans& plans, const Context& context) const;
+  void GateUp(const DecoderLayer& weights, LinearPlans& plans, const Context& context) const;
 
   const Decoder& decoder_;
   const KvCache& cache_;
   const int64_t sequence_;
   const int64_t rows_;
   const std::vector<RowSpan> spans_;
+  const int64_t rank_;  ///< of the adapters; 0 without spans
 
   const int32_t* ids_ = nullptr;             // (T)
   const int32_t* positions_ = nullptr;       // (T)
@@ -57,13 +65,11 @@ class PrefillPass {
   float* cos_ = nullptr;                     // (T, D / 2)
   float* sin_ = nullptr;                     // (T, D / 2)
   float* hidden_ = nullptr;                  // (T, C), the residual stream
-  void* normed_ = nullptr;                   // (T, C)
+  Rows normed_;                              // (T, C), room on both sides
   void* qkv_ = nullptr;                      // (T, qkv)
   void* q_ = nullptr;                        // (T, H, D)
-  void* mixed_ = nullptr;                    // (T, H, D)
-  void* gate_up_ = nullptr;                  // (T, 2F)
-  void* inner_ = nullptr;                    // (T, F)
-  void* low_ = nullptr;                      // (T, R)
+  Rows mixed_;                               // (T, H, D), room behind
+  Rows inner_;                               // (T, F), the gate at first; room, the up behind it
   float* logits_ = nullptr;                  // (V)
   const SamplingOptions* options_ = nullptr;
   uint32_t* seen_ = nullptr;

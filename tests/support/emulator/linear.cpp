@@ -65,6 +65,15 @@ void Multiply(const LinearParams& p) {
   }
 }
 
+/// The one with this number of a batch.
+LinearParams PartOf(const LinearParams& p, int64_t i) {
+  LinearParams part = p;
+  part.x = static_cast<const char*>(p.x) + i * p.batch.x_distance * 2;
+  part.weight.data = static_cast<const char*>(p.weight.data) + i * p.batch.weight_distance * 2;
+  part.y = static_cast<char*>(p.y) + i * p.batch.y_distance * (IsFloat(p.result) ? 4 : 2);
+  return part;
+}
+
 }  // namespace
 
 cudaError_t Linear(const LinearParams& params, LinearPlans&, const Context&) {
@@ -72,10 +81,12 @@ cudaError_t Linear(const LinearParams& params, LinearPlans&, const Context&) {
   if (status != cudaSuccess || params.rows == 0) return status;
   return emulator::LaunchOnMachine({}, [&params] {
     if (ThreadIndex() != 0) return;
-    if (params.format == Format::kFloat16) {
-      Multiply<Half>(params);
-    } else {
-      Multiply<BFloat16>(params);
+    for (int64_t i = 0; i < params.batch.count; ++i) {
+      if (params.format == Format::kFloat16) {
+        Multiply<Half>(PartOf(params, i));
+      } else {
+        Multiply<BFloat16>(PartOf(params, i));
+      }
     }
   });
 }
