@@ -87,8 +87,10 @@ TYPED_TEST(PrefillAttentionOf, RaggedChunksAgreeWithDouble) {
   using T = TypeParam;
   Check(PagedCase<T>({2, 1, 64}, 16, {{65, 0}, {0, 9}, {1, 130}, {64, 63}}, 1));
   Check(PagedCase<T>({2, 2, 128}, 32, {{17, 0}, {19, 100}}, 2));
-  // A first row that sees all keys of a tile but the last, which would get a fair weight.
+  // A first row that sees all keys of a tile of 64 or 128 but the last, which would get a fair
+  // weight.
   Check(PagedCase<T>({1, 1, 64}, 16, {{3, 62}}, 15, 0.2f));
+  Check(PagedCase<T>({1, 1, 64}, 16, {{3, 126}}, 18, 0.2f));
   // Rows that see less than the first 64 keys, while the last ones see more.
   Check(PagedCase<T>({4, 2, 128}, 7, {{20, 52}}, 3));
 }
