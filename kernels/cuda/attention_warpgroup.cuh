@@ -95,10 +95,11 @@ class WarpgroupConsumer {
     if (item < items.all()) CopyQueries(items, item, Half(half));
     while (item < items.all()) {
       WaitCopies<0>();
-      ProductFence();
-      SyncGroup();  // all queries are there, and products see them; the other half is free
-      const int next = items.After(item);
-      if (next < items.all()) CopyQueries(items, next, Half(half ^ 1));
+      SyncGroup();  // all queries are there, for products after Take's fence; the other half is
+                    // free
+      if (const int next = items.After(item); next < items.all()) {
+        CopyQueries(items, next, Half(half ^ 1));
+      }
       PrefillTile tile;
       items.Locate(item, tile);
       const int tiles = (tile.keys + kWarpgroupKeys - 1) / kWarpgroupKeys;
@@ -115,7 +116,7 @@ class WarpgroupConsumer {
       } else {
         for (int i = 0; i < 2 * tiles; ++i) GiveBack(Take());
       }
-      item = next;
+      item = items.After(item);  // found anew, rather than kept in a register for so long
       half ^= 1;
     }
   }

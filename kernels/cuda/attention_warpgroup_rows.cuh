@@ -120,6 +120,7 @@ class WarpgroupRows {
 
   /// Results of the warp's rows, to the places that the queries had.
   XCOMPOSER_DEVICE void Finish(const Shared<T>& queries) {
+    const int lane = Anew(Lane());
     XCOMPOSER_UNROLL
     for (int r = 0; r < 2; ++r) {
       float sum = sum_[r];
@@ -128,7 +129,8 @@ class WarpgroupRows {
       const float factor = 1.0f / sum;
       XCOMPOSER_UNROLL
       for (int n = 0; n < kDim / 8; ++n) {
-        const int at = PanelIndex<kRows>(Row(r), n) + Lane() % 4 * 2;
+        const int row = Warp() % 4 * 16 + lane / 4 + 8 * r;
+        const int at = PanelIndex<kRows>(row, n) + lane % 4 * 2;
         queries[at] = FromFloat<T>(mixed_[4 * n + 2 * r] * factor);
         queries[at + 1] = FromFloat<T>(mixed_[4 * n + 2 * r + 1] * factor);
       }

@@ -92,6 +92,13 @@ XCOMPOSER_DEVICE void HoldWaits(float x) {
       : "memory");
 }
 
+/// x, of which the compiler does not know that it was there before: what follows from it is
+/// computed here, and not kept in registers through the loop around it.
+XCOMPOSER_DEVICE int Anew(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // Lists of 32 and 64 registers for the text and the operands of an asm statement.
 #define XCOMPOSER_NAMES_32                                                 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \

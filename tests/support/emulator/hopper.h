@@ -43,6 +43,7 @@ void WaitProducts(float (&)[kCount], Where where = Where::current()) {
   Gpu().WaitProducts(kPending, SiteOf(where));
 }
 inline void HoldWaits(float) {}
+inline int Anew(int x) { return x; }
 
 namespace fragment {
 
