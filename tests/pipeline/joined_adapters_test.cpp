@@ -99,6 +99,7 @@ TEST(JoinedAdapters, StandBesideThoseOfTheRequest) {
 TEST(JoinedAdapters, AreLeftApartOneByOne) {
   ExpectTheSameWhereTheyLieApart(WithRanks(Kind::k4khd7b, {8, 64, 64, 64, 64}));
   ExpectTheSameWhereTheyLieApart(WithRanks(Kind::kVl7b, {64, 8, 64, 64, 128}));
+  ExpectTheSameWhereTheyLieApart(WithRanks(Kind::kVl7b, {64, 8, 128, 64, 64}));
   ExpectTheSameWhereTheyLieApart(WithRanks(Kind::kVl7b, {64, 64, 8, 64, 8}));
   ExpectTheSameWhereTheyLieApart(WithRanks(Kind::kVl7b, {8, 8, 8, 64, 8}));
   ExpectTheSameWhereTheyLieApart(WithRanks(Kind::kVl7b, {8, 8, 8, 8, 8}));
