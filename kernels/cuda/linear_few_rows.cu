@@ -50,13 +50,25 @@ int ChosenLeftTiles(int64_t units_of_two, const Context& context) {
   return UnitsOfEach(2 * units_of_two, context) < 2 * UnitsOfEach(units_of_two, context) ? 1 : 2;
 }
 
-/// So many warps along K as a block's ring has stages for.
+bool FitsRing(const FewRowsShape& shape, int tiles, int64_t ring_bytes) {
+  return shape.warps_n * shape.warps_k <= kFewRowsMostWarps &&
+         kLeastStages * StageBytes(shape, tiles) <= ring_bytes;
+}
+
+/// A multiprocessor's units in as few blocks as a ring has stages for.
+int WarpsAlongN(FewRowsShape shape, int64_t each, int tiles, int64_t ring_bytes) {
+  shape.warps_k = 1;
+  for (int64_t blocks = 1; blocks < each; ++blocks) {
+    shape.warps_n = static_cast<int>(CeilDivide(each, blocks));
+    if (FitsRing(shape, tiles, ring_bytes)) return shape.warps_n;
+  }
+  return 1;
+}
+
+/// So many as a block's ring has stages for.
 int WarpsAlongK(FewRowsShape shape, int tiles, int64_t ring_bytes) {
   for (shape.warps_k = 4; shape.warps_k > 1; shape.warps_k /= 2) {
-    if (shape.warps_n * shape.warps_k <= kFewRowsMostWarps &&
-        kLeastStages * StageBytes(shape, tiles) <= ring_bytes) {
-      break;
-    }
+    if (FitsRing(shape, tiles, ring_bytes)) break;
   }
   return shape.warps_k;
 }
@@ -71,7 +83,7 @@ FewRowsShape Chosen(FewRowsShape shape, int64_t units, int64_t rows, const Conte
   const int64_t ring = std::min<int64_t>(each <= 1 || several ? kOneBlockRingBytes : kRingBytes,
                                          context.block_shared_bytes);
   if (shape.warps_n == 0) {
-    shape.warps_n = few ? 1 : several ? static_cast<int>(each) : 4;
+    shape.warps_n = few ? 1 : several ? WarpsAlongN(shape, each, tiles, ring) : 4;
   }
   if (shape.warps_k == 0) {
     shape.warps_k = few       ? std::max(1, 4 / shape.warps_n)

@@ -296,6 +296,29 @@ TYPED_TEST(LinearFewRowsOf, QueriesAndKeysAreRotatedToTheirPlaces) {
       {{4, 2, 64}, 5, 1056, {.left_tiles = 1, .warps_n = 4, .warps_k = 4, .stages = 2}});
 }
 
+/// However many units a multiprocessor gets, and whatever shared memory it has.
+TYPED_TEST(LinearFewRowsOf, EveryDeviceHasAShape) {
+  using T = TypeParam;
+  constexpr int64_t kMostUnits = 18;
+  Context context = Ways()[0];
+  context.multiprocessors = 1;
+  const int own_bytes = context.block_shared_bytes;
+  const auto w = Constant(std::vector<T>(kMostUnits * 16 * 32));
+  const Array<T> x(std::vector<T>(kFewRows * 32));
+  const Array<T> y(static_cast<size_t>(kFewRows * kMostUnits * 16));
+  for (int64_t units = 1; units <= kMostUnits; ++units) {
+    for (const int bytes : {99 * 1024, 163 * 1024, 227 * 1024}) {
+      context.block_shared_bytes = std::min(bytes, own_bytes);
+      for (const int64_t rows : {2, 32}) {
+        const WeightMatrix weight = Matrix(w, units * 16, 32, 32);
+        const cudaError_t status =
+            GateUpFewRows({x.data(), weight, weight, rows, y.data(), FormatOf<T>()}, context);
+        EXPECT_EQ(Finish(status), "") << units << " units, " << bytes << " bytes, " << rows;
+      }
+    }
+  }
+}
+
 TYPED_TEST(LinearFewRowsOf, RefusesWhatItCannotMultiply) {
   using T = TypeParam;
   const Array<T> w(4096);
