@@ -40,11 +40,11 @@ struct PrefillLaunch {
   int rows_per_tile = 0;    ///< of q
   int tiles = 0;            ///< at most
   int round = 1;            ///< blocks that start side by side: one on every multiprocessor
-  int step_blocks = 0;      ///< 64 keys are so many blocks of the cache
+  int step_blocks = 0;      ///< a tile of keys is so many blocks of the cache
   int step_keys = 0;        ///< and so many keys
 };
 
-/// r / heads for the rows of a tile: exact for r < 128 and heads <= 64.
+/// r / heads for the rows of a tile: exact for r < 192 and heads <= 64.
 class RowOfHeads {
  public:
   static constexpr int Reciprocal(int heads) { return 65536 / heads + 1; }

@@ -28,8 +28,9 @@ struct WarpgroupShape {
 };
 
 // Numbers of named barriers; 0 is SyncThreads.
-constexpr int kFirstTurn = 1;   // of each group with rows
-constexpr int kFirstGroup = 4;  // likewise
+constexpr int kFirstTurn = 1;       // of each of all groups with rows
+constexpr int kFirstGroup = 4;      // likewise
+constexpr int kFirstTurnOfTwo = 7;  // of two of three groups
 
 /// A block's share of all work, which is tiles of rows by groups of heads, heads fastest, which
 /// share keys; the last rows of a sequence first, as they see the most keys.
@@ -234,11 +235,17 @@ class WarpgroupConsumer {
   // A turn's barrier counts the group that waits and the one that lets it go on; one group alone
   // has no turns.
   XCOMPOSER_DEVICE void AwaitTurn() const {
-    if (active_ > 1) NamedBarrierSync(kFirstTurn + group_, 2 * kWarpgroup);
+    if (active_ > 1) NamedBarrierSync(Turn(group_), 2 * kWarpgroup);
   }
   XCOMPOSER_DEVICE void PassTurn() const {
     const int next = group_ == active_ - 1 ? 0 : group_ + 1;
-    if (active_ > 1) NamedBarrierArrive(kFirstTurn + next, 2 * kWarpgroup);
+    if (active_ > 1) NamedBarrierArrive(Turn(next), 2 * kWarpgroup);
+  }
+  // A third group without rows goes ahead: into an item of which it has some, while the others
+  // still take turns in the one before. Their barriers are others than those of all three.
+  XCOMPOSER_DEVICE int Turn(int group) const {
+    const bool some = Shape::kGroups == 3 && active_ == 2;
+    return (some ? kFirstTurnOfTwo : kFirstTurn) + group;
   }
 
   const PrefillLaunch<Params>& launch_;

@@ -22,9 +22,11 @@ PloraMemory PloraMemory::Before(const at::Tensor& joined, const at::Tensor& a) {
 void LinearOfRows_(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
                    const RowSpans& rows, double scale) {
   for (size_t i = 0; i < rows.size(); i += 2) {
-    const int64_t count = rows[i + 1] - rows[i];
-    at::Tensor part = y.narrow(0, rows[i], count);
-    ops::LinearInto_(part, x.narrow(0, rows[i], count), weight, scale);
+    const int64_t first = rows[i];
+    while (i + 2 < rows.size() && rows[i + 2] == rows[i + 1]) i += 2;  // spans that touch are one
+    const int64_t count = rows[i + 1] - first;
+    at::Tensor part = y.narrow(0, first, count);
+    ops::LinearInto_(part, x.narrow(0, first, count), weight, scale);
   }
 }
 

@@ -25,8 +25,8 @@ using c10::cuda::CUDAStream;
 // a copy takes many times as long as starting it.
 constexpr size_t kStagingBytes = size_t{4} << 20;
 
-// While one places its numbers, which takes a small part of a copy's time, the others copy. Two
-// could come to do both at the same time, and leave the bus idle meanwhile.
+// While one places its numbers, which takes a small part of a copy's time, the others copy. On an
+// H200 two, four and eight of them were equally fast.
 constexpr size_t kStreams = 4;
 
 /// Memory of the host that GPUs copy from by themselves. Registering pages that are there costs

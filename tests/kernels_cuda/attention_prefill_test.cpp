@@ -19,9 +19,9 @@ std::vector<PrefillTiling> Tilings(int64_t head_dim) {
   return tilings;
 }
 
-/// Where blocks stay for several tiles, so few that they have to.
+/// So few multiprocessors that blocks stay for all tiles, where there are eight or more.
 Context WithFewBlocks(Context context, PrefillTiling tiling) {
-  if (tiling >= PrefillTiling::kWarpgroups) context.multiprocessors = 2;
+  if (tiling >= PrefillTiling::kWarpgroups) context.multiprocessors = 1;
   return context;
 }
 
@@ -119,8 +119,8 @@ TYPED_TEST(PrefillAttentionOf, BlocksOfAnySize) {
 // one group with rows.
 TYPED_TEST(PrefillAttentionOf, TilesFollowOneAnotherInABlock) {
   using T = TypeParam;
-  Check(PagedCase<T>({1, 1, 64}, 16, {{40, 290}, {130, 120}, {3, 0}, {100, 30}}, 16));
-  Check(PagedCase<T>({2, 1, 128}, 32, {{70, 200}, {20, 300}, {64, 0}}, 17));
+  Check(PagedCase<T>({2, 2, 64}, 16, {{40, 290}, {130, 120}, {3, 0}, {100, 30}}, 16));
+  Check(PagedCase<T>({4, 2, 128}, 32, {{70, 200}, {20, 300}, {64, 0}}, 17));
 }
 
 // A chunk late in a long sequence: few rows and many tiles of keys.
@@ -235,6 +235,13 @@ TYPED_TEST(PrefillAttentionOf, ViewsSeeAllOfThemselves) {
   CheckViews<TypeParam>(1, 130, 1, 128, 4);
   CheckViews<TypeParam>(1, 128, 1, 64, 5);
   CheckViews<TypeParam>(2, 97, 1, 64, 6);  // a warp without rows, another with one
+}
+
+// Of three groups two have rows in a view's last tile, which a block that stays takes before the
+// view's first: the third group is ahead of the others then.
+TYPED_TEST(PrefillAttentionOf, AGroupWithoutRowsWaitsForTheOthers) {
+  CheckViews<TypeParam>(2, 266, 2, 64, 7);
+  CheckViews<TypeParam>(4, 193, 1, 64, 8);  // one group, then three
 }
 
 TYPED_TEST(PrefillAttentionOf, RefusesWhatItHasNoKernelFor) {
