@@ -10,7 +10,7 @@ using Order = emulator::Schedule::Order;
 
 const std::vector<emulator::Schedule>& Schedules() {
   static const std::vector<emulator::Schedule> schedules = {
-      {Order::kForward, 0}, {Order::kBackward, 0}, {Order::kShuffled, 1}};
+      {Order::kForward}, {Order::kBackward}, {Order::kShuffled, 1}};
   return schedules;
 }
 

@@ -89,8 +89,13 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
   }
   try {
     for (uint64_t pass = 0; fault_.empty(); ++pass) {
-      const std::vector<int> order = Ordered(thread_count_, schedule, block_id_ * 1000003 + pass);
-      const bool progress = Pass(order);
+      std::vector<int> order = Ordered(thread_count_, schedule, block_id_ * 1000003 + pass);
+      const auto lags = std::stable_partition(order.begin(), order.end(), [&schedule](int thread) {
+        return thread / (4 * kWarp) != schedule.lagging_warpgroup;
+      });
+      const std::vector<int> lagging(lags, order.end());
+      order.erase(lags, order.end());
+      const bool progress = Pass(order) || (fault_.empty() && Pass(lagging));
       const auto ended = [](const Thread& thread) { return thread.wait == Wait::kEnded; };
       if (std::all_of(threads_.begin(), threads_.begin() + thread_count_, ended)) {
         barriers_.CheckEnd();

@@ -21,6 +21,8 @@ struct Schedule {
   enum class Order { kForward, kBackward, kShuffled };
   Order order = Order::kForward;
   uint64_t seed = 0;  ///< of kShuffled
+  /// A group of four warps of a block that runs only while all others wait; -1: none.
+  int lagging_warpgroup = -1;
 };
 
 struct Index3 {
