@@ -48,11 +48,16 @@ void Machine::ProductFence() {
 
 void Machine::WaitProducts(int pending, Site site) {
   clocks_.Start(thread_count_);
+  // By reference: what a function keeps on the heap is lost where a fault ends the block's fibers.
+  const struct {
+    int pending;
+    Site site;
+  } wait{pending, site};
   WarpCollective(
       nullptr,
-      [this, pending, site](std::array<void*, kWarp>&) {
+      [this, &wait](std::array<void*, kWarp>&) {
         const int first = current_ / kWarp * kWarp;
-        for (int t = first; t < first + kWarp; ++t) products_.Wait(t, pending, Now(site));
+        for (int t = first; t < first + kWarp; ++t) products_.Wait(t, wait.pending, Now(wait.site));
       },
       site);
 }
