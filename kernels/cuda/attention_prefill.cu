@@ -19,17 +19,7 @@ cudaError_t Run(const typename Source::Params& params, const PrefillWork& work, 
       .shared_bytes = ArenaBytes<T>(Shape::kRows * Shape::kDim) +
                       2 * ArenaBytes<T>(Shape::kStages * kPrefillKeys * Shape::kDim) +
                       ArenaBytes<int>(2 * Source::kSlots)};
-  const auto heads_per_block = static_cast<int>(work.heads_per_block);
-  const PrefillLaunch<typename Source::Params> launch{
-      .problem = params,
-      .heads_per_block = heads_per_block,
-      .head_groups = static_cast<int>(groups),
-      .reciprocal = RowOfHeads::Reciprocal(heads_per_block),
-      .rows_per_tile = static_cast<int>(rows),
-      .tiles = static_cast<int>(count),
-      .round = context.multiprocessors,
-      .step_blocks = static_cast<int>(kPrefillKeys / work.block_size),
-      .step_keys = static_cast<int>(kPrefillKeys % work.block_size)};
+  const auto launch = PrefillLaunchOf(params, work, Shape::kRows, kPrefillKeys, count, context);
   return Launch(PrefillAttentionKernel<T, Shape, Source>, shape, launch, context);
 }
 

@@ -58,6 +58,29 @@ class RowOfHeads {
   int reciprocal_;
 };
 
+/// How a launcher of prefill attention shares out its problem, which it has checked.
+struct PrefillWork {
+  int64_t heads = 0;
+  int64_t heads_per_block = 1;  ///< at most 64
+  int64_t block_size = 1;       ///< of the paged cache
+};
+
+/// Of blocks that take `rows` of q, times heads that share keys, and `keys` at a time.
+template <typename Params>
+PrefillLaunch<Params> PrefillLaunchOf(const Params& params, const PrefillWork& work, int rows,
+                                      int keys, int64_t tiles, const Context& context) {
+  const auto heads = static_cast<int>(work.heads_per_block);
+  return {.problem = params,
+          .heads_per_block = heads,
+          .head_groups = static_cast<int>(work.heads / work.heads_per_block),
+          .reciprocal = RowOfHeads::Reciprocal(heads),
+          .rows_per_tile = rows / heads,
+          .tiles = static_cast<int>(tiles),
+          .round = context.multiprocessors,
+          .step_blocks = static_cast<int>(keys / work.block_size),
+          .step_keys = static_cast<int>(keys % work.block_size)};
+}
+
 /// The same where a block takes one head.
 class RowOfOneHead {
  public:

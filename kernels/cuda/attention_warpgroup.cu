@@ -11,8 +11,7 @@ constexpr int64_t kStayingRounds = 8;
 template <typename T, typename Shape, typename Source, typename Keys>
 cudaError_t RunShape(const typename Source::Params& params, const PrefillWork& work, int64_t tiles,
                      const Context& context) {
-  const int64_t groups = work.heads / work.heads_per_block;
-  const int64_t items = tiles * groups;
+  const int64_t items = tiles * (work.heads / work.heads_per_block);
   if (items > INT32_MAX - context.multiprocessors) return cudaErrorInvalidConfiguration;
   constexpr int64_t kAlignment = 1024 - 16;
   // On an H200, blocks that stay were faster with 16 rounds of items or more, slower with 2 or 4.
@@ -23,17 +22,7 @@ cudaError_t RunShape(const typename Source::Params& params, const PrefillWork& w
       .shared_bytes = kAlignment + ArenaBytes<T>(2 * Shape::kRows * Shape::kDim) +
                       ArenaBytes<T>(Shape::kSlots * kWarpgroupKeys * Shape::kDim) +
                       2 * ArenaBytes<uint64_t>(Shape::kSlots)};
-  const auto heads_per_block = static_cast<int>(work.heads_per_block);
-  const PrefillLaunch<typename Source::Params> launch{
-      .problem = params,
-      .heads_per_block = heads_per_block,
-      .head_groups = static_cast<int>(groups),
-      .reciprocal = RowOfHeads::Reciprocal(heads_per_block),
-      .rows_per_tile = static_cast<int>(Shape::kRows / work.heads_per_block),
-      .tiles = static_cast<int>(tiles),
-      .round = context.multiprocessors,
-      .step_blocks = static_cast<int>(kWarpgroupKeys / work.block_size),
-      .step_keys = static_cast<int>(kWarpgroupKeys % work.block_size)};
+  const auto launch = PrefillLaunchOf(params, work, Shape::kRows, kWarpgroupKeys, tiles, context);
   return Launch(WarpgroupAttentionKernel<T, Shape, Source, Keys>, shape, launch, context);
 }
 

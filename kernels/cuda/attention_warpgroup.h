@@ -1,15 +1,8 @@
 #pragma once
 
-#include "kernels/cuda/attention_prefill.h"
+#include "kernels/cuda/attention_prefill_tile.cuh"
 
 namespace xcomposer::cuda {
-
-/// How a launcher of prefill attention shares out its problem, which it has checked.
-struct PrefillWork {
-  int64_t heads = 0;
-  int64_t heads_per_block = 1;  ///< at most 64
-  int64_t block_size = 1;       ///< of the paged cache
-};
 
 /// Rows (of q, times heads that share keys) that a block of WarpgroupAttention takes. Results of
 /// three groups' rows fit a multiprocessor's registers where heads are of 64.

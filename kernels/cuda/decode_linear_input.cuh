@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/decode_linear.h"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/kept_row.cuh"
 
 namespace xcomposer::cuda {
 
@@ -27,42 +27,15 @@ struct NormedInput {
   template <typename AskMore, typename Arrived>
   XCOMPOSER_DEVICE void Fill(const Shared<float>& partial, const Shared<T>& x,
                              const AskMore& ask_more, const Arrived& arrived) const {
-    constexpr int kStride = 8 * kDecodeThreads;
-    const int first = 8 * ThreadIndex();
-    // The first numbers stay in registers: all of them, where a row has no more than 4096.
-    float kept[kKept][8];
-    XCOMPOSER_UNROLL
-    for (int k = 0; k < kKept; ++k) {
-      LoadEight(row.hidden + Min(first + k * kStride, columns - 8), kept[k]);
-    }
+    const KeptRow kept(row.hidden, columns, kDecodeThreads);
     ask_more();
-    float squares = 0.0f;
-    XCOMPOSER_UNROLL
-    for (int k = 0; k < kKept; ++k) {
-      if (first + k * kStride < columns) squares += SumOfSquares(kept[k]);
-    }
-    for (int c = first + kKept * kStride; c < columns; c += kStride) {
-      float eight[8];
-      LoadEight(row.hidden + c, eight);
-      squares += SumOfSquares(eight);
-    }
-    const float mean = BlockSum(squares, partial) / static_cast<float>(columns);
+    const float mean = BlockSum(kept.Squares(), partial) / static_cast<float>(columns);
     const float factor = ReciprocalRoot(mean + row.eps);
     arrived();
-    XCOMPOSER_UNROLL
-    for (int k = 0; k < kKept; ++k) {
-      if (first + k * kStride < columns) Scale(kept[k], factor, x, first + k * kStride);
-    }
-    for (int c = first + kKept * kStride; c < columns; c += kStride) {
-      float eight[8];
-      LoadEight(row.hidden + c, eight);
-      Scale(eight, factor, x, c);
-    }
+    kept.ForParts([&](int, int c, const float(&eight)[8]) { Scale(eight, factor, x, c); });
   }
 
  private:
-  static constexpr int kKept = 2;
-
   /// The norm's weights of these columns lie where the input is to be.
   XCOMPOSER_DEVICE static void Scale(const float (&eight)[8], float factor, const Shared<T>& x,
                                      int c) {

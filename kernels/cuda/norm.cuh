@@ -1,7 +1,7 @@
 #pragma once
 
+#include "kernels/cuda/kept_row.cuh"
 #include "kernels/cuda/norm.h"
-#include "kernels/cuda/vector.cuh"
 
 namespace xcomposer::cuda {
 
@@ -24,56 +24,32 @@ XCOMPOSER_DEVICE float RowSum(const float* x, int columns, const Value& value,
 }
 
 /// In a step of decoding everything waits for this kernel: the norm's weights are there before the
-/// row is, of which the first numbers stay in registers (all of them up to 4096 columns).
+/// row is.
 template <typename T>
 __global__ void __launch_bounds__(256) RmsNormKernel(NormParams p) {
   GridDependencyLaunch();
-  constexpr int kKept = 2;
   SharedArena arena;
   const Shared<float> partial = arena.Take<float>(8);
   const int columns = static_cast<int>(p.columns);
-  const int first = 8 * ThreadIndex();
-  const int stride = 8 * BlockThreads();
   const T* weights = static_cast<const T*>(p.weight);
-  Vector16 kept_weights[kKept];
+  Vector16 kept_weights[KeptRow::kKept];
   XCOMPOSER_UNROLL
-  for (int k = 0; k < kKept; ++k) {
-    kept_weights[k] = LoadStream(weights + Min(first + k * stride, columns - 8));
+  for (int k = 0; k < KeptRow::kKept; ++k) {
+    kept_weights[k] =
+        LoadStream(weights + Min(8 * (ThreadIndex() + k * BlockThreads()), columns - 8));
   }
   GridDependencyWait();
-  const float* x = p.x + BlockX() * p.columns;
-  float kept[kKept][8];
-  XCOMPOSER_UNROLL
-  for (int k = 0; k < kKept; ++k) LoadEight(x + Min(first + k * stride, columns - 8), kept[k]);
-  float squares = 0.0f;
-  XCOMPOSER_UNROLL
-  for (int k = 0; k < kKept; ++k) {
-    if (first + k * stride < columns) squares += SumOfSquares(kept[k]);
-  }
-  for (int c = first + kKept * stride; c < columns; c += stride) {
-    float eight[8];
-    LoadEight(x + c, eight);
-    squares += SumOfSquares(eight);
-  }
-  squares = BlockSum(squares, partial);
+  const KeptRow row(p.x + BlockX() * p.columns, columns, BlockThreads());
+  const float squares = BlockSum(row.Squares(), partial);
   const float factor = ReciprocalRoot(squares / static_cast<float>(columns) + p.eps);
   T* out = static_cast<T*>(p.out) + BlockX() * p.out_stride;
-  const auto put = [&](int c, const float(&eight)[8], const Vector16& weight) {
+  row.ForParts([&](int part, int c, const float(&eight)[8]) {
     float scaled[8];
-    Unpack<T>(weight, scaled);
+    Unpack<T>(part < KeptRow::kKept ? kept_weights[part] : LoadStream(weights + c), scaled);
     XCOMPOSER_UNROLL
     for (int i = 0; i < 8; ++i) scaled[i] = eight[i] * factor * scaled[i];
     StoreEight(out + c, scaled);
-  };
-  XCOMPOSER_UNROLL
-  for (int k = 0; k < kKept; ++k) {
-    if (first + k * stride < columns) put(first + k * stride, kept[k], kept_weights[k]);
-  }
-  for (int c = first + kKept * stride; c < columns; c += stride) {
-    float eight[8];
-    LoadEight(x + c, eight);
-    put(c, eight, LoadStream(weights + c));
-  }
+  });
 }
 
 /// Of a row whose sum is known.

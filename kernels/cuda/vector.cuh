@@ -20,13 +20,6 @@ XCOMPOSER_DEVICE void LoadEight(const float* p, float (&out)[8]) {
   }
 }
 
-XCOMPOSER_DEVICE float SumOfSquares(const float (&eight)[8]) {
-  float squares = 0.0f;
-  XCOMPOSER_UNROLL
-  for (int i = 0; i < 8; ++i) squares += eight[i] * eight[i];
-  return squares;
-}
-
 template <typename T>
 XCOMPOSER_DEVICE void StoreEight(T* p, const float (&in)[8]) {
   StoreVector(p, PackVector<T>(in));

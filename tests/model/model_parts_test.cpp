@@ -14,21 +14,13 @@
 #include "model/random_weights.h"
 #include "model/vision_views.h"
 #include "model/weight_scope.h"
+#include "support/given_weights.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
 
 using testing::HasSubstr;
-
-/// Weights that a test gave by name.
-class GivenWeights final : public WeightSource {
- public:
-  std::map<std::string, at::Tensor> tensors;
-
- private:
-  at::Tensor Load(const std::string& name, at::IntArrayRef) override { return tensors.at(name); }
-};
 
 VisionConfig SmallTiles() {
   return {.hidden_size = 2,

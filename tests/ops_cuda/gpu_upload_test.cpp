@@ -8,18 +8,11 @@
 
 #include "pipeline/stage_device.h"
 #include "support/cuda_device.h"
+#include "support/given_weights.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
-
-class GivenWeights final : public WeightSource {
- public:
-  std::map<std::string, at::Tensor> tensors;
-
- private:
-  at::Tensor Load(const std::string& name, at::IntArrayRef) override { return tensors.at(name); }
-};
 
 class GpuUpload : public testing::Test {
  protected:

@@ -8,18 +8,11 @@
 #include <string>
 
 #include "lazy_device.h"
+#include "support/given_weights.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
 namespace {
-
-class GivenWeights final : public WeightSource {
- public:
-  std::map<std::string, at::Tensor> tensors;
-
- private:
-  at::Tensor Load(const std::string& name, at::IntArrayRef) override { return tensors.at(name); }
-};
 
 /// Numbers below 30000 that float16 keeps, rounds, or loses because they are small.
 at::Tensor Numbers(at::IntArrayRef shape, at::ScalarType type) {

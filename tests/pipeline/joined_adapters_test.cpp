@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cmath>
 #include <vector>
 
+#include "close_numbers.h"
 #include "model/random_weights.h"
 #include "pipeline/stage.h"
 #include "tiny_model.h"
@@ -59,15 +59,6 @@ std::vector<float> Rows(const ModelConfig& config, WeightSource& weights) {
   run(0, kPictureRows + 8, 0, 5);
   run(kPictureRows + 8, kPictureRows + 9, 5, kPictureRows + 5);
   return rows;
-}
-
-/// Two orders of float32 summation, as properties_test.cpp has it.
-void ExpectClose(const std::vector<float>& a, const std::vector<float>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  double squares = 0;
-  for (const float x : a) squares += static_cast<double>(x) * x;
-  const double bound = 1e-4 * std::sqrt(squares / static_cast<double>(a.size()));
-  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], bound) << i;
 }
 
 void ExpectTheSameWhereTheyLieApart(const ModelConfig& config) {

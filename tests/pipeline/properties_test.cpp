@@ -1,7 +1,7 @@
-#include <cmath>
 #include <functional>
 #include <memory>
 
+#include "close_numbers.h"
 #include "gmock/gmock.h"
 #include "model/random_weights.h"
 #include "pipeline/dry_run.h"
@@ -34,16 +34,6 @@ std::vector<float> RunSlice(Pipeline& pipeline, const ModelConfig& config,
   Batch batch;
   AddSlice(batch, sequence, begin, end, config);
   return pipeline.Forward(batch).values;
-}
-
-/// Two orders of float32 summation differ by roundings of the largest partial sums; over the three
-/// layers of these models that stays far below 1e-4 of the size of the scores.
-void ExpectClose(const std::vector<float>& a, const std::vector<float>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  double squares = 0;
-  for (const float x : a) squares += static_cast<double>(x) * x;
-  const double bound = 1e-4 * std::sqrt(squares / static_cast<double>(a.size()));
-  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], bound) << i;
 }
 
 ErrorKind KindOfError(const std::function<void()>& call, std::string* message = nullptr) {
