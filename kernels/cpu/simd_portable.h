@@ -76,7 +76,10 @@ struct Portable {
     return f;
   }
   static float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
-  static void Prefetch(const void* p) { __builtin_prefetch(p); }
+  static XCOMPOSER_INLINE void Prefetch(const void* p) {
+    __builtin_prefetch(p);
+    asm volatile("");  // else the compiler drops calls and loops that do nothing else
+  }
 
   static void PackRows(const float* const (&rows)[kRows], float* out, int64_t stride) {
     for (int64_t c = 0; c < 8; ++c) {
