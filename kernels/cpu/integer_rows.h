@@ -26,7 +26,8 @@ template <typename S, int kRows>
 inline constexpr int kRowVectors = S::kWidth < 16 && kRows == 1 ? 4 : 2;
 
 /// Between the outputs that are worked on and those that are asked for.
-inline constexpr int64_t kRowAhead = 128;
+template <typename S>
+inline constexpr int64_t kRowAhead = S::kWidth < 16 ? 128 : 512;
 
 /// Products of kRowDepth inputs added to the sums. `x`: two dwords for each row of words and row.
 template <typename S, Packing packing, int kRows, int kVectors>
@@ -83,8 +84,8 @@ inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t
   const int64_t turn_scales =
       next < args.depth && next / args.group != g ? args.outputs - count : -count;
   for (int64_t i = 0; i < count; i += kOutputs) {
-    const bool turns = i + kRowAhead >= count;
-    const int64_t ahead = i + kRowAhead + (turns ? turn : 0);
+    const bool turns = i + kRowAhead<S> >= count;
+    const int64_t ahead = i + kRowAhead<S> + (turns ? turn : 0);
     XCOMPOSER_UNROLL
     for (int64_t word = 0; word < kRowWords; ++word) {
       for (int64_t line = 0; line < kOutputs; line += 16) {
@@ -110,7 +111,7 @@ inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t
         }
       }
     } else {
-      const int64_t scales_ahead = i + kRowAhead + (turns ? turn_scales : 0);
+      const int64_t scales_ahead = i + kRowAhead<S> + (turns ? turn_scales : 0);
       S::Prefetch(scales + scales_ahead);
       S::Prefetch(zeros + scales_ahead / kInputs);
       XCOMPOSER_UNROLL

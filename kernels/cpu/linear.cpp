@@ -15,8 +15,11 @@ namespace {
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
 // Rows of x in one task: its share of x then fits into the second cache, piece by piece.
 constexpr int64_t kBlockRows = 256;
-// Weights that a thread takes at a time while streaming: long enough to be read at full speed.
-constexpr int64_t kStreamedWeights = 128 * 1024;
+// Weights that a thread takes at a time while streaming: long enough to be read at full speed, and
+// as many as leave each thread enough turns to share evenly.
+constexpr int64_t kLeastStreamed = 128 * 1024;
+constexpr int64_t kMostStreamed = 512 * 1024;
+constexpr int64_t kStreamedTurns = 16;
 // Pieces of a row of x that are packed in one task: less is not worth another thread.
 constexpr int64_t kPackedPieces = 128;
 // Rows of x that are packed in one task, where it is many.
@@ -40,12 +43,14 @@ const PanelKernel& PanelsFor(const StoredMatrix& matrix, const IsaKernels& kerne
   return takes_tiles ? tiles : kernels.linear_panels[static_cast<size_t>(matrix.format)];
 }
 
-Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
+Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels, int64_t threads) {
   const auto format = static_cast<size_t>(matrix.format);
   Weight weight{.rows = kernels.linear_rows[format], .panels = &PanelsFor(matrix, kernels)};
   weight.pack = kernels.linear_pack_pieces[format];
-  weight.grain = RoundUp(
-      std::max<int64_t>(1, kStreamedWeights / std::max<int64_t>(1, matrix.columns)), kGrain);
+  const int64_t columns = std::max<int64_t>(1, matrix.columns);
+  const int64_t turn =
+      std::clamp(matrix.rows * columns / (kStreamedTurns * threads), kLeastStreamed, kMostStreamed);
+  weight.grain = RoundUp(std::max<int64_t>(1, turn / columns), kGrain);
   weight.args.weight = matrix.data;
   weight.args.weight_stride = matrix.row_stride;
   weight.args.outputs = matrix.rows;
@@ -53,7 +58,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   return weight;
 }
 
-Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
+Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels, int64_t) {
   const auto packing = static_cast<size_t>(matrix.packing);
   Weight weight{.panels = &kernels.packed_panels[packing]};
   weight.args.weight = matrix.words;
@@ -125,8 +130,8 @@ void Linear(const LinearParams& params, const Context& context) {
 }
 
 void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels) {
-  const Weight weight =
-      std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
+  const Weight weight = std::visit(
+      [&](const auto& matrix) { return WeightOf(matrix, kernels, pool.threads()); }, params.weight);
   LinearKernelArgs args = weight.args;
   args.x = params.x;
   args.x_stride = params.x_stride;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/linear_row.h"
 #include "kernels/cpu/simd.h"
 
 namespace xcomposer::cpu {
@@ -138,14 +139,6 @@ XCOMPOSER_INLINE void AddPiece(const Piece<S, format>& piece,
     }
     AddStep<S, format, kOutputs, kRows>(copy, kStep, piece.x + piece.depth * kRows, tile);
   }
-}
-
-/// y of one output and row from its sum.
-XCOMPOSER_INLINE void FinishSum(const LinearKernelArgs& args, int64_t row, int64_t n, float sum) {
-  float* y = args.y + row * args.y_stride + n;
-  const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
-  const float value = args.scale * sum + bias;
-  *y = args.accumulate ? *y + value : value;
 }
 
 /// kOutputs rows of the weight with all kRows rows of x there are.
@@ -310,6 +303,7 @@ inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
 /// Rows of the weight [n_begin, n_end) with up to kMostRows rows of x, packed before.
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
+  if (OneRow<S, format>::Takes(args)) return OneRow<S, format>(args).Run(n_begin, n_end);
   if (args.rows <= kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
   for (int64_t n = n_begin; n < n_end; n += kStripe) {
     Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();

@@ -15,6 +15,7 @@ struct Avx2 {
   // A product of integers needs one more register, and 6 x 2 one less.
   static constexpr int kIntegerRows = 6;
   static constexpr int kIntegerVectors = 2;
+  static constexpr bool kJoinsLines = false;
 
   typedef __m256 F;
 

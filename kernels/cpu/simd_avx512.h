@@ -13,8 +13,10 @@ struct Avx512 {
   static constexpr int kVectors = 3;
   static constexpr int kIntegerRows = 8;
   static constexpr int kIntegerVectors = 3;
+  static constexpr bool kJoinsLines = true;
 
   typedef __m512 F;
+  typedef __m512i W;
 
   static F Zero() { return _mm512_setzero_ps(); }
   static F Set(float x) { return _mm512_set1_ps(x); }
@@ -60,6 +62,23 @@ struct Avx512 {
   static constexpr int64_t PairPlace(int64_t j) {
     return format == Format::kBfloat16 ? (j % kWidth) * 2 + j / kWidth : j;
   }
+  // The same of 32 numbers of 16 bits in a register.
+  template <Format format>
+  static F First(W line) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm512_castsi512_ps(_mm512_slli_epi32(line, 16));
+    } else {
+      return _mm512_cvtph_ps(_mm512_castsi512_si256(line));
+    }
+  }
+  template <Format format>
+  static F Second(W line) {
+    if constexpr (format == Format::kBfloat16) {
+      return _mm512_castsi512_ps(_mm512_and_si512(line, _mm512_set1_epi32(~0xffff)));
+    } else {
+      return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(line, 1));
+    }
+  }
   static F Keep(F f) {
     asm("" : "+v"(f));
     return f;
@@ -89,6 +108,20 @@ struct Avx512 {
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     four = _mm_add_ss(four, _mm_movehdup_ps(four));
     return _mm_cvtss_f32(four);
+  }
+  // A row of numbers that does not begin with a line of memory is read by whole lines, each joined
+  // with the next one: its words begin `shift` bytes into the line.
+  static W LoadLine(const void* line) { return _mm512_load_si512(line); }
+  static W LoadLinePart(const void* line, int64_t begin, int64_t end) {
+    const uint64_t below = end < 64 ? (uint64_t{1} << end) - 1 : ~uint64_t{0};
+    return _mm512_maskz_loadu_epi8(below & ~((uint64_t{1} << begin) - 1), line);
+  }
+  static W JoinPlaces(int64_t shift) {
+    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(count, _mm512_set1_epi32(static_cast<int>(shift / 4)));
+  }
+  static W JoinLines(W line, W places, W next) {
+    return _mm512_permutex2var_epi32(line, places, next);
   }
   // An instruction that may not be left out: of the intrinsic the compiler knows no effect, and it
   // drops calls and loops that do nothing else.
@@ -149,8 +182,6 @@ struct Avx512 {
       _mm256_storeu_ps(out + (c + 4) * stride, _mm256_permute2f128_ps(r[c], r[c + 4], 0x31));
     }
   }
-
-  typedef __m512i W;
 
   static W LoadWords(const uint32_t* p) { return _mm512_loadu_si512(p); }
   static W LoadWordsN(const uint32_t* p, int64_t n) { return _mm512_maskz_loadu_epi32(Mask(n), p); }

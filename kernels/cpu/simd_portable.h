@@ -11,6 +11,7 @@ struct Portable {
   static constexpr int kVectors = 2;
   static constexpr int kIntegerRows = 4;
   static constexpr int kIntegerVectors = 2;
+  static constexpr bool kJoinsLines = false;
 
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));

@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
 #include <tuple>
+#include <variant>
 
 #include "kernels/guarded.h"
 #include "kernels/linear_check.h"
@@ -17,10 +21,10 @@ struct Shape {
 
 // Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces
 // of 192 and 256; streamed and packed; more rows than one block.
-const Shape kShapes[] = {{1, 1, 1},     {1, 3, 17},   {1, 65, 99},    {2, 19, 257},  {3, 17, 65},
-                         {4, 5, 64},    {5, 33, 31},  {7, 99, 130},   {12, 50, 200}, {13, 49, 193},
-                         {17, 1, 257},  {19, 65, 19}, {24, 48, 192},  {33, 97, 385}, {65, 17, 3},
-                         {99, 130, 99}, {400, 20, 7}, {257, 100, 300}};
+const Shape kShapes[] = {{1, 1, 1},     {1, 3, 17},    {1, 65, 99},  {1, 70, 4200},  {2, 19, 257},
+                         {3, 17, 65},   {4, 5, 64},    {5, 33, 31},  {7, 99, 130},   {12, 50, 200},
+                         {13, 49, 193}, {17, 1, 257},  {19, 65, 19}, {24, 48, 192},  {33, 97, 385},
+                         {65, 17, 3},   {99, 130, 99}, {400, 20, 7}, {257, 100, 300}};
 
 class LinearTest : public testing::TestWithParam<std::tuple<Isa, Format>> {
  protected:
@@ -124,6 +128,55 @@ TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
     params.y = alone.data();
     Linear(params, context);
     for (int64_t n = 0; n < shape.outputs; ++n) ASSERT_EQ(alone[n], c.y[row * c.y_stride + n]);
+  }
+}
+
+/// A copy of a weight that begins `shift` bytes after a line of memory does and ends with its
+/// memory.
+class ShiftedCopy {
+ public:
+  ShiftedCopy(const void* data, int64_t bytes, int64_t shift)
+      : memory_(static_cast<char*>(
+            ::operator new (static_cast<size_t>(shift + bytes), std::align_val_t{64}))),
+        shift_(shift) {
+    std::memset(memory_.get(), 0xff, static_cast<size_t>(shift));  // no numbers
+    std::memcpy(memory_.get() + shift, data, static_cast<size_t>(bytes));
+  }
+  const void* data() const { return memory_.get() + shift_; }
+
+ private:
+  struct Free {
+    void operator()(char* memory) const { ::operator delete (memory, std::align_val_t{64}); }
+  };
+  std::unique_ptr<char, Free> memory_;
+  int64_t shift_;
+};
+
+// A header as long as it pleases lies before the weights of a file.
+TEST_P(LinearTest, BitsDoNotDependOnWhereTheWeightLies) {
+  // Whole steps and a rest, up to the longest row that is one stream, and beyond.
+  for (const Shape& shape : {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4160},
+                             Shape{1, 67, 8224}, Shape{3, 9, 288}}) {
+    for (const int64_t gap : {0, 1, 6}) {
+      Random random(11);
+      Case c(shape, format(), random);
+      c.w_stride = shape.depth + gap;
+      const int64_t bytes = ((shape.outputs - 1) * c.w_stride + shape.depth) * SizeOf(format());
+      Stored weight(shape.outputs * c.w_stride, format(), random);
+      ThreadPool pool(2);
+      std::vector<float> expected;
+      for (const int64_t shift : {1, 0, 2, 4, 8, 20, 32, 60, 62}) {
+        SCOPED_TRACE(testing::Message() << shape.outputs << " x " << shape.depth << ", gap " << gap
+                                        << ", shift " << shift);
+        const ShiftedCopy copy(weight.data(), bytes, shift);
+        LinearParams params = c.Params();
+        std::get<StoredMatrix>(params.weight).data = copy.data();
+        Linear(params, {.pool = pool, .isa = isa()});
+        const std::vector<float> y(c.y.data(), c.y.data() + c.y.size());
+        if (expected.empty()) expected = y;
+        ASSERT_EQ(y, expected);
+      }
+    }
   }
 }
 
