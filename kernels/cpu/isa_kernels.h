@@ -43,6 +43,8 @@ struct IsaKernels {
   int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
   /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
   int64_t streamed_rows = 0;
+  /// The same of dense weights that no tiles take; not less.
+  int64_t streamed_dense_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
   /// x for linear_rows, in pieces of kRowPiece inputs.

@@ -27,6 +27,8 @@ void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
 /// Measured: where unpacking once per panel begins to pay.
 template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
+template <typename S>
+inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 24;
 
 template <typename S, typename Weight>
 inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
@@ -46,10 +48,11 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 template <typename S>
 struct IsaTable {
-  static_assert(kStreamedRows<S> <= kMostPackedRows && kStreamedRows<S> <= kMostRows);
+  static_assert(kStreamedRows<S> <= kMostPackedRows && kStreamedDenseRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
       .attention_lanes = kAttentionLanes<S>,
       .streamed_rows = kStreamedRows<S>,
+      .streamed_dense_rows = kStreamedDenseRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
       .linear_pack_pieces = {&LinearPackPieces<S, Format::kFloat32>,

@@ -147,7 +147,8 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   }
 
   const PanelKernel& panels = *weight.panels;
-  const bool stream = args.rows <= kernels.streamed_rows;
+  const bool plain = packed == nullptr && &panels != &kernels.tiles.bfloat16;
+  const bool stream = args.rows <= (plain ? kernels.streamed_dense_rows : kernels.streamed_rows);
   if (packed != nullptr && args.depth > 0 && stream) {
     return LinearFewPacked(*packed, params.bias, args, pool, kernels);
   }
