@@ -25,11 +25,12 @@ XCOMPOSER_INLINE void FinishSum(const LinearKernelArgs& args, int64_t row, int64
 }
 
 template <typename S, Format format>
+inline constexpr bool kHasOneRow = S::kJoinsLines&& format != Format::kFloat32;
+
+template <typename S, Format format>
 class OneRow {
  public:
-  static bool Takes(const LinearKernelArgs& args) {
-    return S::kJoinsLines && args.rows == 1 && args.depth <= kRunInputs;
-  }
+  static_assert(kHasOneRow<S, format>);
 
   explicit OneRow(const LinearKernelArgs& args)
       : args_(args),
@@ -48,8 +49,7 @@ class OneRow {
   using W = typename S::W;
   using Element = typename ElementOf<format>::Type;
   static constexpr int64_t kStep = 2 * S::kWidth;
-  static constexpr int64_t kStepBytes = kStep * SizeOf(format);
-  static constexpr bool kJoins = S::kJoinsLines && kStepBytes == 64;
+  static_assert(kStep * SizeOf(format) == 64);  // a line
 
   /// The sums of one row of the weight, lane by lane.
   F SumOf(const Element* weight) const {
@@ -58,12 +58,11 @@ class OneRow {
     const char* ahead = reinterpret_cast<const char*>(weight + ahead_);
     const auto shift = static_cast<int64_t>(reinterpret_cast<uintptr_t>(weight) % 64);
     F sum = S::Zero();
-    if (kJoins && shift % 4 == 0 && steps > 0) {
+    if (shift % 4 == 0 && steps > 0) {
       sum = AddLines(reinterpret_cast<const char*>(weight) - shift, shift, x, steps, ahead);
     } else {
       for (int64_t i = 0; i < steps; ++i) {
-        for (int64_t line = 0; line < kStepBytes; line += 64) S::Prefetch(ahead + line);
-        ahead += kStepBytes;
+        S::Prefetch(ahead + i * 64);
         sum = AddStep(weight + i * kStep, x + i * kStep, sum);
       }
     }
@@ -83,26 +82,24 @@ class OneRow {
   static XCOMPOSER_INLINE F AddLines(const char* line, int64_t shift, const float* x, int64_t steps,
                                      const char* ahead) {
     F sum = S::Zero();
-    if constexpr (kJoins) {
-      const W places = S::JoinPlaces(shift);
-      W now = S::LoadLinePart(line, shift, 64);
-      const auto add = [&](W next) __attribute__((always_inline)) {
-        const W joined = S::KeepWords(S::JoinLines(now, places, next));
-        sum = S::Fma(S::template First<format>(joined), S::Load(x), sum);
-        sum = S::Fma(S::template Second<format>(joined), S::Load(x + S::kWidth), sum);
-        x += kStep;
-        now = next;
-      };
-      for (int64_t i = 1; i < steps; ++i) {
-        S::Prefetch(ahead);
-        ahead += 64;
-        line += 64;
-        add(S::LoadLine(line));
-      }
+    const W places = S::JoinPlaces(shift);
+    W now = S::LoadLinePart(line, shift, 64);
+    const auto add = [&](W next) __attribute__((always_inline)) {
+      const W joined = S::KeepWords(S::JoinLines(now, places, next));
+      sum = S::Fma(S::template First<format>(joined), S::Load(x), sum);
+      sum = S::Fma(S::template Second<format>(joined), S::Load(x + S::kWidth), sum);
+      x += kStep;
+      now = next;
+    };
+    for (int64_t i = 1; i < steps; ++i) {
       S::Prefetch(ahead);
-      // Of the last line, only what belongs to the row may be read.
-      add(S::LoadLinePart(line + 64, 0, shift));
+      ahead += 64;
+      line += 64;
+      add(S::LoadLine(line));
     }
+    S::Prefetch(ahead);
+    // Of the last line, only what belongs to the row may be read.
+    add(S::LoadLinePart(line + 64, 0, shift));
     return sum;
   }
 

@@ -303,7 +303,11 @@ inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
 /// Rows of the weight [n_begin, n_end) with up to kMostRows rows of x, packed before.
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  if (OneRow<S, format>::Takes(args)) return OneRow<S, format>(args).Run(n_begin, n_end);
+  if constexpr (kHasOneRow<S, format>) {
+    if (args.rows == 1 && args.depth <= kRunInputs) {
+      return OneRow<S, format>(args).Run(n_begin, n_end);
+    }
+  }
   if (args.rows <= kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
   for (int64_t n = n_begin; n < n_end; n += kStripe) {
     Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();

@@ -35,6 +35,11 @@
 //   LoadFirst<Format>(p),               of 2 * kWidth stored numbers: the j-th number, counting on
 //   LoadSecond<Format>(p)               from the first into the second, is number PairPlace(j)
 //   PairPlace<Format>(j)
+//   kJoinsLines                         whether there are:
+//   LoadLine(p), LoadLinePart(p, b, e)  an aligned line of 64 bytes; bytes b .. e - 1, else zeros
+//   JoinLines(w, JoinPlaces(s), next)   64 bytes from byte s of w on, s a multiple of 4
+//   First<Format>(w), Second<Format>(w) LoadFirst and LoadSecond of 16-bit numbers in a register
+//   Prefetch(p)                         asks for a line
 //   Keep(f)                             f, in a register: not read again from memory for each use
 //   Fma(a, b, c)                        a * b + c, one rounding where the processor has it
 //   Max, Min                            the second operand where one is not a number

@@ -45,9 +45,10 @@ struct WriteReport {
 
 /// Writes `sources` into `directory` as model.safetensors, or as model-0000i-of-0000n.safetensors
 /// with model.safetensors.index.json where they exceed max_shard_bytes. Shards are filled in the
-/// order given; inside a file wide types come first, so that every tensor is aligned to its size.
-/// Files get their names only when all of them are complete; on an error nothing is left behind.
-/// With `overwrite`, older files of these names go. Memory: one piece of one tensor.
+/// order given; inside a file wide types come first, so that every tensor is aligned to its size,
+/// and the data begins at a multiple of 64 bytes. Files get their names only when all of them are
+/// complete; on an error nothing is left behind. With `overwrite`, older files of these names go.
+/// Memory: one piece of one tensor.
 ///
 /// Throws kUsage where the directory cannot be made or written, or is not empty and overwriting was
 /// not asked for, kCapacity where the disk is too small, kInternal where writing fails, kCheckpoint

@@ -157,6 +157,17 @@ TEST(SafetensorsWriter, SplitsIntoShardsInTheGivenOrder) {
   EXPECT_EQ(DenseText(written, "c"), "cccc");
 }
 
+TEST(SafetensorsWriter, DataBeginsWithALineOfMemory) {
+  for (size_t length = 1; length <= 64; ++length) {
+    const ScratchDirectory to;
+    const std::string name(length, 'n');
+    WriteSafetensors({Source(name, DType::kU8, 3, "abc")}, to.path(), {});
+    const Checkpoint written = Checkpoint::Open(to.path());
+    const auto place = reinterpret_cast<uintptr_t>(written.Bytes(*written.Find(name)).data());
+    EXPECT_EQ(place % 64, 0u) << "a name of " << length;  // files are mapped by pages
+  }
+}
+
 TEST(SafetensorsWriter, RefusesATargetThatIsNotEmpty) {
   const ScratchDirectory to;
   to.Write("precious.txt", "x");

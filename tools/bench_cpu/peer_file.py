@@ -12,9 +12,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from checkpoint_layout import Sizes
+
+try:
+    import numpy as np
+except ModuleNotFoundError:
+    pass  # sizes are known without it; only who writes a file needs it
 
 
 @dataclasses.dataclass(frozen=True)

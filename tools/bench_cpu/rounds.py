@@ -214,6 +214,8 @@ class Run:
 
 def measure(settings: Settings, work: Path | None = None) -> dict:
     """Everything that the report needs, as JSON."""
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         run = Run(settings, Path(folder))
         run.all()
