@@ -20,6 +20,13 @@ target_include_directories(xcomposer INTERFACE
 target_compile_features(xcomposer INTERFACE cxx_std_17)
 # Static archives among the dependencies keep their symbols to themselves.
 target_link_options(xcomposer PRIVATE -Wl,--exclude-libs,ALL)
+# LibTorch and sentencepiece both export FLAGS_minloglevel, an int and an object, and the loader takes the
+# first for both. Were that LibTorch's, the object's constructor would write past the int, into the flag that
+# makes LibTorch end the process where it should throw (no memory, say). So sentencepiece comes first.
+if(XCOMPOSER_HAVE_SENTENCEPIECE)
+  target_link_options(xcomposer BEFORE PRIVATE
+    -Wl,--push-state,--no-as-needed,${SENTENCEPIECE_LIBRARY},--pop-state)
+endif()
 # An executable's link step looks into LibTorch's own dependencies too.
 set(xcomposer_rpath_link "")
 foreach(folder IN LISTS XCOMPOSER_TORCH_RPATH)
