@@ -27,6 +27,7 @@ void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
 /// Measured: where unpacking once per panel begins to pay.
 template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
+/// Of dense weights.
 template <typename S>
 inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 24;
 

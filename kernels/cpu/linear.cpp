@@ -31,7 +31,6 @@ constexpr int64_t kGrain = 24;
 struct Weight {
   void (*rows)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;
   const PanelKernel* panels = nullptr;
-  int64_t grain = 1;  ///< outputs that a thread takes at a time while streaming
   void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
   LinearKernelArgs args = {};
 };
@@ -43,14 +42,10 @@ const PanelKernel& PanelsFor(const StoredMatrix& matrix, const IsaKernels& kerne
   return takes_tiles ? tiles : kernels.linear_panels[static_cast<size_t>(matrix.format)];
 }
 
-Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels, int64_t threads) {
+Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   const auto format = static_cast<size_t>(matrix.format);
   Weight weight{.rows = kernels.linear_rows[format], .panels = &PanelsFor(matrix, kernels)};
   weight.pack = kernels.linear_pack_pieces[format];
-  const int64_t columns = std::max<int64_t>(1, matrix.columns);
-  const int64_t turn =
-      std::clamp(matrix.rows * columns / (kStreamedTurns * threads), kLeastStreamed, kMostStreamed);
-  weight.grain = RoundUp(std::max<int64_t>(1, turn / columns), kGrain);
   weight.args.weight = matrix.data;
   weight.args.weight_stride = matrix.row_stride;
   weight.args.outputs = matrix.rows;
@@ -58,7 +53,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels, int64_t t
   return weight;
 }
 
-Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels, int64_t) {
+Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
   const auto packing = static_cast<size_t>(matrix.packing);
   Weight weight{.panels = &kernels.packed_panels[packing]};
   weight.args.weight = matrix.words;
@@ -76,7 +71,9 @@ void Stream(const Weight& weight, const LinearKernelArgs& args, ThreadPool& pool
     pool.ParallelFor(DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
                      [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
   }
-  pool.ParallelFor(args.outputs, weight.grain,
+  const int64_t turn = std::clamp(args.outputs * args.depth / (kStreamedTurns * pool.threads()),
+                                  kLeastStreamed, kMostStreamed);
+  pool.ParallelFor(args.outputs, RoundUp(std::max<int64_t>(1, turn / args.depth), kGrain),
                    [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
 }
 
@@ -130,8 +127,8 @@ void Linear(const LinearParams& params, const Context& context) {
 }
 
 void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels) {
-  const Weight weight = std::visit(
-      [&](const auto& matrix) { return WeightOf(matrix, kernels, pool.threads()); }, params.weight);
+  const Weight weight =
+      std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
   LinearKernelArgs args = weight.args;
   args.x = params.x;
   args.x_stride = params.x_stride;

@@ -24,8 +24,9 @@ XCOMPOSER_INLINE void FinishSum(const LinearKernelArgs& args, int64_t row, int64
   *y = args.accumulate ? *y + value : value;
 }
 
+/// Where OneRow is: with lines of memory for registers, and 16-bit numbers.
 template <typename S, Format format>
-inline constexpr bool kHasOneRow = S::kJoinsLines&& format != Format::kFloat32;
+inline constexpr bool kHasOneRow = format != Format::kFloat32&& S::kJoinsLines;
 
 template <typename S, Format format>
 class OneRow {

@@ -49,9 +49,7 @@ Extra ExtraOn(const ModelConfig& config, const Workload& workload, const Compute
     const int64_t encoding =
         all - feature + PictureActivations(config, workload.picture, traits) - layers;
     extra.vision += std::max(all, encoding);
-    extra.vision_workspace =
-        std::max<int64_t>(0, VisionWorkspace(config, workload.picture, traits) -
-                                 LayerWorkspace(config, workload, traits));
+    extra.vision_workspace = VisionWorkspace(config, workload, traits);
   }
   extra.head = std::max<int64_t>(0, HeadActivations(config, workload, traits) - layers) +
                KeptScores(config, workload, traits);

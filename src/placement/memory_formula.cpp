@@ -15,6 +15,7 @@ constexpr int64_t kScoreRows = 64;
 constexpr int64_t kPackedFloats = int64_t{8} << 20;
 constexpr int64_t kTaskRows = 256;
 constexpr int64_t kTaskPanels = 6;
+constexpr int64_t kTasksPerThread = 6;
 constexpr int64_t kFloat = 4;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -67,13 +68,33 @@ int64_t RangeFloats(const ModelConfig& config, const Workload& workload) {
          (config.head_dim() + 2);
 }
 
+/// Panels of the weight in a task of a linear, which is narrower where threads would find none
+/// (Multiply in kernels/cpu/linear.cpp); more outputs never make it narrower.
+int64_t TaskPanels(int64_t row_blocks, int64_t outputs, const ComputeTraits& traits) {
+  const int64_t panels = DivideUp(outputs, traits.panel_columns);
+  int64_t task = kTaskPanels;
+  while (task > 1 && DivideUp(panels, task) * row_blocks < kTasksPerThread * traits.threads) {
+    --task;
+  }
+  return task;
+}
+
 /// One thread's scratch: a panel of the weight with the sums of its widest task, or attention with
 /// heads of this size. A shorter run of rows may be one task where a longer one is cut in two.
-int64_t ThreadScratch(int64_t rows, int64_t head_dim, const ComputeTraits& traits) {
+int64_t ThreadScratch(int64_t rows, int64_t outputs, int64_t head_dim,
+                      const ComputeTraits& traits) {
   const int64_t attention = traits.attention_scratch * head_dim + traits.attention_fixed;
   if (rows <= traits.streamed_rows) return attention;
-  const int64_t task_rows = RoundUp(std::min(rows, kTaskRows), traits.panel_rows);
-  const int64_t sums = task_rows * kTaskPanels * traits.panel_columns * kFloat;
+  int64_t row_panels = 0;
+  int64_t task_panels = 0;
+  for (int64_t blocks = 1; blocks <= DivideUp(rows, kTaskRows) && task_panels < kTaskPanels;
+       ++blocks) {
+    const int64_t longest = std::min(rows, blocks * kTaskRows);
+    task_panels = TaskPanels(blocks, outputs, traits);
+    row_panels =
+        std::max(row_panels, task_panels * RoundUp(DivideUp(longest, blocks), traits.panel_rows));
+  }
+  const int64_t sums = row_panels * traits.panel_columns * kFloat;
   return std::max(traits.panel_scratch + sums, attention);
 }
 
@@ -237,21 +258,33 @@ int64_t VisionCopies(const ModelConfig& config, WeightType format) {
   return kFloat * ((vision.patches() + 2) * vision.hidden_size + separators);
 }
 
-int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
-                       const ComputeTraits& traits) {
-  if (!traits.packs_rows) return traits.library_workspace;
+namespace {
+
+/// Memory that the kernels of a CPU keep: one that all threads read, and each thread's own. Both
+/// only grow.
+struct Scratch {
+  int64_t shared = 0;
+  int64_t thread = 0;
+};
+
+Scratch LayerScratch(const ModelConfig& config, const Workload& workload,
+                     const ComputeTraits& traits) {
   const int64_t rows = BatchRows(workload);
   int64_t shared = 2 * config.hidden_size;  // a norm's widened weights
   for (const int64_t depth : {config.hidden_size, config.intermediate_size}) {
     shared = std::max(shared, PackedFloats(rows, depth, traits) + 1);
   }
   shared = std::max(shared, RangeFloats(config, workload));
-  return shared * kFloat + traits.threads * ThreadScratch(rows, config.head_dim(), traits);
+  const int64_t widest =
+      std::max({config.wqkv_rows(), config.intermediate_size, config.hidden_size});
+  const int64_t scored = std::min(rows, workload.sequences);
+  return {.shared = shared * kFloat,
+          .thread = std::max(ThreadScratch(rows, widest, config.head_dim(), traits),
+                             ThreadScratch(scored, config.vocab_size, config.head_dim(), traits))};
 }
 
-int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,
-                        const ComputeTraits& traits) {
-  if (!traits.packs_rows) return 0;
+Scratch VisionScratch(const ModelConfig& config, const PictureShape& picture,
+                      const ComputeTraits& traits) {
   const VisionConfig& vision = config.vision;
   const int64_t rows = TowerViews(picture, vision) * (vision.patches() + 1);
   const auto packed = [&](int64_t count, int64_t depth, int64_t outputs) {
@@ -265,7 +298,31 @@ int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,
                 packed(projected, vision.merged_width(), config.hidden_size),
                 packed(projected, config.hidden_size, config.hidden_size)});
   const int64_t head_dim = vision.hidden_size / std::max<int64_t>(1, vision.heads);
-  return shared * kFloat + traits.threads * ThreadScratch(rows, head_dim, traits);
+  const int64_t widest =
+      std::max({vision.hidden_size, vision.intermediate_size, config.hidden_size});
+  return {.shared = shared * kFloat, .thread = ThreadScratch(rows, widest, head_dim, traits)};
+}
+
+int64_t Total(const Scratch& scratch, const ComputeTraits& traits) {
+  return scratch.shared + traits.threads * scratch.thread;
+}
+
+}  // namespace
+
+int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
+                       const ComputeTraits& traits) {
+  if (!traits.packs_rows) return traits.library_workspace;
+  return Total(LayerScratch(config, workload, traits), traits);
+}
+
+int64_t VisionWorkspace(const ModelConfig& config, const Workload& workload,
+                        const ComputeTraits& traits) {
+  if (!traits.packs_rows) return 0;
+  const Scratch layers = LayerScratch(config, workload, traits);
+  const Scratch tower = VisionScratch(config, workload.picture, traits);
+  const Scratch both{.shared = std::max(layers.shared, tower.shared),
+                     .thread = std::max(layers.thread, tower.thread)};
+  return Total(both, traits) - Total(layers, traits);
 }
 
 }  // namespace xcomposer

@@ -82,10 +82,10 @@ int64_t FeatureBytes(const ModelConfig& config, const PictureShape& picture);
 /// Tensors of the vision part that are kept in float32 beside the weights.
 int64_t VisionCopies(const ModelConfig& config, WeightType format);
 
-/// Scratch of the kernels of decoder layers and head, and of the vision part beyond libraries'.
+/// Scratch of the kernels of decoder layers and head, and what the vision part adds to it.
 int64_t LayerWorkspace(const ModelConfig& config, const Workload& workload,
                        const ComputeTraits& traits);
-int64_t VisionWorkspace(const ModelConfig& config, const PictureShape& picture,
+int64_t VisionWorkspace(const ModelConfig& config, const Workload& workload,
                         const ComputeTraits& traits);
 
 }  // namespace xcomposer

@@ -155,8 +155,8 @@ class ShiftedCopy {
 // A header as long as it pleases lies before the weights of a file.
 TEST_P(LinearTest, BitsDoNotDependOnWhereTheWeightLies) {
   // Whole steps and a rest, up to the longest row that is one stream, and beyond.
-  for (const Shape& shape : {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4160},
-                             Shape{1, 67, 8224}, Shape{3, 9, 288}}) {
+  for (const Shape& shape : {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4096},
+                             Shape{1, 7, 4130}, Shape{3, 9, 288}}) {
     for (const int64_t gap : {0, 1, 6}) {
       Random random(11);
       Case c(shape, format(), random);

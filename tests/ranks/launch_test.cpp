@@ -287,8 +287,8 @@ TEST_F(Answering, CtrlCEndsAllRanks) {
 }
 
 TEST_F(Answering, ARankThatIsAskedToEndEndsTheRun) {
-  std::vector<Process> processes =
-      StartAndWait(3);  // two are so fast that the answer may end first
+  // Two are so fast that the answer may end first.
+  std::vector<Process> processes = StartAndWait(3);
   processes[1].Signal(SIGTERM);
   EXPECT_EQ(processes[1].Wait(kPatience), 130) << processes[1].transcript();
   EXPECT_EQ(processes[0].Wait(kPatience), 130) << processes[0].transcript();
