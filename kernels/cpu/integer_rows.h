@@ -13,6 +13,11 @@ namespace xcomposer::cpu {
 // integer_panels.h, bit for bit, arranged for the weight to be read as fast as memory gives it.
 // Four rows of words are read side by side, so that they find room in the first cache however far
 // apart they lie; whole lines of each; scales and zeros are asked for ahead like the words.
+//
+// What limits this is how often those four streams turn: at the end of the outputs the processor
+// has to find out anew what comes next. So a range of outputs is a whole row of words where it can
+// be, and in a block with more than four rows of words each stream keeps to its quarter of them,
+// in which one row follows the other in memory.
 
 /// Rows of words of a step.
 inline constexpr int64_t kRowWords = 4;
@@ -26,13 +31,13 @@ template <typename S, int kRows>
 inline constexpr int kRowVectors = S::kWidth < 16 && kRows == 1 ? 4 : 2;
 
 /// Between the outputs that are worked on and those that are asked for.
-template <typename S>
-inline constexpr int64_t kRowAhead = S::kWidth < 16 ? 128 : 512;
+inline constexpr int64_t kRowAhead = 512;
 
-/// Products of kRowDepth inputs added to the sums. `x`: two dwords for each row of words and row.
+/// Products of some rows of words, `stride` words apart, added to the sums. `x`: two dwords for each
+/// row of words and row of x; those of the rows of words that are worked on are `x_stride` apart.
 template <typename S, Packing packing, int kRows, int kVectors>
 XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const uint32_t* x,
-                                  typename S::W (&sums)[kRows][kVectors]) {
+                                  int64_t x_stride, typename S::W (&sums)[kRows][kVectors]) {
   using W = typename S::W;
   using Arithmetic = IntegerCodes<S, packing>;
   XCOMPOSER_UNROLL
@@ -44,7 +49,7 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
     }
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(x[2 * word * kRows + t]);
+      const W row = S::SetWords(x[word * x_stride + t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         sums[t][v] =
@@ -53,7 +58,7 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
     }
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(x[(2 * word + 1) * kRows + t]);
+      const W row = S::SetWords(x[word * x_stride + kRows + t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         sums[t][v] =
@@ -63,33 +68,44 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
   }
 }
 
-/// Inputs [k, k + kRowDepth) for `count` outputs from n on, in whole steps. The first and the last
-/// inputs of a block begin its sums and add them to what is there; in between they are kept.
+/// A step of a block of inputs: the words `step`, `steps` + step, 2 * steps + step, ... of it.
+struct RowStep {
+  int64_t k = 0;       ///< the block's first input
+  int64_t inputs = 0;  ///< of the block
+  int64_t step = 0;
+  int64_t steps = 0;
+};
+
+/// One step for `count` outputs from n on, in whole vectors. The first and the last step of a block
+/// begin its sums and add them to what is there; in between they are kept.
 template <typename S, Packing packing, int kRows, bool kFirst, bool kLast>
-inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t count,
-                     const RowSums& to) {
+inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, int64_t count,
+                    const RowSums& to) {
   using F = typename S::F;
   using W = typename S::W;
   constexpr int kVectors = kRowVectors<S, kRows>;
   constexpr int64_t kOutputs = kVectors * S::kWidth;
   constexpr int64_t kInputs = InputsOfWord(packing);
-  const RoundedBlock x = BlockOfX<packing>(args, 0, k, kRowDepth<packing>);
-  const int64_t g = k / args.group;
-  const auto* words = static_cast<const uint32_t*>(args.weight) + k / kInputs * args.outputs + n;
+  const RoundedBlock x = BlockOfX<packing>(args, 0, at.k, at.inputs);
+  const int64_t g = at.k / args.group;
+  const int64_t stride = at.steps * args.outputs;
+  const auto* words =
+      static_cast<const uint32_t*>(args.weight) + (at.k / kInputs + at.step) * args.outputs + n;
   const auto* scales = static_cast<const uint16_t*>(args.scales) + g * args.outputs + n;
   const uint32_t* zeros = args.zeros + (g * args.outputs + n) / kInputs;
-  // After these outputs come the same ones of the next inputs, if there are any.
-  const int64_t next = k + kRowDepth<packing>;
-  const int64_t turn = next < args.depth ? kRowWords * args.outputs - count : -count;
+  // After these outputs come the same ones of the next step or block, if there are any.
+  const int64_t next = at.k + at.inputs;
+  const int64_t next_words = kLast ? x.words - at.step : 1;
+  const int64_t turn = kLast && next >= args.depth ? -count : next_words * args.outputs - count;
   const int64_t turn_scales =
       next < args.depth && next / args.group != g ? args.outputs - count : -count;
   for (int64_t i = 0; i < count; i += kOutputs) {
-    const bool turns = i + kRowAhead<S> >= count;
-    const int64_t ahead = i + kRowAhead<S> + (turns ? turn : 0);
+    const bool turns = i + kRowAhead >= count;
+    const int64_t ahead = i + kRowAhead + (turns ? turn : 0);
     XCOMPOSER_UNROLL
     for (int64_t word = 0; word < kRowWords; ++word) {
       for (int64_t line = 0; line < kOutputs; line += 16) {
-        S::Prefetch(words + word * args.outputs + ahead + line);
+        S::Prefetch(words + word * stride + ahead + line);
       }
     }
     W sums[kRows][kVectors];
@@ -101,7 +117,8 @@ inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t
         sums[t][v] = kFirst ? S::SetWords(0) : S::LoadWords(kept);
       }
     }
-    AddRowWords<S, packing, kRows, kVectors>(words + i, args.outputs, x.codes, sums);
+    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + 2 * at.step * kRows,
+                                             2 * at.steps * kRows, sums);
     if constexpr (!kLast) {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {
@@ -111,7 +128,7 @@ inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t
         }
       }
     } else {
-      const int64_t scales_ahead = i + kRowAhead<S> + (turns ? turn_scales : 0);
+      const int64_t scales_ahead = i + kRowAhead + (turns ? turn_scales : 0);
       S::Prefetch(scales + scales_ahead);
       S::Prefetch(zeros + scales_ahead / kInputs);
       XCOMPOSER_UNROLL
@@ -132,20 +149,23 @@ inline void RowSteps(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t
   }
 }
 
-/// The outputs of the block with inputs [begin, end), both in whole steps.
+/// The outputs of the block with inputs [begin, end), both in whole blocks or at the weight's end.
 template <typename S, Packing packing, int kRows>
 inline void RowRange(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
                      int64_t end, const RowSums& to) {
-  constexpr int64_t kDepth = kRowDepth<packing>;
   constexpr int64_t kBlock = IntegerBlock(packing);
-  for (int64_t k = begin; k < end; k += kDepth) {
-    const bool first = k % kBlock == 0;
-    const bool last = (k + kDepth) % kBlock == 0 || k + kDepth == args.depth;
-    const auto run = first ? (last ? &RowSteps<S, packing, kRows, true, true>
-                                   : &RowSteps<S, packing, kRows, true, false>)
-                           : (last ? &RowSteps<S, packing, kRows, false, true>
-                                   : &RowSteps<S, packing, kRows, false, false>);
-    run(args, k, block.n_begin, block.n_end - block.n_begin, to);
+  const int64_t count = block.n_end - block.n_begin;
+  for (int64_t k = begin; k < end; k += kBlock) {
+    const int64_t inputs = end - k < kBlock ? end - k : kBlock;
+    const int64_t steps = inputs / kRowDepth<packing>;
+    for (int64_t step = 0; step < steps; ++step) {
+      const bool last = step == steps - 1;
+      const auto run = step == 0 ? (last ? &RunStep<S, packing, kRows, true, true>
+                                         : &RunStep<S, packing, kRows, true, false>)
+                                 : (last ? &RunStep<S, packing, kRows, false, true>
+                                         : &RunStep<S, packing, kRows, false, false>);
+      run(args, {.k = k, .inputs = inputs, .step = step, .steps = steps}, block.n_begin, count, to);
+    }
   }
 }
 

@@ -17,8 +17,9 @@ constexpr int64_t kBlockRows = 256;
 // Outputs of one task: long runs of each row of words. Those of a few rows are a page long.
 constexpr int64_t kTaskOutputs = 256;
 constexpr int64_t kStreamedOutputs = 1024;
-// The same where memory counts, but not so many that a thread finds nothing to do.
-constexpr int64_t kRowRange = 2048;
+// The same where memory counts, rows of words as a whole, but not so many that a thread finds
+// nothing to do.
+constexpr int64_t kRowRange = 16384;
 constexpr int64_t kLeastRowRange = 256;
 // Codes of a row of x may be filled up to a multiple of so many inputs.
 constexpr int64_t kWholeInputs = 64;

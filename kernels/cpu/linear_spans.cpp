@@ -7,14 +7,16 @@
 namespace xcomposer::cpu {
 namespace {
 
-// Long runs of each row of words, whose sums stay in the second cache. AWQ's rows are short, so
-// that the inputs are cut more finely.
-constexpr int64_t kGptqRange = 2048;
-constexpr int64_t kGptqSpan = 2048;
-constexpr int64_t kAwqRange = 8192;
+// Whole rows of words where that can be, whose sums stay in the second cache. AWQ's rows are short,
+// so that the inputs are cut more finely.
+constexpr int64_t kGptqRange = 16384;
+constexpr int64_t kGptqSpan = 1024;
+constexpr int64_t kAwqRange = 16384;
 constexpr int64_t kAwqSpan = 512;
 // Rows of x that share a loop.
 constexpr int64_t kRowsTogether = 4;
+// At least so many tasks for each thread, for one that is held up to be helped.
+constexpr int64_t kThreadTasks = 2;
 
 /// Between the sums of two rows: kernels write whole vectors.
 int64_t SumsStride(const LinearKernelArgs& args) { return RoundUp(args.outputs, 16); }
@@ -29,8 +31,8 @@ void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sum
               const IsaKernels& kernels) {
   const int64_t stride = SumsStride(args);
   const int64_t spans = DivideUp(args.depth, args.span);
-  const int64_t ranges =
-      std::max(DivideUp(args.outputs, kernel.most_range), DivideUp(int64_t{pool.threads()}, spans));
+  const int64_t ranges = std::max(DivideUp(args.outputs, kernel.most_range),
+                                  DivideUp(kThreadTasks * pool.threads(), spans));
   const int64_t range =
       RoundUp(std::max(kernel.least_range, DivideUp(args.outputs, ranges)), kernel.grain);
   pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
