@@ -33,8 +33,9 @@ inline constexpr int kRowVectors = S::kWidth < 16 && kRows == 1 ? 4 : 2;
 /// Between the outputs that are worked on and those that are asked for.
 inline constexpr int64_t kRowAhead = 512;
 
-/// Products of some rows of words, `stride` words apart, added to the sums. `x`: two dwords for each
-/// row of words and row of x; those of the rows of words that are worked on are `x_stride` apart.
+/// Products of some rows of words, `stride` words apart, added to the sums. `x`: two dwords for
+/// each row of words and row of x; those of the rows of words that are worked on are `x_stride`
+/// apart.
 template <typename S, Packing packing, int kRows, int kVectors>
 XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const uint32_t* x,
                                   int64_t x_stride, typename S::W (&sums)[kRows][kVectors]) {
