@@ -16,7 +16,7 @@ namespace xcomposer::cpu {
 
 /// Inputs whose blocks are added up by themselves: few rows of x are worked on in ranges of outputs
 /// and spans of inputs, so that threads find enough to do and each still reads long runs.
-inline constexpr int64_t kIntegerSpan = 1024;
+inline constexpr int64_t kIntegerSpan = 512;
 
 /// Inputs of which the codes of the weight are unpacked at a time, for many rows.
 inline constexpr int64_t kIntegerDepth = 256;
