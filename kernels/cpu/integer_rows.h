@@ -155,6 +155,7 @@ template <typename S, Packing packing, int kRows>
 inline void RowRange(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
                      int64_t end, const RowSums& to) {
   constexpr int64_t kBlock = IntegerBlock(packing);
+  static_assert(kIntegerSpan % kBlock == 0 && kBlock % kRowDepth<packing> == 0);
   const int64_t count = block.n_end - block.n_begin;
   for (int64_t k = begin; k < end; k += kBlock) {
     const int64_t inputs = end - k < kBlock ? end - k : kBlock;

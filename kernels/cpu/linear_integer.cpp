@@ -14,11 +14,11 @@ namespace {
 constexpr int64_t kTurnInputs = int64_t{8} << 20;
 // Rows of x in one task: their codes for some inputs then stay in the second cache.
 constexpr int64_t kBlockRows = 256;
-// Outputs of one task: long runs of each row of words. Those of a few rows are a page long.
+// Outputs of one task: long runs of each row of words; with few panels of x a page of them.
 constexpr int64_t kTaskOutputs = 256;
 constexpr int64_t kStreamedOutputs = 1024;
-// The same where memory counts, rows of words as a whole, but not so many that a thread finds
-// nothing to do.
+// Outputs of one task with one or two rows of x: whole rows of words, but not so many that a thread
+// finds nothing to do.
 constexpr int64_t kRowRange = 16384;
 constexpr int64_t kLeastRowRange = 256;
 // Codes of a row of x may be filled up to a multiple of so many inputs.
