@@ -1,7 +1,7 @@
 #include "ops/arguments.h"
 
 #include <algorithm>
-#include <string>
+#include <ostream>
 
 #include "base/check.h"
 #include "kernels/cpu/kv_format.h"
@@ -12,9 +12,18 @@ namespace {
 using at::IntArrayRef;
 using at::Tensor;
 
-std::string Describe(const Tensor& t) {
-  return StrCat(t.scalar_type(), " ", t.sizes(), " with strides ", t.strides());
+/// What a refusal says of a tensor. Not a string: checks are passed thousands of times a step.
+struct Described {
+  const Tensor& tensor;
+};
+
+std::ostream& operator<<(std::ostream& out, const Described& described) {
+  const Tensor& t = described.tensor;
+  if (!t.defined()) return out << "nothing";
+  return out << t.scalar_type() << ' ' << t.sizes() << " with strides " << t.strides();
 }
+
+Described Describe(const Tensor& t) { return {t}; }
 
 bool IsStored(const Tensor& t) {
   return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16 ||
@@ -130,7 +139,7 @@ void CheckPackedWeight(const char* op, const LinearWeight& weight) {
     Check(t.defined() && t.scalar_type() == type && t.dim() == 2 && t.is_contiguous() &&
               t.size(0) == groups && t.size(1) == columns,
           op, ": the ", name, " must be a dense ", type, " matrix [", groups, ", ", columns,
-          "], found ", t.defined() ? Describe(t) : "nothing");
+          "], found ", Describe(t));
   };
   expect("scales", weight.scales, at::kHalf, n);
   expect("zeros", weight.zeros, at::kInt, n * weight.bits() / 32);
