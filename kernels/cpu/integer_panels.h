@@ -1,10 +1,11 @@
 #pragma once
 
 #include "kernels/cpu/integer_codes.h"
+#include "kernels/cpu/integer_pieces.h"
 #include "kernels/cpu/integer_rows.h"
+#include "kernels/cpu/integer_stored.h"
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/kernel_args.h"
-#include "kernels/cpu/linear_packed.h"
 #include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/simd.h"
@@ -20,65 +21,9 @@ namespace xcomposer::cpu {
 // Two dwords of codes come out of one word of the weight, and meet the two dwords of x that
 // integer_x.h made for it.
 
-template <typename S>
-inline constexpr int64_t kIntegerColumns = S::kIntegerVectors* S::kWidth;
-
 /// Inputs that are worked on at a time while streaming: few enough rows of words to be read as long
 /// streams. A block of more inputs is kept as integers meanwhile.
 inline constexpr int64_t kStreamedDepth = 32;
-
-/// Codes of one block, inputs from k on in group g, for some vectors of outputs, taken out of the
-/// weight as it is stored.
-template <typename S, Packing packing, int kVectors>
-struct StoredCodes {
-  using F = typename S::F;
-  using W = typename S::W;
-
-  StoredCodes(const LinearKernelArgs& args, int64_t k, int64_t g, int64_t n, int64_t lanes_)
-      : words(static_cast<const uint32_t*>(args.weight) + k * BitsOf(packing) / 32 * args.outputs +
-              n),
-        stride(args.outputs),
-        lanes(lanes_) {
-    XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      zeros[v] = ZeroWordsOf<S, packing>(args, g, n + v * S::kWidth, lanes);
-      scales[v] = ScalesOf<S>(args, g, n + v * S::kWidth, lanes);
-    }
-  }
-
-  template <int kHalf>
-  XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
-    const uint32_t* place = words + word * stride + v * S::kWidth;
-    const W stored = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
-    return IntegerCodes<S, packing>::template Half<kHalf>(stored);
-  }
-  XCOMPOSER_INLINE W Zeros(int v) const { return zeros[v]; }
-  XCOMPOSER_INLINE F Scales(int v) const { return scales[v]; }
-
-  const uint32_t* words;
-  int64_t stride;
-  int64_t lanes;
-  W zeros[kVectors];
-  F scales[kVectors];
-};
-
-/// The same, unpacked before: (word, half, lane) codes and, per block, zeros and scales.
-template <typename S, int kVectors>
-struct UnpackedCodes {
-  using F = typename S::F;
-  using W = typename S::W;
-
-  template <int kHalf>
-  XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
-    return S::LoadWords(codes + ((2 * word + kHalf) * kVectors + v) * S::kWidth);
-  }
-  XCOMPOSER_INLINE W Zeros(int v) const { return S::LoadWords(zeros + v * S::kWidth); }
-  XCOMPOSER_INLINE F Scales(int v) const { return S::Load(scales + v * S::kWidth); }
-
-  uint32_t* codes;
-  uint32_t* zeros;
-  float* scales;
-};
 
 /// What becomes of the sums of a tile: added to y, both as (row, column of the panel). A part of a
 /// block that is not the last is left in `partial`, one that is not the first begins there.
@@ -211,62 +156,6 @@ inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock* x, i
   }
 }
 
-/// The same for all panels of x of the block; codes are unpacked once. `memory`: see
-/// kIntegerScratch.
-template <typename S, Packing packing, int kVectors>
-inline void UnpackColumns(const LinearKernelArgs& args, const LinearBlock& rows, int64_t k,
-                          int64_t depth, int64_t n, int64_t lanes, float* memory, float* sums) {
-  constexpr int64_t kBlock = IntegerBlock(packing);
-  constexpr int64_t kColumns = kVectors * S::kWidth;
-  constexpr int64_t kBlockCodes = kBlock * BitsOf(packing) / 32 * 2 * kColumns;
-  constexpr int64_t kBlocks = kIntegerDepth / kBlock;
-  float* scales = memory;
-  auto* zeros = reinterpret_cast<uint32_t*>(scales + kBlocks * kColumns);
-  uint32_t* codes = zeros + kBlocks * kColumns;
-  const auto unpacked = [=](int64_t b) {
-    return UnpackedCodes<S, kVectors>{codes + b * kBlockCodes, zeros + b * kColumns,
-                                      scales + b * kColumns};
-  };
-  const auto inputs = [=](int64_t b) {
-    return depth - b * kBlock < kBlock ? depth - b * kBlock : kBlock;
-  };
-  const int64_t blocks = (depth + kBlock - 1) / kBlock;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t begin = k + b * kBlock;
-    const StoredCodes<S, packing, kVectors> stored(args, begin, begin / args.group, n, lanes);
-    const auto to = unpacked(b);
-    XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      S::StoreWords(to.zeros + v * S::kWidth, stored.Zeros(v));
-      S::Store(to.scales + v * S::kWidth, stored.Scales(v));
-    }
-    uint32_t* out = to.codes;
-    for (int64_t word = 0; word < inputs(b) * BitsOf(packing) / 32; ++word) {
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        S::StoreWords(out + v * S::kWidth, stored.template Codes<0>(word, v));
-        S::StoreWords(out + (kVectors + v) * S::kWidth, stored.template Codes<1>(word, v));
-      }
-      out += 2 * kColumns;
-    }
-  }
-  for (int64_t row = rows.row_begin; row < rows.row_end; row += args.panel_rows) {
-    const int64_t left = rows.row_end - row;
-    for (int64_t b = 0; b < blocks; ++b) {
-      const RoundedBlock x =
-          BlockOfX<packing>(args, row / args.panel_rows, k + b * kBlock, inputs(b));
-      IntegerRows<S, packing, kVectors, S::kIntegerRows, true>(
-          left < args.panel_rows ? left : args.panel_rows, args, x, unpacked(b), {.y = sums});
-    }
-    sums += args.panel_rows * kIntegerColumns<S>;
-  }
-}
-
-/// Floats of scratch memory that LinearIntegers needs beside the sums.
-template <typename S>
-inline constexpr int64_t kIntegerScratch =
-    kIntegerColumns<S>*(kIntegerDepth / 2 + 2 * kIntegerDepth / IntegerBlock(Packing::kGptq4));
-
 /// Inputs [begin, end), of one span.
 struct IntegerInputs {
   int64_t begin = 0;
@@ -315,32 +204,40 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
   }
 }
 
-/// Many rows of x.
+/// Many rows of x, one panel of outputs after the other.
 template <typename S, Packing packing>
 inline void MultiplyIntegers(const LinearKernelArgs& args, const LinearBlock& block,
                              const IntegerInputs& inputs, int64_t panel_sums, float* memory,
-                             float* sums) {
+                             float* totals) {
   constexpr int64_t kColumns = kIntegerColumns<S>;
-  for (int64_t k = inputs.begin; k < inputs.end; k += kIntegerDepth) {
-    const int64_t depth = inputs.end - k < kIntegerDepth ? inputs.end - k : kIntegerDepth;
-    float* place = sums;
-    int64_t n = block.n_begin;
-    for (; n + kColumns <= block.n_end; n += kColumns) {
-      UnpackColumns<S, packing, S::kIntegerVectors>(args, block, k, depth, n, S::kWidth, memory,
-                                                    place);
-      place += panel_sums;
-    }
+  float* sums = memory + kPieceFloats<S>;
+  const auto panel = [&](const auto& multiply) {
+    float* to = inputs.begin == 0 ? totals : sums;
+    for (int64_t i = 0; i < panel_sums; i += S::kWidth) S::Store(to + i, S::Zero());
+    multiply(to);
+    if (inputs.begin > 0) AddSums<S>(totals, sums, panel_sums);
+  };
+  int64_t n = block.n_begin;
+  for (; n + kColumns <= block.n_end; n += kColumns) {
+    panel([&](float* to) {
+      MultiplyPieces<S, packing, S::kIntegerVectors>(args, block, inputs.begin, inputs.end, n,
+                                                     S::kWidth, memory, to);
+    });
+    totals += panel_sums;
+  }
+  if (n == block.n_end) return;
+  panel([&](float* to) {
     for (; n < block.n_end; n += S::kWidth) {
       const int64_t lanes = block.n_end - n < S::kWidth ? block.n_end - n : S::kWidth;
-      UnpackColumns<S, packing, 1>(args, block, k, depth, n, lanes, memory, place);
-      place += S::kWidth;
+      MultiplyPieces<S, packing, 1>(args, block, inputs.begin, inputs.end, n, lanes, memory, to);
+      to += S::kWidth;
     }
-  }
+  });
 }
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of panel_rows) with the weight's
-/// outputs [n_begin, n_end). `memory`: kIntegerScratch floats, and three for each sum, in whole
-/// panels of x and of the weight.
+/// outputs [n_begin, n_end). `memory`: kPieceFloats floats, and three for each sum, in whole panels
+/// of x and of the weight.
 template <typename S, Packing packing>
 void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
   constexpr int64_t kColumns = kIntegerColumns<S>;
@@ -348,17 +245,18 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
   const int64_t columns = (block.n_end - block.n_begin + kColumns - 1) / kColumns;
   const int64_t count = columns * panel_sums;
-  float* totals = memory + kIntegerScratch<S>;
+  const bool many = panels > kStreamedPanels;
+  float* totals = memory + (many ? kPieceFloats<S> + panel_sums : 2 * count);
   for (int64_t k = 0; k < args.depth; k += kIntegerSpan) {
     const IntegerInputs inputs{k, args.depth - k < kIntegerSpan ? args.depth : k + kIntegerSpan};
-    float* sums = k == 0 ? totals : totals + count;
-    for (int64_t i = 0; i < count; i += S::kWidth) S::Store(sums + i, S::Zero());
-    if (panels <= kStreamedPanels) {
-      StreamIntegers<S, packing>(args, block, inputs, sums,
-                                 reinterpret_cast<uint32_t*>(totals + 2 * count));
-    } else {
-      MultiplyIntegers<S, packing>(args, block, inputs, panel_sums, memory, sums);
+    if (many) {
+      MultiplyIntegers<S, packing>(args, block, inputs, panel_sums, memory, totals);
+      continue;
     }
+    float* sums = k == 0 ? totals : memory;
+    for (int64_t i = 0; i < count; i += S::kWidth) S::Store(sums + i, S::Zero());
+    StreamIntegers<S, packing>(args, block, inputs, sums,
+                               reinterpret_cast<uint32_t*>(memory + count));
     if (k > 0) AddSums<S>(totals, sums, count);
   }
   for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {

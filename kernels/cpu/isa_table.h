@@ -42,7 +42,7 @@ template <typename S, Packing packing>
 inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
                                                  .equal_panels = true,
                                                  .columns = kIntegerColumns<S>,
-                                                 .scratch = kIntegerScratch<S>,
+                                                 .scratch = kPieceFloats<S>,
                                                  .round_x = &LinearRoundX<S, packing>,
                                                  .multiply = &LinearIntegers<S, packing>};
 

@@ -18,6 +18,8 @@
 // For what must end up inside the loop that calls it: a call would send every vector through
 // memory.
 #define XCOMPOSER_INLINE inline __attribute__((always_inline))
+// For a loop that needs all registers for itself.
+#define XCOMPOSER_NOINLINE __attribute__((noinline))
 
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
 // Avx512, each in a header of its own (simd_*.h); exactly one source file includes that of a wide
@@ -80,6 +82,14 @@ template <>
 struct ElementOf<Format::kFloat32> {
   using Type = float;
 };
+
+/// `place`, of which the compiler knows nothing any more: what lies there is loaded and stored where
+/// the code says so, not kept in a register for longer.
+template <typename S>
+XCOMPOSER_INLINE float* Unknown(float* place) {
+  asm("" : "+r"(place));
+  return place;
+}
 
 /// One stored number as float; `S` keeps the instantiations of different instruction sets apart.
 /// The number may lie anywhere: a file's header need not leave its tensors aligned.
