@@ -36,9 +36,10 @@ struct IntegerSums {
 
 /// One block of inputs, or where kWhole is false a part of one: kRows rows of a panel of x with
 /// kVectors vectors of outputs.
-template <typename S, Packing packing, int kVectors, int kRows, bool kWhole, typename Weight>
-XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlock& x,
-                                  const Weight& weight, const IntegerSums& to) {
+template <typename S, Packing packing, int kVectors, int kRows, bool kWhole>
+XCOMPOSER_NOINLINE void StreamTile(const LinearKernelArgs& args, const RoundedBlock& x,
+                                   const StoredCodes<S, packing, kVectors>& weight,
+                                   const IntegerSums& to) {
   using F = typename S::F;
   using W = typename S::W;
   using Arithmetic = IntegerCodes<S, packing>;
@@ -53,30 +54,33 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
     }
   }
   const uint32_t* dwords = x.codes;
+  const uint32_t* row = weight.words;
   for (int64_t word = 0; word < x.words; ++word) {
     W codes[kVectors];
     XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<0>(word, v);
+    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<0>(row, v);
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(dwords[t]);
+      const W some = S::SetWords(dwords[t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], row));
+        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], some));
       }
     }
     dwords += args.panel_rows;
+    row = Unknown<S>(row);  // the words are loaded anew, for want of registers
     XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(word, v);
+    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(row, v);
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(dwords[t]);
+      const W some = S::SetWords(dwords[t]);
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], row));
+        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], some));
       }
     }
     dwords += args.panel_rows;
+    row += weight.stride;
   }
   if (!kWhole && !to.last) {
     XCOMPOSER_UNROLL
@@ -103,16 +107,16 @@ XCOMPOSER_INLINE void IntegerTile(const LinearKernelArgs& args, const RoundedBlo
   }
 }
 
-/// IntegerTile for `rows` <= S::kIntegerRows that are known only now.
-template <typename S, Packing packing, int kVectors, int kRows, bool kWhole, typename Weight>
-inline void IntegerRows(int64_t rows, const LinearKernelArgs& args, const RoundedBlock& x,
-                        const Weight& weight, const IntegerSums& to) {
+/// StreamTile for `rows` <= S::kIntegerRows that are known only now.
+template <typename S, Packing packing, int kVectors, int kRows, bool kWhole>
+inline void StreamRows(int64_t rows, const LinearKernelArgs& args, const RoundedBlock& x,
+                       const StoredCodes<S, packing, kVectors>& weight, const IntegerSums& to) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      return IntegerRows<S, packing, kVectors, kRows - 1, kWhole>(rows, args, x, weight, to);
+      return StreamRows<S, packing, kVectors, kRows - 1, kWhole>(rows, args, x, weight, to);
     }
   }
-  IntegerTile<S, packing, kVectors, kRows, kWhole>(args, x, weight, to);
+  StreamTile<S, packing, kVectors, kRows, kWhole>(args, x, weight, to);
 }
 
 /// Up to so many panels of x, words are asked for ahead. Measured: with more, that takes longer
@@ -149,7 +153,7 @@ inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock* x, i
   constexpr bool kWhole = IntegerBlock(packing) <= kStreamedDepth;
   const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
   for (int64_t left = args.rows; left > 0; left -= args.panel_rows) {
-    IntegerRows<S, packing, kVectors, S::kIntegerRows, kWhole>(
+    StreamRows<S, packing, kVectors, S::kIntegerRows, kWhole>(
         left < args.panel_rows ? left : args.panel_rows, args, *x++, weight, to);
     to.y += args.panel_rows * kIntegerColumns<S>;
     to.partial += args.panel_rows * kIntegerColumns<S>;

@@ -49,12 +49,14 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
     }
     zeros += kColumns;
     scales += kColumns;
+    const uint32_t* row = stored.words;
     for (int64_t word = 0; word < (left < kBlock ? left : kBlock) / InputsOfWord(packing); ++word) {
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        S::StoreWords(codes + v * S::kWidth, stored.template Codes<0>(word, v));
-        S::StoreWords(codes + (kVectors + v) * S::kWidth, stored.template Codes<1>(word, v));
+        S::StoreWords(codes + v * S::kWidth, stored.template Codes<0>(row, v));
+        S::StoreWords(codes + (kVectors + v) * S::kWidth, stored.template Codes<1>(row, v));
       }
+      row += stored.stride;
       codes += 2 * kColumns;
     }
   }

@@ -13,7 +13,7 @@ template <typename S>
 inline constexpr int64_t kIntegerColumns = S::kIntegerVectors* S::kWidth;
 
 /// Codes of one block, inputs from k on in group g, for some vectors of outputs, taken out of the
-/// weight as it is stored.
+/// weight as it is stored. Only a single vector may have fewer lanes than a whole one.
 template <typename S, Packing packing, int kVectors>
 struct StoredCodes {
   using F = typename S::F;
@@ -31,10 +31,12 @@ struct StoredCodes {
     }
   }
 
+  /// Of a row of words.
   template <int kHalf>
-  XCOMPOSER_INLINE W Codes(int64_t word, int v) const {
-    const uint32_t* place = words + word * stride + v * S::kWidth;
-    const W stored = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
+  XCOMPOSER_INLINE W Codes(const uint32_t* row, int v) const {
+    const uint32_t* place = row + v * S::kWidth;
+    const bool whole = kVectors > 1 || lanes >= S::kWidth;
+    const W stored = whole ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
     return IntegerCodes<S, packing>::template Half<kHalf>(stored);
   }
   XCOMPOSER_INLINE W Zeros(int v) const { return zeros[v]; }

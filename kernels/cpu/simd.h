@@ -85,8 +85,8 @@ struct ElementOf<Format::kFloat32> {
 
 /// `place`, of which the compiler knows nothing any more: what lies there is loaded and stored where
 /// the code says so, not kept in a register for longer.
-template <typename S>
-XCOMPOSER_INLINE float* Unknown(float* place) {
+template <typename S, typename T>
+XCOMPOSER_INLINE T* Unknown(T* place) {
   asm("" : "+r"(place));
   return place;
 }
