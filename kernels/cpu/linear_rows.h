@@ -20,6 +20,10 @@ inline constexpr int64_t kStripe = 6;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1024;
 
+/// Between the piece of the weight that is worked on and the one that is fetched for later: with
+/// fewer than twelve rows of x, one piece takes less time than memory does to answer.
+inline constexpr int64_t kPiecesAhead = 2;
+
 /// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
 /// place of a sum among the sixteen registers.
 template <typename S, Format format>
@@ -234,9 +238,10 @@ class Stripe {
                            .x = args_.packed_x + k * args_.rows,
                            .depth = depth - depth % kStep,
                            .rest = depth % kStep};
-    // After the last piece, what comes next is the first one of the next stripe.
-    piece.ahead = piece.weight +
-                  (k + kRowPiece < args_.depth ? kRowPiece : outputs_ * args_.weight_stride - k);
+    // After the last piece, what comes next is the beginning of the next stripe.
+    const int64_t next = k + kPiecesAhead * kRowPiece;
+    const int64_t beyond = next - (args_.depth + kRowPiece - 1) / kRowPiece * kRowPiece;
+    piece.ahead = weight_ + (beyond < 0 ? next : outputs_ * args_.weight_stride + beyond);
     F* sums = sums_;
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t rows = group_rows_[group];
@@ -288,14 +293,22 @@ class Stripe {
   F sums_[kStripe * kMostRows];  // (output, row)
 };
 
-/// All rows of x there are, up to kRows. One row of x has room for eight streams, with which memory
-/// gives most.
+/// Outputs whose weights are read side by side, with so many rows of x. One row has room for eight
+/// streams, with which memory gives most; for more rows it was measured.
+template <typename S>
+constexpr int RunOutputs(int rows) {
+  if (rows == 1) return 8;
+  if (rows == 4) return S::kWidth < 16 ? 3 : 4;
+  return S::kWidth < 16 ? 4 : 6;
+}
+
+/// All rows of x there are, up to kRows.
 template <typename S, Format format, int kRows>
 inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
   if constexpr (kRows > 1) {
     if (args.rows < kRows) return LongRuns<S, format, kRows - 1>(args, n, n_end);
   }
-  constexpr int kOutputs = kRows == 1 ? 8 : S::kWidth < 16 && kRows == 4 ? 3 : 4;
+  constexpr int kOutputs = RunOutputs<S>(kRows);
   for (; n + kOutputs <= n_end; n += kOutputs) DotRows<S, format, kOutputs, kRows>(args, n);
   for (; n < n_end; ++n) DotRows<S, format, 1, kRows>(args, n);
 }
