@@ -295,16 +295,18 @@ void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, i
   }
 }
 
-/// y of a few rows of x from the sums (span, row, output), rows `stride` apart.
+/// y of a few rows of x and the outputs [n_begin, n_end), n_begin a multiple of 16, from the sums
+/// (span, row, output), rows `stride` apart.
 template <typename S>
-void FinishSpans(const LinearKernelArgs& args, float* sums, int64_t stride) {
-  for (int64_t k = args.span; k < args.depth; k += args.span) {
-    AddSums<S>(sums, sums + k / args.span * args.rows * stride, args.rows * stride);
-  }
+void FinishSpans(const LinearKernelArgs& args, float* sums, int64_t stride, int64_t n_begin,
+                 int64_t n_end) {
   for (int64_t t = 0; t < args.rows; ++t) {
+    float* row = sums + t * stride + n_begin;
+    for (int64_t k = args.span; k < args.depth; k += args.span) {
+      AddSums<S>(row, row + k / args.span * args.rows * stride, n_end - n_begin);
+    }
     FinishPanel<S, kIntegerColumns<S>>(
-        args, {.row_begin = t, .row_end = t + 1, .n_begin = 0, .n_end = args.outputs},
-        sums + t * stride);
+        args, {.row_begin = t, .row_end = t + 1, .n_begin = n_begin, .n_end = n_end}, row);
   }
 }
 

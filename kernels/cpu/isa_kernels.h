@@ -61,7 +61,8 @@ struct IsaKernels {
   void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                  const RowSums& to);
   /// y from the sums of spans, of packed_rows and linear_integer_rows.
-  void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride);
+  void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
+                       int64_t n_end);
   TileKernels tiles = {};  ///< without functions where there are none
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

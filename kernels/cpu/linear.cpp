@@ -1,6 +1,7 @@
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
+#include <span>
 
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_integer.h"
@@ -65,16 +66,28 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
   return weight;
 }
 
-/// Few rows: stream the weight.
-void Stream(const Weight& weight, const LinearKernelArgs& args, ThreadPool& pool) {
-  if (weight.pack != nullptr) {
-    pool.ParallelFor(DivideUp(args.depth, kRowPiece), kPackedPieces / args.rows + 1,
-                     [&](int64_t begin, int64_t end, int) { weight.pack(args, begin, end); });
+/// Few rows: stream the weights, which have rows and depth in common.
+void Stream(const Weight& kernel, std::span<const LinearKernelArgs> products, ThreadPool& pool) {
+  const LinearKernelArgs& common = products.front();
+  if (kernel.pack != nullptr) {
+    pool.ParallelFor(DivideUp(common.depth, kRowPiece), kPackedPieces / common.rows + 1,
+                     [&](int64_t begin, int64_t end, int) { kernel.pack(common, begin, end); });
   }
-  const int64_t turn = std::clamp(args.outputs * args.depth / (kStreamedTurns * pool.threads()),
+  int64_t outputs = 0;
+  for (const LinearKernelArgs& args : products) outputs += args.outputs;
+  const int64_t turn = std::clamp(outputs * common.depth / (kStreamedTurns * pool.threads()),
                                   kLeastStreamed, kMostStreamed);
-  pool.ParallelFor(args.outputs, RoundUp(std::max<int64_t>(1, turn / args.depth), kGrain),
-                   [&](int64_t begin, int64_t end, int) { weight.rows(args, begin, end); });
+  const int64_t grain = RoundUp(std::max<int64_t>(1, turn / common.depth), kGrain);
+  int64_t tasks = 0;
+  for (const LinearKernelArgs& args : products) tasks += DivideUp(args.outputs, grain);
+  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t task = begin; task < end; ++task) {
+      int64_t left = task;
+      const LinearKernelArgs* args = products.data();
+      while (left >= DivideUp(args->outputs, grain)) left -= DivideUp((args++)->outputs, grain);
+      kernel.rows(*args, left * grain, std::min(args->outputs, (left + 1) * grain));
+    }
+  });
 }
 
 /// Many rows: pack `args.rows` rows of x, then work on blocks.
@@ -120,15 +133,20 @@ void FillWithBias(const LinearKernelArgs& args) {
   }
 }
 
-}  // namespace
-
-void Linear(const LinearParams& params, const Context& context) {
-  Linear(params, context.pool, KernelsFor(context.isa));
+/// Most rows of x with which the weight is streamed.
+int64_t StreamedRows(const LinearParams& params, const Weight& weight, const IsaKernels& kernels) {
+  const bool dense = std::holds_alternative<StoredMatrix>(params.weight);
+  const bool tiles = weight.panels == &kernels.tiles.bfloat16;
+  return dense && !tiles ? kernels.streamed_dense_rows : kernels.streamed_rows;
 }
 
-void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels) {
-  const Weight weight =
-      std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
+/// Of x for so many rows of it.
+int64_t PackedFloats(const LinearKernelArgs& args, int64_t rows, int64_t bytes) {
+  const int64_t depth = RoundUp(args.depth, 32);  // whole pairs of vectors
+  return DivideUp(rows * depth * bytes, 4) + 1;
+}
+
+LinearKernelArgs ArgumentsOf(const LinearParams& params, const Weight& weight) {
   LinearKernelArgs args = weight.args;
   args.x = params.x;
   args.x_stride = params.x_stride;
@@ -137,15 +155,86 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   args.y_stride = params.y_stride;
   args.accumulate = params.accumulate;
   args.scale = params.scale;
-  if (args.rows <= 0 || args.outputs <= 0) return;
+  return args;
+}
+
+Weight WeightOf(const LinearParams& params, const IsaKernels& kernels) {
+  return std::visit([&](const auto& matrix) { return WeightOf(matrix, kernels); }, params.weight);
+}
+
+/// The weight where its products are of integers.
+const PackedMatrix* IntegersOf(const LinearParams& params) {
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
-  if (packed != nullptr && args.depth > 0 && TakesIntegers(*packed)) {
-    return LinearInteger(*packed, params.bias, args, pool, kernels);
+  return packed != nullptr && packed->columns > 0 && TakesIntegers(*packed) ? packed : nullptr;
+}
+
+/// Both as products of integers in one loop, if that can be.
+bool FewIntegers(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
+                 const IsaKernels& kernels) {
+  const PackedMatrix* matrices[] = {IntegersOf(first), IntegersOf(second)};
+  if (matrices[0] == nullptr || matrices[1] == nullptr) return false;
+  const IntegerProduct products[] = {
+      {*matrices[0], first.bias, ArgumentsOf(first, WeightOf(*matrices[0], kernels))},
+      {*matrices[1], second.bias, ArgumentsOf(second, WeightOf(*matrices[1], kernels))}};
+  for (const IntegerProduct& product : products) {
+    if (product.args.rows <= 0 || product.args.outputs <= 0 || !TakesFewRows(product.args) ||
+        product.matrix.packing != matrices[0]->packing ||
+        product.args.depth != products[0].args.depth) {
+      return false;
+    }
+  }
+  LinearFewIntegers(products, pool, kernels);
+  return true;
+}
+
+/// Both as they are stored in one loop, if that can be.
+bool FewDense(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
+              const IsaKernels& kernels) {
+  const auto* matrix = std::get_if<StoredMatrix>(&first.weight);
+  const auto* other = std::get_if<StoredMatrix>(&second.weight);
+  if (matrix == nullptr || other == nullptr || matrix->format != other->format) return false;
+  const Weight weight = WeightOf(*matrix, kernels);
+  LinearKernelArgs args[] = {ArgumentsOf(first, weight),
+                             ArgumentsOf(second, WeightOf(*other, kernels))};
+  const LinearKernelArgs& common = args[0];
+  if (first.bias || second.bias || common.rows <= 0 || common.depth <= 0 ||
+      args[1].depth != common.depth || common.rows > StreamedRows(first, weight, kernels)) {
+    return false;
+  }
+  float* packed_x = pool.SharedScratch(PackedFloats(common, common.rows, SizeOf(Format::kFloat32)));
+  for (LinearKernelArgs& one : args) one.packed_x = packed_x;
+  Stream(weight, args, pool);
+  return true;
+}
+
+}  // namespace
+
+void Linear(const LinearParams& params, const Context& context) {
+  Linear(params, context.pool, KernelsFor(context.isa));
+}
+
+void LinearPair(const LinearParams& first, const LinearParams& second, const Context& context) {
+  LinearPair(first, second, context.pool, KernelsFor(context.isa));
+}
+
+void LinearPair(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
+                const IsaKernels& kernels) {
+  if (FewIntegers(first, second, pool, kernels) || FewDense(first, second, pool, kernels)) return;
+  Linear(first, pool, kernels);
+  Linear(second, pool, kernels);
+}
+
+void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels) {
+  const Weight weight = WeightOf(params, kernels);
+  LinearKernelArgs args = ArgumentsOf(params, weight);
+  if (args.rows <= 0 || args.outputs <= 0) return;
+  if (const PackedMatrix* integers = IntegersOf(params)) {
+    return LinearInteger({*integers, params.bias, args}, pool, kernels);
   }
 
+  const auto* packed = std::get_if<PackedMatrix>(&params.weight);
   const PanelKernel& panels = *weight.panels;
-  const bool plain = packed == nullptr && &panels != &kernels.tiles.bfloat16;
-  const bool stream = args.rows <= (plain ? kernels.streamed_dense_rows : kernels.streamed_rows);
+  const bool stream = args.rows <= StreamedRows(params, weight, kernels);
   if (packed != nullptr && args.depth > 0 && stream) {
     return LinearFewPacked(*packed, params.bias, args, pool, kernels);
   }
@@ -154,10 +243,8 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   const int64_t packed_rows =
       stream ? args.rows : RoundUp(std::min(args.rows, most_rows), panels.rows);
   const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
-  const int64_t packed_depth = RoundUp(args.depth, 32);  // whole pairs of vectors
   const int64_t x_bytes = stream ? SizeOf(Format::kFloat32) : panels.x_bytes;
-  float* scratch =
-      pool.SharedScratch(bias_floats + DivideUp(packed_rows * packed_depth * x_bytes, 4) + 1);
+  float* scratch = pool.SharedScratch(bias_floats + PackedFloats(args, packed_rows, x_bytes));
   if (params.bias) {
     kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
                                                             args.outputs);
@@ -165,7 +252,7 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   }
   args.packed_x = scratch + bias_floats;
   if (args.depth <= 0) return FillWithBias(args);
-  if (stream) return Stream(weight, args, pool);
+  if (stream) return Stream(weight, {&args, 1}, pool);
   // Turns of equal size, so that the last one is not a crumb.
   const int64_t turns = DivideUp(params.rows, most_rows);
   const int64_t turn_rows = RoundUp(DivideUp(params.rows, turns), panels.rows);

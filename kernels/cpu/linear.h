@@ -30,7 +30,13 @@ struct LinearParams {
 /// on the count of threads.
 void Linear(const LinearParams& params, const Context& context);
 
+/// Linear of both, which have x and its rows in common and whose y lie apart: few rows of x are
+/// prepared once, and threads meet once.
+void LinearPair(const LinearParams& first, const LinearParams& second, const Context& context);
+
 /// The same with kernels of the caller's choice, for tests.
 void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kernels);
+void LinearPair(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
+                const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -1,6 +1,7 @@
 #include "kernels/cpu/linear_integer.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/isa_kernels.h"
@@ -68,48 +69,53 @@ void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPo
   });
 }
 
-/// Few rows of x, as decoding has them.
+/// Panels of equal height, so that the last one is not a crumb.
+void SetPanels(LinearKernelArgs& args, int64_t rows, const IntegerKernel& kernel) {
+  const int64_t panels = DivideUp(rows, kernel.rows);
+  args.panel_rows = kernel.equal_panels ? DivideUp(rows, panels) : kernel.rows;
+  args.packed_rows = panels * args.panel_rows;
+}
+
+int64_t BiasFloats(const IntegerProduct& product) {
+  return product.bias ? RoundUp(product.args.outputs, 16) : 0;
+}
+
+void WidenBias(const std::optional<StoredVector>& bias, LinearKernelArgs& args, float* scratch,
+               const IsaKernels& kernels) {
+  if (!bias) return;
+  kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
+  args.bias = scratch;
+}
+
+/// `scratch`: sizes.codes + 2 * sizes.scales floats.
+void SetRounded(LinearKernelArgs& args, const RoundedSizes& sizes, float* scratch) {
+  args.x_codes = reinterpret_cast<uint32_t*>(scratch);
+  args.x_scales = scratch + sizes.codes;
+  args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
+}
+
+}  // namespace
+
 bool TakesFewRows(const LinearKernelArgs& args) {
   return args.rows <= kMostIntegerRows && args.outputs % kIntegerRowGrain == 0 &&
          args.depth % kIntegerRowGrain == 0;
 }
 
-}  // namespace
-
-void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
-                   LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels) {
+void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels) {
+  if (TakesFewRows(product.args)) return LinearFewIntegers({&product, 1}, pool, kernels);
+  LinearKernelArgs args = product.args;
   const int64_t rows = args.rows;
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kTurnInputs / std::max<int64_t>(1, args.depth));
   const int64_t turns = DivideUp(rows, most_rows);
   const int64_t turn_rows = DivideUp(rows, turns);
-  const IntegerKernel& kernel = KernelOf(matrix, rows, kernels);
-  // Panels of equal height, so that the last one is not a crumb.
-  const int64_t panels = DivideUp(turn_rows, kernel.rows);
-  args.panel_rows = kernel.equal_panels ? DivideUp(turn_rows, panels) : kernel.rows;
-  args.packed_rows = panels * args.panel_rows;
-  const RoundedSizes sizes(matrix, args.packed_rows);
-  const bool few = TakesFewRows(args);
-  args.span = kIntegerSpan;
-  const int64_t few_sums = few ? SpanSums(args) : 0;
-  const int64_t bias_floats = bias ? RoundUp(args.outputs, 16) : 0;
-  float* scratch = pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + few_sums + 1);
-  if (bias) {
-    kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
-    args.bias = scratch;
-  }
-  args.x_codes = reinterpret_cast<uint32_t*>(scratch + bias_floats);
-  args.x_scales = scratch + bias_floats + sizes.codes;
-  args.x_sums = reinterpret_cast<int32_t*>(args.x_scales + sizes.scales);
-  if (few) {
-    const auto packing = static_cast<size_t>(matrix.packing);
-    kernel.round_x(args, 0, 1);
-    return RunSpans({.run = kernels.linear_integer_rows[packing],
-                     .most_range = kRowRange,
-                     .least_range = kLeastRowRange,
-                     .grain = kIntegerRowGrain},
-                    args, args.x_scales + 2 * sizes.scales, pool, kernels);
-  }
+  const IntegerKernel& kernel = KernelOf(product.matrix, rows, kernels);
+  SetPanels(args, turn_rows, kernel);
+  const RoundedSizes sizes(product.matrix, args.packed_rows);
+  const int64_t bias_floats = BiasFloats(product);
+  float* scratch = pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + 1);
+  WidenBias(product.bias, args, scratch, kernels);
+  SetRounded(args, sizes, scratch + bias_floats);
   const float* x = args.x;
   float* y = args.y;
   for (int64_t row = 0; row < rows; row += turn_rows) {
@@ -118,6 +124,43 @@ void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>
     args.rows = std::min(turn_rows, rows - row);
     RunTurn(kernel, args, pool);
   }
+}
+
+void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& pool,
+                       const IsaKernels& kernels) {
+  const PackedMatrix& matrix = products.front().matrix;
+  const auto packing = static_cast<size_t>(matrix.packing);
+  const IntegerKernel& kernel = kernels.linear_integers[packing];
+  LinearKernelArgs rounded = products.front().args;
+  SetPanels(rounded, rounded.rows, kernel);
+  const RoundedSizes sizes(matrix, rounded.packed_rows);
+  std::vector<SpanProduct> few;
+  int64_t floats = sizes.codes + 2 * sizes.scales + 1;
+  for (const IntegerProduct& product : products) {
+    few.push_back({.args = product.args});
+    few.back().args.span = kIntegerSpan;
+    floats += BiasFloats(product) + SpanSums(few.back().args);
+  }
+  float* scratch = pool.SharedScratch(floats);
+  SetRounded(rounded, sizes, scratch);
+  kernel.round_x(rounded, 0, 1);
+  scratch += sizes.codes + 2 * sizes.scales;
+  for (size_t i = 0; i < few.size(); ++i) {
+    auto& [args, sums] = few[i];
+    args.panel_rows = rounded.panel_rows;
+    args.packed_rows = rounded.packed_rows;
+    args.x_codes = rounded.x_codes;
+    args.x_scales = rounded.x_scales;
+    args.x_sums = rounded.x_sums;
+    WidenBias(products[i].bias, args, scratch, kernels);
+    sums = scratch + BiasFloats(products[i]);
+    scratch = sums + SpanSums(args);
+  }
+  RunSpans({.run = kernels.linear_integer_rows[packing],
+            .most_range = kRowRange,
+            .least_range = kLeastRowRange,
+            .grain = kIntegerRowGrain},
+           few, pool, kernels);
 }
 
 }  // namespace xcomposer::cpu

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/number.h"
@@ -12,8 +13,19 @@ namespace xcomposer::cpu {
 struct IsaKernels;
 
 /// Linear for a weight that TakesIntegers: rows of x are rounded first, all products are of
-/// integers. `args` holds all but the bias and the rounded rows.
-void LinearInteger(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
-                   LinearKernelArgs args, ThreadPool& pool, const IsaKernels& kernels);
+/// integers.
+struct IntegerProduct {
+  const PackedMatrix& matrix;
+  const std::optional<StoredVector>& bias;
+  LinearKernelArgs args;  ///< all but the bias and the rounded rows
+};
+void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels);
+
+/// Whether there are so few rows of x that several weights may share a loop, as in decoding.
+bool TakesFewRows(const LinearKernelArgs& args);
+
+/// LinearInteger of each product: of the same x, which is rounded once, and of the same packing.
+void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& pool,
+                       const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -18,6 +18,10 @@ constexpr int64_t kRowsTogether = 4;
 // At least so many tasks for each thread, for one that is held up to be helped.
 constexpr int64_t kThreadTasks = 2;
 
+// Sums that are added up in one task: fewer take no longer than to ask another thread.
+constexpr int64_t kFinishedSums = 32 * 1024;
+constexpr int64_t kFinishedGrain = 16;
+
 /// Between the sums of two rows: kernels write whole vectors.
 int64_t SumsStride(const LinearKernelArgs& args) { return RoundUp(args.outputs, 16); }
 
@@ -27,20 +31,31 @@ int64_t SpanSums(const LinearKernelArgs& args) {
   return args.rows * SumsStride(args) * DivideUp(args.depth, args.span);
 }
 
-void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
+void RunSpans(const SpanKernel& kernel, std::span<const SpanProduct> products, ThreadPool& pool,
               const IsaKernels& kernels) {
-  const int64_t stride = SumsStride(args);
-  const int64_t spans = DivideUp(args.depth, args.span);
-  const int64_t ranges = std::max(DivideUp(args.outputs, kernel.most_range),
-                                  DivideUp(kThreadTasks * pool.threads(), spans));
-  const int64_t range =
-      RoundUp(std::max(kernel.least_range, DivideUp(args.outputs, ranges)), kernel.grain);
-  pool.ParallelFor(ranges * spans, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* partial = pool.WorkerScratch(worker, args.rows * range);
-    for (int64_t task = begin; task < end; ++task) {
+  const LinearKernelArgs& common = products.front().args;
+  const int64_t spans = DivideUp(common.depth, common.span);
+  const int64_t least_ranges =
+      DivideUp(kThreadTasks * pool.threads(), spans * static_cast<int64_t>(products.size()));
+  int64_t ranges = 0;  // of each product
+  int64_t range = 0;   // outputs of one
+  for (const SpanProduct& product : products) {
+    const int64_t outputs = product.args.outputs;
+    ranges = std::max({ranges, least_ranges, DivideUp(outputs, kernel.most_range)});
+    range = std::max(range, outputs);
+  }
+  range = RoundUp(std::max(kernel.least_range, DivideUp(range, ranges)), kernel.grain);
+  const int64_t tasks = ranges * spans;
+  const int64_t all = tasks * static_cast<int64_t>(products.size());
+  pool.ParallelFor(all, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* partial = pool.WorkerScratch(worker, common.rows * range);
+    for (int64_t i = begin; i < end; ++i) {
+      const auto& [args, sums] = products[static_cast<size_t>(i / tasks)];
+      const int64_t task = i % tasks;
       const int64_t n = task % ranges * range;
       if (n >= args.outputs) continue;
       const int64_t span = task / ranges;
+      const int64_t stride = SumsStride(args);
       const LinearBlock block{.row_begin = 0,
                               .row_end = args.rows,
                               .n_begin = n,
@@ -53,7 +68,12 @@ void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sum
                   .partial_stride = range});
     }
   });
-  kernels.finish_spans(args, sums, stride);
+  const int64_t finished = RoundUp(DivideUp(kFinishedSums, spans * common.rows), kFinishedGrain);
+  for (const auto& [args, sums] : products) {
+    pool.ParallelFor(args.outputs, finished, [&](int64_t begin, int64_t end, int) {
+      kernels.finish_spans(args, sums, SumsStride(args), begin, end);
+    });
+  }
 }
 
 void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVector>& bias,
@@ -72,11 +92,12 @@ void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVecto
   args.packed_x = scratch + bias_floats;
   if (!awq) kernels.pack_places[packing](args, 0, args.rows);
   const int64_t loops = DivideUp(args.rows, kRowsTogether);
+  const SpanProduct product{.args = args, .sums = scratch + bias_floats + x_floats};
   RunSpans({.run = kernels.packed_rows[packing],
             .most_range = (awq ? kAwqRange : kGptqRange) / loops,
             .least_range = kPackedGrain,
             .grain = kPackedGrain},
-           args, scratch + bias_floats + x_floats, pool, kernels);
+           {&product, 1}, pool, kernels);
 }
 
 }  // namespace xcomposer::cpu

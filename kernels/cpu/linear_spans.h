@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/kernel_args.h"
@@ -24,8 +25,14 @@ struct SpanKernel {
 /// Floats that RunSpans needs.
 int64_t SpanSums(const LinearKernelArgs& args);
 
-/// All of y. `sums`: SpanSums floats. The result does not depend on the ranges.
-void RunSpans(const SpanKernel& kernel, const LinearKernelArgs& args, float* sums, ThreadPool& pool,
+struct SpanProduct {
+  LinearKernelArgs args;
+  float* sums = nullptr;  ///< SpanSums floats
+};
+
+/// All of y of each product; they have rows, depth and span in common. The results do not depend on
+/// the ranges.
+void RunSpans(const SpanKernel& kernel, std::span<const SpanProduct> products, ThreadPool& pool,
               const IsaKernels& kernels);
 
 /// Few rows of float32 x (packed_rows.h) with a quantised weight.

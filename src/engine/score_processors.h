@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -15,6 +16,9 @@ namespace xcomposer {
 void ProcessScores(const SearchOptions& options, std::span<const int32_t> seen, int64_t new_ids,
                    std::span<float> scores);
 
+/// Whether it would change anything.
+bool ProcessesScores(const SearchOptions& options, std::span<const int32_t> seen, int64_t new_ids);
+
 /// score / p where it is at least 0, score * p below; once per id however often it is present.
 void PenaliseRepetition(float penalty, std::span<const int32_t> seen, std::span<float> scores);
 
@@ -23,6 +27,9 @@ void ForbidRepeatedNgrams(int64_t n, std::span<const int32_t> seen, std::span<fl
 
 /// log(softmax(scores)), in place.
 void LogSoftmax(std::span<float> scores);
+
+/// The first place of the largest score, 0 where all are -inf. No score is NaN.
+size_t LargestOf(std::span<const float> scores);
 
 /// Throws kInternal if a score is NaN or infinite: a search over such scores would give arbitrary
 /// ids.

@@ -28,17 +28,18 @@ int32_t TokenSearch::Choose(std::span<const float> processed) const {
     return Draw(SamplingDistribution(options_, processed),
                 UniformAt(*options_.seed, static_cast<uint64_t>(new_ids())));
   }
-  const auto best = std::max_element(processed.begin(), processed.end());
+  const size_t best = LargestOf(processed);
   Require(
-      !std::isinf(*best), ErrorKind::kRequest,
+      !std::isinf(processed[best]), ErrorKind::kRequest,
       "every id is forbidden: no_repeat_ngram_size, min_length and min_new_tokens leave nothing");
-  return static_cast<int32_t>(best - processed.begin());
+  return static_cast<int32_t>(best);
 }
 
 SearchStep TokenSearch::Advance(std::span<const float> scores) {
   Check(static_cast<int64_t>(scores.size()) == vocab_, "scores: found ", scores.size(),
         ", expected ", vocab_);
   CheckFinite(scores, new_ids());
+  if (!ProcessesScores(options_, ids_, new_ids())) return Accept(Choose(scores));
   std::vector<float> processed(scores.begin(), scores.end());  // (V)
   ProcessScores(options_, ids_, new_ids(), processed);
   return Accept(Choose(processed));

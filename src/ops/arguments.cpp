@@ -156,6 +156,11 @@ std::vector<int64_t> CheckPackedLinear(const Tensor& x, const LinearWeight& weig
   return shape;
 }
 
+void CheckLinearOnto(const char* op, const Tensor& y, IntArrayRef shape) {
+  CheckActivation(op, "y", y);
+  Check(y.sizes() == shape, op, ": y must be ", shape, ", found ", y.sizes());
+}
+
 void CheckLinearAddRows(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b,
                         IntArrayRef spans) {
   const char* op = "linear_add_rows_";

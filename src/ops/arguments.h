@@ -23,6 +23,8 @@ void CheckRowsInto(const char* op, const at::Tensor& out, at::IntArrayRef shape)
 void CheckPackedWeight(const char* op, const LinearWeight& weight);
 /// Returns the shape of the result.
 std::vector<int64_t> CheckPackedLinear(const at::Tensor& x, const LinearWeight& weight);
+/// y is dense and has the shape of x times the weight.
+void CheckLinearOnto(const char* op, const at::Tensor& y, at::IntArrayRef shape);
 void CheckLinearAddRows(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a,
                         const at::Tensor& b, at::IntArrayRef spans);
 /// For both norms; RmsNorm passes no bias.

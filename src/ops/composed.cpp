@@ -45,6 +45,28 @@ void ComposedLinearAdd(Tensor& y, const Tensor& x, const Tensor& weight) {
   Add_(y, Linear(x, weight));
 }
 
+void ComposedLinearPackedInto(Tensor& y, const Tensor& x, c10::string_view packing,
+                              const Tensor& words, const Tensor& scales, const Tensor& zeros,
+                              int64_t group, const std::optional<Tensor>& bias, bool accumulate) {
+  const LinearWeight weight = LinearWeight::Packed(packing, words, scales, zeros, group, bias);
+  CheckLinearOnto("linear_packed_into_", y, CheckPackedLinear(x, weight));
+  const Tensor product = Linear(x, weight);
+  if (accumulate) {
+    Add_(y, product);
+  } else {
+    y.copy_(product);
+  }
+}
+
+Tensor ComposedNormGateUpPacked(const Tensor& hidden, const Tensor& norm, double eps,
+                                c10::string_view packing, at::TensorList w1, at::TensorList w3,
+                                int64_t group) {
+  const Tensor x = RmsNorm(hidden, norm, eps);
+  Tensor gate = Linear(x, LinearWeight::Packed(packing, w1, group));
+  SiluMul_(gate, Linear(x, LinearWeight::Packed(packing, w3, group)));
+  return gate;
+}
+
 void ComposedLayerNorm(Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   x.copy_(LayerNorm(x, weight, bias, eps));
 }
@@ -125,12 +147,14 @@ TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("linear_float", &ComposedLinearFloat);
   m.impl("linear_into_", &ComposedLinearInto);
   m.impl("linear_add_", &ComposedLinearAdd);
+  m.impl("linear_packed_into_", &ComposedLinearPackedInto);
   m.impl("rms_norm_into_", &ComposedRmsNormInto);
   m.impl("paged_attention_into_", &ComposedPagedAttentionInto);
   m.impl("layer_norm_", &ComposedLayerNorm);
   m.impl("add_layer_norm", &ComposedAddLayerNorm);
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);
   m.impl("norm_gate_up", &ComposedNormGateUp);
+  m.impl("norm_gate_up_packed", &ComposedNormGateUpPacked);
   m.impl("norm_scores_", &ComposedNormScores);
   m.impl("embed_views", &ComposedEmbedViews);
   m.impl("drop_class", &ComposedDropClass);

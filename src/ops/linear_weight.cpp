@@ -32,17 +32,25 @@ LinearWeight LinearWeight::Packed(c10::string_view packing, const at::Tensor& wo
                                   const std::optional<at::Tensor>& bias) {
   for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4}) {
     for (const bool rounds_x : {false, true}) {
-      LinearWeight weight{.packing = known,
-                          .data = words,
-                          .scales = scales,
-                          .zeros = zeros,
-                          .group = group,
-                          .rounds_x = rounds_x,
-                          .bias = bias};
-      if (packing == weight.OpName()) return weight;
+      LinearWeight weight;
+      weight.packing = known;
+      weight.group = group;
+      weight.rounds_x = rounds_x;
+      if (packing != weight.OpName()) continue;
+      weight.data = words;
+      weight.scales = scales;
+      weight.zeros = zeros;
+      weight.bias = bias;
+      return weight;
     }
   }
   throw Error(ErrorKind::kInternal, StrCat("no packing of weights is called ", packing));
+}
+
+LinearWeight LinearWeight::Packed(c10::string_view packing, at::TensorList parts, int64_t group) {
+  Check(parts.size() == 3, "a packed weight of ", parts.size(),
+        " tensors, expected words, scales and zeros");
+  return Packed(packing, parts[0], parts[1], parts[2], group, std::nullopt);
 }
 
 int64_t LinearWeight::outputs() const {

@@ -37,6 +37,8 @@ struct LinearWeight {
   static LinearWeight Packed(c10::string_view packing, const at::Tensor& words,
                              const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
                              const std::optional<at::Tensor>& bias);
+  /// The same of (words, scales, zeros), without a bias.
+  static LinearWeight Packed(c10::string_view packing, at::TensorList parts, int64_t group);
   static LinearWeight Dense(at::Tensor weight) {
     LinearWeight dense;
     dense.data = std::move(weight);

@@ -20,6 +20,21 @@ bool IsPlain(const LinearWeight& weight) {
   return weight.packing == WeightPacking::kDense && !weight.bias;
 }
 
+/// Packed weights that may be worked on together.
+bool AreAlike(const LinearWeight& a, const LinearWeight& b) {
+  return a.packing != WeightPacking::kDense && a.packing == b.packing && a.rounds_x == b.rounds_x &&
+         a.group == b.group && !a.bias && !b.bias;
+}
+
+void LinearPackedInto(Tensor& y, const Tensor& x, const LinearWeight& weight, bool accumulate) {
+  static const auto op =
+      Find<void(Tensor&, const Tensor&, c10::string_view, const Tensor&, const Tensor&,
+                const Tensor&, int64_t, const std::optional<Tensor>&, bool)>(
+          "xcomposer::linear_packed_into_");
+  op.call(y, x, weight.OpName(), weight.data, weight.scales, weight.zeros, weight.group,
+          weight.bias, accumulate);
+}
+
 }  // namespace
 
 Tensor Linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
@@ -49,7 +64,8 @@ void LinearInto_(Tensor& y, const Tensor& x, const Tensor& weight, double scale)
 }
 
 void LinearAdd_(Tensor& y, const Tensor& x, const LinearWeight& weight) {
-  if (!IsPlain(weight)) return Add_(y, Linear(x, weight));
+  if (weight.packing != WeightPacking::kDense) return LinearPackedInto(y, x, weight, true);
+  if (weight.bias) return Add_(y, Linear(x, weight));
   static const auto op =
       Find<void(Tensor&, const Tensor&, const Tensor&)>("xcomposer::linear_add_");
   op.call(y, x, weight.data);
@@ -171,6 +187,13 @@ Tensor NormQkvRope(const QkvArguments& a, Tensor& k_cache, Tensor& v_cache) {
 
 Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const LinearWeight& w1,
                   const LinearWeight& w3) {
+  if (AreAlike(w1, w3)) {
+    static const auto packed =
+        Find<Tensor(const Tensor&, const Tensor&, double, c10::string_view, at::TensorList,
+                    at::TensorList, int64_t)>("xcomposer::norm_gate_up_packed");
+    return packed.call(hidden, norm, eps, w1.OpName(), {w1.data, w1.scales, w1.zeros},
+                       {w3.data, w3.scales, w3.zeros}, w1.group);
+  }
   if (!IsPlain(w1) || !IsPlain(w3)) {
     const Tensor x = RmsNorm(hidden, norm, eps);
     Tensor gate = Linear(x, w1);
@@ -187,7 +210,9 @@ void NormScores_(Tensor& scores, const Tensor& hidden, const Tensor& norm, doubl
                  const LinearWeight& output) {
   if (!IsPlain(output)) {
     CheckNormScores(scores, hidden, output);
-    scores.copy_(Linear(RmsNorm(hidden, norm, eps), output));
+    const Tensor x = RmsNorm(hidden, norm, eps);
+    if (output.packing != WeightPacking::kDense) return LinearPackedInto(scores, x, output, false);
+    scores.copy_(Linear(x, output));
     return;
   }
   static const auto op = Find<void(Tensor&, const Tensor&, const Tensor&, double, const Tensor&)>(

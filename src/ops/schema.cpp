@@ -11,6 +11,9 @@ TORCH_LIBRARY(xcomposer, m) {
       "linear_packed(Tensor x, str packing, Tensor words, Tensor scales, Tensor zeros, int group, "
       "Tensor? bias) -> Tensor");
   m.def(
+      "linear_packed_into_(Tensor(a!) y, Tensor x, str packing, Tensor words, Tensor scales, "
+      "Tensor zeros, int group, Tensor? bias, bool accumulate) -> ()");
+  m.def(
       "linear_add_rows_(Tensor(a!) y, Tensor x, Tensor a, Tensor b, int[] spans, float scale) "
       "-> ()");
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
@@ -41,6 +44,9 @@ TORCH_LIBRARY(xcomposer, m) {
       "norm_qkv_rope(Tensor hidden, Tensor norm, float eps, Tensor wqkv, Tensor cos, Tensor sin, "
       "Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots) -> Tensor");
   m.def("norm_gate_up(Tensor hidden, Tensor norm, float eps, Tensor w1, Tensor w3) -> Tensor");
+  m.def(
+      "norm_gate_up_packed(Tensor hidden, Tensor norm, float eps, str packing, Tensor[] w1, "
+      "Tensor[] w3, int group) -> Tensor");
   m.def(
       "norm_scores_(Tensor(a!) scores, Tensor hidden, Tensor norm, float eps, Tensor output) "
       "-> ()");

@@ -239,6 +239,56 @@ TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
 }
 
 // What is not finite must not turn into a number; what is too small to matter is zero.
+/// So many outputs that several threads add up the spans.
+TEST_P(LinearIntegerTest, ManyOutputsOfOneRow) {
+  std::vector<float> results[2];
+  for (const int64_t rows : {1, 4}) {
+    Random random(31);
+    Case c({4, 40'032, 1056, 128}, packing(), random);
+    ThreadPool pool(3);
+    LinearParams params = c.Params();
+    params.rows = rows;
+    Linear(params, {.pool = pool, .isa = isa()});
+    results[rows / 4].assign(c.y.data(), c.y.data() + c.shape.outputs);
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+/// Of the same packing and few rows in one loop, otherwise one after the other.
+TEST_P(LinearIntegerTest, PairIsBothAlone) {
+  const Packing other = packing() == Packing::kGptq4 ? Packing::kGptq8 : Packing::kGptq4;
+  for (const int64_t rows : {1, 2, 5}) {
+    for (const auto& [outputs, packings] :
+         {std::pair{96, packing()}, {1120, packing()}, {24, packing()}, {96, other}}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs");
+      Random random(32);
+      Case first({rows, 160, 1056, 128}, packing(), random);
+      Case second({rows, outputs, 1056, 128}, packings, random);
+      LinearParams params[] = {first.Params(), second.Params()};
+      params[1].x = params[0].x;
+      params[0].bias = first.bias.Vector();
+      params[1].accumulate = true;
+      const std::vector<float> before(second.y.data(), second.y.data() + second.y.size());
+      std::vector<float> results[2][2];
+      for (const bool pair : {false, true}) {
+        ThreadPool pool(pair ? 3 : 1);
+        const Context context{.pool = pool, .isa = isa()};
+        std::copy(before.begin(), before.end(), second.y.data());
+        if (pair) {
+          LinearPair(params[0], params[1], context);
+        } else {
+          Linear(params[0], context);
+          Linear(params[1], context);
+        }
+        results[0][pair].assign(first.y.data(), first.y.data() + first.y.size());
+        results[1][pair].assign(second.y.data(), second.y.data() + second.y.size());
+      }
+      EXPECT_EQ(results[0][0], results[0][1]);
+      EXPECT_EQ(results[1][0], results[1][1]);
+    }
+  }
+}
+
 TEST_P(LinearIntegerTest, OddNumbers) {
   Random random(25);
   ThreadPool pool(2);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -128,6 +129,44 @@ TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
     params.y = alone.data();
     Linear(params, context);
     for (int64_t n = 0; n < shape.outputs; ++n) ASSERT_EQ(alone[n], c.y[row * c.y_stride + n]);
+  }
+}
+
+/// Few rows share a loop, more do not; the second weight may have other sizes and another type.
+TEST_P(LinearTest, PairIsBothAlone) {
+  Random random(9);
+  for (const int64_t rows : {0, 1, 2, 4, 7, 24, 40}) {
+    for (const int64_t depth : {0, 33, 600}) {
+      for (const int64_t outputs : {1, 70, 700}) {
+        for (const Format other : {format(), Format::kFloat32}) {
+          SCOPED_TRACE(testing::Message()
+                       << rows << " rows, " << outputs << " outputs, " << depth << " inputs");
+          Case first({rows, 70, depth}, format(), random);
+          Case second({rows, outputs, depth}, other, random);
+          LinearParams params[] = {first.Params(), second.Params()};
+          params[1].x = params[0].x;
+          params[1].accumulate = true;
+          if (outputs == 1) params[0].bias = first.bias.Vector();
+          const std::vector<float> before(second.y.data(), second.y.data() + second.y.size());
+          std::vector<float> results[2][2];
+          for (const bool pair : {false, true}) {
+            ThreadPool pool(pair ? 3 : 1);
+            const Context context{.pool = pool, .isa = isa()};
+            std::copy(before.begin(), before.end(), second.y.data());
+            if (pair) {
+              LinearPair(params[0], params[1], context);
+            } else {
+              Linear(params[0], context);
+              Linear(params[1], context);
+            }
+            results[0][pair].assign(first.y.data(), first.y.data() + first.y.size());
+            results[1][pair].assign(second.y.data(), second.y.data() + second.y.size());
+          }
+          ASSERT_EQ(results[0][0], results[0][1]);
+          ASSERT_EQ(results[1][0], results[1][1]);
+        }
+      }
+    }
   }
 }
 

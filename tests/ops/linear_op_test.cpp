@@ -61,6 +61,38 @@ TEST_F(LinearOp, GoesWhereTheResultLies) {
 }
 
 // x of the second overlaps that of the first.
+/// What a decoding step calls is the ops that it is made of, bit for bit.
+TEST_F(LinearOp, FusedOpsAreTheirParts) {
+  for (const at::ScalarType type : kStoredTypes) {
+    const Tensor w1 = Uniform({70, 65}).to(type);
+    const Tensor w3 = Uniform({70, 65}).to(type);
+    const Tensor norm = Uniform({65}).to(type);
+    for (const int64_t rows : {0, 1, 3, 40}) {
+      const Tensor hidden = Uniform({rows, 65});
+      const Tensor x = RmsNorm(hidden, norm, 1e-5);
+      Tensor gate = Linear(x, w1);
+      SiluMul_(gate, Linear(x, w3));
+      EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, LinearWeight::Dense(w1), LinearWeight::Dense(w3))
+                      .equal(gate));
+      Tensor y = Uniform({rows, 70});
+      const Tensor sum = y + Linear(x, w1);
+      LinearAdd_(y, x, LinearWeight::Dense(w1));
+      EXPECT_TRUE(y.equal(sum));
+      Tensor scores = at::full({rows, 70}, NAN);
+      NormScores_(scores, hidden, norm, 1e-5, LinearWeight::Dense(w1));
+      EXPECT_TRUE(scores.equal(Linear(x, w1)));
+    }
+  }
+  const Tensor hidden = Uniform({2, 65});
+  const Tensor norm = Uniform({65});
+  const auto weight = [&](int64_t outputs) {
+    return LinearWeight::Dense(Uniform({outputs, 65}).to(at::kBFloat16));
+  };
+  ExpectInternalError([&] { NormGateUp(hidden, norm, 1e-5, weight(70), weight(71)); }, "differ");
+  Tensor y = at::zeros({2, 71});
+  ExpectInternalError([&] { LinearAdd_(y, hidden, weight(70)); }, "y must be [2, 70]");
+}
+
 TEST_F(LinearOp, TakesSeveralProductsInOneCall) {
   const Tensor all = Uniform({9, 30});
   const Tensor x = all.as_strided({9, 3, 17}, {30, 5, 1});

@@ -123,6 +123,52 @@ TEST_F(LinearPackedOp, ScoresAreThoseOfTheNormedRows) {
   refused(at::zeros({2, 264}), Uniform({2, 128}), "256 inputs");
 }
 
+/// What a decoding step calls is the ops that it is made of, bit for bit.
+TEST_F(LinearPackedOp, FusedOpsAreTheirParts) {
+  for (const WeightPacking packing : kPackings) {
+    for (const bool rounds_x : {false, true}) {
+      LinearWeight w1 = RandomWeight(packing, {96, 256, 128});
+      LinearWeight w3 = RandomWeight(packing, {96, 256, 128});
+      w1.rounds_x = w3.rounds_x = rounds_x;
+      for (const int64_t rows : {0, 1, 2, 33}) {
+        const Tensor hidden = Uniform({rows, 256});
+        const Tensor norm = Uniform({256}).to(at::kBFloat16);
+        const Tensor x = RmsNorm(hidden, norm, 1e-5);
+        Tensor gate = Linear(x, w1);
+        SiluMul_(gate, Linear(x, w3));
+        EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+        Tensor y = Uniform({rows, 96});
+        const Tensor sum = y + Linear(x, w1);
+        LinearAdd_(y, x, w1);
+        EXPECT_TRUE(y.equal(sum));
+      }
+    }
+  }
+  // Weights that are not alike are worked on one after the other.
+  const LinearWeight w1 = RandomWeight(WeightPacking::kGptq8, {96, 256, 128});
+  const LinearWeight w3 = RandomWeight(WeightPacking::kGptq4, {96, 256, 64});
+  const Tensor hidden = Uniform({1, 256});
+  const Tensor norm = Uniform({256});
+  const Tensor x = RmsNorm(hidden, norm, 1e-5);
+  Tensor gate = Linear(x, w1);
+  SiluMul_(gate, Linear(x, w3));
+  EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+}
+
+TEST_F(LinearPackedOp, FusedOpsRefuseWhatDoesNotFit) {
+  const LinearWeight w1 = RandomWeight(WeightPacking::kGptq8, {96, 256, 128});
+  const LinearWeight wider = RandomWeight(WeightPacking::kGptq8, {104, 256, 128});
+  const Tensor hidden = Uniform({1, 256});
+  const Tensor norm = Uniform({256});
+  ExpectInternalError([&] { NormGateUp(hidden, norm, 1e-5, w1, wider); },
+                      "w1 has 96 outputs and w3 104");
+  for (Tensor y : {at::zeros({1, 104}), at::zeros({2, 96}), at::zeros({96})}) {
+    ExpectInternalError([&] { LinearAdd_(y, hidden, w1); }, "y must be [1, 96]");
+  }
+  Tensor lying = at::zeros({96, 2}).t();
+  ExpectInternalError([&] { LinearAdd_(lying, Uniform({2, 256}), w1); }, "contiguous");
+}
+
 TEST_F(LinearPackedOp, DenseWeightIsTheDenseOp) {
   const Tensor x = Uniform({5, 17});
   const Tensor weight = Uniform({9, 17}).to(at::kBFloat16);
