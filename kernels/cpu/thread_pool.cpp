@@ -8,8 +8,9 @@ namespace xcomposer::cpu {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
-// Longer than the gap between two ops of a decode step, far shorter than a time slice.
-constexpr std::chrono::microseconds kSpin{40};
+// Longer than what lies between two loops of a decode step (attention over few keys is no loop: up
+// to 65 us where memory is slow), far shorter than a time slice.
+constexpr std::chrono::microseconds kSpin{150};
 
 void Pause() {
 #if defined(__x86_64__)
