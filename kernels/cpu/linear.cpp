@@ -219,7 +219,10 @@ void LinearPair(const LinearParams& first, const LinearParams& second, const Con
 
 void LinearPair(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
                 const IsaKernels& kernels) {
-  if (FewIntegers(first, second, pool, kernels) || FewDense(first, second, pool, kernels)) return;
+  const bool same_x =
+      first.x == second.x && first.x_stride == second.x_stride && first.rows == second.rows;
+  if (same_x && FewIntegers(first, second, pool, kernels)) return;
+  if (same_x && FewDense(first, second, pool, kernels)) return;
   Linear(first, pool, kernels);
   Linear(second, pool, kernels);
 }

@@ -30,8 +30,8 @@ struct LinearParams {
 /// on the count of threads.
 void Linear(const LinearParams& params, const Context& context);
 
-/// Linear of both, which have x and its rows in common and whose y lie apart: few rows of x are
-/// prepared once, and threads meet once.
+/// Linear of both, whose y lie apart. Where they have x in common, few rows of it are prepared once
+/// and threads meet once.
 void LinearPair(const LinearParams& first, const LinearParams& second, const Context& context);
 
 /// The same with kernels of the caller's choice, for tests.

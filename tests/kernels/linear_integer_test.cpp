@@ -24,7 +24,7 @@ struct Shape {
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
 // rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
 // short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
-// multiples of 32; spans of 2048 inputs, of few rows and of more;
+// multiples of 32; spans of 512 inputs, of few rows and of more;
 // no inputs at all.
 const Shape kShapes[] = {
     {1, 8, 8, 128},     {1, 24, 136, 128},    {2, 1032, 264, 128},  {3, 72, 520, 256},
