@@ -40,6 +40,10 @@ const IsaKernels& KernelsFor(Isa isa) {
   return kPortableKernels;
 }
 
+void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels) {
+  kernels.widen[static_cast<size_t>(stored.format)](stored.data, out, stored.size);
+}
+
 PanelSizes LargestPanels(const IsaKernels& kernels) {
   const PanelKernel& panels = kernels.linear_panels[0];  // all of one instruction set are alike
   PanelSizes sizes{panels.rows, panels.columns, panels.scratch, panels.x_bytes};

@@ -84,6 +84,9 @@ struct IsaKernels {
 /// that the processor can run them (BestIsa).
 const IsaKernels& KernelsFor(Isa isa);
 
+/// A vector as stored, in float32: `out` has room for stored.size numbers.
+void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels);
+
 /// The largest that a PanelKernel may have; `rows` is a multiple of all.
 struct PanelSizes {
   int64_t rows = 0;

@@ -249,8 +249,7 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   const int64_t x_bytes = stream ? SizeOf(Format::kFloat32) : panels.x_bytes;
   float* scratch = pool.SharedScratch(bias_floats + PackedFloats(args, packed_rows, x_bytes));
   if (params.bias) {
-    kernels.widen[static_cast<size_t>(params.bias->format)](params.bias->data, scratch,
-                                                            args.outputs);
+    Widen(*params.bias, scratch, kernels);
     args.bias = scratch;
   }
   args.packed_x = scratch + bias_floats;

@@ -83,7 +83,7 @@ int64_t BiasFloats(const IntegerProduct& product) {
 void WidenBias(const std::optional<StoredVector>& bias, LinearKernelArgs& args, float* scratch,
                const IsaKernels& kernels) {
   if (!bias) return;
-  kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
+  Widen(*bias, scratch, kernels);
   args.bias = scratch;
 }
 

@@ -37,14 +37,11 @@ void RunSpans(const SpanKernel& kernel, std::span<const SpanProduct> products, T
   const int64_t spans = DivideUp(common.depth, common.span);
   const int64_t least_ranges =
       DivideUp(kThreadTasks * pool.threads(), spans * static_cast<int64_t>(products.size()));
-  int64_t ranges = 0;  // of each product
-  int64_t range = 0;   // outputs of one
-  for (const SpanProduct& product : products) {
-    const int64_t outputs = product.args.outputs;
-    ranges = std::max({ranges, least_ranges, DivideUp(outputs, kernel.most_range)});
-    range = std::max(range, outputs);
-  }
-  range = RoundUp(std::max(kernel.least_range, DivideUp(range, ranges)), kernel.grain);
+  int64_t outputs = 0;  // of the widest
+  for (const SpanProduct& product : products) outputs = std::max(outputs, product.args.outputs);
+  const int64_t ranges = std::max(DivideUp(outputs, kernel.most_range), least_ranges);
+  const int64_t range =
+      RoundUp(std::max(kernel.least_range, DivideUp(outputs, ranges)), kernel.grain);
   const int64_t tasks = ranges * spans;
   const int64_t all = tasks * static_cast<int64_t>(products.size());
   pool.ParallelFor(all, 1, [&](int64_t begin, int64_t end, int worker) {
@@ -86,7 +83,7 @@ void LinearFewPacked(const PackedMatrix& matrix, const std::optional<StoredVecto
   const int64_t x_floats = awq ? 0 : args.rows * args.depth;
   float* scratch = pool.SharedScratch(bias_floats + x_floats + SpanSums(args) + 1);
   if (bias) {
-    kernels.widen[static_cast<size_t>(bias->format)](bias->data, scratch, args.outputs);
+    Widen(*bias, scratch, kernels);
     args.bias = scratch;
   }
   args.packed_x = scratch + bias_floats;

@@ -17,10 +17,6 @@ int64_t Grain(const NormParams& params) {
   return std::max<int64_t>(1, kTaskFloats / std::max<int64_t>(1, params.columns));
 }
 
-void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels) {
-  kernels.widen[static_cast<size_t>(stored.format)](stored.data, out, stored.size);
-}
-
 }  // namespace
 
 void RmsNorm(const NormParams& params, const StoredVector& weight, const Context& context) {

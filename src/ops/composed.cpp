@@ -58,13 +58,16 @@ void ComposedLinearPackedInto(Tensor& y, const Tensor& x, c10::string_view packi
   }
 }
 
+Tensor ComposedNormGateUpDense(const Tensor& hidden, const Tensor& norm, double eps,
+                               const Tensor& w1, const Tensor& w3) {
+  return ComposedNormGateUp(hidden, norm, eps, LinearWeight::Dense(w1), LinearWeight::Dense(w3));
+}
+
 Tensor ComposedNormGateUpPacked(const Tensor& hidden, const Tensor& norm, double eps,
                                 c10::string_view packing, at::TensorList w1, at::TensorList w3,
                                 int64_t group) {
-  const Tensor x = RmsNorm(hidden, norm, eps);
-  Tensor gate = Linear(x, LinearWeight::Packed(packing, w1, group));
-  SiluMul_(gate, Linear(x, LinearWeight::Packed(packing, w3, group)));
-  return gate;
+  return ComposedNormGateUp(hidden, norm, eps, LinearWeight::Packed(packing, w1, group),
+                            LinearWeight::Packed(packing, w3, group));
 }
 
 void ComposedLayerNorm(Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -135,8 +138,8 @@ Tensor ComposedNormQkvRope(const Tensor& hidden, const Tensor& norm, double eps,
   return RopeKv(qkv, cos, sin, k_cache, v_cache, slots);
 }
 
-Tensor ComposedNormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& w1,
-                          const Tensor& w3) {
+Tensor ComposedNormGateUp(const Tensor& hidden, const Tensor& norm, double eps,
+                          const LinearWeight& w1, const LinearWeight& w3) {
   const Tensor x = RmsNorm(hidden, norm, eps);
   Tensor gate = Linear(x, w1);
   SiluMul_(gate, Linear(x, w3));
@@ -153,7 +156,7 @@ TORCH_LIBRARY_IMPL(xcomposer, CompositeExplicitAutograd, m) {
   m.impl("layer_norm_", &ComposedLayerNorm);
   m.impl("add_layer_norm", &ComposedAddLayerNorm);
   m.impl("norm_qkv_rope", &ComposedNormQkvRope);
-  m.impl("norm_gate_up", &ComposedNormGateUp);
+  m.impl("norm_gate_up", &ComposedNormGateUpDense);
   m.impl("norm_gate_up_packed", &ComposedNormGateUpPacked);
   m.impl("norm_scores_", &ComposedNormScores);
   m.impl("embed_views", &ComposedEmbedViews);

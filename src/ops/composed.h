@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "ops/linear_weight.h"
+
 /// Ops that are made of others, for back ends and batches that have no kernel of their own for
 /// them. Arguments as in schema.cpp.
 namespace xcomposer::ops {
@@ -10,6 +12,6 @@ at::Tensor ComposedNormQkvRope(const at::Tensor& hidden, const at::Tensor& norm,
                                const at::Tensor& wqkv, const at::Tensor& cos, const at::Tensor& sin,
                                at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots);
 at::Tensor ComposedNormGateUp(const at::Tensor& hidden, const at::Tensor& norm, double eps,
-                              const at::Tensor& w1, const at::Tensor& w3);
+                              const LinearWeight& w1, const LinearWeight& w3);
 
 }  // namespace xcomposer::ops

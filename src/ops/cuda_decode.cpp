@@ -108,7 +108,7 @@ bool AreTogether(const Tensor& w1, const Tensor& w3) {
 Tensor GateUpOfManyRows(const Tensor& hidden, const Tensor& norm, double eps, const Tensor& w1,
                         const Tensor& w3) {
   if (!AreTogether(w1, w3) || hidden.dim() != 2) {
-    return ComposedNormGateUp(hidden, norm, eps, w1, w3);
+    return ComposedNormGateUp(hidden, norm, eps, LinearWeight::Dense(w1), LinearWeight::Dense(w3));
   }
   const int64_t rows = hidden.size(0);
   const int64_t width = w1.size(0);

@@ -3,6 +3,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "ops/arguments.h"
+#include "ops/composed.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -194,12 +195,7 @@ Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Li
     return packed.call(hidden, norm, eps, w1.OpName(), {w1.data, w1.scales, w1.zeros},
                        {w3.data, w3.scales, w3.zeros}, w1.group);
   }
-  if (!IsPlain(w1) || !IsPlain(w3)) {
-    const Tensor x = RmsNorm(hidden, norm, eps);
-    Tensor gate = Linear(x, w1);
-    SiluMul_(gate, Linear(x, w3));
-    return gate;
-  }
+  if (!IsPlain(w1) || !IsPlain(w3)) return ComposedNormGateUp(hidden, norm, eps, w1, w3);
   static const auto op =
       Find<Tensor(const Tensor&, const Tensor&, double, const Tensor&, const Tensor&)>(
           "xcomposer::norm_gate_up");

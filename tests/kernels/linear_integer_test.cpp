@@ -268,23 +268,7 @@ TEST_P(LinearIntegerTest, PairIsBothAlone) {
       params[1].x = params[0].x;
       params[0].bias = first.bias.Vector();
       params[1].accumulate = true;
-      const std::vector<float> before(second.y.data(), second.y.data() + second.y.size());
-      std::vector<float> results[2][2];
-      for (const bool pair : {false, true}) {
-        ThreadPool pool(pair ? 3 : 1);
-        const Context context{.pool = pool, .isa = isa()};
-        std::copy(before.begin(), before.end(), second.y.data());
-        if (pair) {
-          LinearPair(params[0], params[1], context);
-        } else {
-          Linear(params[0], context);
-          Linear(params[1], context);
-        }
-        results[0][pair].assign(first.y.data(), first.y.data() + first.y.size());
-        results[1][pair].assign(second.y.data(), second.y.data() + second.y.size());
-      }
-      EXPECT_EQ(results[0][0], results[0][1]);
-      EXPECT_EQ(results[1][0], results[1][1]);
+      ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, isa());
     }
   }
 }

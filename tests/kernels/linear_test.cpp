@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -147,23 +146,7 @@ TEST_P(LinearTest, PairIsBothAlone) {
           params[1].x = params[0].x;
           params[1].accumulate = true;
           if (outputs == 1) params[0].bias = first.bias.Vector();
-          const std::vector<float> before(second.y.data(), second.y.data() + second.y.size());
-          std::vector<float> results[2][2];
-          for (const bool pair : {false, true}) {
-            ThreadPool pool(pair ? 3 : 1);
-            const Context context{.pool = pool, .isa = isa()};
-            std::copy(before.begin(), before.end(), second.y.data());
-            if (pair) {
-              LinearPair(params[0], params[1], context);
-            } else {
-              Linear(params[0], context);
-              Linear(params[1], context);
-            }
-            results[0][pair].assign(first.y.data(), first.y.data() + first.y.size());
-            results[1][pair].assign(second.y.data(), second.y.data() + second.y.size());
-          }
-          ASSERT_EQ(results[0][0], results[0][1]);
-          ASSERT_EQ(results[1][0], results[1][1]);
+          ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, isa());
         }
       }
     }
