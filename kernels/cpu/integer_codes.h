@@ -36,4 +36,29 @@ struct IntegerCodes<S, Packing::kGptq4> {
   static W Sum(W sum) { return S::Widened(sum); }
 };
 
+/// The sums of one block of inputs added to y: what zero times the sum of x amounts to is taken
+/// away as an integer, then come the scales of the weight and of x.
+template <typename S, Packing packing>
+XCOMPOSER_INLINE void AddBlock(typename S::W sums, typename S::W zero, typename S::F scale,
+                               int32_t x_sum, float x_scale, float* y) {
+  const auto total = S::SubProduct(IntegerCodes<S, packing>::Sum(sums), zero,
+                                   S::SetWords(static_cast<uint32_t>(x_sum)));
+  const auto value = S::Mul(scale, S::FromWords(total));
+  S::Store(y, S::Fma(S::Set(x_scale), value, S::Load(y)));
+}
+
+/// The products of one dword of each of some rows of x with dwords of codes, added to the sums.
+template <typename S, Packing packing, int kRows, int kVectors>
+XCOMPOSER_INLINE void AddProducts(const typename S::W (&codes)[kVectors], const uint32_t* x,
+                                  typename S::W (&sums)[kRows][kVectors]) {
+  XCOMPOSER_UNROLL
+  for (int t = 0; t < kRows; ++t) {
+    const typename S::W row = S::SetWords(x[t]);
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      sums[t][v] = S::KeepWords(IntegerCodes<S, packing>::Dot(sums[t][v], codes[v], row));
+    }
+  }
+}
+
 }  // namespace xcomposer::cpu

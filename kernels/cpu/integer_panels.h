@@ -42,7 +42,6 @@ XCOMPOSER_NOINLINE void StreamTile(const LinearKernelArgs& args, const RoundedBl
                                    const IntegerSums& to) {
   using F = typename S::F;
   using W = typename S::W;
-  using Arithmetic = IntegerCodes<S, packing>;
   W sums[kRows][kVectors];
   XCOMPOSER_UNROLL
   for (int t = 0; t < kRows; ++t) {
@@ -59,26 +58,12 @@ XCOMPOSER_NOINLINE void StreamTile(const LinearKernelArgs& args, const RoundedBl
     W codes[kVectors];
     XCOMPOSER_UNROLL
     for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<0>(row, v);
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) {
-      const W some = S::SetWords(dwords[t]);
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], some));
-      }
-    }
+    AddProducts<S, packing>(codes, dwords, sums);
     dwords += args.panel_rows;
     row = Unknown<S>(row);  // the words are loaded anew, for want of registers
     XCOMPOSER_UNROLL
     for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(row, v);
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) {
-      const W some = S::SetWords(dwords[t]);
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], codes[v], some));
-      }
-    }
+    AddProducts<S, packing>(codes, dwords, sums);
     dwords += args.panel_rows;
     row += weight.stride;
   }
@@ -98,11 +83,8 @@ XCOMPOSER_NOINLINE void StreamTile(const LinearKernelArgs& args, const RoundedBl
     const F scales = weight.Scales(v);
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const W total = S::SubProduct(Arithmetic::Sum(sums[t][v]), zeros,
-                                    S::SetWords(static_cast<uint32_t>(x.sums[t])));
-      const F value = S::Mul(scales, S::FromWords(total));
-      float* place = to.y + (t * kIntegerColumns<S> + v * S::kWidth);
-      S::Store(place, S::Fma(S::Set(x.scales[t]), value, S::Load(place)));
+      AddBlock<S, packing>(sums[t][v], zeros, scales, x.sums[t], x.scales[t],
+                           to.y + (t * kIntegerColumns<S> + v * S::kWidth));
     }
   }
 }

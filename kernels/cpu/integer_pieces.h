@@ -73,7 +73,6 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
                                   RoundedBlock x, float* y) {
   using F = typename S::F;
   using W = typename S::W;
-  using Arithmetic = IntegerCodes<S, packing>;
   constexpr int64_t kBlock = IntegerBlock(packing);
   constexpr int64_t kColumns = kVectors * S::kWidth;
   const uint32_t* codes = weight.codes;
@@ -92,14 +91,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
       W some[kVectors];
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) some[v] = S::LoadWords(codes + v * S::kWidth);
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) {
-        const W row = S::SetWords(x.codes[t]);
-        XCOMPOSER_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          sums[t][v] = S::KeepWords(Arithmetic::Dot(sums[t][v], some[v], row));
-        }
-      }
+      AddProducts<S, packing>(some, x.codes, sums);
       codes += kColumns;
       x.codes += args.panel_rows;
     }
@@ -109,11 +101,8 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
       const F scale = S::Load(scales + v * S::kWidth);
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {
-        const W total = S::SubProduct(Arithmetic::Sum(sums[t][v]), zero,
-                                      S::SetWords(static_cast<uint32_t>(x.sums[t])));
-        const F value = S::Mul(scale, S::FromWords(total));
-        float* place = y + t * kIntegerColumns<S> + v * S::kWidth;
-        S::Store(place, S::Fma(S::Set(x.scales[t]), value, S::Load(place)));
+        AddBlock<S, packing>(sums[t][v], zero, scale, x.sums[t], x.scales[t],
+                             y + t * kIntegerColumns<S> + v * S::kWidth);
       }
     }
     zeros += kColumns;

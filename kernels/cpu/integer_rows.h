@@ -139,11 +139,8 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
         const F scale = S::template LoadAs<Format::kFloat16>(scales + place);
         XCOMPOSER_UNROLL
         for (int t = 0; t < kRows; ++t) {
-          const W sum = IntegerCodes<S, packing>::Sum(sums[t][v]);
-          const W x_sum = S::SetWords(static_cast<uint32_t>(x.sums[t]));
-          const F value = S::Mul(scale, S::FromWords(S::SubProduct(sum, zero, x_sum)));
-          float* y = to.sums + t * to.stride + place;
-          S::Store(y, S::Fma(S::Set(x.scales[t]), value, S::Load(y)));
+          AddBlock<S, packing>(sums[t][v], zero, scale, x.sums[t], x.scales[t],
+                               to.sums + t * to.stride + place);
         }
       }
     }
