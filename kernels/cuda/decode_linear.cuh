@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/decode_linear_pairs.cuh"
+#include "kernels/cuda/decode_linear_bulk.cuh"
 #include "kernels/cuda/elementwise.cuh"
 
 namespace xcomposer::cuda {
@@ -22,22 +22,19 @@ struct QkvNeeds {
   int64_t slot;
 };
 
-// Stages that are asked for early, as they were fastest on an H100 and an H200: most of what there
-// is, less for wo, which comes while attention waits for keys. w2 has a long input and five stages.
-constexpr int kEarlyBeforeNorm = 5;
-template <int kStages>
-constexpr int kEarlyOfAdd = kStages == 5 ? 4 : 3;
+struct AddNeeds {
+  float first;
+  float second;
+};
 
-template <int kStages>
-using QkvSchedule = PairSchedule<kStages, kEarlyBeforeNorm, 2>;
-
-template <typename T, int kStages>
-__global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvParams p) {
+template <typename T, typename Schedule>
+__global__ void __launch_bounds__(Schedule::kThreads, Schedule::kBlocks)
+    DecodeQkvKernel(DecodeQkvParams p) {
   const int dim = static_cast<int>(p.shape.head_dim);
   const int half = dim / 2;
   const int group = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   const int columns = static_cast<int>(p.wqkv.columns);
-  MultiplyPairs<T, QkvSchedule<kStages>>(
+  MultiplyPairs<T, Schedule>(
       static_cast<int>(p.wqkv.rows / 2), columns,
       [&](int pair) {
         const int64_t row = pair / half * dim + pair % half;
@@ -67,47 +64,53 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeQkvKernel(DecodeQkvPa
       });
 }
 
-template <typename T, int kStages>
-__global__ void __launch_bounds__(kDecodeThreads, 2) DecodeGateUpKernel(DecodeGateUpParams p) {
+template <typename T, typename Schedule>
+__global__ void __launch_bounds__(Schedule::kThreads, Schedule::kBlocks)
+    DecodeGateUpKernel(DecodeGateUpParams p) {
   const int columns = static_cast<int>(p.w1.columns);
-  MultiplyPairs<T, PairSchedule<kStages, kEarlyBeforeNorm, 1>>(
+  MultiplyPairs<T, Schedule>(
       static_cast<int>(p.w1.rows), columns,
       [&](int row) {
         return RowPair<T>{RowOf<T>(p.w1, row), RowOf<T>(p.w3, row)};
       },
       NormedInput<T>{p.x, columns}, NeedsNothing{},
       [&](int row, NeedsNothing::Nothing, float gate, float up) {
-        if (Lane() == 0) Store(static_cast<T*>(p.out) + row, FromFloat<T>(Silu(gate) * up));
+        Store(static_cast<T*>(p.out) + row, FromFloat<T>(Silu(gate) * up));
       });
 }
 
-template <typename T, int kStages>
-__global__ void __launch_bounds__(kDecodeThreads, 2) DecodeAddKernel(DecodeAddParams p) {
+template <typename T, typename Schedule>
+__global__ void __launch_bounds__(Schedule::kThreads, Schedule::kBlocks)
+    DecodeAddKernel(DecodeAddParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T, PairSchedule<kStages, kEarlyOfAdd<kStages>, 1>>(
+  MultiplyPairs<T, Schedule>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
       },
       StoredInput<T>{static_cast<const T*>(p.x), columns},
-      [&](int pair) { return Lane() > 1 ? 0.0f : Load(p.hidden + 2 * pair + Lane()); },
-      [&](int pair, float before, float first, float second) {
-        if (Lane() > 1) return;
-        Store(p.hidden + 2 * pair + Lane(), before + (Lane() == 0 ? first : second));
+      [&](int pair) {
+        return AddNeeds{Load(p.hidden + 2 * pair), Load(p.hidden + 2 * pair + 1)};
+      },
+      [&](int pair, const AddNeeds& before, float first, float second) {
+        Store(p.hidden + 2 * pair, before.first + first);
+        Store(p.hidden + 2 * pair + 1, before.second + second);
       });
 }
 
-template <typename T, int kStages>
-__global__ void __launch_bounds__(kDecodeThreads, 2) DecodeLogitsKernel(DecodeLogitsParams p) {
+template <typename T, typename Schedule>
+__global__ void __launch_bounds__(Schedule::kThreads, Schedule::kBlocks)
+    DecodeLogitsKernel(DecodeLogitsParams p) {
   const int columns = static_cast<int>(p.weight.columns);
-  MultiplyPairs<T, PairSchedule<kStages, kEarlyBeforeNorm, 1>>(
+  MultiplyPairs<T, Schedule>(
       static_cast<int>(p.weight.rows / 2), columns,
       [&](int pair) {
         return RowPair<T>{RowOf<T>(p.weight, 2 * pair), RowOf<T>(p.weight, 2 * pair + 1)};
       },
       NormedInput<T>{p.x, columns}, NeedsNothing{},
       [&](int pair, NeedsNothing::Nothing, float first, float second) {
-        if (Lane() < 2) Store(p.logits + 2 * pair + Lane(), Lane() == 0 ? first : second);
+        Store(p.logits + 2 * pair, first);
+        Store(p.logits + 2 * pair + 1, second);
       });
 }
 

@@ -22,14 +22,17 @@ struct NormedInput {
     }
   }
 
+  /// Called by the block's first kDecodeThreads threads, which `sync()` is a barrier of.
   /// `ask_more()` asks for what is not wanted before the row; `arrived()` waits for this thread's
   /// weights of the norm.
-  template <typename AskMore, typename Arrived>
+  template <typename AskMore, typename Arrived, typename Sync>
   XCOMPOSER_DEVICE void Fill(const Shared<float>& partial, const Shared<T>& x,
-                             const AskMore& ask_more, const Arrived& arrived) const {
+                             const AskMore& ask_more, const Arrived& arrived,
+                             const Sync& sync) const {
     const KeptRow kept(row.hidden, columns, kDecodeThreads);
     ask_more();
-    const float mean = BlockSum(kept.Squares(), partial) / static_cast<float>(columns);
+    const float squares = SumOfWarps(kept.Squares(), kDecodeThreads / 32, partial, sync);
+    const float mean = squares / static_cast<float>(columns);
     const float factor = ReciprocalRoot(mean + row.eps);
     arrived();
     kept.ForParts([&](int, int c, const float(&eight)[8]) { Scale(eight, factor, x, c); });
@@ -55,9 +58,9 @@ struct StoredInput {
 
   XCOMPOSER_DEVICE void CopyWeights(const Shared<T>&) const {}
 
-  template <typename AskMore, typename Arrived>
+  template <typename AskMore, typename Arrived, typename Sync>
   XCOMPOSER_DEVICE void Fill(const Shared<float>&, const Shared<T>& x, const AskMore& ask_more,
-                             const Arrived&) const {
+                             const Arrived&, const Sync&) const {
     constexpr int kStride = 8 * kDecodeThreads;
     constexpr int kAtOnce = 8;
     const int begin = 8 * ThreadIndex();

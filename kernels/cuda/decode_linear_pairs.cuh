@@ -70,6 +70,9 @@ struct WeightStages {
 /// How a kernel's work is shared out and brought.
 template <int kStages_, int kEarly_, int kWarpsOfPair_>
 struct PairSchedule {
+  static constexpr bool kBulk = false;
+  static constexpr int kThreads = kDecodeThreads;
+  static constexpr int kBlocks = 2;  ///< of a multiprocessor
   static constexpr int kStages = kStages_;
   /// Stages that are asked for before the kernel before has ended.
   static constexpr int kEarly = kEarly_ < kStages_ ? kEarly_ : kStages_;
@@ -126,8 +129,9 @@ struct PairWalk {
 /// share pairs, by one thread for each pair.
 template <typename T, typename Schedule, typename Rows, typename Input, typename Need,
           typename Finish>
-XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, const Input& input,
-                                    const Need& need, const Finish& finish) {
+XCOMPOSER_DEVICE void MultiplyCopiedPairs(int pairs, int columns, const Rows& rows,
+                                          const Input& input, const Need& need,
+                                          const Finish& finish) {
   constexpr int kStages = Schedule::kStages;
   GridDependencyLaunch();
   SharedArena arena;
@@ -145,7 +149,8 @@ XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, co
     XCOMPOSER_UNROLL
     for (int stage = Schedule::kEarly; stage < kStages; ++stage) walk.Ask(stage);
   };
-  input.Fill(partial, x, ask_more, [] { WaitCopies<kStages>(); });
+  input.Fill(
+      partial, x, ask_more, [] { WaitCopies<kStages>(); }, [] { SyncThreads(); });
   SyncThreads();  // the whole input is there before any warp multiplies with it
 
   int stage = 0;
@@ -161,11 +166,11 @@ XCOMPOSER_DEVICE void MultiplyPairs(int pairs, int columns, const Rows& rows, co
   };
   if constexpr (Schedule::kWarpsOfPair == 1) {
     for (int pair = walk.First(); pair < pairs; pair += walk.stride) {
-      const auto needed = need(pair);
+      const auto needed = Lane() == 0 ? need(pair) : decltype(need(pair)){};
       float first = 0.0f;
       float second = 0.0f;
       multiply(first, second);
-      finish(pair, needed, first, second);
+      if (Lane() == 0) finish(pair, needed, first, second);
     }
   } else {
     // Parts of the block's pairs: (turns, warps, first and second).

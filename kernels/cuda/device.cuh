@@ -48,16 +48,23 @@ XCOMPOSER_DEVICE V WarpSum(V x) {
   return x;
 }
 
-/// Sum over the block, the same in all threads; `partial` holds one number per warp. May be called
-/// again with the same `partial` only after another barrier.
-XCOMPOSER_DEVICE float BlockSum(float x, const Shared<float>& partial) {
+/// Sum over the first `warps` warps of the block, the same in all their threads; `partial` holds
+/// one number per warp, `sync()` is a barrier of theirs. May be called again with the same
+/// `partial` only after another barrier.
+template <typename Sync>
+XCOMPOSER_DEVICE float SumOfWarps(float x, int warps, const Shared<float>& partial,
+                                  const Sync& sync) {
   x = WarpSum(x);
   if (Lane() == 0) partial[Warp()] = x;
-  SyncThreads();  // every warp's part is written before any thread adds them up
-  const int warps = BlockThreads() / 32;
+  sync();  // every warp's part is written before any thread adds them up
   float sum = 0.0f;
   for (int w = 0; w < warps; ++w) sum += partial[w];
   return sum;
+}
+
+/// The same over the whole block.
+XCOMPOSER_DEVICE float BlockSum(float x, const Shared<float>& partial) {
+  return SumOfWarps(x, BlockThreads() / 32, partial, [] { SyncThreads(); });
 }
 
 }  // namespace xcomposer::cuda

@@ -46,6 +46,32 @@ XCOMPOSER_DEVICE void BarrierWait(const Shared<uint64_t>& barriers, int index, i
   } while (ended == 0);
 }
 
+// --- bulk copies
+// ------------------------------------------------------------------------------------
+/// Barriers that this thread made are there for copies too.
+XCOMPOSER_DEVICE void BarriersReady() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+/// Arrives, and keeps the phase from ending before copies have brought `bytes` more.
+XCOMPOSER_DEVICE void BarrierArriveExpecting(const Shared<uint64_t>& barriers, int index,
+                                             int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   SharedAddress(barriers, index)),
+               "r"(bytes)
+               : "memory");
+}
+/// One thread copies `bytes` (a multiple of 16, to and from multiples of 16) for all that wait for
+/// the phase of a barrier that expects them.
+template <typename V>
+XCOMPOSER_DEVICE void CopyBulk(const Shared<V>& shared, int index, const V* global, int bytes,
+                               const Shared<uint64_t>& barriers, int barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(SharedAddress(shared, index)),
+      "l"(global), "r"(bytes), "r"(SharedAddress(barriers, barrier))
+      : "memory");
+}
+
 // --- barriers of some of a block's warps: 1 .. 15, each of `threads` threads in all
 // ------------------------------------------------------------------------------------
 /// What any of them did before, those that waited may see after.

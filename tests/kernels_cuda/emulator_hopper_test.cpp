@@ -333,6 +333,79 @@ TEST(EmulatorHopper, BarriersMayWaitForCopies) {
   EXPECT_THAT(RunOnMemory(CopyForOthers<false>, 64), HasSubstr("not yet waited for"));
 }
 
+/// Where a kernel that is filled in bulk goes wrong.
+enum class Bulk {
+  kRight,
+  kNotAnnounced,
+  kNoWait,
+  kOverwritesTooEarly,
+  kExpectsLess,
+  kExpectsMore,
+  kOtherBarrier,
+  kOddBytes,
+  kOddPlace,
+  kOutside,
+  kEndsTooEarly,
+};
+
+/// Two halves of 64 numbers, one after the other in the same place, by one lane for its warp.
+template <Bulk kBulk>
+void HalvesInBulk(Params p) {
+  constexpr int kHalf = 32;
+  SharedArena arena;
+  const Shared<float> place = arena.Take<float>(kHalf + 4);
+  const Shared<uint64_t> full = arena.Take<uint64_t>(2);
+  if (Lane() == 0) {
+    BarrierInit(full, 0, 1);
+    BarrierInit(full, 1, 1);
+    if (kBulk != Bulk::kNotAnnounced) BarriersReady();
+  }
+  SyncWarp();
+  for (int i = 0; i < 2; ++i) {
+    if (Lane() == 0) {
+      const int bytes = kHalf * 4;
+      BarrierArriveExpecting(full, 0,
+                             kBulk == Bulk::kExpectsLess   ? bytes - 16
+                             : kBulk == Bulk::kExpectsMore ? bytes + 16
+                                                           : bytes);
+      CopyBulk(place, kBulk == Bulk::kOddPlace ? 1 : 0,
+               p.in + i * kHalf + (kBulk == Bulk::kOutside ? kHalf : 0),
+               kBulk == Bulk::kOddBytes ? bytes - 4 : bytes, full,
+               kBulk == Bulk::kOtherBarrier ? 1 : 0);
+    }
+    if (kBulk == Bulk::kEndsTooEarly && i == 1) return;
+    if (kBulk != Bulk::kNoWait) BarrierWait(full, 0, i);
+    if (kBulk == Bulk::kOverwritesTooEarly) SyncWarp();
+    const float number = place[31 - Lane()];
+    if (kBulk != Bulk::kOverwritesTooEarly) SyncWarp();
+    Store(p.out + i * kHalf + Lane(), number);
+  }
+}
+
+TEST(EmulatorHopper, BulkCopiesAreWaitedForByBarriers) {
+  const auto run = [](void (*kernel)(Params)) {
+    Memory in(64, false);
+    Memory out(64, false);
+    for (int i = 0; i < 64; ++i) in.data()[i] = static_cast<float>(i);
+    const std::string fault = RunKernel(kernel, 32, {in.data(), out.data(), 64});
+    for (int i = 0; i < 64 && fault.empty(); ++i) {
+      EXPECT_EQ(out.data()[i], static_cast<float>(i / 32 * 32 + 31 - i % 32));
+    }
+    return fault;
+  };
+  EXPECT_EQ(run(HalvesInBulk<Bulk::kRight>), "");
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kNotAnnounced>), HasSubstr("was not announced"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kNoWait>), HasSubstr("nobody wrote"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kOverwritesTooEarly>), HasSubstr("write after read"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kExpectsLess>), HasSubstr("to a barrier that expects 112"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kExpectsMore>), HasSubstr("waits for a barrier"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kOtherBarrier>), HasSubstr("to a barrier that expects 0"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kOddBytes>), HasSubstr("no multiple of 16"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kOddPlace>), HasSubstr("misaligned"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kOutside>), HasSubstr("out of bounds"));
+  EXPECT_THAT(run(HalvesInBulk<Bulk::kEndsTooEarly>), HasSubstr("ended before a bulk copy"));
+}
+
 enum class Named { kRight, kOneOnly, kTwiceArrived, kOtherCount, kNoSuch };
 
 /// The first warp's numbers for the second one.

@@ -29,14 +29,57 @@ Barriers::Phased& Barriers::Find(const void* barrier, const Access& access) {
   return found->second;
 }
 
-std::vector<int> Barriers::Arrive(const void* barrier, const Access& access) {
-  Phased& b = Find(barrier, access);
-  clocks_.Tell(access.thread, b.gathered);
-  if (--b.left > 0) return {};
+void Barriers::Announce(int thread) {
+  for (auto& [barrier, b] : phased_) {
+    if (b.made.thread == thread) b.announced = true;
+  }
+}
+
+std::vector<int> Barriers::End(Phased& b) {
   b.left = b.arrivals;
+  b.expected = b.copied = 0;
   ++b.phase;
   b.told.Add(std::exchange(b.gathered, {}));
   return std::exchange(b.waiting, {});
+}
+
+std::vector<int> Barriers::Arrive(const void* barrier, const Access& access) {
+  Phased& b = Find(barrier, access);
+  clocks_.Tell(access.thread, b.gathered);
+  if (--b.left < 0) {
+    throw Fault("more arrivals than a barrier's phase has, by " + Describe(access));
+  }
+  return b.left > 0 || b.expected > 0 ? std::vector<int>{} : End(b);
+}
+
+void Barriers::Expect(const void* barrier, int64_t bytes, const Access& access) {
+  Find(barrier, access).expected += bytes;
+}
+
+void Barriers::BeginCopy(const void* barrier, int64_t bytes, const Access& access) {
+  Phased& b = Find(barrier, access);
+  if (!b.announced) {
+    throw Fault("bulk copy by " + Describe(access) + " to a barrier that was not announced");
+  }
+  b.copied += bytes;
+  if (b.copied > b.expected) {
+    throw Fault("bulk copies of " + std::to_string(b.copied) + " bytes to a barrier that expects " +
+                std::to_string(b.expected) + ", by " + Describe(access));
+  }
+  clocks_.Tell(access.thread, b.gathered);
+}
+
+bool Barriers::IsForCopies(const void* barrier, const Access& access) {
+  const Phased& b = Find(barrier, access);
+  return b.left == 0 && b.expected > 0 && b.copied == b.expected;
+}
+
+bool Barriers::IsAwaited(const void* barrier, const Access& access) {
+  return !Find(barrier, access).waiting.empty();
+}
+
+std::vector<int> Barriers::EndCopies(const void* barrier, const Access& access) {
+  return End(Find(barrier, access));
 }
 
 bool Barriers::Wait(const void* barrier, int parity, const Access& access) {

@@ -19,8 +19,18 @@ class Barriers {
   void Reset();
 
   void Init(const void* barrier, int arrivals, const Access& access);
+  /// Barriers that the thread made may be used for bulk copies.
+  void Announce(int thread);
   /// Threads that may go on.
   std::vector<int> Arrive(const void* barrier, const Access& access);
+  /// Bytes that the phase waits for too, and those that a bulk copy is going to bring.
+  void Expect(const void* barrier, int64_t bytes, const Access& access);
+  void BeginCopy(const void* barrier, int64_t bytes, const Access& access);
+  /// Whether nothing but the copies under way is missing, and what is to be done when they have
+  /// arrived.
+  bool IsForCopies(const void* barrier, const Access& access);
+  bool IsAwaited(const void* barrier, const Access& access);
+  std::vector<int> EndCopies(const void* barrier, const Access& access);
   /// Whether the phase of this parity has ended; otherwise the thread is remembered.
   bool Wait(const void* barrier, int parity, const Access& access);
 
@@ -35,6 +45,9 @@ class Barriers {
     Access made;
     int arrivals = 0;
     int left = 0;
+    int64_t expected = 0;  ///< bytes
+    int64_t copied = 0;    ///< bytes of copies under way
+    bool announced = false;
     uint32_t phase = 0;
     Knowledge gathered;  ///< of those that have arrived in this phase
     Knowledge told;      ///< of all phases that have ended
@@ -48,6 +61,7 @@ class Barriers {
   };
 
   Phased& Find(const void* barrier, const Access& access);
+  static std::vector<int> End(Phased& b);
 
   Clocks& clocks_;
   std::map<const void*, Phased> phased_;

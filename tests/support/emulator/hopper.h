@@ -26,6 +26,17 @@ inline void BarrierWait(const Shared<uint64_t>& barriers, int index, int parity,
                         Where where = Where::current()) {
   Gpu().BarrierWait(barriers.At(index, where), parity, SiteOf(where));
 }
+inline void BarriersReady() { Gpu().BarriersReady(); }
+inline void BarrierArriveExpecting(const Shared<uint64_t>& barriers, int index, int bytes,
+                                   Where where = Where::current()) {
+  Gpu().BarrierArriveExpecting(barriers.At(index, where), bytes, SiteOf(where));
+}
+template <typename V>
+void CopyBulk(const Shared<V>& shared, int index, const V* global, int bytes,
+              const Shared<uint64_t>& barriers, int barrier, Where where = Where::current()) {
+  Gpu().CopyBulk(shared.At(index, where), global, bytes, barriers.At(barrier, where),
+                 SiteOf(where));
+}
 inline void NamedBarrierSync(int barrier, int threads, Where where = Where::current()) {
   Gpu().NamedBarrier(barrier, threads, /*waits=*/true, SiteOf(where));
 }

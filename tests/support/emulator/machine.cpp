@@ -61,6 +61,7 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
   shared_.Reset(config_.shared_bytes);
   clocks_.Stop();
   barriers_.Reset();
+  bulk_copies_.clear();
   products_.Reset(thread_count_, kSharedBase + config_.shared_bytes);
   warp_epochs_.assign(static_cast<size_t>((thread_count_ + kWarp - 1) / kWarp), 0);
   unfenced_ = false;
@@ -99,6 +100,10 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
       const auto ended = [](const Thread& thread) { return thread.wait == Wait::kEnded; };
       if (std::all_of(threads_.begin(), threads_.begin() + thread_count_, ended)) {
         barriers_.CheckEnd();
+        if (!bulk_copies_.empty()) {
+          throw Fault("the block ended before a bulk copy by " +
+                      Describe(bulk_copies_.begin()->second.front().access));
+        }
         break;
       }
       if (!progress) ReleaseBarrier();

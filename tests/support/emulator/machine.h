@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -97,6 +98,10 @@ class Machine {
   void BarrierArrive(const void* barrier, Site site);
   void BarrierArriveAfterCopies(const void* barrier, Site site);
   void BarrierWait(const void* barrier, int parity, Site site);
+  void BarriersReady();
+  void BarrierArriveExpecting(const void* barrier, int bytes, Site site);
+  /// What it brings arrives as late as it may: when somebody waits for it.
+  void CopyBulk(void* shared, const void* global, int bytes, const void* barrier, Site site);
   void NamedBarrier(int barrier, int threads, bool waits, Site site);
 
   void ProductFence();
@@ -131,6 +136,11 @@ class Machine {
     std::deque<std::vector<Copy>> groups;
   };
 
+  struct BulkCopy {
+    Access access;  ///< of the thread that asked for it, then
+    Copy copy;
+  };
+
   void RunBlock(const std::function<void()>& kernel, const Schedule& schedule);
   void CountAccess(Site site);
   bool Pass(const std::vector<int>& order);
@@ -139,6 +149,7 @@ class Machine {
   template <size_t kThreads, typename Work>
   void Collective(void* operands, const Work& work, Site site);
   void Release(const std::vector<int>& threads);
+  void Deliver(const void* barrier, Site site);
   static std::string Name(Wait wait);
   [[noreturn]] void Stuck() const;
 
@@ -167,6 +178,7 @@ class Machine {
   bool unfenced_ = false;  ///< the block has written global memory since its last fence
   Clocks clocks_;
   Barriers barriers_{clocks_};
+  std::map<const void*, std::vector<BulkCopy>> bulk_copies_;  ///< by barrier
   Products products_{clocks_};
   Knowledge common_;  ///< of the warpgroup that begins a product
   std::string fault_;

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "support/emulator/machine.h"
 
 namespace xcomposer::emulator {
@@ -29,7 +31,55 @@ void Machine::BarrierArriveAfterCopies(const void* barrier, Site site) {
 
 void Machine::BarrierWait(const void* barrier, int parity, Site site) {
   clocks_.Start(thread_count_);
+  if (barriers_.IsForCopies(barrier, Now(site))) Deliver(barrier, site);
   while (!barriers_.Wait(barrier, parity, Now(site))) Block(Wait::kBarrier, site);
+}
+
+void Machine::BarriersReady() { barriers_.Announce(current_); }
+
+void Machine::BarrierArriveExpecting(const void* barrier, int bytes, Site site) {
+  CountAccess(site);
+  clocks_.Start(thread_count_);
+  barriers_.Expect(barrier, bytes, Now(site));
+  Release(barriers_.Arrive(barrier, Now(site)));
+}
+
+void Machine::CopyBulk(void* shared, const void* global, int bytes, const void* barrier,
+                       Site site) {
+  constexpr size_t kUnit = 16;
+  const auto count = static_cast<size_t>(bytes);
+  if (bytes <= 0 || count % kUnit != 0 || reinterpret_cast<uintptr_t>(global) % kUnit != 0) {
+    throw Fault("bulk copy of " + std::to_string(bytes) +
+                " bytes, or from an address, that is no multiple of 16, by " + Describe(Now(site)));
+  }
+  auto* to = static_cast<unsigned char*>(shared);
+  const auto* from = static_cast<const unsigned char*>(global);
+  BulkCopy bulk{Now(site), {}};
+  for (size_t i = 0; i < count; i += kUnit) {
+    GlobalRead(from + i, kUnit, site);
+    SharedAccess(to + i, kUnit, AccessKind::kPending, site);
+  }
+  bulk.copy.target = shared;
+  bulk.copy.bytes.assign(from, from + count);
+  std::memset(shared, 0xFF, count);  // NaN until it has arrived
+  bulk_copies_[barrier].push_back(std::move(bulk));
+  barriers_.BeginCopy(barrier, bytes, Now(site));
+  if (barriers_.IsForCopies(barrier, Now(site)) && barriers_.IsAwaited(barrier, Now(site))) {
+    Deliver(barrier, site);
+  }
+}
+
+void Machine::Deliver(const void* barrier, Site site) {
+  constexpr size_t kUnit = 16;
+  for (const BulkCopy& bulk : bulk_copies_[barrier]) {
+    auto* to = static_cast<unsigned char*>(bulk.copy.target);
+    for (size_t i = 0; i < bulk.copy.bytes.size(); i += kUnit) {
+      shared_.Check(to + i, kUnit, bulk.access, AccessKind::kWrite);
+    }
+    std::memcpy(to, bulk.copy.bytes.data(), bulk.copy.bytes.size());
+  }
+  bulk_copies_.erase(barrier);
+  Release(barriers_.EndCopies(barrier, Now(site)));
 }
 
 void Machine::NamedBarrier(int barrier, int threads, bool waits, Site site) {
