@@ -66,8 +66,9 @@ struct BulkWalk {
     if (Lane() == 0) {
       const int bytes = 2 * Min(kTile, columns - asked_begin);
       BarrierArriveExpecting(full, stage, 2 * bytes);
-      CopyBulk(ring, 2 * stage * kTile, asked_rows.first + asked_begin, bytes, full, stage);
-      CopyBulk(ring, (2 * stage + 1) * kTile, asked_rows.second + asked_begin, bytes, full, stage);
+      CopyBulkStream(ring, 2 * stage * kTile, asked_rows.first + asked_begin, bytes, full, stage);
+      CopyBulkStream(ring, (2 * stage + 1) * kTile, asked_rows.second + asked_begin, bytes, full,
+                     stage);
     }
     asked_begin += kTile;
     if (asked_begin >= columns) {

@@ -61,14 +61,17 @@ XCOMPOSER_DEVICE void BarrierArriveExpecting(const Shared<uint64_t>& barriers, i
                : "memory");
 }
 /// One thread copies `bytes` (a multiple of 16, to and from multiples of 16) for all that wait for
-/// the phase of a barrier that expects them.
+/// the phase of a barrier that expects them. For what is read once, weights: it is the first to
+/// leave the level-2 cache.
 template <typename V>
-XCOMPOSER_DEVICE void CopyBulk(const Shared<V>& shared, int index, const V* global, int bytes,
-                               const Shared<uint64_t>& barriers, int barrier) {
+XCOMPOSER_DEVICE void CopyBulkStream(const Shared<V>& shared, int index, const V* global, int bytes,
+                                     const Shared<uint64_t>& barriers, int barrier) {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(SharedAddress(shared, index)),
-      "l"(global), "r"(bytes), "r"(SharedAddress(barriers, barrier))
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(SharedAddress(shared, index)),
+      "l"(global), "r"(bytes), "r"(SharedAddress(barriers, barrier)), "l"(policy)
       : "memory");
 }
 

@@ -17,6 +17,9 @@ namespace xcomposer::cuda {
 constexpr int kFewRowsStep = 64;  // numbers of K that a warp takes at a time
 constexpr int kFewRowsMostStages = 8;
 constexpr int kFewRowsMostWarps = 16;
+// Stages under way before the block has its input: more of them would delay that, and the end of
+// the kernel before.
+constexpr int kFewRowsEarly = 3;
 
 /// Place of 16 bytes among rows of 128: permuted by the row's low bits, so that neither copies nor
 /// ldmatrix meet a bank twice.
@@ -170,7 +173,11 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
   const int stages = p.shape.stages;
   const Loop loop(p, arena.Take<T>(stages * FewRowsStageNumbers(p.shape, Loop::kUnit, kTiles)));
   const int count = loop.count;
-  for (int s = 0; s < stages - 1 && s < count; ++s) loop.CopyWeights(s, s);
+  for (int s = 0; s < stages - 1 && s < count; ++s) {
+    if (s >= kFewRowsEarly) WaitForStage(kFewRowsEarly - 1);
+    loop.CopyWeights(s, s);
+    CommitCopies();
+  }
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {
     if (s < count) loop.CopyInputs(s, s);

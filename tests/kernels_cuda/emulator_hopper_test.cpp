@@ -368,10 +368,10 @@ void HalvesInBulk(Params p) {
                              kBulk == Bulk::kExpectsLess   ? bytes - 16
                              : kBulk == Bulk::kExpectsMore ? bytes + 16
                                                            : bytes);
-      CopyBulk(place, kBulk == Bulk::kOddPlace ? 1 : 0,
-               p.in + i * kHalf + (kBulk == Bulk::kOutside ? kHalf : 0),
-               kBulk == Bulk::kOddBytes ? bytes - 4 : bytes, full,
-               kBulk == Bulk::kOtherBarrier ? 1 : 0);
+      CopyBulkStream(place, kBulk == Bulk::kOddPlace ? 1 : 0,
+                     p.in + i * kHalf + (kBulk == Bulk::kOutside ? kHalf : 0),
+                     kBulk == Bulk::kOddBytes ? bytes - 4 : bytes, full,
+                     kBulk == Bulk::kOtherBarrier ? 1 : 0);
     }
     if (kBulk == Bulk::kEndsTooEarly && i == 1) return;
     if (kBulk != Bulk::kNoWait) BarrierWait(full, 0, i);

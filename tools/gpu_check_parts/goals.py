@@ -8,7 +8,7 @@ from typing import Any
 Figures = dict[str, dict[str, Any]]
 
 GEMM = "gemm.8192x8192x8192.best"
-MEMORY = ("memory.read", "memory.copy", "memory.copy_driver")
+MEMORY = ("memory.read", "memory.read_bulk", "memory.copy", "memory.copy_driver")
 LINK = "host.pinned_to_device"
 
 

@@ -75,6 +75,11 @@ void MeasureMemory(Figures& figures, GpuTimer& timer) {
   }
   const auto once = static_cast<double>(bytes);
   figures.Give("memory.read", read, {.bytes = once}, read_note);
+  if (timer.context().warpgroup_products) {
+    figures.Give("memory.read_bulk",
+                 timer.Measure([&] { Check(ReadInBulk(params, timer.context()), "ReadInBulk"); }),
+                 {.bytes = once});
+  }
   figures.Give("memory.copy", copy, {.bytes = 2 * once}, copy_note);
   const auto size = static_cast<size_t>(bytes);
   figures.Give("memory.copy_driver", timer.Measure([&] {

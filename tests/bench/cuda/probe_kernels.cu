@@ -1,5 +1,5 @@
 #include "bench/cuda/probe_kernels.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/device_hopper.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace xcomposer::cuda {
@@ -35,6 +35,50 @@ __global__ void StreamKernel(StreamParams p) {
   }
   // The loads cannot be left out, since their result might be wanted.
   if (!kCopy && folded == kUnlikely) *static_cast<uint32_t*>(p.to) = folded;
+}
+
+constexpr int kBulkWarps = 4;
+constexpr int kBulkStages = 3;
+constexpr int kBulkVectors = 1024;  // of 16 bytes, at a time
+
+/// Each warp has a ring of its own.
+__global__ void BulkReadKernel(StreamParams p) {
+  GridDependencyLaunch();
+  GridDependencyWait();
+#ifdef XCOMPOSER_WARPGROUP_PRODUCTS
+  SharedArena arena;
+  arena.Align(128);
+  const Shared<Vector16> ring =
+      arena.Take<Vector16>(kBulkWarps * kBulkStages * kBulkVectors)
+          .Part(Warp() * kBulkStages * kBulkVectors, kBulkStages * kBulkVectors);
+  const Shared<uint64_t> full =
+      arena.Take<uint64_t>(kBulkWarps * kBulkStages).Part(Warp() * kBulkStages, kBulkStages);
+  if (Lane() == 0) {
+    for (int stage = 0; stage < kBulkStages; ++stage) BarrierInit(full, stage, 1);
+    BarriersReady();
+  }
+  SyncWarp();  // the barriers are there before any lane waits for one
+  const auto* from = static_cast<const Vector16*>(p.from);
+  const int64_t step = static_cast<int64_t>(GridX()) * kBulkWarps * kBulkVectors;
+  const int64_t begin = static_cast<int64_t>(BlockX() * kBulkWarps + Warp()) * kBulkVectors;
+  const auto ask = [&](int64_t first, int stage) {
+    if (first >= p.vectors || Lane() != 0) return;
+    const int64_t left = p.vectors - first;
+    const int bytes = 16 * (left < kBulkVectors ? static_cast<int>(left) : kBulkVectors);
+    BarrierArriveExpecting(full, stage, bytes);
+    CopyBulkStream(ring, stage * kBulkVectors, from + first, bytes, full, stage);
+  };
+  for (int stage = 0; stage < kBulkStages; ++stage) ask(begin + stage * step, stage);
+  int stage = 0;
+  int parity = 0;
+  for (int64_t first = begin; first < p.vectors; first += step) {
+    BarrierWait(full, stage, parity);
+    SyncWarp();
+    ask(first + kBulkStages * step, stage);
+    stage = stage + 1 < kBulkStages ? stage + 1 : 0;
+    if (stage == 0) parity ^= 1;
+  }
+#endif
 }
 
 struct NoParams {};
@@ -87,6 +131,16 @@ cudaError_t Stream(const StreamParams& params, const ReadShape& shape, const Con
 
 cudaError_t ReadAll(const StreamParams& params, const ReadShape& shape, const Context& context) {
   return Stream<false>(params, shape, context);
+}
+
+cudaError_t ReadInBulk(const StreamParams& params, const Context& context) {
+  if (!context.warpgroup_products) return cudaErrorNotSupported;
+  return Launch(BulkReadKernel,
+                {.grid_x = context.multiprocessors,
+                 .threads = 32 * kBulkWarps,
+                 .shared_bytes = 128 + ArenaBytes<uint64_t>(kBulkWarps * kBulkStages) +
+                                 16 * kBulkWarps * kBulkStages * kBulkVectors},
+                params, context);
 }
 
 cudaError_t CopyAll(const StreamParams& params, const ReadShape& shape, const Context& context) {

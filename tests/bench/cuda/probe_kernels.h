@@ -22,6 +22,9 @@ struct StreamParams {
 
 /// Reads everything once and keeps nothing.
 cudaError_t ReadAll(const StreamParams& params, const ReadShape& shape, const Context& context);
+/// The same by copies in bulk to shared memory, 192 KiB of each multiprocessor under way; not where
+/// the context has no warpgroup_products.
+cudaError_t ReadInBulk(const StreamParams& params, const Context& context);
 /// Copies everything.
 cudaError_t CopyAll(const StreamParams& params, const ReadShape& shape, const Context& context);
 

@@ -32,8 +32,8 @@ inline void BarrierArriveExpecting(const Shared<uint64_t>& barriers, int index, 
   Gpu().BarrierArriveExpecting(barriers.At(index, where), bytes, SiteOf(where));
 }
 template <typename V>
-void CopyBulk(const Shared<V>& shared, int index, const V* global, int bytes,
-              const Shared<uint64_t>& barriers, int barrier, Where where = Where::current()) {
+void CopyBulkStream(const Shared<V>& shared, int index, const V* global, int bytes,
+                    const Shared<uint64_t>& barriers, int barrier, Where where = Where::current()) {
   Gpu().CopyBulk(shared.At(index, where), global, bytes, barriers.At(barrier, where),
                  SiteOf(where));
 }
