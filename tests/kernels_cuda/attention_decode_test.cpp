@@ -11,7 +11,8 @@ TYPED_TEST_SUITE(DecodeAttentionOf, StoredTypes);
 
 /// Runs twice on the same counters, which must be zero again after the first time.
 template <typename T>
-std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& context) {
+std::vector<T> Attend(const PagedCase<T>& test, const DecodeSharing& sharing,
+                      const Context& context) {
   const Array<T> q(test.q);
   const Array<T> keys(test.keys);
   const Array<T> values(test.values);
@@ -21,7 +22,7 @@ std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& c
   const Array<int32_t> positions(at);
   const auto sequences = static_cast<int64_t>(test.sequences.size());
   const Array<float> partial(
-      static_cast<size_t>(DecodePartialFloats(test.shape, sequences, splits)));
+      static_cast<size_t>(DecodePartialFloats(test.shape, sequences, sharing.splits)));
   const Array<int32_t> counters(
       std::vector<int32_t>(static_cast<size_t>(sequences * test.shape.kv_heads), 0));
   std::vector<T> first;
@@ -33,7 +34,7 @@ std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& c
                                       .positions = positions.data(),
                                       .shape = test.shape,
                                       .sequences = sequences,
-                                      .splits = splits,
+                                      .sharing = sharing,
                                       .partial = partial.data(),
                                       .counters = counters.data(),
                                       .out = out.data(),
@@ -51,11 +52,16 @@ std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& c
 
 template <typename T>
 void Check(const PagedCase<T>& test, int64_t splits) {
-  const auto actual =
-      InEveryWay([&](const Context& context) { return Attend(test, splits, context); });
-  ExpectWithinBudget(
-      actual, test.Attend(false), test.Attend(true),
-      std::to_string(splits) + " splits, head_dim " + std::to_string(test.shape.head_dim));
+  const Doubles exact = test.Attend(false);
+  const Doubles naive = test.Attend(true);
+  for (const int warps : {4, 6}) {
+    const auto actual = InEveryWay([&](const Context& context) {
+      return Attend(test, {splits, warps}, context);
+    });
+    ExpectWithinBudget(actual, exact, naive,
+                       std::to_string(splits) + " splits of " + std::to_string(warps) +
+                           " warps, head_dim " + std::to_string(test.shape.head_dim));
+  }
 }
 
 // Lengths that end within a tile, at its end and just after it; the last sequence is a short one.
@@ -101,7 +107,8 @@ TYPED_TEST(DecodeAttentionOf, UnusedRowsGiveZeros) {
   PagedCase<T> test({4, 2, 64}, 16, {{1, 20}, {1, -1}, {1, 3}}, 6);
   // The unused row's queries mean nothing.
   for (size_t i = 256; i < 512; ++i) test.q[i].bits = 0xFFFF;
-  const auto actual = InEveryWay([&](const Context& context) { return Attend(test, 2, context); });
+  const auto actual =
+      InEveryWay([&](const Context& context) { return Attend(test, {.splits = 2}, context); });
   for (size_t i = 256; i < 512; ++i) ASSERT_EQ(actual[i].bits, 0);
   for (size_t i = 0; i < 256; ++i) ASSERT_FALSE(std::isnan(Widen(actual[i])));
 }
@@ -119,9 +126,11 @@ TYPED_TEST(DecodeAttentionOf, RefusesWhatItHasNoKernelFor) {
   params.shape = {3, 2, 64};
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.shape = {2, 2, 64};
-  params.splits = 0;
+  params.sharing.splits = 0;
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
-  params.splits = 1;
+  params.sharing = {.splits = 1, .warps = 5};
+  EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
+  params.sharing = {};
   params.sequences = 0;
   EXPECT_EQ(Finish(DecodeAttention(params, Ways()[0])), "");
   params.sequences = -1;
@@ -134,28 +143,36 @@ TYPED_TEST(DecodeAttentionOf, RefusesWhatItHasNoKernelFor) {
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorMisalignedAddress);
 }
 
-class DecodeSplitsTest : public KernelTest {};
+class DecodeSharingTest : public KernelTest {};
 
-TEST_F(DecodeSplitsTest, FillTheDeviceButLeaveNoScraps) {
+TEST_F(DecodeSharingTest, FillsTheDeviceButLeavesNoScraps) {
   const Context context{.multiprocessors = 132};
+  const auto expect = [&](int64_t sequences, int64_t kv_heads, int64_t keys, int64_t splits,
+                          int warps = 4) {
+    const DecodeSharing sharing = ShareDecoding(sequences, kv_heads, keys, context);
+    EXPECT_EQ(sharing.splits, splits) << sequences << " x " << kv_heads << ", " << keys;
+    EXPECT_EQ(sharing.warps, warps) << sequences << " x " << kv_heads << ", " << keys;
+  };
   // A wave of 396 blocks, or a tile for each warp.
-  EXPECT_EQ(DecodeSplits(1, 8, 1, context), 1);
-  EXPECT_EQ(DecodeSplits(1, 8, 65, context), 2);
-  EXPECT_EQ(DecodeSplits(1, 8, 1024, context), 16);
-  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 49);
-  EXPECT_EQ(DecodeSplits(8, 8, 300, context), 5);
-  EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 6);
-  EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 63);  // of 1600 keys, the last of 800
-  EXPECT_EQ(DecodeSplits(1, 8, 8192, context), 43);    // of 192
-  EXPECT_EQ(DecodeSplits(1, 8, 0, context), 1);
-  EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 64);
-  // One wave would be full to two thirds: two.
-  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 3);
-  EXPECT_EQ(DecodeSplits(32, 8, 100, context), 2);
-  // More heads than blocks in a wave; no number of waves that is full; more than four waves.
-  EXPECT_EQ(DecodeSplits(64, 8, 8192, context), 3);
-  EXPECT_EQ(DecodeSplits(1, 320, 8192, context), 1);
-  EXPECT_EQ(DecodeSplits(256, 8, 8192, context), 1);
+  expect(1, 8, 1, 1);
+  expect(1, 8, 65, 2);
+  expect(1, 8, 1024, 16);
+  expect(1, 8, 100000, 49);
+  expect(8, 8, 300, 5);
+  expect(8, 8, 8192, 6);
+  expect(1, 1, 100000, 63);  // of 1600 keys, the last of 800
+  expect(1, 8, 8192, 43);    // of 192
+  expect(1, 8, 0, 1);
+  expect(0, 8, 8192, 64);
+  // A wave of four warps would be full to two thirds, one of six warps is full.
+  expect(32, 8, 8192, 1, 6);
+  expect(32, 8, 100, 1, 6);
+  // Neither: three waves. More heads than blocks in a wave; no number of waves that is full; more
+  // than four waves.
+  expect(37, 8, 8192, 4);
+  expect(64, 8, 8192, 3);
+  expect(1, 320, 8192, 1);
+  expect(256, 8, 8192, 1);
 }
 
 }  // namespace
