@@ -6,68 +6,46 @@
 namespace xcomposer::cuda {
 namespace {
 
-constexpr int kFewWarps = 4;
-constexpr int kManyWarps = 6;
+constexpr int kWarps = kDecodeAttentionWarps;
 
-template <typename T, int kDim, int kWarps>
+template <typename T, int kDim>
 cudaError_t Run(const DecodeAttentionParams& params, const Context& context) {
   const int64_t group = params.shape.heads / params.shape.kv_heads;
   const LaunchShape shape{
-      .grid_x = params.sharing.splits,
+      .grid_x = params.splits,
       .grid_y = params.shape.kv_heads,
       .grid_z = params.sequences,
       .threads = 32 * kWarps,
       .shared_bytes = ArenaBytes<SoftmaxPart>(kWarps * kDecodeAttentionQueries) +
                       ArenaBytes<float>(kWarps * group * kDim) + ArenaBytes<int>(1)};
-  return Launch(DecodeAttentionKernel<T, kDim, kWarps>, shape, params, context);
+  return Launch(DecodeAttentionKernel<T, kDim>, shape, params, context);
 }
-
-template <typename T, int kDim>
-cudaError_t RunWith(const DecodeAttentionParams& params, const Context& context) {
-  return params.sharing.warps == kManyWarps ? Run<T, kDim, kManyWarps>(params, context)
-                                            : Run<T, kDim, kFewWarps>(params, context);
-}
-
-/// So many splits that `waves` waves of blocks are as full as can be.
-struct Waves {
-  int64_t splits;
-  double full;
-
-  Waves(int64_t waves, int warps, int64_t heads, const Context& context) {
-    const int64_t blocks = waves * kDecodeAttentionWarps / warps * context.multiprocessors;
-    splits = blocks / heads;
-    full = static_cast<double>(splits * heads) / static_cast<double>(blocks);
-  }
-};
 
 }  // namespace
 
-DecodeSharing ShareDecoding(int64_t sequences, int64_t kv_heads, int64_t keys,
-                            const Context& context) {
+int64_t DecodeSplits(int64_t sequences, int64_t kv_heads, int64_t keys, const Context& context) {
+  constexpr int64_t kTile = kWarps * kDecodeAttentionKeys;
   constexpr int64_t kMost = 64;
   constexpr int64_t kMostWaves = 4;
-  constexpr double kFull = 0.9;
+  const int64_t wave = kDecodeAttentionResident * context.multiprocessors;  // blocks
   const int64_t heads = std::max<int64_t>(1, sequences * kv_heads);
-  // One wave if it can be nearly full, of few warps or many: between two of them memory stands
-  // still. Otherwise the first number of waves that are, or else the fullest.
-  DecodeSharing sharing{.splits = 1, .warps = kFewWarps};
+  // So many that the last wave of blocks is nearly full: the first number of waves that are full to
+  // nine tenths, or else the fullest.
+  int64_t splits = 1;
   double fullest = 0;
-  const auto consider = [&](int64_t count, int warps) {
-    const Waves waves(count, warps, heads, context);
-    if (fullest >= kFull || waves.full <= fullest) return;
-    fullest = waves.full;
-    sharing = {.splits = waves.splits, .warps = warps};
-  };
-  consider(1, kFewWarps);
-  if (Waves(1, kManyWarps, heads, context).full >= kFull) consider(1, kManyWarps);
-  for (int64_t waves = 2; waves <= kMostWaves; ++waves) consider(waves, kFewWarps);
-  const int64_t tile = sharing.warps * kDecodeAttentionKeys;
-  const int64_t splits =
-      std::clamp<int64_t>(std::min(sharing.splits, CeilDivide(keys, tile)), 1, kMost);
+  for (int64_t waves = 1; waves <= kMostWaves && fullest < 0.9; ++waves) {
+    const int64_t fitting = waves * wave / heads;
+    const double full = static_cast<double>(fitting * heads) / static_cast<double>(waves * wave);
+    if (full > fullest) {
+      fullest = full;
+      splits = fitting;
+    }
+  }
+  splits = std::clamp<int64_t>(std::min(splits, CeilDivide(keys, kTile)), 1, kMost);
   // The kernel gives each part whole tiles: no blocks for parts that are left without any.
-  const int64_t per_part = CeilDivide(CeilDivide(std::max<int64_t>(1, keys), splits), tile) * tile;
-  sharing.splits = std::max<int64_t>(1, CeilDivide(keys, per_part));
-  return sharing;
+  const int64_t per_part =
+      CeilDivide(CeilDivide(std::max<int64_t>(1, keys), splits), kTile) * kTile;
+  return std::max<int64_t>(1, CeilDivide(keys, per_part));
 }
 
 int64_t DecodePartialFloats(const HeadShape& shape, int64_t sequences, int64_t splits) {
@@ -76,9 +54,8 @@ int64_t DecodePartialFloats(const HeadShape& shape, int64_t sequences, int64_t s
 
 cudaError_t DecodeAttention(const DecodeAttentionParams& params, const Context& context) {
   const HeadShape& shape = params.shape;
-  if (params.sequences < 0 || params.sharing.splits <= 0 ||
-      (params.sharing.warps != kFewWarps && params.sharing.warps != kManyWarps) ||
-      params.cache.block_size <= 0 || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
+  if (params.sequences < 0 || params.splits <= 0 || params.cache.block_size <= 0 ||
+      shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.heads / shape.kv_heads > kDecodeAttentionQueries) {
     return cudaErrorInvalidValue;
   }
@@ -87,8 +64,8 @@ cudaError_t DecodeAttention(const DecodeAttentionParams& params, const Context& 
   }
   return ForFormat(params.format, [&](auto number) {
     using T = decltype(number);
-    if (shape.head_dim == 64) return RunWith<T, 64>(params, context);
-    if (shape.head_dim == 128) return RunWith<T, 128>(params, context);
+    if (shape.head_dim == 64) return Run<T, 64>(params, context);
+    if (shape.head_dim == 128) return Run<T, 128>(params, context);
     return cudaErrorNotSupported;
   });
 }

@@ -20,10 +20,10 @@ namespace xcomposer::cuda {
 // The keys of the next tile are on their way while this one's weights are formed, its values while
 // the next one's scores are: 4 to 8 KiB per warp. Block tables are read a tile further ahead.
 
-// Warps of a multiprocessor, in blocks of four or six, at 168 registers.
-constexpr int kDecodeAttentionWarps = 12;
-constexpr int kDecodeAttentionKeys = 16;    // of a warp at a time
-constexpr int kDecodeAttentionQueries = 8;  // columns of a tensor core's right factor
+constexpr int kDecodeAttentionWarps = 6;
+constexpr int kDecodeAttentionResident = 2;  // blocks of a multiprocessor, at 168 registers
+constexpr int kDecodeAttentionKeys = 16;     // of a warp at a time
+constexpr int kDecodeAttentionQueries = 8;   // columns of a tensor core's right factor
 constexpr float kLog2E = 1.44269504f;
 XCOMPOSER_DEVICE float MinusInfinity() { return FloatOf(0xFF800000); }
 
@@ -39,14 +39,14 @@ XCOMPOSER_DEVICE uint32_t HighHalves(uint32_t a, uint32_t b) { return a >> 16 | 
 /// One warp's way through its share of the keys. With g = lane / 4 and t = lane % 4, a lane holds
 /// of the queries: number g; of the keys: g and g + 8; of the values: parts g and g + 8 (of 8
 /// numbers) of keys 2t, 2t + 1, 2t + 8 and 2t + 9.
-template <typename T, int kDim, int kWarps>
+template <typename T, int kDim>
 struct DecodeWarp {
   static constexpr int kKeys = kDecodeAttentionKeys;
-  static constexpr int kStride = kWarps * kKeys;  // from tile to tile of a warp
-  static constexpr int kSteps = kDim / 32;        // of 32 numbers along a head
-  static constexpr int kParts = kDim / 64;        // of 8 of a key's values in one lane
-  static constexpr int kMixed = kDim / 16;        // tensor-core tiles of 16 of a head's numbers
-  static constexpr int kLine = 128 / 2;           // numbers
+  static constexpr int kStride = kDecodeAttentionWarps * kKeys;  // from tile to tile of a warp
+  static constexpr int kSteps = kDim / 32;                       // of 32 numbers along a head
+  static constexpr int kParts = kDim / 64;  // of 8 of a key's values in one lane
+  static constexpr int kMixed = kDim / 16;  // tensor-core tiles of 16 of a head's numbers
+  static constexpr int kLine = 128 / 2;     // numbers
 
   /// Where a key lies: its block, which is on its way from the table, and its place in there.
   struct Place {
@@ -284,9 +284,10 @@ struct JoinedQuery {
 };
 
 /// The block's warps.
-template <int kDim, int kWarps>
+template <int kDim>
 XCOMPOSER_DEVICE JoinedQuery JoinWarps(int query, int group, const Shared<SoftmaxPart>& parts,
                                        const Shared<float>& mixes) {
+  constexpr int kWarps = kDecodeAttentionWarps;
   JoinedQuery joined;
   SoftmaxPart of[kWarps];
   XCOMPOSER_UNROLL
@@ -344,10 +345,11 @@ XCOMPOSER_DEVICE JoinedQuery JoinBlocks(int count, const SoftmaxPart* parts, con
 }
 
 /// Grid (splits, kv_heads, sequences).
-template <typename T, int kDim, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps, kDecodeAttentionWarps / kWarps)
+template <typename T, int kDim>
+__global__ void __launch_bounds__(32 * kDecodeAttentionWarps, kDecodeAttentionResident)
     DecodeAttentionKernel(DecodeAttentionParams p) {
   GridDependencyLaunch();
+  constexpr int kWarps = kDecodeAttentionWarps;
   const int sequence = BlockZ();
   const int kv = BlockY();
   const int part = BlockX();
@@ -356,7 +358,7 @@ __global__ void __launch_bounds__(32 * kWarps, kDecodeAttentionWarps / kWarps)
   const int keys = LoadSettled(p.positions + sequence) + 1;
   // Whole tiles of all warps to each part, so that only the last part is ragged.
   constexpr int kTile = kWarps * kDecodeAttentionKeys;
-  const int splits = static_cast<int>(p.sharing.splits);
+  const int splits = static_cast<int>(p.splits);
   const int per_part = ((keys + splits - 1) / splits + kTile - 1) / kTile * kTile;
   const int parts = keys > 0 ? (keys + per_part - 1) / per_part : 0;
   if (part >= parts) {
@@ -365,8 +367,7 @@ __global__ void __launch_bounds__(32 * kWarps, kDecodeAttentionWarps / kWarps)
     for (int i = ThreadIndex(); i < group * kDim; i += 32 * kWarps) Store(out + i, T{0});
     return;
   }
-  DecodeWarp<T, kDim, kWarps> warp(p, sequence, kv, part * per_part,
-                                   Min(keys, (part + 1) * per_part));
+  DecodeWarp<T, kDim> warp(p, sequence, kv, part * per_part, Min(keys, (part + 1) * per_part));
   warp.Prefetch();
   GridDependencyWait();
   warp.Run(sequence);
@@ -387,7 +388,7 @@ __global__ void __launch_bounds__(32 * kWarps, kDecodeAttentionWarps / kWarps)
       reinterpret_cast<SoftmaxPart*>(p.partial + p.sequences * p.shape.heads * splits * kDim) +
       head * group * splits;
   for (int query = Warp(); query < group; query += kWarps) {
-    const JoinedQuery joined = JoinWarps<kDim, kWarps>(query, group, softmax, mixes);
+    const JoinedQuery joined = JoinWarps<kDim>(query, group, softmax, mixes);
     const int64_t at = query * kDim + 4 * Lane();
     if (parts == 1) {
       if (4 * Lane() < kDim) joined.StoreDivided(out + at);

@@ -75,18 +75,18 @@ cudaError_t AttendDecoding(const Tensor& q, const cuda::PagedCache& cache, const
   CudaResources& cuda = CurrentCuda();
   // In how many parts the keys are taken decides the bits. It follows from rounded sizes, so that
   // it is the same in a captured graph, whose tables are as wide as it may need.
-  const cuda::DecodeSharing sharing =
-      cuda::ShareDecoding(PowerOfTwoFrom(shape.rows), shape.kv_heads,
-                          PowerOfTwoFrom(cache.table_stride) * cache.block_size, cuda.context());
+  const int64_t splits =
+      cuda::DecodeSplits(PowerOfTwoFrom(shape.rows), shape.kv_heads,
+                         PowerOfTwoFrom(cache.table_stride) * cache.block_size, cuda.context());
   const cuda::HeadShape heads = CudaShapeOf(shape);
-  const Tensor partial = at::empty({cuda::DecodePartialFloats(heads, shape.rows, sharing.splits)},
+  const Tensor partial = at::empty({cuda::DecodePartialFloats(heads, shape.rows, splits)},
                                    q.options().dtype(at::kFloat));
   return cuda::DecodeAttention({.q = q.const_data_ptr(),
                                 .cache = cache,
                                 .positions = positions.const_data_ptr<int32_t>(),
                                 .shape = heads,
                                 .sequences = shape.rows,
-                                .sharing = sharing,
+                                .splits = splits,
                                 .partial = partial.mutable_data_ptr<float>(),
                                 .counters = cuda.Counters(shape.rows * shape.kv_heads),
                                 .out = out.mutable_data_ptr(),

@@ -11,8 +11,7 @@ TYPED_TEST_SUITE(DecodeAttentionOf, StoredTypes);
 
 /// Runs twice on the same counters, which must be zero again after the first time.
 template <typename T>
-std::vector<T> Attend(const PagedCase<T>& test, const DecodeSharing& sharing,
-                      const Context& context) {
+std::vector<T> Attend(const PagedCase<T>& test, int64_t splits, const Context& context) {
   const Array<T> q(test.q);
   const Array<T> keys(test.keys);
   const Array<T> values(test.values);
@@ -22,7 +21,7 @@ std::vector<T> Attend(const PagedCase<T>& test, const DecodeSharing& sharing,
   const Array<int32_t> positions(at);
   const auto sequences = static_cast<int64_t>(test.sequences.size());
   const Array<float> partial(
-      static_cast<size_t>(DecodePartialFloats(test.shape, sequences, sharing.splits)));
+      static_cast<size_t>(DecodePartialFloats(test.shape, sequences, splits)));
   const Array<int32_t> counters(
       std::vector<int32_t>(static_cast<size_t>(sequences * test.shape.kv_heads), 0));
   std::vector<T> first;
@@ -34,7 +33,7 @@ std::vector<T> Attend(const PagedCase<T>& test, const DecodeSharing& sharing,
                                       .positions = positions.data(),
                                       .shape = test.shape,
                                       .sequences = sequences,
-                                      .sharing = sharing,
+                                      .splits = splits,
                                       .partial = partial.data(),
                                       .counters = counters.data(),
                                       .out = out.data(),
@@ -52,24 +51,19 @@ std::vector<T> Attend(const PagedCase<T>& test, const DecodeSharing& sharing,
 
 template <typename T>
 void Check(const PagedCase<T>& test, int64_t splits) {
-  const Doubles exact = test.Attend(false);
-  const Doubles naive = test.Attend(true);
-  for (const int warps : {4, 6}) {
-    const auto actual = InEveryWay([&](const Context& context) {
-      return Attend(test, {splits, warps}, context);
-    });
-    ExpectWithinBudget(actual, exact, naive,
-                       std::to_string(splits) + " splits of " + std::to_string(warps) +
-                           " warps, head_dim " + std::to_string(test.shape.head_dim));
-  }
+  const auto actual =
+      InEveryWay([&](const Context& context) { return Attend(test, splits, context); });
+  ExpectWithinBudget(
+      actual, test.Attend(false), test.Attend(true),
+      std::to_string(splits) + " splits, head_dim " + std::to_string(test.shape.head_dim));
 }
 
 // Lengths that end within a tile, at its end and just after it; the last sequence is a short one.
 TYPED_TEST(DecodeAttentionOf, RaggedSequencesAgreeWithDouble) {
   using T = TypeParam;
-  const PagedCase<T> wide({8, 2, 128}, 16, {{1, 0}, {1, 63}, {1, 150}, {1, 17}}, 1);
+  const PagedCase<T> wide({8, 2, 128}, 16, {{1, 0}, {1, 95}, {1, 214}, {1, 17}}, 1);
   for (const int64_t splits : {1, 2, 5}) Check(wide, splits);
-  Check(PagedCase<T>({3, 1, 64}, 7, {{1, 64}, {1, 197}}, 2), 3);
+  Check(PagedCase<T>({3, 1, 64}, 7, {{1, 96}, {1, 293}}, 2), 3);
   Check(PagedCase<T>({8, 1, 64}, 32, {{1, 100}}, 3), 2);
   Check(PagedCase<T>({6, 1, 128}, 5, {{1, 70}}, 4), 1);
 }
@@ -78,7 +72,7 @@ TYPED_TEST(DecodeAttentionOf, RaggedSequencesAgreeWithDouble) {
 // one key. The longest sequence ends within a part, the others leave blocks without work.
 TYPED_TEST(DecodeAttentionOf, ManyPartsArePutTogether) {
   using T = TypeParam;
-  Check(PagedCase<T>({2, 1, 64}, 48, {{1, 2100}, {1, 600}, {1, 5}}, 7), 40);
+  Check(PagedCase<T>({2, 1, 64}, 72, {{1, 3180}, {1, 600}, {1, 5}}, 7), 40);
   Check(PagedCase<T>({5, 1, 128}, 1, {{1, 580}}, 8), 9);
 }
 
@@ -107,8 +101,7 @@ TYPED_TEST(DecodeAttentionOf, UnusedRowsGiveZeros) {
   PagedCase<T> test({4, 2, 64}, 16, {{1, 20}, {1, -1}, {1, 3}}, 6);
   // The unused row's queries mean nothing.
   for (size_t i = 256; i < 512; ++i) test.q[i].bits = 0xFFFF;
-  const auto actual =
-      InEveryWay([&](const Context& context) { return Attend(test, {.splits = 2}, context); });
+  const auto actual = InEveryWay([&](const Context& context) { return Attend(test, 2, context); });
   for (size_t i = 256; i < 512; ++i) ASSERT_EQ(actual[i].bits, 0);
   for (size_t i = 0; i < 256; ++i) ASSERT_FALSE(std::isnan(Widen(actual[i])));
 }
@@ -126,11 +119,9 @@ TYPED_TEST(DecodeAttentionOf, RefusesWhatItHasNoKernelFor) {
   params.shape = {3, 2, 64};
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
   params.shape = {2, 2, 64};
-  params.sharing.splits = 0;
+  params.splits = 0;
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
-  params.sharing = {.splits = 1, .warps = 5};
-  EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorInvalidValue);
-  params.sharing = {};
+  params.splits = 1;
   params.sequences = 0;
   EXPECT_EQ(Finish(DecodeAttention(params, Ways()[0])), "");
   params.sequences = -1;
@@ -143,36 +134,29 @@ TYPED_TEST(DecodeAttentionOf, RefusesWhatItHasNoKernelFor) {
   EXPECT_EQ(DecodeAttention(params, Ways()[0]), cudaErrorMisalignedAddress);
 }
 
-class DecodeSharingTest : public KernelTest {};
+class DecodeSplitsTest : public KernelTest {};
 
-TEST_F(DecodeSharingTest, FillsTheDeviceButLeavesNoScraps) {
+TEST_F(DecodeSplitsTest, FillTheDeviceButLeaveNoScraps) {
   const Context context{.multiprocessors = 132};
-  const auto expect = [&](int64_t sequences, int64_t kv_heads, int64_t keys, int64_t splits,
-                          int warps = 4) {
-    const DecodeSharing sharing = ShareDecoding(sequences, kv_heads, keys, context);
-    EXPECT_EQ(sharing.splits, splits) << sequences << " x " << kv_heads << ", " << keys;
-    EXPECT_EQ(sharing.warps, warps) << sequences << " x " << kv_heads << ", " << keys;
-  };
-  // A wave of 396 blocks, or a tile for each warp.
-  expect(1, 8, 1, 1);
-  expect(1, 8, 65, 2);
-  expect(1, 8, 1024, 16);
-  expect(1, 8, 100000, 49);
-  expect(8, 8, 300, 5);
-  expect(8, 8, 8192, 6);
-  expect(1, 1, 100000, 63);  // of 1600 keys, the last of 800
-  expect(1, 8, 8192, 43);    // of 192
-  expect(1, 8, 0, 1);
-  expect(0, 8, 8192, 64);
-  // A wave of four warps would be full to two thirds, one of six warps is full.
-  expect(32, 8, 8192, 1, 6);
-  expect(32, 8, 100, 1, 6);
-  // Neither: three waves. More heads than blocks in a wave; no number of waves that is full; more
-  // than four waves.
-  expect(37, 8, 8192, 4);
-  expect(64, 8, 8192, 3);
-  expect(1, 320, 8192, 1);
-  expect(256, 8, 8192, 1);
+  // A wave of 264 blocks, or a tile for each warp.
+  EXPECT_EQ(DecodeSplits(1, 8, 1, context), 1);
+  EXPECT_EQ(DecodeSplits(1, 8, 97, context), 2);
+  EXPECT_EQ(DecodeSplits(1, 8, 1024, context), 11);
+  EXPECT_EQ(DecodeSplits(1, 8, 100000, context), 33);
+  EXPECT_EQ(DecodeSplits(8, 8, 300, context), 4);
+  EXPECT_EQ(DecodeSplits(8, 8, 8192, context), 4);
+  EXPECT_EQ(DecodeSplits(1, 1, 100000, context), 62);  // of 1632 keys, the last of 448
+  EXPECT_EQ(DecodeSplits(1, 8, 8192, context), 29);    // of 288
+  EXPECT_EQ(DecodeSplits(1, 8, 0, context), 1);
+  EXPECT_EQ(DecodeSplits(0, 8, 8192, context), 43);
+  EXPECT_EQ(DecodeSplits(32, 8, 8192, context), 1);
+  // One wave would be full to two thirds: two.
+  EXPECT_EQ(DecodeSplits(22, 8, 8192, context), 3);
+  EXPECT_EQ(DecodeSplits(22, 8, 100, context), 2);
+  // More heads than blocks in a wave; no number of waves that is full; more than four waves.
+  EXPECT_EQ(DecodeSplits(64, 8, 8192, context), 1);
+  EXPECT_EQ(DecodeSplits(1, 320, 8192, context), 3);
+  EXPECT_EQ(DecodeSplits(256, 8, 8192, context), 1);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
     longest = std::max(longest, position + 1);
     seen_keys_ += position + 1;
   }
-  sharing_ = ShareDecoding(sequences_, s.heads.kv_heads, longest, context);
+  splits_ = DecodeSplits(sequences_, s.heads.kv_heads, longest, context);
   const auto count = static_cast<size_t>(sequences_);
   ids_ = memory.Written(ids);
   positions_ = memory.Written(positions);
@@ -43,7 +43,7 @@ DecodeStep::DecodeStep(const Decoder& decoder, const KvCache& cache,
   q_ = memory.Stored(sequences_ * s.mixed());
   mixed_ = memory.Stored(sequences_ * s.mixed());
   inner_ = memory.Stored(sequences_ * s.inner);
-  partial_ = memory.Variable<float>(DecodePartialFloats(s.heads, sequences_, sharing_.splits));
+  partial_ = memory.Variable<float>(DecodePartialFloats(s.heads, sequences_, splits_));
   counters_ = memory.Written(std::vector<int32_t>(count * static_cast<size_t>(s.heads.kv_heads)));
   sample_partial_ = memory.Variable<uint64_t>(SamplePartialWords(sequences_, s.vocab));
   sample_counters_ = memory.Written(std::vector<int32_t>(count));
@@ -165,7 +165,7 @@ void DecodeStep::Attention(int64_t layer, const Context& context) const {
                            .positions = positions_,
                            .shape = decoder_.shape.heads,
                            .sequences = sequences_,
-                           .sharing = sharing_,
+                           .splits = splits_,
                            .partial = partial_,
                            .counters = counters_,
                            .out = mixed_},

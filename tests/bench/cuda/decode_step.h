@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "bench/cuda/decoder.h"
-#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/sampling.h"
@@ -59,7 +58,7 @@ class DecodeStep {
   const KvCache& cache_;
   const int64_t sequences_;
   int64_t seen_keys_ = 0;  ///< of all sequences
-  DecodeSharing sharing_;
+  int64_t splits_ = 1;
 
   int32_t* ids_ = nullptr;                // (S)
   const int32_t* positions_ = nullptr;    // (S)
