@@ -94,39 +94,44 @@ TYPED_TEST(DecodeLinear, LogitsAgreeWithDouble) {
   }
 }
 
+template <typename T>
+void CheckResidual(int64_t rows, int64_t columns) {
+  Random random(8);
+  const Weights<T> w(rows, columns, random);
+  const auto x = random.Normal<T>(static_cast<size_t>(columns), 1);
+  const auto before = random.Normal<float>(static_cast<size_t>(rows), 1);
+  const auto actual = WithEveryCopy([&](const Context& context) {
+    const Array<T> in(x);
+    const auto matrix = Constant(w.values);
+    const Array<float> hidden(before);
+    EXPECT_EQ(Finish(DecodeAdd({.x = in.data(),
+                                .weight = Matrix(matrix, rows, columns, w.stride),
+                                .hidden = hidden.data(),
+                                .format = FormatOf<T>()},
+                               context)),
+              "");
+    return hidden.Read();
+  });
+  const Doubles wide = ToDoubles(x);
+  const std::vector<float> narrow(wide.begin(), wide.end());
+  Doubles exact;
+  Doubles naive;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float h = before[static_cast<size_t>(r)];
+    exact.push_back(double{h} + w.Dot(r, wide));
+    naive.push_back(h + w.Dot(r, narrow));
+  }
+  ExpectWithinBudget(actual, exact, naive, std::to_string(columns));
+}
+
 TYPED_TEST(DecodeLinear, ResidualIsAdded) {
-  using T = TypeParam;
   for (const int64_t columns : kColumns) {
-    for (const int64_t rows : {2, 38, 114}) {
-      Random random(8);
-      const Weights<T> w(rows, columns, random);
-      const auto x = random.Normal<T>(static_cast<size_t>(columns), 1);
-      const auto before = random.Normal<float>(static_cast<size_t>(rows), 1);
-      const auto actual = WithEveryCopy([&](const Context& context) {
-        const Array<T> in(x);
-        const auto matrix = Constant(w.values);
-        const Array<float> hidden(before);
-        EXPECT_EQ(Finish(DecodeAdd({.x = in.data(),
-                                    .weight = Matrix(matrix, rows, columns, w.stride),
-                                    .hidden = hidden.data(),
-                                    .format = FormatOf<T>()},
-                                   context)),
-                  "");
-        return hidden.Read();
-      });
-      const Doubles wide = ToDoubles(x);
-      const std::vector<float> narrow(wide.begin(), wide.end());
-      Doubles exact;
-      Doubles naive;
-      for (int64_t r = 0; r < rows; ++r) {
-        const float h = before[static_cast<size_t>(r)];
-        exact.push_back(double{h} + w.Dot(r, wide));
-        naive.push_back(h + w.Dot(r, narrow));
-      }
-      ExpectWithinBudget(actual, exact, naive, std::to_string(columns));
-    }
+    for (const int64_t rows : {2, 38, 114}) CheckResidual<TypeParam>(rows, columns);
   }
 }
+
+// Rings for copies in bulk have no room beside the input.
+TYPED_TEST(DecodeLinear, LongInputsHaveRoom) { CheckResidual<TypeParam>(2, 20 * 1024); }
 
 TYPED_TEST(DecodeLinear, GateAndUpAgreeWithDouble) {
   using T = TypeParam;
