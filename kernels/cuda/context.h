@@ -16,7 +16,8 @@ struct Context {
   /// Kernels may be launched while the kernel before still runs, and wait for it themselves
   /// (compute capability 9.0 and later).
   bool programmatic_launch = false;
-  /// Products of warpgroups (wgmma): compute capability 9.0, and code that was compiled for it.
+  /// Products of warpgroups (wgmma) and copies in bulk: compute capability 9.0, and code that was
+  /// compiled for it.
   bool warpgroup_products = false;
 };
 

@@ -5,11 +5,12 @@
 
 namespace xcomposer::cuda {
 
-// The same where memory can be copied in bulk (compute capability 9.0). One thread of a warp asks
-// for 2 KiB of each of two rows, which memory gives faster than as many bytes in copies of 16. One
-// block has a multiprocessor to itself. Most of its warps multiply: each has a ring of its own, of
-// which a stage is asked for anew as soon as it is in registers, so that memory does not wait for
-// products. The others bring the input, and at the end make of the sums what is wanted.
+// Pairs of rows as in decode_linear_pairs.cuh, where memory can be copied in bulk (compute
+// capability 9.0). One thread of a warp asks for 2 KiB of each of two rows, which memory gives
+// faster than as many bytes in copies of 16. One block has a multiprocessor to itself. Most of its
+// warps multiply: each has a ring of its own, of which a stage is asked for anew as soon as it is
+// in registers, so that memory does not wait for products. The others bring the input, and at the
+// end make of the sums what is wanted.
 //
 // Copies that are under way delay whatever memory is asked for after them: the last writes of the
 // kernel before, and the input. Until its ring is full, therefore, a warp asks for a stage when the
@@ -78,6 +79,7 @@ struct BulkWalk {
   }
 };
 
+/// MultiplyPairs by copies in bulk.
 template <typename T, typename Schedule, typename Rows, typename Input, typename Need,
           typename Finish>
 XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows,

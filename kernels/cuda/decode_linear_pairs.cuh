@@ -123,10 +123,7 @@ struct PairWalk {
   }
 };
 
-/// What a kernel does, given how it numbers its row pairs (`rows`), how it gets its input, what
-/// else it needs for a pair's results (`need`, asked for while the products are formed), and what
-/// it makes of them (`finish`). Both are called by all lanes of a warp for its pair, or where warps
-/// share pairs, by one thread for each pair.
+/// MultiplyPairs (decode_linear_bulk.cuh) by copies of 16 bytes.
 template <typename T, typename Schedule, typename Rows, typename Input, typename Need,
           typename Finish>
 XCOMPOSER_DEVICE void MultiplyCopiedPairs(int pairs, int columns, const Rows& rows,

@@ -1,8 +1,8 @@
 #pragma once
 
-// What only compute capability 9.0 has: barriers in shared memory, products of warpgroups (128
-// threads, four warps from a multiple of four on), registers that change hands. As in device.cuh
-// everything goes through functions that the emulator has too. Without
+// What only compute capability 9.0 has: barriers in shared memory, copies in bulk, products of
+// warpgroups (128 threads, four warps from a multiple of four on), registers that change hands. As
+// in device.cuh everything goes through functions that the emulator has too. Without
 // XCOMPOSER_WARPGROUP_PRODUCTS they may be named, but not compiled into a kernel.
 #include "kernels/cuda/device.cuh"
 #ifdef XCOMPOSER_EMULATED_CUDA
