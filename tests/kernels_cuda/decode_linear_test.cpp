@@ -31,9 +31,9 @@ struct Input {
   }
 };
 
-// Parts of one tile, two and a bit; four and a bit, which at two pairs of rows for a warp are more
-// than there are stages.
-constexpr int64_t kColumns[] = {8, 264, 1032, 2056};
+// Parts of one tile of 512 columns, two, and a bit more; four and a bit, which at two pairs of rows
+// for a warp are more than there are stages. In bulk a tile is of 1024.
+constexpr int64_t kColumns[] = {8, 264, 1024, 1032, 2056};
 
 /// Runs in every way without copies in bulk, with room for 2, 5 and 6 stages of weights: the bits
 /// are the same.
