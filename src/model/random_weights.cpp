@@ -66,14 +66,18 @@ std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::S
   if (shape.size() == 1) return std::nullopt;
   at::Tensor part = at::empty(shape, type);
   uint64_t state = Hash(name, seed_);
-  for (int64_t i = 0; i < part.numel(); ++i) {
-    state += 0x9e3779b97f4a7c15ULL;
-    const uint64_t bits = Mixed(state);
-    if (type == at::kInt) {
-      part.mutable_data_ptr<int32_t>()[i] = static_cast<int32_t>(static_cast<uint32_t>(bits));
-    } else {
-      const float unit = static_cast<float>(bits >> 40) / static_cast<float>(1 << 24);  // [0, 1)
-      part.mutable_data_ptr<at::Half>()[i] = at::Half(0.002f + 0.002f * unit);
+  const int64_t count = part.numel();
+  const auto next = [&state] { return Mixed(state += 0x9e3779b97f4a7c15ULL); };
+  if (type == at::kInt) {
+    auto* codes = part.mutable_data_ptr<int32_t>();
+    for (int64_t i = 0; i < count; ++i) {
+      codes[i] = static_cast<int32_t>(static_cast<uint32_t>(next()));
+    }
+  } else {
+    auto* scales = part.mutable_data_ptr<at::Half>();
+    for (int64_t i = 0; i < count; ++i) {
+      const float unit = static_cast<float>(next() >> 40) / static_cast<float>(1 << 24);  // [0, 1)
+      scales[i] = at::Half(0.002f + 0.002f * unit);
     }
   }
   if (on_drawn_) on_drawn_(static_cast<int64_t>(part.nbytes()), name);
