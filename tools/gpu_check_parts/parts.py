@@ -120,11 +120,11 @@ def peer(context: Context, box_s: float) -> Result:
 PARTS = [
     Part("kernels", "kernel tests against float64", kernels, 60, 5),
     Part("ops", "the engine's CUDA ops, steps and splits", ops, 40, 5),
-    Part("goldens", "recorded answers of every kind, end to end", goldens, 75, 10),
+    Part("goldens", "recorded answers of every kind, end to end", goldens, 60, 10),
     Part("limits", "what the card can do at best", limits, 40, 10),
-    Part("model", "the kernels at full 7B size", model, 50, 15),
-    Part("engine", "the engine at full 7B size", engine_at_full_size, 60, 40),
-    Part("sanitizer", "compute-sanitizer over the kernel tests", sanitizer, 80, 15),
+    Part("model", "the kernels at full 7B size", model, 40, 15),
+    Part("engine", "the engine at full 7B size", engine_at_full_size, 45, 40),
+    Part("sanitizer", "compute-sanitizer over the kernel tests", sanitizer, 120, 15),
     Part("nccl", "two NCCL ranks", nccl, 15, 10),
     Part("peer", "torch and transformers at the same sizes", peer, 50, 15),
 ]
