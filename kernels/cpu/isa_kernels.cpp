@@ -16,6 +16,19 @@ extern const TileKernels kAmxTiles;
 namespace {
 
 #if defined(__x86_64__)
+/// One or two rows with 4 bits: what a dword takes has so little to multiply that chains of 512-bit
+/// dot products are slower than AVX2's products and sums (an EPYC of 2024, one row: 3 % of a
+/// step). The bits are the same.
+const IsaKernels& VnniKernels() {
+  static const IsaKernels kernels = [] {
+    constexpr auto kFour = static_cast<size_t>(Packing::kGptq4);
+    IsaKernels with_rows = kAvx512VnniKernels;
+    with_rows.linear_integer_rows[kFour] = kAvx2Kernels.linear_integer_rows[kFour];
+    return with_rows;
+  }();
+  return kernels;
+}
+
 /// Few rows, and weights that tiles have nothing for, stay with AVX-512.
 const IsaKernels& AmxKernels() {
   static const IsaKernels kernels = [] {
@@ -32,7 +45,7 @@ const IsaKernels& AmxKernels() {
 const IsaKernels& KernelsFor(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAmx) return AmxKernels();
-  if (isa == Isa::kAvx512Vnni) return kAvx512VnniKernels;
+  if (isa == Isa::kAvx512Vnni) return VnniKernels();
   if (isa == Isa::kAvx512) return kAvx512Kernels;
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif
