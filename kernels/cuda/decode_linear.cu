@@ -55,11 +55,10 @@ bool LaunchInBulk(int64_t pairs, int64_t columns, const Params& params, const Co
   const LaunchShape shape{
       .grid_x = blocks,
       .threads = Schedule::kThreads,
-      .shared_bytes = Schedule::kAlignment - 16 +
-                      Schedule::kWarps * Schedule::kStages * Schedule::kStageBytes +
-                      ArenaBytes<uint64_t>(Schedule::kWarps * Schedule::kStages) +
-                      ArenaBytes<float>(kDecodeThreads / 32) + ArenaBytes<Half>(columns) +
-                      ArenaBytes<float>(2 * Schedule::kWarps * turns)};
+      .shared_bytes =
+          Schedule::kAlignment - 16 + Schedule::kWarps * Schedule::kStages * Schedule::kStageBytes +
+          ArenaBytes<uint64_t>(Schedule::kBarriers) + ArenaBytes<float>(kDecodeThreads / 32) +
+          ArenaBytes<Half>(columns) + ArenaBytes<float>(2 * Schedule::kWarps * turns)};
   if (shape.shared_bytes > context.block_shared_bytes) return false;
   status = ForFormat(params.format, [&](auto number) {
     return Launch(kernel_of(number, Schedule{}), shape, params, context);

@@ -24,6 +24,8 @@ struct BulkSchedule {
   static constexpr int kSteps = 4;               ///< 16 bytes of each row and lane
   static constexpr int kTile = 32 * 8 * kSteps;  ///< columns of a stage
   static constexpr int kStageBytes = 2 * kTile * 2;
+  /// One when the input is there, one when the sums are, one for each stage.
+  static constexpr int kBarriers = 2 + kWarps * kStages;
   static constexpr int kAlignment = 128;  ///< of the stages: others are filled more slowly
 };
 
@@ -89,18 +91,24 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
   constexpr int kSteps = Schedule::kSteps;
   constexpr int kTile = Schedule::kTile;
   constexpr int kWarps = Schedule::kWarps;
-  enum { kOfInput = 1, kInput, kSums };  // named barriers
+  constexpr int kOfInput = 1;             // named barrier
+  enum { kInput, kSums, kFirstOfRings };  // barriers in shared memory
   GridDependencyLaunch();
   SharedArena arena;
   arena.Align(Schedule::kAlignment);
   const Shared<T> rings = arena.Take<T>(kWarps * kStages * 2 * kTile);
-  const Shared<uint64_t> barriers = arena.Take<uint64_t>(kWarps * kStages);
+  const Shared<uint64_t> barriers = arena.Take<uint64_t>(Schedule::kBarriers);
   const Shared<float> partial = arena.Take<float>(kDecodeThreads / 32);
   const Shared<T> x = arena.Take<T>(columns);
   // Of the block's pairs: (turns, warps, first and second).
   const int turn = GridX() * kWarps;
   const Shared<float> sums = arena.Take<float>(2 * kWarps * ((pairs + turn - 1) / turn));
   const auto pair_of = [&](int i) { return BlockX() * kWarps + i / kWarps * turn + i % kWarps; };
+  if (ThreadIndex() == 0) {
+    BarrierInit(barriers, kInput, kDecodeThreads);
+    BarrierInit(barriers, kSums, kWarps);
+  }
+  SyncThreads();  // both are there before any thread uses them
   if (ThreadIndex() < kDecodeThreads) {
     input.CopyWeights(x);
     CommitCopies();
@@ -108,11 +116,11 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
     input.Fill(
         partial, x, [] {}, [] { WaitCopies<0>(); },
         [] { NamedBarrierSync(kOfInput, kDecodeThreads); });
-    NamedBarrierArrive(kInput, Schedule::kThreads);
+    BarrierArrive(barriers, kInput);
     decltype(need(0)) needed{};
     if (pair_of(ThreadIndex()) < pairs) needed = need(pair_of(ThreadIndex()));
     // All sums are there before anything is made of them.
-    NamedBarrierSync(kSums, Schedule::kThreads);
+    BarrierWait(barriers, kSums, 0);
     for (int i = ThreadIndex(); pair_of(i) < pairs; i += kDecodeThreads) {
       if (i >= kDecodeThreads) needed = need(pair_of(i));
       finish(pair_of(i), needed, sums[2 * i], sums[2 * i + 1]);
@@ -120,7 +128,8 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
     return;
   }
   const int warp = Warp() - kDecodeThreads / 32;
-  BulkWalk<T, Schedule, Rows> walk(rings, barriers, rows, warp, pairs, columns);
+  BulkWalk<T, Schedule, Rows> walk(rings, barriers.Part(kFirstOfRings, kWarps * kStages), rows,
+                                   warp, pairs, columns);
   XCOMPOSER_UNROLL
   for (int stage = 0; stage < kStages; ++stage) {
     if (stage > 0 && walk.asked < pairs) BarrierWait(walk.full, stage - 1, 0);
@@ -128,7 +137,7 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
   }
   GridDependencyWait();
   // The whole input is there before any warp multiplies with it.
-  NamedBarrierSync(kInput, Schedule::kThreads);
+  BarrierWait(barriers, kInput, 0);
   int stage = 0;
   int parity = 0;
   int at = 2 * warp;
@@ -154,14 +163,9 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
         const int c = begin + (i * 32 + Lane()) * 8;
         if (c >= columns) break;
         float inputs[8];
-        float numbers[8];
         Unpack<T>(LoadVector(x, c), inputs);
-        Unpack<T>(weights[0][i], numbers);
-        XCOMPOSER_UNROLL
-        for (int k = 0; k < 8; ++k) first += numbers[k] * inputs[k];
-        Unpack<T>(weights[1][i], numbers);
-        XCOMPOSER_UNROLL
-        for (int k = 0; k < 8; ++k) second += numbers[k] * inputs[k];
+        AddProducts<T>(weights[0][i], inputs, first);
+        AddProducts<T>(weights[1][i], inputs, second);
       }
       stage = stage + 1 < kStages ? stage + 1 : 0;
       if (stage == 0) parity ^= 1;
@@ -174,7 +178,7 @@ XCOMPOSER_DEVICE void MultiplyBulkPairs(int pairs, int columns, const Rows& rows
     }
     at += 2 * kWarps;
   }
-  NamedBarrierArrive(kSums, Schedule::kThreads);
+  if (Lane() == 0) BarrierArrive(barriers, kSums);  // which has written all of the warp's
 }
 
 /// What a kernel does, given how it numbers its row pairs (`rows`), how it gets its input, what

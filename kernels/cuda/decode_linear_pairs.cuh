@@ -29,6 +29,15 @@ struct RowPair {
   const T* second = nullptr;
 };
 
+/// The products of eight stored weights, added in their order.
+template <typename T>
+XCOMPOSER_DEVICE void AddProducts(const Vector16& weights, const float (&inputs)[8], float& sum) {
+  float numbers[8];
+  Unpack<T>(weights, numbers);
+  XCOMPOSER_UNROLL
+  for (int k = 0; k < 8; ++k) sum += numbers[k] * inputs[k];
+}
+
 /// The stages of one thread: slots of 8 numbers, (stage, step, row, thread).
 template <typename T>
 struct WeightStages {
@@ -55,14 +64,9 @@ struct WeightStages {
       const int c = begin + (i * 32 + Lane()) * 8;
       if (c >= columns) continue;
       float inputs[8];
-      float weights[8];
       Unpack<T>(LoadVector(x, c), inputs);
-      Unpack<T>(LoadVector(slots, Slot(stage, i, 0)), weights);
-      XCOMPOSER_UNROLL
-      for (int k = 0; k < 8; ++k) first += weights[k] * inputs[k];
-      Unpack<T>(LoadVector(slots, Slot(stage, i, 1)), weights);
-      XCOMPOSER_UNROLL
-      for (int k = 0; k < 8; ++k) second += weights[k] * inputs[k];
+      AddProducts<T>(LoadVector(slots, Slot(stage, i, 0)), inputs, first);
+      AddProducts<T>(LoadVector(slots, Slot(stage, i, 1)), inputs, second);
     }
   }
 };

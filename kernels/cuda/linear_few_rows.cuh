@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(32 * kFewRowsMostWarps, 1) FewRowsKernel(FewRo
   for (int s = 0; s < stages - 1 && s < count; ++s) {
     if (s >= kFewRowsEarly) WaitForStage(kFewRowsEarly - 1);
     loop.CopyWeights(s, s);
-    CommitCopies();
+    CommitCopies();  // the inputs' groups come after these: who waits for one has all weights
   }
   GridDependencyWait();
   for (int s = 0; s < stages - 1; ++s) {

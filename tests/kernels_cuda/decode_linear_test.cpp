@@ -31,9 +31,9 @@ struct Input {
   }
 };
 
-// Parts of one tile of 512 columns, two, and a bit more; four and a bit, which at two pairs of rows
-// for a warp are more than there are stages. In bulk a tile is of 1024.
-constexpr int64_t kColumns[] = {8, 264, 1024, 1032, 2056};
+// Parts of one tile of 512 columns, and a bit more than two; four and a bit, which at two pairs of
+// rows for a warp are more than there are stages. In bulk a tile is of 1024.
+constexpr int64_t kColumns[] = {8, 264, 1032, 2056};
 
 /// Runs in every way without copies in bulk, with room for 2, 5 and 6 stages of weights: the bits
 /// are the same.
@@ -129,6 +129,8 @@ TYPED_TEST(DecodeLinear, ResidualIsAdded) {
     for (const int64_t rows : {2, 38, 114}) CheckResidual<TypeParam>(rows, columns);
   }
 }
+
+TYPED_TEST(DecodeLinear, RowsMayEndWithATile) { CheckResidual<TypeParam>(114, 1024); }
 
 // Rings for copies in bulk have no room beside the input.
 TYPED_TEST(DecodeLinear, LongInputsHaveRoom) { CheckResidual<TypeParam>(2, 20 * 1024); }

@@ -201,9 +201,9 @@ print("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)" 
       else "========= ERROR SUMMARY: {} errors")"""
     RACE = SUMMARY.replace("0 hazards displayed (0 errors", "1 hazard displayed (1 error")
 
-    def state(self, body: str) -> result.Result:
+    def state(self, body: str, box_s: float = 20) -> result.Result:
         self.program("compute-sanitizer", body)
-        return parts.sanitizer(self.context(), 20)
+        return parts.sanitizer(self.context(), box_s)
 
     def test_clean(self):
         done = self.state(PASSING_TESTS + self.SUMMARY.format(0))
@@ -222,6 +222,13 @@ print("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)" 
         self.assertEqual({k: v["state"] for k, v in done.details.items()},
                          {"memcheck": result.PASSED, "racecheck": result.FAILED})
         self.assertIn("1 hazard", done.reason)
+
+    def test_what_was_found_before_it_was_stopped(self):
+        race = "========= Error: Race reported between Read access at void Kernel()+0x10"
+        done = self.state("import time\n" + PASSING_TESTS + f"\nif 'racecheck' in sys.argv: print({race!r}"
+                          ", flush=True); time.sleep(60)" + self.SUMMARY.format(0), 3)
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("Race reported", done.reason)
 
     def test_refused(self):
         done = self.state(

@@ -51,6 +51,7 @@ def engine_at_full_size(context: Context, box_s: float) -> Result:
 REFUSED = re.compile(r"Device not supported|Target application.*terminated before first|"
                      r"not supported|[Ii]nsufficient (permission|privilege)|ERR_NVGPUCTRPERM")
 SUMMARY = re.compile(r"(ERROR|RACECHECK) SUMMARY:")
+ERROR = re.compile(r"Error: Race reported|Invalid |Uninitialized |Barrier error|Leaked ")
 NOTHING_FOUND = re.compile(r"SUMMARY: 0 (errors|hazards)")
 
 
@@ -86,6 +87,10 @@ def _judge_sanitizer(outcome: bounded.Outcome) -> Result:
     summaries = [line for line in found if SUMMARY.search(line)]
     if summaries and not NOTHING_FOUND.search(summaries[-1]):
         return Result(result.FAILED, summaries[-1], details={"said": found[:60]})
+    # A run that was stopped has no summary, but may have found something.
+    error = next((line for line in found if ERROR.match(line)), "")
+    if error:
+        return Result(result.FAILED, error, details={"said": found[:60]})
     refused = next((line for line in found if REFUSED.search(line)), "")
     if refused and not tests.passed:
         return Result(result.SKIPPED, f"refused on this machine: {refused}")
