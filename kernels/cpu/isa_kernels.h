@@ -47,7 +47,8 @@ struct IsaKernels {
   int64_t streamed_dense_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
-  /// x for linear_rows, in pieces of kRowPiece inputs.
+  /// x for linear_rows, in pieces of row_piece(rows) inputs.
+  int64_t (*row_piece)(int64_t rows);
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   PanelKernel linear_panels[3];
   /// The same for quantised weights, by Packing.

@@ -29,7 +29,7 @@ template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
 /// Of dense weights.
 template <typename S>
-inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 24;
+inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 40;
 
 template <typename S, typename Weight>
 inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
@@ -56,6 +56,7 @@ struct IsaTable {
       .streamed_dense_rows = kStreamedDenseRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
+      .row_piece = &RowPiece<S>,
       .linear_pack_pieces = {&LinearPackPieces<S, Format::kFloat32>,
                              &LinearPackPieces<S, Format::kBfloat16>,
                              &LinearPackPieces<S, Format::kFloat16>},

@@ -37,9 +37,6 @@ struct LinearKernelArgs {
   int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
 
-/// Inputs of one piece of linear_rows.h: that of all rows of x stays in the first cache.
-inline constexpr int64_t kRowPiece = 256;
-
 /// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
 /// and reads the weight in long runs; for more, once for all.
 inline constexpr int64_t kStreamedPanels = 4;

@@ -21,8 +21,8 @@ constexpr int64_t kBlockRows = 256;
 constexpr int64_t kLeastStreamed = 128 * 1024;
 constexpr int64_t kMostStreamed = 512 * 1024;
 constexpr int64_t kStreamedTurns = 16;
-// Pieces of a row of x that are packed in one task: less is not worth another thread.
-constexpr int64_t kPackedPieces = 128;
+// Numbers of x that are packed in one task: less is not worth another thread.
+constexpr int64_t kPackedNumbers = 32 * 1024;
 // Rows of x that are packed in one task, where it is many.
 constexpr int64_t kPackedRows = 32;
 // Outputs that share a loop, in every kernel.
@@ -33,6 +33,7 @@ struct Weight {
   void (*rows)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;
   const PanelKernel* panels = nullptr;
   void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
+  int64_t (*piece)(int64_t) = nullptr;  ///< inputs that it packs at a time
   LinearKernelArgs args = {};
 };
 
@@ -47,6 +48,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   const auto format = static_cast<size_t>(matrix.format);
   Weight weight{.rows = kernels.linear_rows[format], .panels = &PanelsFor(matrix, kernels)};
   weight.pack = kernels.linear_pack_pieces[format];
+  weight.piece = kernels.row_piece;
   weight.args.weight = matrix.data;
   weight.args.weight_stride = matrix.row_stride;
   weight.args.outputs = matrix.rows;
@@ -70,7 +72,8 @@ Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
 void Stream(const Weight& kernel, std::span<const LinearKernelArgs> products, ThreadPool& pool) {
   const LinearKernelArgs& common = products.front();
   if (kernel.pack != nullptr) {
-    pool.ParallelFor(DivideUp(common.depth, kRowPiece), kPackedPieces / common.rows + 1,
+    const int64_t piece = kernel.piece(common.rows);
+    pool.ParallelFor(DivideUp(common.depth, piece), kPackedNumbers / (common.rows * piece) + 1,
                      [&](int64_t begin, int64_t end, int) { kernel.pack(common, begin, end); });
   }
   int64_t outputs = 0;

@@ -24,14 +24,15 @@ XCOMPOSER_INLINE void FinishSum(const LinearKernelArgs& args, int64_t row, int64
   *y = args.accumulate ? *y + value : value;
 }
 
-/// Where OneRow is: with lines of memory for registers, and 16-bit numbers.
+/// Whether weights are read by whole lines: with registers of that size, and 16-bit numbers. OneRow
+/// is for those alone.
 template <typename S, Format format>
-inline constexpr bool kHasOneRow = format != Format::kFloat32&& S::kJoinsLines;
+inline constexpr bool kReadsLines = format != Format::kFloat32&& S::kJoinsLines;
 
 template <typename S, Format format>
 class OneRow {
  public:
-  static_assert(kHasOneRow<S, format>);
+  static_assert(kReadsLines<S, format>);
 
   explicit OneRow(const LinearKernelArgs& args)
       : args_(args),

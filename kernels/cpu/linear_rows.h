@@ -12,17 +12,21 @@ namespace xcomposer::cpu {
 // which rows of x or of the weight happen to share the loop.
 
 /// Up to so many rows of x, long runs of a few rows of the weight are read.
-inline constexpr int kDotRows = 4;
+template <typename S>
+inline constexpr int kDotRows = S::kWidth < 16 ? 4 : 2;
 /// Most rows of x that LinearRows takes.
-inline constexpr int64_t kMostRows = 32;
-/// Outputs whose sums are kept while all of K is read, piece by piece, for more rows.
-inline constexpr int64_t kStripe = 6;
+inline constexpr int64_t kMostRows = 40;
+/// Outputs whose sums are kept while all of K is read, piece by piece, for more rows. Each reads x
+/// from the second cache once, which else takes as long as the weight.
+template <typename S>
+inline constexpr int64_t kStripe = S::kWidth < 16 ? 6 : 24;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1024;
 
 /// Between the piece of the weight that is worked on and the one that is fetched for later: with
-/// fewer than twelve rows of x, one piece takes less time than memory does to answer.
-inline constexpr int64_t kPiecesAhead = 2;
+/// fewer than twelve rows of x, a short piece takes less time than memory does to answer.
+template <typename S>
+inline constexpr int64_t kPiecesAhead = S::kWidth < 16 ? 2 : 1;
 
 /// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
 /// place of a sum among the sixteen registers.
@@ -43,6 +47,15 @@ XCOMPOSER_INLINE int64_t GroupsOf(int64_t rows) {
   return (rows + kGroupRows<S, format> - 1) / kGroupRows<S, format>;
 }
 
+/// Inputs of a piece: so many that those of a group of rows stay in the first cache beside the
+/// sums. Long pieces bring the sums to the registers less often.
+template <typename S>
+int64_t RowPiece(int64_t rows) {
+  if (S::kWidth < 16) return 256;
+  const int64_t groups = (rows + 7) / 8;
+  return (rows + groups - 1) / groups <= 6 ? 1024 : 512;
+}
+
 /// Packs the pieces [begin, end) of x as (piece, group of rows, step, row, input), a step being two
 /// vectors of inputs in the order in which S::LoadFirst and S::LoadSecond give the weights: a tile
 /// reads x from one place on. What is left of the last step is filled with zeros.
@@ -50,8 +63,9 @@ template <typename S, Format format>
 void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
   constexpr int64_t kStep = 2 * S::kWidth;
   const int64_t groups = GroupsOf<S, format>(args.rows);
-  for (int64_t k = begin * kRowPiece; k < args.depth && k < end * kRowPiece; k += kRowPiece) {
-    const int64_t depth = args.depth - k < kRowPiece ? args.depth - k : kRowPiece;
+  const int64_t piece = RowPiece<S>(args.rows);
+  for (int64_t k = begin * piece; k < args.depth && k < end * piece; k += piece) {
+    const int64_t depth = args.depth - k < piece ? args.depth - k : piece;
     float* out = args.packed_x + k * args.rows;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t row_end = args.rows * (group + 1) / groups;
@@ -89,22 +103,38 @@ struct Piece {
   const float* x;        ///< packed
   int64_t depth;         ///< inputs, in whole pairs of vectors ...
   int64_t rest;          ///< ... and what is left after them
+  // Weights that do not begin with a line are joined of two (see linear_row.h), where both lines
+  // are the row's own.
+  int64_t shift = 0;       ///< bytes from the line to the weights, in each row
+  int64_t join_begin = 0;  ///< first input that is read so
+  int64_t join_end = 0;
+
+  /// Sets the last three. The piece begins `before` inputs after its row does and `left` inputs
+  /// before that ends.
+  void JoinLines(int64_t before, int64_t left) {
+    if constexpr (kReadsLines<S, format>) {
+      constexpr int64_t kStep = 2 * S::kWidth;
+      shift = static_cast<int64_t>(reinterpret_cast<uintptr_t>(weight) % 64);
+      if (shift == 0 || shift % 4 != 0 || weight_stride % kStep != 0) return;
+      join_begin = before > 0 ? 0 : depth < kStep ? depth : kStep;
+      // The second line of a step ends `2 * kStep - shift / 2` inputs after the step's beginning.
+      const int64_t end = left - kStep + shift / 2;
+      join_end = end < depth ? end - end % kStep : depth;
+      if (join_end < join_begin) join_end = join_begin;
+    }
+  }
 };
 
-/// Products of one step of inputs added to the tile.
-template <typename S, Format format, int kOutputs, int kRows>
-XCOMPOSER_INLINE void AddStep(const typename ElementOf<format>::Type* weight, int64_t weight_stride,
-                              const float* x, typename S::F (&tile)[kOutputs][kRows]) {
+/// Products of one step of inputs added to the tile. `read(o, half)` gives a vector of weights.
+template <typename S, int kOutputs, int kRows, typename Read>
+XCOMPOSER_INLINE void AddStep(const float* x, const Read& read,
+                              typename S::F (&tile)[kOutputs][kRows]) {
   using F = typename S::F;
   XCOMPOSER_UNROLL
   for (int half = 0; half < 2; ++half) {
     F w[kOutputs];
     XCOMPOSER_UNROLL
-    for (int o = 0; o < kOutputs; ++o) {
-      const auto* place = weight + o * weight_stride;
-      w[o] =
-          half == 0 ? S::template LoadFirst<format>(place) : S::template LoadSecond<format>(place);
-    }
+    for (int o = 0; o < kOutputs; ++o) w[o] = read(o, half);
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
       const F column = S::Keep(S::Load(x + (2 * t + half) * S::kWidth));
@@ -114,36 +144,97 @@ XCOMPOSER_INLINE void AddStep(const typename ElementOf<format>::Type* weight, in
   }
 }
 
+/// Adds the products of one piece to a tile of sums.
 template <typename S, Format format, int kOutputs, int kRows>
-XCOMPOSER_INLINE void AddPiece(const Piece<S, format>& piece,
-                               typename S::F (&tile)[kOutputs][kRows]) {
-  using Element = typename ElementOf<format>::Type;
-  constexpr int64_t kStep = 2 * S::kWidth;
-  const Element* ahead = piece.ahead;
-  int64_t due = 0;
-  for (int64_t k = 0; k < piece.depth; k += kStep) {
-    if (k == due) {
-      XCOMPOSER_UNROLL
-      for (int o = 0; o < kOutputs; ++o) {
-        for (int64_t line = 0; line < kFetched<S, format>; line += kLine<format>) {
-          S::Prefetch(ahead + o * piece.weight_stride + line);
-        }
-      }
-      ahead += kFetched<S, format>;
-      due += piece.every;
-    }
-    AddStep<S, format, kOutputs, kRows>(piece.weight + k, piece.weight_stride, piece.x + k * kRows,
-                                        tile);
+class PieceSteps {
+ public:
+  using F = typename S::F;
+
+  XCOMPOSER_INLINE PieceSteps(const Piece<S, format>& piece, F (&tile)[kOutputs][kRows])
+      : piece_(piece), tile_(tile), ahead_(piece.ahead) {}
+
+  XCOMPOSER_INLINE void Run() {
+    AsTheyLie(0, piece_.join_begin);
+    if constexpr (kReadsLines<S, format>) Joined(piece_.join_begin, piece_.join_end);
+    AsTheyLie(piece_.join_end, piece_.depth);
+    Rest();
   }
-  if (piece.rest > 0) {
+
+ private:
+  using Element = typename ElementOf<format>::Type;
+  static constexpr int64_t kStep = 2 * S::kWidth;
+  /// Whether there are registers for the joined lines of a step beside the sums; else they are
+  /// joined again for the second half of their numbers.
+  static constexpr bool kHoldsLines = kOutputs * (kRows + 2) <= 28;
+
+  XCOMPOSER_INLINE void Fetch(int64_t k) {
+    if (k != due_) return;
+    XCOMPOSER_UNROLL
+    for (int o = 0; o < kOutputs; ++o) {
+      for (int64_t line = 0; line < kFetched<S, format>; line += kLine<format>) {
+        S::Prefetch(ahead_ + o * piece_.weight_stride + line);
+      }
+    }
+    ahead_ += kFetched<S, format>;
+    due_ += piece_.every;
+  }
+
+  XCOMPOSER_INLINE void Add(const Element* weight, int64_t stride, int64_t k) {
+    const auto read = [&](int o, int half) __attribute__((always_inline)) {
+      const Element* place = weight + o * stride;
+      return half == 0 ? S::template LoadFirst<format>(place)
+                       : S::template LoadSecond<format>(place);
+    };
+    AddStep<S>(piece_.x + k * kRows, read, tile_);
+  }
+
+  XCOMPOSER_INLINE void AsTheyLie(int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; k += kStep) {
+      Fetch(k);
+      Add(piece_.weight + k, piece_.weight_stride, k);
+    }
+  }
+
+  XCOMPOSER_INLINE void Joined(int64_t begin, int64_t end) {
+    using W = typename S::W;
+    const W places = S::JoinPlaces(piece_.shift);
+    const char* line = reinterpret_cast<const char*>(piece_.weight + begin) - piece_.shift;
+    const int64_t stride = piece_.weight_stride * SizeOf(format);
+    for (int64_t k = begin; k < end; k += kStep, line += 64) {
+      Fetch(k);
+      W joined[kOutputs];
+      const auto join = [&](const char* lines) __attribute__((always_inline)) {
+        XCOMPOSER_UNROLL
+        for (int o = 0; o < kOutputs; ++o) {
+          const char* at = lines + o * stride;
+          joined[o] = S::JoinLines(S::LoadLine(at), places, S::LoadLine(at + 64));
+        }
+      };
+      join(line);
+      const auto read = [&](int o, int half) __attribute__((always_inline)) {
+        if (!kHoldsLines && half == 1 && o == 0) join(Unknown<S>(line));
+        return half == 0 ? S::template First<format>(joined[o])
+                         : S::template Second<format>(joined[o]);
+      };
+      AddStep<S>(piece_.x + k * kRows, read, tile_);
+    }
+  }
+
+  XCOMPOSER_INLINE void Rest() {
+    if (piece_.rest == 0) return;
     Element copy[kOutputs * kStep] = {};
     for (int o = 0; o < kOutputs; ++o) {
-      std::memcpy(copy + o * kStep, piece.weight + o * piece.weight_stride + piece.depth,
-                  static_cast<size_t>(piece.rest) * sizeof(Element));
+      std::memcpy(copy + o * kStep, piece_.weight + o * piece_.weight_stride + piece_.depth,
+                  static_cast<size_t>(piece_.rest) * sizeof(Element));
     }
-    AddStep<S, format, kOutputs, kRows>(copy, kStep, piece.x + piece.depth * kRows, tile);
+    Add(copy, kStep, piece_.depth);
   }
-}
+
+  const Piece<S, format>& piece_;
+  F (&tile_)[kOutputs][kRows];
+  const Element* ahead_;
+  int64_t due_ = 0;
+};
 
 /// kOutputs rows of the weight with all kRows rows of x there are.
 template <typename S, Format format, int kOutputs, int kRows>
@@ -165,14 +256,15 @@ inline void DotRows(const LinearKernelArgs& args, int64_t n) {
     const int64_t end = k < turn ? turn : args.depth;
     const int64_t ahead =
         k < turn ? k + kAhead : k + kAhead - args.depth + kOutputs * args.weight_stride;
-    AddPiece<S, format, kOutputs, kRows>({.weight = weight + k,
-                                          .weight_stride = args.weight_stride,
-                                          .ahead = weight + ahead,
-                                          .every = kFetched<S, format>,
-                                          .x = args.packed_x + k * kRows,
-                                          .depth = (end - k) / kStep * kStep,
-                                          .rest = (end - k) % kStep},
-                                         tile);
+    Piece<S, format> piece{.weight = weight + k,
+                           .weight_stride = args.weight_stride,
+                           .ahead = weight + ahead,
+                           .every = kFetched<S, format>,
+                           .x = args.packed_x + k * kRows,
+                           .depth = (end - k) / kStep * kStep,
+                           .rest = (end - k) % kStep};
+    piece.JoinLines(k, args.depth - k);
+    PieceSteps<S, format, kOutputs, kRows>(piece, tile).Run();
     k = end;
   }
   XCOMPOSER_UNROLL
@@ -190,7 +282,7 @@ inline void PieceTile(const Piece<S, format>& piece, typename S::F* sums, int64_
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) tile[o][t] = sums[o * sums_stride + t];
   }
-  AddPiece<S, format, kOutputs, kRows>(piece, tile);
+  PieceSteps<S, format, kOutputs, kRows>(piece, tile).Run();
   XCOMPOSER_UNROLL
   for (int o = 0; o < kOutputs; ++o) {
     XCOMPOSER_UNROLL
@@ -207,6 +299,7 @@ class Stripe {
         weight_(static_cast<const Element*>(args.weight) + n * args.weight_stride),
         n_(n),
         outputs_(outputs),
+        row_piece_(RowPiece<S>(args.rows)),
         groups_(GroupsOf<S, format>(args.rows)) {
     for (int64_t group = 0; group < groups_; ++group) {
       group_rows_[group] = args.rows * (group + 1) / groups_ - args.rows * group / groups_;
@@ -215,7 +308,7 @@ class Stripe {
 
   void Run() {
     for (int64_t i = 0; i < outputs_ * args_.rows; ++i) sums_[i] = S::Zero();
-    for (int64_t k = 0; k < args_.depth; k += kRowPiece) Groups(k);
+    for (int64_t k = 0; k < args_.depth; k += row_piece_) Groups(k);
     Finish();
   }
 
@@ -227,10 +320,10 @@ class Stripe {
   /// The inputs from k on. Every group of rows fetches its share of what comes next, so that memory
   /// is never idle.
   void Groups(int64_t k) {
-    const int64_t depth = args_.depth - k < kRowPiece ? args_.depth - k : kRowPiece;
-    const int64_t lines = (kRowPiece + kFetched<S, format> - 1) / kFetched<S, format>;
+    const int64_t depth = args_.depth - k < row_piece_ ? args_.depth - k : row_piece_;
+    const int64_t lines = (row_piece_ + kFetched<S, format> - 1) / kFetched<S, format>;
     const int64_t share = (lines + groups_ - 1) / groups_;
-    const int64_t every = kRowPiece / share / kStep * kStep;
+    const int64_t every = row_piece_ / share / kStep * kStep;
     Piece<S, format> piece{.weight = weight_ + k,
                            .weight_stride = args_.weight_stride,
                            .ahead = nullptr,
@@ -238,9 +331,10 @@ class Stripe {
                            .x = args_.packed_x + k * args_.rows,
                            .depth = depth - depth % kStep,
                            .rest = depth % kStep};
+    piece.JoinLines(k, args_.depth - k);
     // After the last piece, what comes next is the beginning of the next stripe.
-    const int64_t next = k + kPiecesAhead * kRowPiece;
-    const int64_t beyond = next - (args_.depth + kRowPiece - 1) / kRowPiece * kRowPiece;
+    const int64_t next = k + kPiecesAhead<S> * row_piece_;
+    const int64_t beyond = next - (args_.depth + row_piece_ - 1) / row_piece_ * row_piece_;
     piece.ahead = weight_ + (beyond < 0 ? next : outputs_ * args_.weight_stride + beyond);
     F* sums = sums_;
     for (int64_t group = 0; group < groups_; ++group) {
@@ -276,10 +370,15 @@ class Stripe {
     }
   }
 
-  void Finish() const {
+  void Finish() {
+    float values[kStripe<S> * kMostRows];
+    // Vectors beyond the last sum are summed too, and not used.
+    const int64_t count = outputs_ * args_.rows;
+    for (int64_t i = count; i % S::kWidth != 0; ++i) sums_[i] = S::Zero();
+    for (int64_t i = 0; i < count; i += S::kWidth) S::SumEach(sums_ + i, values + i);
     for (int64_t row = 0; row < args_.rows; ++row) {
       for (int64_t n = 0; n < outputs_; ++n) {
-        FinishSum(args_, row, n_ + n, S::Sum(sums_[n * args_.rows + row]));
+        FinishSum(args_, row, n_ + n, values[n * args_.rows + row]);
       }
     }
   }
@@ -288,9 +387,10 @@ class Stripe {
   const Element* weight_;
   int64_t n_;
   int64_t outputs_;
+  int64_t row_piece_;
   int64_t groups_;
   int64_t group_rows_[kMostRows];
-  F sums_[kStripe * kMostRows];  // (output, row)
+  F sums_[kStripe<S> * kMostRows];  // (output, row); whole vectors of them
 };
 
 /// Outputs whose weights are read side by side, with so many rows of x. One row has room for eight
@@ -316,14 +416,14 @@ inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
 /// Rows of the weight [n_begin, n_end) with up to kMostRows rows of x, packed before.
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  if constexpr (kHasOneRow<S, format>) {
+  if constexpr (kReadsLines<S, format>) {
     if (args.rows == 1 && args.depth <= kRunInputs) {
       return OneRow<S, format>(args).Run(n_begin, n_end);
     }
   }
-  if (args.rows <= kDotRows) return LongRuns<S, format, kDotRows>(args, n_begin, n_end);
-  for (int64_t n = n_begin; n < n_end; n += kStripe) {
-    Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();
+  if (args.rows <= kDotRows<S>) return LongRuns<S, format, kDotRows<S>>(args, n_begin, n_end);
+  for (int64_t n = n_begin; n < n_end; n += kStripe<S>) {
+    Stripe<S, format>(args, n, n_end - n < kStripe<S> ? n_end - n : kStripe<S>).Run();
   }
 }
 

@@ -49,6 +49,7 @@
 //   Round(a)                            to the nearest whole number, |a| < 2^22
 //   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
 //   Sum(a)                              of all lanes, in a fixed order
+//   SumEach(sums, out)                  out[i] = Sum(sums[i]), i < kWidth
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
 //   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
 //   SetWords(n), StoreWords(p, w)       one word in all lanes; the counterpart of LoadWords
@@ -83,8 +84,8 @@ struct ElementOf<Format::kFloat32> {
   using Type = float;
 };
 
-/// `place`, of which the compiler knows nothing any more: what lies there is loaded and stored where
-/// the code says so, not kept in a register for longer.
+/// `place`, of which the compiler knows nothing any more: what lies there is loaded and stored
+/// where the code says so, not kept in a register for longer.
 template <typename S, typename T>
 XCOMPOSER_INLINE T* Unknown(T* place) {
   asm("" : "+r"(place));

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <variant>
 
+#include "kernels/cpu/isa_kernels.h"
 #include "kernels/guarded.h"
 #include "kernels/linear_check.h"
 
@@ -20,11 +21,12 @@ struct Shape {
 };
 
 // Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces
-// of 192 and 256; streamed and packed; more rows than one block.
-const Shape kShapes[] = {{1, 1, 1},     {1, 3, 17},    {1, 65, 99},  {1, 70, 4200},  {2, 19, 257},
-                         {3, 17, 65},   {4, 5, 64},    {5, 33, 31},  {7, 99, 130},   {12, 50, 200},
-                         {13, 49, 193}, {17, 1, 257},  {19, 65, 19}, {24, 48, 192},  {33, 97, 385},
-                         {65, 17, 3},   {99, 130, 99}, {400, 20, 7}, {257, 100, 300}};
+// of 192, 256, 512 and 1024, stripes of 6 and 24; streamed and packed; more rows than one block.
+const Shape kShapes[] = {
+    {1, 1, 1},       {1, 3, 17},    {1, 65, 99},   {1, 70, 4200}, {2, 19, 257},  {3, 17, 65},
+    {4, 5, 64},      {5, 33, 31},   {7, 99, 130},  {12, 50, 200}, {13, 49, 193}, {17, 1, 257},
+    {19, 65, 19},    {24, 48, 192}, {33, 97, 385}, {65, 17, 3},   {99, 130, 99}, {400, 20, 7},
+    {257, 100, 300}, {3, 25, 2080}, {6, 50, 1030}, {8, 26, 545},  {40, 49, 577}, {41, 49, 577}};
 
 class LinearTest : public testing::TestWithParam<std::tuple<Isa, Format>> {
  protected:
@@ -113,28 +115,41 @@ TEST_P(LinearTest, DoesNotDependOnTheThreads) {
   }
 }
 
+/// For all counts of rows that are few.
 TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
-  const Shape shape{11, 70, 99};
-  Random random(8);
-  Case c(shape, format(), random);
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  Linear(c.Params(), context);
-  for (int64_t row = 0; row < shape.rows; ++row) {
-    Guarded<float> alone(shape.outputs);
-    LinearParams params = c.Params();
-    params.x += row * c.x_stride;
-    params.rows = 1;
-    params.y = alone.data();
-    Linear(params, context);
-    for (int64_t n = 0; n < shape.outputs; ++n) ASSERT_EQ(alone[n], c.y[row * c.y_stride + n]);
+  const int64_t most = KernelsFor(isa()).streamed_dense_rows;
+  ASSERT_GE(most, 2);
+  for (const int64_t depth : {99, 1120}) {
+    Random random(8);
+    Case c({most, 70, depth}, format(), random);
+    Guarded<float> alone(c.shape.outputs * most);
+    for (int64_t row = 0; row < most; ++row) {
+      LinearParams params = c.Params();
+      params.x += row * c.x_stride;
+      params.rows = 1;
+      params.y = alone.data() + row * c.shape.outputs;
+      Linear(params, context);
+    }
+    for (int64_t rows = 2; rows <= most; ++rows) {
+      LinearParams params = c.Params();
+      params.rows = rows;
+      Linear(params, context);
+      for (int64_t i = 0; i < rows * c.shape.outputs; ++i) {
+        const int64_t row = i / c.shape.outputs;
+        const int64_t n = i % c.shape.outputs;
+        ASSERT_EQ(alone[i], c.y[row * c.y_stride + n])
+            << depth << " inputs, row " << row << " of " << rows << ", output " << n;
+      }
+    }
   }
 }
 
 /// Few rows share a loop, more do not; the second weight may have other sizes and another type.
 TEST_P(LinearTest, PairIsBothAlone) {
   Random random(9);
-  for (const int64_t rows : {0, 1, 2, 4, 7, 24, 40}) {
+  for (const int64_t rows : {0, 1, 2, 4, 7, 24, 41}) {
     for (const int64_t depth : {0, 33, 600}) {
       for (const int64_t outputs : {1, 70, 700}) {
         for (const Format other : {format(), Format::kFloat32}) {
@@ -176,9 +191,13 @@ class ShiftedCopy {
 
 // A header as long as it pleases lies before the weights of a file.
 TEST_P(LinearTest, BitsDoNotDependOnWhereTheWeightLies) {
-  // Whole steps and a rest, up to the longest row that is one stream, and beyond.
-  for (const Shape& shape : {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4096},
-                             Shape{1, 7, 4130}, Shape{3, 9, 288}}) {
+  // Whole steps and a rest, up to the longest row that is one stream, and beyond; pieces that end
+  // with a step, within one and within its line; tiles of all sizes.
+  for (const Shape& shape :
+       {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4096}, Shape{1, 7, 4130}, Shape{2, 9, 32},
+        Shape{2, 9, 1120}, Shape{3, 9, 288}, Shape{3, 25, 1056}, Shape{4, 29, 1030},
+        Shape{5, 8, 64}, Shape{6, 25, 2048}, Shape{7, 4, 544}, Shape{8, 25, 1056}, Shape{8, 5, 31},
+        Shape{40, 26, 640}}) {
     for (const int64_t gap : {0, 1, 6}) {
       Random random(11);
       Case c(shape, format(), random);
