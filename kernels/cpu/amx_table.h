@@ -8,17 +8,21 @@ namespace xcomposer::cpu {
 
 /// The kernels that work by tiles, instantiated for one kind of tiles.
 template <typename S>
-inline constexpr TileKernels kTileKernels = {.bfloat16 = {.rows = kTilePanel,
-                                                          .columns = kTilePanel,
-                                                          .scratch = kTileScratch,
-                                                          .least_depth = kLeastTileDepth,
-                                                          .x_bytes = 2 * kParts,
-                                                          .pack_x = &PackTilesOfX<S>,
-                                                          .multiply = &LinearTiles<S>},
-                                             .gptq8 = {.rows = kTileRows,
-                                                       .columns = kTilePanel,
-                                                       .scratch = kIntegerTileScratch,
-                                                       .round_x = &RoundTilesOfX<S>,
-                                                       .multiply = &LinearIntegerTiles<S>}};
+inline constexpr TileKernels kTileKernels = {
+    .bfloat16 = {.rows = kTilePanel,
+                 .columns = kTilePanel,
+                 .scratch = kTileScratch,
+                 .least_depth = kLeastTileDepth,
+                 .x_bytes = 2 * kParts,
+                 .pack_x = &PackTilesOfX<S>,
+                 .multiply = &LinearTiles<S>},
+    .gptq8 = {.rows = kTileRows,
+              .columns = kTilePanel,
+              .scratch = kIntegerTileScratch,
+              .x = {.block = kByteTileBlock,
+                    .most = IntegerCodes<S, Packing::kGptq8>::kMost,
+                    .dword_codes = 2,
+                    .round = &RoundTilesOfX<S>},
+              .multiply = &LinearIntegerTiles<S>}};
 
 }  // namespace xcomposer::cpu

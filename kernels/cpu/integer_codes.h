@@ -5,21 +5,31 @@
 
 namespace xcomposer::cpu {
 
-/// What differs between 8 and 4 bits. Zeros are taken away at the end of a block: zero * (sum of
-/// x).
+/// What differs between 8 and 4 bits: the blocks of x and its largest code, how many dwords of x
+/// meet a word of the weight, and how the codes are taken out of one. Zeros are taken away at the
+/// end of a block: zero * (sum of x).
 template <typename S, Packing packing>
 struct IntegerCodes;
 
 /// 255 * 32767 * 128 < 2^31: a block of 128 inputs fits, before and after the zero is taken away.
+/// Where bytes are multiplied with bytes, a word is taken as it is.
 template <typename S>
 struct IntegerCodes<S, Packing::kGptq8> {
   using W = typename S::W;
+  static constexpr int64_t kBlock = S::kRoundsToBytes ? 64 : 128;
+  static constexpr float kMost = S::kRoundsToBytes ? 127.0f : 32767.0f;
+  static constexpr int kDwords = S::kMultipliesBytes ? 1 : 2;
+  static_assert(S::kRoundsToBytes || !S::kMultipliesBytes);
 
   template <int kHalf>
   static W Half(W words) {
+    if constexpr (S::kMultipliesBytes) return words;
     return kHalf == 0 ? S::EvenBytes(words) : S::OddBytes(words);
   }
-  static W Dot(W sum, W codes, W x) { return S::DotPairs(sum, codes, x); }
+  static W Dot(W sum, W codes, W x) {
+    if constexpr (S::kMultipliesBytes) return S::DotBytes(sum, codes, x);
+    return S::DotPairs(sum, codes, x);
+  }
   static W Sum(W sum) { return sum; }
 };
 
@@ -27,6 +37,9 @@ struct IntegerCodes<S, Packing::kGptq8> {
 template <typename S>
 struct IntegerCodes<S, Packing::kGptq4> {
   using W = typename S::W;
+  static constexpr int64_t kBlock = 32;
+  static constexpr float kMost = 127.0f;
+  static constexpr int kDwords = 2;
 
   template <int kHalf>
   static W Half(W words) {

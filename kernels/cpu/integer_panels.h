@@ -60,11 +60,13 @@ XCOMPOSER_NOINLINE void StreamTile(const LinearKernelArgs& args, const RoundedBl
     for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<0>(row, v);
     AddProducts<S, packing>(codes, dwords, sums);
     dwords += args.panel_rows;
-    row = Unknown<S>(row);  // the words are loaded anew, for want of registers
-    XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(row, v);
-    AddProducts<S, packing>(codes, dwords, sums);
-    dwords += args.panel_rows;
+    if constexpr (IntegerCodes<S, packing>::kDwords == 2) {
+      row = Unknown<S>(row);  // the words are loaded anew, for want of registers
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) codes[v] = weight.template Codes<1>(row, v);
+      AddProducts<S, packing>(codes, dwords, sums);
+      dwords += args.panel_rows;
+    }
     row += weight.stride;
   }
   if (!kWhole && !to.last) {
@@ -132,7 +134,7 @@ XCOMPOSER_INLINE void FetchWords(const LinearKernelArgs& args, const LinearBlock
 template <typename S, Packing packing, int kVectors>
 inline void StreamColumns(const LinearKernelArgs& args, const RoundedBlock* x, int64_t k, int64_t g,
                           int64_t n, int64_t lanes, IntegerSums to) {
-  constexpr bool kWhole = IntegerBlock(packing) <= kStreamedDepth;
+  constexpr bool kWhole = IntegerCodes<S, packing>::kBlock <= kStreamedDepth;
   const StoredCodes<S, packing, kVectors> weight(args, k, g, n, lanes);
   for (int64_t left = args.rows; left > 0; left -= args.panel_rows) {
     StreamRows<S, packing, kVectors, S::kIntegerRows, kWhole>(
@@ -160,7 +162,7 @@ template <typename S, Packing packing>
 inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& block,
                            const IntegerInputs& inputs, float* sums, uint32_t* partial) {
   constexpr int64_t kColumns = kIntegerColumns<S>;
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   const int64_t panels = (args.rows + args.panel_rows - 1) / args.panel_rows;
   const int64_t panel_sums = panels * args.panel_rows * kColumns;
   for (int64_t k = inputs.begin; k < inputs.end; k += kStreamedDepth) {
@@ -171,7 +173,7 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
                    .last = (k + depth) % kBlock == 0 || k + depth == args.depth};
     RoundedBlock x[kStreamedPanels];
     for (int64_t panel = 0; panel < panels; ++panel) {
-      x[panel] = BlockOfX<packing>(args, panel, k, depth);
+      x[panel] = BlockOfX<S, packing>(args, panel, k, depth);
     }
     const int64_t g = k / args.group;
     int64_t n = block.n_begin;

@@ -31,9 +31,10 @@ inline constexpr int64_t kPieceFloats =
 template <typename S, Packing packing, int kVectors>
 inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_t depth, int64_t n,
                                  int64_t lanes, float* memory) {
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   constexpr int64_t kColumns = kVectors * S::kWidth;
   constexpr int64_t kBlocks = kIntegerDepth / kBlock;
+  constexpr int kDwords = IntegerCodes<S, packing>::kDwords;
   auto* zeros = reinterpret_cast<uint32_t*>(memory + kBlocks * kColumns);
   const UnpackedPiece piece{
       .codes = zeros + kBlocks * kColumns, .zeros = zeros, .scales = memory, .depth = depth};
@@ -54,10 +55,12 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         S::StoreWords(codes + v * S::kWidth, stored.template Codes<0>(row, v));
-        S::StoreWords(codes + (kVectors + v) * S::kWidth, stored.template Codes<1>(row, v));
+        if constexpr (kDwords == 2) {
+          S::StoreWords(codes + (kVectors + v) * S::kWidth, stored.template Codes<1>(row, v));
+        }
       }
       row += stored.stride;
-      codes += 2 * kColumns;
+      codes += kDwords * kColumns;
     }
   }
   return piece;
@@ -73,7 +76,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
                                   RoundedBlock x, float* y) {
   using F = typename S::F;
   using W = typename S::W;
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   constexpr int64_t kColumns = kVectors * S::kWidth;
   const uint32_t* codes = weight.codes;
   const uint32_t* zeros = weight.zeros;
@@ -86,7 +89,8 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
       XCOMPOSER_UNROLL
       for (int v = 0; v < kVectors; ++v) sums[t][v] = S::SetWords(0);
     }
-    const int64_t dwords = (left < kBlock ? left : kBlock) / InputsOfWord(packing) * 2;
+    const int64_t dwords =
+        (left < kBlock ? left : kBlock) / InputsOfWord(packing) * IntegerCodes<S, packing>::kDwords;
     for (int64_t dword = 0; dword < dwords; ++dword) {
       W some[kVectors];
       XCOMPOSER_UNROLL
@@ -136,7 +140,7 @@ inline void MultiplyPieces(const LinearKernelArgs& args, const LinearBlock& rows
     float* to = y;
     for (int64_t row = rows.row_begin; row < rows.row_end; row += args.panel_rows) {
       const int64_t left = rows.row_end - row;
-      const RoundedBlock x = BlockOfX<packing>(args, row / args.panel_rows, k, depth);
+      const RoundedBlock x = BlockOfX<S, packing>(args, row / args.panel_rows, k, depth);
       PieceRows<S, packing, kVectors, S::kIntegerRows>(
           left < args.panel_rows ? left : args.panel_rows, args, weight, x, to);
       to += args.panel_rows * kIntegerColumns<S>;

@@ -57,6 +57,7 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
             S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<0>(stored[v]), row));
       }
     }
+    if constexpr (Arithmetic::kDwords == 1) continue;
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
       const W row = S::SetWords(x[word * x_stride + kRows + t]);
@@ -87,7 +88,8 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
   constexpr int kVectors = kRowVectors<S, kRows>;
   constexpr int64_t kOutputs = kVectors * S::kWidth;
   constexpr int64_t kInputs = InputsOfWord(packing);
-  const RoundedBlock x = BlockOfX<packing>(args, 0, at.k, at.inputs);
+  constexpr int kDwords = IntegerCodes<S, packing>::kDwords;
+  const RoundedBlock x = BlockOfX<S, packing>(args, 0, at.k, at.inputs);
   const int64_t g = at.k / args.group;
   const int64_t stride = at.steps * args.outputs;
   const auto* words =
@@ -118,8 +120,8 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
         sums[t][v] = kFirst ? S::SetWords(0) : S::LoadWords(kept);
       }
     }
-    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + 2 * at.step * kRows,
-                                             2 * at.steps * kRows, sums);
+    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + kDwords * at.step * kRows,
+                                             kDwords * at.steps * kRows, sums);
     if constexpr (!kLast) {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {
@@ -151,7 +153,7 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
 template <typename S, Packing packing, int kRows>
 inline void RowRange(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
                      int64_t end, const RowSums& to) {
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   static_assert(kIntegerSpan % kBlock == 0 && kBlock % kRowDepth<packing> == 0);
   const int64_t count = block.n_end - block.n_begin;
   for (int64_t k = begin; k < end; k += kBlock) {

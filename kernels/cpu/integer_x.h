@@ -1,18 +1,20 @@
 #pragma once
 
+#include "kernels/cpu/integer_codes.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/simd.h"
 
 namespace xcomposer::cpu {
 
-// Rows of x for integer_panels.h. A block of inputs of a row (IntegerBlock) has one scale: its
-// largest magnitude over the largest code, 32767 for weights of 8 bits and 127 for weights of 4.
-// Codes are rounded to nearest. They lie in pieces of kIntegerDepth inputs and panels of
-// args.panel_rows rows as (piece, panel, dword, row), two dwords for every word of the weight:
-//   8 bits, a word of inputs 0 .. 3:  (x0, x2), (x1, x3)                  in 16 bits each
+// Rows of x for integer_panels.h. A block of inputs of a row has one scale: its largest magnitude
+// over the largest code (IntegerCodes). Codes are rounded to nearest. They lie in pieces of
+// kIntegerDepth inputs and panels of args.panel_rows rows as (piece, panel, dword, row), for every
+// word of the weight:
+//   8 bits, a word of inputs 0 .. 3:  (x0, x2), (x1, x3)                  in 16 bits each,
+//                                 or  (x0, x1, x2, x3)                    in 8 bits each
 //   4 bits, a word of inputs 0 .. 7:  (x0, x2, x4, x6), (x1, x3, x5, x7)  in 8 bits each
-// which is the order in which masks take codes out of a word.
+// which is the order in which masks take codes out of a word, or in which it holds them.
 
 /// Inputs whose blocks are added up by themselves: few rows of x are worked on in ranges of outputs
 /// and spans of inputs, so that threads find enough to do and each still reads long runs.
@@ -32,11 +34,16 @@ struct RoundedBlock {
 /// Inputs that a word of the weight holds.
 constexpr int64_t InputsOfWord(Packing packing) { return 32 / BitsOf(packing); }
 
+/// Codes of x in a dword.
+template <typename S, Packing packing>
+inline constexpr int64_t kDwordCodes = InputsOfWord(packing) / IntegerCodes<S, packing>::kDwords;
+
 /// The block that begins at input k, a multiple of IntegerBlock, and has `inputs`.
-template <Packing packing>
+template <typename S, Packing packing>
 XCOMPOSER_INLINE RoundedBlock BlockOfX(const LinearKernelArgs& args, int64_t panel, int64_t k,
                                        int64_t inputs) {
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  using Codes = IntegerCodes<S, packing>;
+  constexpr int64_t kBlock = Codes::kBlock;
   constexpr int64_t kInputs = InputsOfWord(packing);
   const int64_t piece = k - k % kIntegerDepth;
   const int64_t left = args.depth - piece;
@@ -45,7 +52,7 @@ XCOMPOSER_INLINE RoundedBlock BlockOfX(const LinearKernelArgs& args, int64_t pan
   const int64_t before = piece * args.packed_rows + panel * args.panel_rows * piece_depth;
   const int64_t inputs_before = before + (k - piece) * args.panel_rows;
   const int64_t block = (k / kBlock * args.packed_rows) + panel * args.panel_rows;
-  return {.codes = args.x_codes + inputs_before / kInputs * 2,
+  return {.codes = args.x_codes + inputs_before / kInputs * Codes::kDwords,
           .scales = args.x_scales + block,
           .sums = args.x_sums + block,
           .words = inputs / kInputs};
@@ -73,7 +80,7 @@ inline float Magnitude(const float* x, int64_t count) {
 /// One block of one row: its codes (room for a vector more), its scale and the sum of its codes.
 template <typename S, Packing packing>
 inline void RoundCodes(const float* x, int64_t count, uint32_t* codes, float* scale, int32_t* sum) {
-  constexpr float kMost = packing == Packing::kGptq8 ? 32767.0f : 127.0f;
+  constexpr float kMost = IntegerCodes<S, packing>::kMost;
   // Below this the inverse of the scale is no float; such a block is worth nothing next to any
   // other number.
   constexpr float kLeast = 1e-30f;
@@ -93,18 +100,21 @@ inline void RoundCodes(const float* x, int64_t count, uint32_t* codes, float* sc
 template <typename S, Packing packing>
 inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t stride, float* scale,
                        int32_t* sum) {
-  uint32_t codes[IntegerBlock(packing) + S::kWidth];
+  using Codes = IntegerCodes<S, packing>;
+  uint32_t codes[Codes::kBlock + S::kWidth];
   RoundCodes<S, packing>(x, count, codes, scale, sum);
   for (int64_t i = 0; i < count; i += InputsOfWord(packing)) {
     const uint32_t* c = codes + i;
-    if constexpr (packing == Packing::kGptq8) {
+    if constexpr (Codes::kDwords == 1) {
+      out[0] = (c[0] & 255u) | (c[1] & 255u) << 8 | (c[2] & 255u) << 16 | c[3] << 24;
+    } else if constexpr (packing == Packing::kGptq8) {
       out[0] = (c[0] & 0xffffu) | c[2] << 16;
       out[stride] = (c[1] & 0xffffu) | c[3] << 16;
     } else {
       out[0] = (c[0] & 255u) | (c[2] & 255u) << 8 | (c[4] & 255u) << 16 | c[6] << 24;
       out[stride] = (c[1] & 255u) | (c[3] & 255u) << 8 | (c[5] & 255u) << 16 | c[7] << 24;
     }
-    out += 2 * stride;
+    out += Codes::kDwords * stride;
   }
 }
 
@@ -112,14 +122,14 @@ inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t str
 /// reads them.
 template <typename S, Packing packing>
 void LinearRoundX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
-  constexpr int64_t kBlock = IntegerBlock(packing);
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   const int64_t last =
       panel_end * args.panel_rows < args.rows ? panel_end * args.panel_rows : args.rows;
   for (int64_t row = panel_begin * args.panel_rows; row < last; ++row) {
     const int64_t i = row % args.panel_rows;
     for (int64_t k = 0; k < args.depth; k += kBlock) {
       const int64_t count = args.depth - k < kBlock ? args.depth - k : kBlock;
-      const RoundedBlock block = BlockOfX<packing>(args, row / args.panel_rows, k, count);
+      const RoundedBlock block = BlockOfX<S, packing>(args, row / args.panel_rows, k, count);
       // The arrays are ours; RoundedBlock is the view of those who read them.
       RoundBlock<S, packing>(args.x + row * args.x_stride + k, count,
                              args.x_codes + (block.codes - args.x_codes) + i, args.panel_rows,

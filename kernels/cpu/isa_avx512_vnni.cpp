@@ -4,6 +4,6 @@
 namespace xcomposer::cpu {
 
 extern const IsaKernels kAvx512VnniKernels;
-const IsaKernels kAvx512VnniKernels = IsaTable<Avx512Vnni>::kKernels;
+const IsaKernels kAvx512VnniKernels = IsaTable<Avx512Vnni, Avx512VnniRows>::kKernels;
 
 }  // namespace xcomposer::cpu

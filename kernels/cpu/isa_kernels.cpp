@@ -28,10 +28,14 @@ const IsaKernels& VnniKernels() {
   return kernels;
 }
 
-/// Few rows, and weights that tiles have nothing for, stay with AVX-512.
+/// Few rows, and weights that tiles have nothing for, stay with AVX-512; those of 8 bits with codes
+/// of x as the tiles have them, so that a row's bits do not depend on how many there are.
 const IsaKernels& AmxKernels() {
   static const IsaKernels kernels = [] {
     IsaKernels with_tiles = kAvx512VnniKernels;
+    constexpr auto kEight = static_cast<size_t>(Packing::kGptq8);
+    with_tiles.linear_integers[kEight] = kAvx512Kernels.linear_integers[kEight];
+    with_tiles.linear_integer_rows[kEight] = kAvx512Kernels.linear_integer_rows[kEight];
     with_tiles.tiles = kAmxTiles;
     return with_tiles;
   }();

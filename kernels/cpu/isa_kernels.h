@@ -21,14 +21,30 @@ struct PanelKernel {
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
 };
 
+/// How rows of x are rounded for quantised weights (integer_x.h).
+struct RoundingKernel {
+  int64_t block = 0;        ///< inputs that share a scale
+  float most = 0;           ///< largest code
+  int64_t dword_codes = 0;  ///< codes in a dword
+  void (*round)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
+};
+
 /// The same with rounded rows of x, for quantised weights.
 struct IntegerKernel {
   int64_t rows = 0;           ///< most rows of x in a panel
   bool equal_panels = false;  ///< panels may have fewer rows, all the same
   int64_t columns = 0;        ///< tasks hold a multiple of so many outputs
   int64_t scratch = 0;        ///< floats that `multiply` needs beside three for each sum
-  void (*round_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
+  RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
+};
+
+/// The same for up to kMostIntegerRows rows: the same codes of x, which may lie otherwise, and the
+/// same sums.
+struct IntegerRowsKernel {
+  RoundingKernel x = {};
+  void (*multiply)(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                   const RowSums& to) = nullptr;
 };
 
 /// Kernels for more than streamed_rows rows that some processors have besides.
@@ -58,9 +74,7 @@ struct IsaKernels {
   PanelKernel packed_panels[kPackings];
   /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
   IntegerKernel linear_integers[2];
-  /// The same for few rows.
-  void (*linear_integer_rows[2])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
-                                 const RowSums& to);
+  IntegerRowsKernel linear_integer_rows[2];
   /// y from the sums of spans, of packed_rows and linear_integer_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
                        int64_t n_end);

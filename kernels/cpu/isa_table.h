@@ -39,15 +39,26 @@ inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
                                              .multiply = &LinearPanels<S, Weight>};
 
 template <typename S, Packing packing>
+inline constexpr RoundingKernel kRoundingKernel = {.block = IntegerCodes<S, packing>::kBlock,
+                                                   .most = IntegerCodes<S, packing>::kMost,
+                                                   .dword_codes = kDwordCodes<S, packing>,
+                                                   .round = &LinearRoundX<S, packing>};
+
+template <typename S, Packing packing>
 inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
                                                  .equal_panels = true,
                                                  .columns = kIntegerColumns<S>,
                                                  .scratch = kPieceFloats<S>,
-                                                 .round_x = &LinearRoundX<S, packing>,
+                                                 .x = kRoundingKernel<S, packing>,
                                                  .multiply = &LinearIntegers<S, packing>};
 
+template <typename S, Packing packing>
+inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
+    .x = kRoundingKernel<S, packing>, .multiply = &LinearIntegerRows<S, packing>};
+
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
-template <typename S>
+/// `Rows` is S for few rounded rows of x.
+template <typename S, typename Rows = S>
 struct IsaTable {
   static_assert(kStreamedRows<S> <= kMostPackedRows && kStreamedDenseRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
@@ -70,8 +81,8 @@ struct IsaTable {
                         kPanelKernel<S, PackedWeight<S, Packing::kGptq8>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kAwq4>>},
       .linear_integers = {kIntegerKernel<S, Packing::kGptq4>, kIntegerKernel<S, Packing::kGptq8>},
-      .linear_integer_rows = {&LinearIntegerRows<S, Packing::kGptq4>,
-                              &LinearIntegerRows<S, Packing::kGptq8>},
+      .linear_integer_rows = {kIntegerRowsKernel<Rows, Packing::kGptq4>,
+                              kIntegerRowsKernel<Rows, Packing::kGptq8>},
       .finish_spans = &FinishSpans<S>,
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,

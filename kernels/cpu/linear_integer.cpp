@@ -27,10 +27,9 @@ constexpr int64_t kWholeInputs = 64;
 
 /// Sizes of the rounded rows of one turn, in dwords and floats.
 struct RoundedSizes {
-  RoundedSizes(const PackedMatrix& matrix, int64_t rows) {
-    codes =
-        rows * RoundUp(matrix.columns, kWholeInputs) / (matrix.packing == Packing::kGptq8 ? 2 : 4);
-    scales = rows * DivideUp(matrix.columns, IntegerBlock(matrix.packing));
+  RoundedSizes(const RoundingKernel& x, int64_t depth, int64_t rows) {
+    codes = rows * RoundUp(depth, kWholeInputs) / x.dword_codes;
+    scales = rows * DivideUp(depth, x.block);
   }
   int64_t codes = 0;
   int64_t scales = 0;
@@ -48,7 +47,7 @@ const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const Is
 void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPool& pool) {
   const int64_t panels = DivideUp(args.rows, args.panel_rows);
   pool.ParallelFor(panels, 4,
-                   [&](int64_t begin, int64_t end, int) { kernel.round_x(args, begin, end); });
+                   [&](int64_t begin, int64_t end, int) { kernel.x.round(args, begin, end); });
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
   const int64_t task_outputs =
@@ -111,7 +110,7 @@ void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKer
   const int64_t turn_rows = DivideUp(rows, turns);
   const IntegerKernel& kernel = KernelOf(product.matrix, rows, kernels);
   SetPanels(args, turn_rows, kernel);
-  const RoundedSizes sizes(product.matrix, args.packed_rows);
+  const RoundedSizes sizes(kernel.x, args.depth, args.packed_rows);
   const int64_t bias_floats = BiasFloats(product);
   float* scratch = pool.SharedScratch(bias_floats + sizes.codes + 2 * sizes.scales + 1);
   WidenBias(product.bias, args, scratch, kernels);
@@ -130,10 +129,11 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
                        const IsaKernels& kernels) {
   const PackedMatrix& matrix = products.front().matrix;
   const auto packing = static_cast<size_t>(matrix.packing);
-  const IntegerKernel& kernel = kernels.linear_integers[packing];
+  const IntegerRowsKernel& kernel = kernels.linear_integer_rows[packing];
   LinearKernelArgs rounded = products.front().args;
-  SetPanels(rounded, rounded.rows, kernel);
-  const RoundedSizes sizes(matrix, rounded.packed_rows);
+  rounded.panel_rows = rounded.rows;
+  rounded.packed_rows = rounded.rows;
+  const RoundedSizes sizes(kernel.x, rounded.depth, rounded.packed_rows);
   std::vector<SpanProduct> few;
   int64_t floats = sizes.codes + 2 * sizes.scales + 1;
   for (const IntegerProduct& product : products) {
@@ -143,7 +143,7 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
   }
   float* scratch = pool.SharedScratch(floats);
   SetRounded(rounded, sizes, scratch);
-  kernel.round_x(rounded, 0, 1);
+  kernel.x.round(rounded, 0, 1);
   scratch += sizes.codes + 2 * sizes.scales;
   for (size_t i = 0; i < few.size(); ++i) {
     auto& [args, sums] = few[i];
@@ -156,7 +156,7 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
     sums = scratch + BiasFloats(products[i]);
     scratch = sums + SpanSums(args);
   }
-  RunSpans({.run = kernels.linear_integer_rows[packing],
+  RunSpans({.run = kernel.multiply,
             .most_range = kRowRange,
             .least_range = kLeastRowRange,
             .grain = kIntegerRowGrain},

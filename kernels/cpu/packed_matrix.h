@@ -39,7 +39,8 @@ struct PackedMatrix {
   int64_t groups() const { return (columns + group - 1) / group; }
 };
 
-/// Inputs of a row of x that share a scale where x is rounded.
+/// Most inputs of a row of x that share a scale where x is rounded; the blocks of every instruction
+/// set divide it.
 constexpr int64_t IntegerBlock(Packing packing) { return packing == Packing::kGptq8 ? 128 : 32; }
 
 /// Whether x is rounded: asked for, and no block of inputs lies in two groups.

@@ -60,6 +60,8 @@
 //   DotPairs(sum, a, b)                 sum + a0 b0 + a1 b1, each word two int16
 //   DotBytes(sum, a, b), Widened(sum)   sum + a0 b0 + ... + a3 b3, a 4-bit codes, b int8 above -128;
 //                                       up to eight of them before Widened makes a sum of int32
+//   kRoundsToBytes                      x has 8 bits for weights of 8 bits, else 16
+//   kMultipliesBytes                    DotBytes takes codes of 8 bits too
 //   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times

@@ -8,6 +8,10 @@ namespace xcomposer::cpu {
 /// instructions are written out: the compilers' own functions do not say that they read and write
 /// memory.
 struct Amx : Avx512Vnni {
+  // Codes of x have two bytes, one tile for each.
+  static constexpr bool kRoundsToBytes = false;
+  static constexpr bool kMultipliesBytes = false;
+
   static void BeginTiles() {
     // Palette 1: eight tiles, all of 16 rows of 64 bytes.
     struct alignas(64) Shapes {

@@ -16,6 +16,8 @@ struct Avx2 {
   static constexpr int kIntegerRows = 6;
   static constexpr int kIntegerVectors = 2;
   static constexpr bool kJoinsLines = false;
+  static constexpr bool kRoundsToBytes = false;
+  static constexpr bool kMultipliesBytes = false;
 
   typedef __m256 F;
 

@@ -14,6 +14,8 @@ struct Avx512 {
   static constexpr int kIntegerRows = 8;
   static constexpr int kIntegerVectors = 3;
   static constexpr bool kJoinsLines = true;
+  static constexpr bool kRoundsToBytes = false;
+  static constexpr bool kMultipliesBytes = false;
 
   typedef __m512 F;
   typedef __m512i W;

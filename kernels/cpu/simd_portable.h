@@ -12,6 +12,8 @@ struct Portable {
   static constexpr int kIntegerRows = 4;
   static constexpr int kIntegerVectors = 2;
   static constexpr bool kJoinsLines = false;
+  static constexpr bool kRoundsToBytes = false;
+  static constexpr bool kMultipliesBytes = false;
 
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));

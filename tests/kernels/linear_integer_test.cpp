@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
@@ -22,7 +23,7 @@ struct Shape {
 };
 
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
-// rows; tasks of 256 and 1024 outputs; blocks of 32 and 128 inputs, pieces of 128 and 256, and
+// rows; tasks of 256 and 1024 outputs; blocks of 32, 64 and 128 inputs, pieces of 128 and 256, and
 // short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
 // multiples of 32; spans of 512 inputs, of few rows and of more;
 // no inputs at all.
@@ -95,12 +96,22 @@ struct Case {
   Stored scales, bias;
 };
 
-/// Rows of x as docs/quantisation.md rounds them.
+/// How docs/quantisation.md rounds rows of x: inputs of a block, and the largest code.
+struct Rounding {
+  Rounding(Isa isa, Packing packing) {
+    const bool bytes = packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni;
+    block = packing == Packing::kGptq4 ? 32 : bytes ? 64 : 128;
+    most = bytes ? 127.0f : 32767.0f;
+  }
+  int64_t block;
+  float most;
+};
+
 struct Rounded {
-  Rounded(const Case& c, int64_t row) : codes(static_cast<size_t>(c.shape.depth)) {
-    const float most = c.packing == Packing::kGptq8 ? 32767.0f : 127.0f;
+  Rounded(const Case& c, int64_t row, const Rounding& rounding)
+      : block(rounding.block), codes(static_cast<size_t>(c.shape.depth)) {
+    const float most = rounding.most;
     const float* x = c.x.data() + row * c.x_stride;
-    block = IntegerBlock(c.packing);
     for (int64_t k = 0; k < c.shape.depth; k += block) {
       const int64_t end = std::min(c.shape.depth, k + block);
       float magnitude = 0;
@@ -112,17 +123,18 @@ struct Rounded {
       }
     }
   }
-  int64_t block = 0;
+  int64_t block;
   std::vector<int64_t> codes;
   std::vector<float> scales;
 };
 
 /// Sums of integers are exact; each block then goes through four roundings (to float, the two
 /// scales, the sum) and the whole through three more.
-void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
-  const auto blocks = (c.shape.depth + IntegerBlock(c.packing) - 1) / IntegerBlock(c.packing);
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params, Isa isa) {
+  const Rounding rounding(isa, c.packing);
+  const auto blocks = (c.shape.depth + rounding.block - 1) / rounding.block;
   std::vector<Rounded> rows;
-  for (int64_t t = 0; t < c.shape.rows; ++t) rows.emplace_back(c, t);
+  for (int64_t t = 0; t < c.shape.rows; ++t) rows.emplace_back(c, t, rounding);
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(blocks + 7), [&](int64_t t, int64_t n) {
         const Rounded& x = rows[static_cast<size_t>(t)];
@@ -158,7 +170,7 @@ TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
       }
       const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
       Linear(params, {.pool = pool, .isa = isa()});
-      Expect(c, before, params);
+      Expect(c, before, params, isa());
     }
   }
 }
@@ -167,7 +179,7 @@ TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
 TEST_P(LinearIntegerTest, LargestSumsAreExact) {
   Random random(22);
   ThreadPool pool(2);
-  const float most = packing() == Packing::kGptq8 ? 32767.0f : 127.0f;
+  const float most = Rounding(isa(), packing()).most;
   for (const uint32_t zero : {0u, 0xffffffffu}) {
     for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
       for (int pattern = 0; pattern < 3; ++pattern) {
@@ -304,6 +316,25 @@ TEST_P(LinearIntegerTest, OtherGroupsAreNotRounded) {
     std::get<PackedMatrix>(params.weight).rounds_x = false;
     Linear(params, {.pool = pool, .isa = isa()});
     EXPECT_EQ(found, std::vector<float>(c.y.data(), c.y.data() + c.y.size()));
+  }
+}
+
+/// Also on processors that this one is not: nothing is computed.
+TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAmx}) {
+    const IsaKernels& kernels = KernelsFor(isa);
+    for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
+      SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");
+      const RoundingKernel& many = kernels.linear_integers[static_cast<size_t>(packing)].x;
+      const RoundingKernel& few = kernels.linear_integer_rows[static_cast<size_t>(packing)].x;
+      const RoundingKernel& tiles = kernels.tiles.gptq8.x;
+      EXPECT_EQ(IntegerBlock(packing) % many.block, 0);
+      EXPECT_EQ(few.block, many.block);
+      EXPECT_EQ(few.most, many.most);
+      if (packing != Packing::kGptq8 || kernels.tiles.gptq8.multiply == nullptr) continue;
+      EXPECT_EQ(tiles.block, many.block);
+      EXPECT_EQ(tiles.most, many.most);
+    }
   }
 }
 
