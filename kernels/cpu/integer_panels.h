@@ -258,6 +258,18 @@ void LinearIntegers(const LinearKernelArgs& args, const LinearBlock& block, floa
   }
 }
 
+/// RowRange for args.rows <= kRows that are known only now.
+template <typename S, Packing packing, int kRows>
+inline void FewRowRange(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
+                        int64_t end, const RowSums& to) {
+  if constexpr (kRows > 1) {
+    if (args.rows < kRows) {
+      return FewRowRange<S, packing, kRows - 1>(args, block, begin, end, to);
+    }
+  }
+  RowRange<S, packing, kRows>(args, block, begin, end, to);
+}
+
 /// Up to kMostIntegerRows rows of x with the weight's outputs [n_begin, n_end) and one span of
 /// inputs; outputs and inputs are multiples of kIntegerRowGrain.
 template <typename S, Packing packing>
@@ -271,12 +283,7 @@ void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, i
       S::Store(to.sums + t * to.stride + i, S::Zero());
     }
   }
-  static_assert(kMostIntegerRows == 2);
-  if (args.rows == 1) {
-    RowRange<S, packing, 1>(args, block, begin, end, to);
-  } else {
-    RowRange<S, packing, 2>(args, block, begin, end, to);
-  }
+  FewRowRange<S, packing, kMostIntegerRows>(args, block, begin, end, to);
 }
 
 /// y of a few rows of x and the outputs [n_begin, n_end), n_begin a multiple of 16, from the sums

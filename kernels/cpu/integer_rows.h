@@ -9,7 +9,7 @@
 
 namespace xcomposer::cpu {
 
-// One or two rounded rows of x with a quantised weight, as decoding has them: the sums of
+// A few rounded rows of x with a quantised weight, as decoding has them: the sums of
 // integer_panels.h, bit for bit, arranged for the weight to be read as fast as memory gives it.
 // Four rows of words are read side by side, so that they find room in the first cache however far
 // apart they lie; whole lines of each; scales and zeros are asked for ahead like the words.

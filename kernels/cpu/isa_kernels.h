@@ -39,9 +39,10 @@ struct IntegerKernel {
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
 };
 
-/// The same for up to kMostIntegerRows rows: the same codes of x, which may lie otherwise, and the
+/// The same for a few rows (integer_rows.h): the same codes of x, which may lie otherwise, and the
 /// same sums.
 struct IntegerRowsKernel {
+  int64_t rows = 0;  ///< most rows of x, up to kMostIntegerRows
   RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                    const RowSums& to) = nullptr;

@@ -52,9 +52,16 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
                                                  .x = kRoundingKernel<S, packing>,
                                                  .multiply = &LinearIntegers<S, packing>};
 
+/// Measured: up to so many rows, reading long runs is worth taking codes out of their words for
+/// each row anew.
+template <typename S, Packing packing>
+inline constexpr int64_t kFewRows = S::kRoundsToBytes&& packing == Packing::kGptq8 ? 6 : 2;
+
 template <typename S, Packing packing>
 inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
-    .x = kRoundingKernel<S, packing>, .multiply = &LinearIntegerRows<S, packing>};
+    .rows = kFewRows<S, packing>,
+    .x = kRoundingKernel<S, packing>,
+    .multiply = &LinearIntegerRows<S, packing>};
 
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 /// `Rows` is S for few rounded rows of x.

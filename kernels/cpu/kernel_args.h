@@ -42,7 +42,7 @@ struct LinearKernelArgs {
 inline constexpr int64_t kStreamedPanels = 4;
 
 /// Most rows of x, and what outputs and inputs are multiples of, in integer_rows.h.
-inline constexpr int64_t kMostIntegerRows = 2;
+inline constexpr int64_t kMostIntegerRows = 6;
 inline constexpr int64_t kIntegerRowGrain = 32;
 
 /// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.

@@ -180,7 +180,7 @@ bool FewIntegers(const LinearParams& first, const LinearParams& second, ThreadPo
       {*matrices[0], first.bias, ArgumentsOf(first, WeightOf(*matrices[0], kernels))},
       {*matrices[1], second.bias, ArgumentsOf(second, WeightOf(*matrices[1], kernels))}};
   for (const IntegerProduct& product : products) {
-    if (product.args.rows <= 0 || product.args.outputs <= 0 || !TakesFewRows(product.args) ||
+    if (product.args.rows <= 0 || product.args.outputs <= 0 || !TakesFewRows(product, kernels) ||
         product.matrix.packing != matrices[0]->packing ||
         product.args.depth != products[0].args.depth) {
       return false;

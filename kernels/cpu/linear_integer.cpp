@@ -18,7 +18,7 @@ constexpr int64_t kBlockRows = 256;
 // Outputs of one task: long runs of each row of words; with few panels of x a page of them.
 constexpr int64_t kTaskOutputs = 256;
 constexpr int64_t kStreamedOutputs = 1024;
-// Outputs of one task with one or two rows of x: whole rows of words, but not so many that a thread
+// Outputs of one task with a few rows of x: whole rows of words, but not so many that a thread
 // finds nothing to do.
 constexpr int64_t kRowRange = 16384;
 constexpr int64_t kLeastRowRange = 256;
@@ -95,13 +95,15 @@ void SetRounded(LinearKernelArgs& args, const RoundedSizes& sizes, float* scratc
 
 }  // namespace
 
-bool TakesFewRows(const LinearKernelArgs& args) {
-  return args.rows <= kMostIntegerRows && args.outputs % kIntegerRowGrain == 0 &&
-         args.depth % kIntegerRowGrain == 0;
+bool TakesFewRows(const IntegerProduct& product, const IsaKernels& kernels) {
+  const auto packing = static_cast<size_t>(product.matrix.packing);
+  const LinearKernelArgs& args = product.args;
+  return args.rows <= kernels.linear_integer_rows[packing].rows &&
+         args.outputs % kIntegerRowGrain == 0 && args.depth % kIntegerRowGrain == 0;
 }
 
 void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels) {
-  if (TakesFewRows(product.args)) return LinearFewIntegers({&product, 1}, pool, kernels);
+  if (TakesFewRows(product, kernels)) return LinearFewIntegers({&product, 1}, pool, kernels);
   LinearKernelArgs args = product.args;
   const int64_t rows = args.rows;
   const int64_t most_rows =

@@ -22,7 +22,7 @@ struct IntegerProduct {
 void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels);
 
 /// Whether there are so few rows of x that several weights may share a loop, as in decoding.
-bool TakesFewRows(const LinearKernelArgs& args);
+bool TakesFewRows(const IntegerProduct& product, const IsaKernels& kernels);
 
 /// LinearInteger of each product: of the same x, which is rounded once, and of the same packing.
 void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& pool,

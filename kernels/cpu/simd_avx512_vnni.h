@@ -14,8 +14,8 @@ struct Avx512Vnni : Avx512 {
   static W Widened(W sum) { return sum; }
 };
 
-/// The same sums for one or two rows of x, where memory is what they wait for: by pairs they came
-/// out 2 % faster.
+/// The same sums for a few rows of x, where memory is what they wait for: by pairs one row came out
+/// 2 % faster.
 struct Avx512VnniRows : Avx512Vnni {
   static constexpr bool kMultipliesBytes = false;
 };

@@ -33,7 +33,7 @@ const Shape kShapes[] = {
     {13, 16, 776, 256}, {24, 520, 96, 128},   {33, 104, 384, 384},  {270, 24, 264, 128},
     {1, 64, 2048, 128}, {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
     {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128},
-    {1, 32, 0, 128},    {20, 24, 0, 128}};
+    {5, 96, 1056, 128}, {6, 544, 2080, 128},  {1, 32, 0, 128},      {20, 24, 0, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
@@ -217,7 +217,7 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   for (const auto& [outputs, depth] : {std::pair{72, 392}, {96, 4128}, {72, 4104}}) {
     Case c({40, outputs, depth, 128}, packing(), random);
     Linear(c.Params(), context);
-    for (const int64_t rows : {1, 2, 3, 4, 5, 7, 20}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 20}) {
       for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
         Guarded<float> some(rows * c.shape.outputs);
         LinearParams params = c.Params();
@@ -269,7 +269,7 @@ TEST_P(LinearIntegerTest, ManyOutputsOfOneRow) {
 /// Of the same packing and few rows in one loop, otherwise one after the other.
 TEST_P(LinearIntegerTest, PairIsBothAlone) {
   const Packing other = packing() == Packing::kGptq4 ? Packing::kGptq8 : Packing::kGptq4;
-  for (const int64_t rows : {1, 2, 5}) {
+  for (const int64_t rows : {1, 2, 5, 7}) {
     for (const auto& [outputs, packings] :
          {std::pair{96, packing()}, {1120, packing()}, {24, packing()}, {96, other}}) {
       SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs");
