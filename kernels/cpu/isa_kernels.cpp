@@ -10,6 +10,8 @@ extern const IsaKernels kPortableKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512VnniKernels;
+extern const IntegerKernel kPairs8;
+extern const IntegerRowsKernel kPairs8Rows;
 extern const TileKernels kAmxTiles;
 #endif
 
@@ -34,8 +36,8 @@ const IsaKernels& AmxKernels() {
   static const IsaKernels kernels = [] {
     IsaKernels with_tiles = kAvx512VnniKernels;
     constexpr auto kEight = static_cast<size_t>(Packing::kGptq8);
-    with_tiles.linear_integers[kEight] = kAvx512Kernels.linear_integers[kEight];
-    with_tiles.linear_integer_rows[kEight] = kAvx512Kernels.linear_integer_rows[kEight];
+    with_tiles.linear_integers[kEight] = kPairs8;
+    with_tiles.linear_integer_rows[kEight] = kPairs8Rows;
     with_tiles.tiles = kAmxTiles;
     return with_tiles;
   }();

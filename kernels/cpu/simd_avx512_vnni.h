@@ -20,4 +20,10 @@ struct Avx512VnniRows : Avx512Vnni {
   static constexpr bool kMultipliesBytes = false;
 };
 
+/// Activations of 16 bits, beside tiles that want them so.
+struct Avx512VnniPairs : Avx512Vnni {
+  static constexpr bool kRoundsToBytes = false;
+  static constexpr bool kMultipliesBytes = false;
+};
+
 }  // namespace xcomposer::cpu

@@ -319,6 +319,25 @@ TEST_P(LinearIntegerTest, OtherGroupsAreNotRounded) {
   }
 }
 
+/// What the tier with tiles takes few rows with needs no tiles: the sums of AVX-512 without VNNI.
+TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
+  if (BestIsa() < Isa::kAvx512Vnni) GTEST_SKIP() << "this processor has no AVX-512 VNNI";
+  ThreadPool pool(2);
+  for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
+    for (const int64_t rows : {1, 2, 3, 7, 16, 20}) {
+      SCOPED_TRACE(testing::Message() << BitsOf(packing) << " bits, " << rows << " rows");
+      Random random(33);
+      Case c({rows, 96, 1056, 128}, packing, random);
+      IsaKernels few = KernelsFor(Isa::kAmx);
+      few.tiles = {};
+      Linear(c.Params(), pool, few);
+      const std::vector<float> found(c.y.data(), c.y.data() + c.y.size());
+      Linear(c.Params(), pool, KernelsFor(Isa::kAvx512));
+      EXPECT_EQ(found, std::vector<float>(c.y.data(), c.y.data() + c.y.size()));
+    }
+  }
+}
+
 /// Also on processors that this one is not: nothing is computed.
 TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAmx}) {
