@@ -8,7 +8,7 @@
 
 namespace xcomposer::cpu {
 
-// Many rows of x with a weight of 8 bits that rounds x (integer_x.h), by tiles. The results are
+// Many rows of x with a weight of 8 bits that rounds x (to 16 bits), by tiles. The results are
 // those of integer_panels.h, bit for bit: codes, scales and the order of the float32 sums are the
 // same, and sums of integers have no order.
 //

@@ -13,13 +13,13 @@
 namespace xcomposer::cpu {
 
 // Quantised weights in GPTQ's layout times rounded rows of x, in integers. A lane is an output. The
-// sum over a block of inputs is exact in 32 bits, so that it is the same in every instruction set
-// and for every shape of the batch; the blocks of a span of inputs (kIntegerSpan) are then added up
-// in float32 in ascending order, and so are the spans. So a row's result does not depend on the
-// other rows, nor on whether it is decoded or part of a prompt.
+// sum over a block of inputs is exact in 32 bits, so that it is the same for every shape of the
+// batch, and in every instruction set that rounds x alike (IntegerCodes); the blocks of a span of
+// inputs (kIntegerSpan) are then added up in float32 in ascending order, and so are the spans. So a
+// row's result does not depend on the other rows, nor on whether it is decoded or part of a prompt.
 //
 // Two dwords of codes come out of one word of the weight, and meet the two dwords of x that
-// integer_x.h made for it.
+// integer_x.h made for it; or the word itself meets one.
 
 /// Inputs that are worked on at a time while streaming: few enough rows of words to be read as long
 /// streams. A block of more inputs is kept as integers meanwhile.
@@ -270,7 +270,7 @@ inline void FewRowRange(const LinearKernelArgs& args, const LinearBlock& block, 
   RowRange<S, packing, kRows>(args, block, begin, end, to);
 }
 
-/// Up to kMostIntegerRows rows of x with the weight's outputs [n_begin, n_end) and one span of
+/// Up to kFewRows rows of x with the weight's outputs [n_begin, n_end) and one span of
 /// inputs; outputs and inputs are multiples of kIntegerRowGrain.
 template <typename S, Packing packing>
 void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, int64_t span,
@@ -283,7 +283,7 @@ void LinearIntegerRows(const LinearKernelArgs& args, const LinearBlock& block, i
       S::Store(to.sums + t * to.stride + i, S::Zero());
     }
   }
-  FewRowRange<S, packing, kMostIntegerRows>(args, block, begin, end, to);
+  FewRowRange<S, packing, kFewRows<S, packing>>(args, block, begin, end, to);
 }
 
 /// y of a few rows of x and the outputs [n_begin, n_end), n_begin a multiple of 16, from the sums

@@ -19,6 +19,11 @@ namespace xcomposer::cpu {
 // be, and in a block with more than four rows of words each stream keeps to its quarter of them,
 // in which one row follows the other in memory.
 
+/// Most rows of x. Measured: up to so many, long runs are worth taking codes out of their words for
+/// each row anew.
+template <typename S, Packing packing>
+inline constexpr int kFewRows = S::kRoundsToBytes&& packing == Packing::kGptq8 ? 6 : 2;
+
 /// Rows of words of a step.
 inline constexpr int64_t kRowWords = 4;
 
@@ -41,6 +46,7 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
                                   int64_t x_stride, typename S::W (&sums)[kRows][kVectors]) {
   using W = typename S::W;
   using Arithmetic = IntegerCodes<S, packing>;
+  static_assert(Arithmetic::kDwords == 2);
   XCOMPOSER_UNROLL
   for (int64_t word = 0; word < kRowWords; ++word) {
     W stored[kVectors];
@@ -57,7 +63,6 @@ XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const u
             S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<0>(stored[v]), row));
       }
     }
-    if constexpr (Arithmetic::kDwords == 1) continue;
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
       const W row = S::SetWords(x[word * x_stride + kRows + t]);
@@ -88,7 +93,6 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
   constexpr int kVectors = kRowVectors<S, kRows>;
   constexpr int64_t kOutputs = kVectors * S::kWidth;
   constexpr int64_t kInputs = InputsOfWord(packing);
-  constexpr int kDwords = IntegerCodes<S, packing>::kDwords;
   const RoundedBlock x = BlockOfX<S, packing>(args, 0, at.k, at.inputs);
   const int64_t g = at.k / args.group;
   const int64_t stride = at.steps * args.outputs;
@@ -120,8 +124,8 @@ inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, 
         sums[t][v] = kFirst ? S::SetWords(0) : S::LoadWords(kept);
       }
     }
-    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + kDwords * at.step * kRows,
-                                             kDwords * at.steps * kRows, sums);
+    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + 2 * at.step * kRows,
+                                             2 * at.steps * kRows, sums);
     if constexpr (!kLast) {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {

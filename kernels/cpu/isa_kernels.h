@@ -42,7 +42,7 @@ struct IntegerKernel {
 /// The same for a few rows (integer_rows.h): the same codes of x, which may lie otherwise, and the
 /// same sums.
 struct IntegerRowsKernel {
-  int64_t rows = 0;  ///< most rows of x, up to kMostIntegerRows
+  int64_t rows = 0;  ///< most rows of x
   RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                    const RowSums& to) = nullptr;

@@ -52,11 +52,6 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
                                                  .x = kRoundingKernel<S, packing>,
                                                  .multiply = &LinearIntegers<S, packing>};
 
-/// Measured: up to so many rows, reading long runs is worth taking codes out of their words for
-/// each row anew.
-template <typename S, Packing packing>
-inline constexpr int64_t kFewRows = S::kRoundsToBytes&& packing == Packing::kGptq8 ? 6 : 2;
-
 template <typename S, Packing packing>
 inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
     .rows = kFewRows<S, packing>,

@@ -41,8 +41,7 @@ struct LinearKernelArgs {
 /// and reads the weight in long runs; for more, once for all.
 inline constexpr int64_t kStreamedPanels = 4;
 
-/// Most rows of x, and what outputs and inputs are multiples of, in integer_rows.h.
-inline constexpr int64_t kMostIntegerRows = 6;
+/// What outputs and inputs are multiples of in integer_rows.h.
 inline constexpr int64_t kIntegerRowGrain = 32;
 
 /// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.

@@ -52,7 +52,7 @@ XCOMPOSER_INLINE int64_t GroupsOf(int64_t rows) {
 template <typename S>
 int64_t RowPiece(int64_t rows) {
   if (S::kWidth < 16) return 256;
-  const int64_t groups = (rows + 7) / 8;
+  const int64_t groups = GroupsOf<S, Format::kFloat32>(rows);  // as of every format
   return (rows + groups - 1) / groups <= 6 ? 1024 : 512;
 }
 
@@ -370,15 +370,10 @@ class Stripe {
     }
   }
 
-  void Finish() {
-    float values[kStripe<S> * kMostRows];
-    // Vectors beyond the last sum are summed too, and not used.
-    const int64_t count = outputs_ * args_.rows;
-    for (int64_t i = count; i % S::kWidth != 0; ++i) sums_[i] = S::Zero();
-    for (int64_t i = 0; i < count; i += S::kWidth) S::SumEach(sums_ + i, values + i);
+  void Finish() const {
     for (int64_t row = 0; row < args_.rows; ++row) {
       for (int64_t n = 0; n < outputs_; ++n) {
-        FinishSum(args_, row, n_ + n, values[n * args_.rows + row]);
+        FinishSum(args_, row, n_ + n, S::Sum(sums_[n * args_.rows + row]));
       }
     }
   }
@@ -390,7 +385,7 @@ class Stripe {
   int64_t row_piece_;
   int64_t groups_;
   int64_t group_rows_[kMostRows];
-  F sums_[kStripe<S> * kMostRows];  // (output, row); whole vectors of them
+  F sums_[kStripe<S> * kMostRows];  // (output, row)
 };
 
 /// Outputs whose weights are read side by side, with so many rows of x. One row has room for eight

@@ -49,7 +49,6 @@
 //   Round(a)                            to the nearest whole number, |a| < 2^22
 //   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
 //   Sum(a)                              of all lanes, in a fixed order
-//   SumEach(sums, out)                  out[i] = Sum(sums[i]), i < kWidth
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
 //   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
 //   SetWords(n), StoreWords(p, w)       one word in all lanes; the counterpart of LoadWords

@@ -93,25 +93,6 @@ struct Avx2 {
     half = _mm_add_ss(half, _mm_movehdup_ps(half));
     return _mm_cvtss_f32(half);
   }
-  static void SumEach(const F* sums, float* out) {
-    // Sum's pairs, of eight vectors at a time.
-    F fours[4];  // of the vectors j and j + 4
-    XCOMPOSER_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      fours[j] = Add(_mm256_permute2f128_ps(sums[j], sums[j + 4], 0x20),
-                     _mm256_permute2f128_ps(sums[j], sums[j + 4], 0x31));
-    }
-    F twos[2];
-    XCOMPOSER_UNROLL
-    for (int j = 0; j < 2; ++j) {
-      const __m256d a = _mm256_castps_pd(fours[2 * j]);
-      const __m256d b = _mm256_castps_pd(fours[2 * j + 1]);
-      twos[j] = Add(_mm256_castpd_ps(_mm256_shuffle_pd(a, b, 0x0)),
-                    _mm256_castpd_ps(_mm256_shuffle_pd(a, b, 0xf)));
-    }
-    Store(out, Add(_mm256_shuffle_ps(twos[0], twos[1], 0x88),
-                   _mm256_shuffle_ps(twos[0], twos[1], 0xdd)));
-  }
   // An instruction that may not be left out: of the intrinsic the compiler knows no effect, and it
   // drops calls and loops that do nothing else.
   static XCOMPOSER_INLINE void Prefetch(const void* p) {

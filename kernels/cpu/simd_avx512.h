@@ -111,37 +111,6 @@ struct Avx512 {
     four = _mm_add_ss(four, _mm_movehdup_ps(four));
     return _mm_cvtss_f32(four);
   }
-  static void SumEach(const F* sums, float* out) {
-    // Sum's pairs, of sixteen vectors at a time. They are taken in the order in which the halves,
-    // quarters, ... of them then lie side by side.
-    F eights[8];
-    XCOMPOSER_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const F a = sums[j + 8 * i];
-        const F b = sums[j + 8 * i + 4];
-        eights[2 * j + i] = Add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-      }
-    }
-    F fours[4];  // of the vectors j, j + 4, j + 8 and j + 12
-    XCOMPOSER_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const F a = eights[2 * j];
-      const F b = eights[2 * j + 1];
-      fours[j] = Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    F twos[2];
-    XCOMPOSER_UNROLL
-    for (int j = 0; j < 2; ++j) {
-      const __m512d a = _mm512_castps_pd(fours[2 * j]);
-      const __m512d b = _mm512_castps_pd(fours[2 * j + 1]);
-      twos[j] = Add(_mm512_castpd_ps(_mm512_shuffle_pd(a, b, 0x00)),
-                    _mm512_castpd_ps(_mm512_shuffle_pd(a, b, 0xff)));
-    }
-    Store(out, Add(_mm512_shuffle_ps(twos[0], twos[1], 0x88),
-                   _mm512_shuffle_ps(twos[0], twos[1], 0xdd)));
-  }
   // A row of numbers that does not begin with a line of memory is read by whole lines, each joined
   // with the next one: its words begin `shift` bytes into the line.
   static W LoadLine(const void* line) { return _mm512_load_si512(line); }

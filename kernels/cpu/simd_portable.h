@@ -79,9 +79,6 @@ struct Portable {
     return f;
   }
   static float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
-  static void SumEach(const F* sums, float* out) {
-    for (int64_t i = 0; i < kWidth; ++i) out[i] = Sum(sums[i]);
-  }
   static XCOMPOSER_INLINE void Prefetch(const void* p) {
     __builtin_prefetch(p);
     asm volatile("");  // else the compiler drops calls and loops that do nothing else

@@ -107,6 +107,7 @@ struct Rounding {
   float most;
 };
 
+/// A row of x rounded so.
 struct Rounded {
   Rounded(const Case& c, int64_t row, const Rounding& rounding)
       : block(rounding.block), codes(static_cast<size_t>(c.shape.depth)) {
@@ -250,7 +251,6 @@ TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
   }
 }
 
-// What is not finite must not turn into a number; what is too small to matter is zero.
 /// So many outputs that several threads add up the spans.
 TEST_P(LinearIntegerTest, ManyOutputsOfOneRow) {
   std::vector<float> results[2];
@@ -285,6 +285,7 @@ TEST_P(LinearIntegerTest, PairIsBothAlone) {
   }
 }
 
+// What is not finite must not turn into a number; what is too small to matter is zero.
 TEST_P(LinearIntegerTest, OddNumbers) {
   Random random(25);
   ThreadPool pool(2);
