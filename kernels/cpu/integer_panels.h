@@ -103,11 +103,6 @@ inline void StreamRows(int64_t rows, const LinearKernelArgs& args, const Rounded
   StreamTile<S, packing, kVectors, kRows, kWhole>(args, x, weight, to);
 }
 
-/// Up to so many panels of x, words are asked for ahead. Measured: with more, that takes longer
-/// than the wait for what the processor fetches by itself.
-template <typename S>
-inline constexpr int64_t kFetchedPanels = S::kWidth < 16 ? kStreamedPanels : 2;
-
 /// Asks for the words that come after the next ones: of the same inputs, or at the end of the
 /// outputs of the next inputs. The rows of words lie far apart, where the processor does not look
 /// ahead by itself.
@@ -178,7 +173,7 @@ inline void StreamIntegers(const LinearKernelArgs& args, const LinearBlock& bloc
     const int64_t g = k / args.group;
     int64_t n = block.n_begin;
     for (; n + kColumns <= block.n_end; n += kColumns) {
-      if (panels <= kFetchedPanels<S>) FetchWords<S, packing>(args, block, k, depth, n);
+      FetchWords<S, packing>(args, block, k, depth, n);
       StreamColumns<S, packing, S::kIntegerVectors>(args, x, k, g, n, S::kWidth, to);
       to.y += panel_sums;
       to.partial += panel_sums;

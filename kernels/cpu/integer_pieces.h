@@ -66,6 +66,24 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
   return piece;
 }
 
+/// The words of the piece that comes next. Its rows of words are short and far apart, where the
+/// processor does not look ahead by itself, so tiles ask for some of them with each block of inputs
+/// that they multiply: all at once would be more than can be under way.
+struct WordsAhead {
+  const uint32_t* words = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0;           ///< left to ask for
+  int64_t rows_at_a_time = 0;
+
+  template <typename S>
+  XCOMPOSER_INLINE void Fetch(int64_t outputs) {
+    for (int64_t i = 0; i < rows_at_a_time && rows > 0; ++i, --rows) {
+      for (int64_t n = 0; n < outputs; n += 16) S::Prefetch(words + n);
+      words += stride;
+    }
+  }
+};
+
 /// Adds the products of kRows rows of a panel of x to y (row, output), whose rows are
 /// kIntegerColumns apart. `x`: the first block of the piece.
 ///
@@ -73,7 +91,7 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
 /// that it keeps sums in memory.
 template <typename S, Packing packing, int kVectors, int kRows>
 XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPiece& weight,
-                                  RoundedBlock x, float* y) {
+                                  RoundedBlock x, WordsAhead& ahead, float* y) {
   using F = typename S::F;
   using W = typename S::W;
   constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
@@ -83,6 +101,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
   const float* scales = weight.scales;
   for (int64_t left = weight.depth; left > 0; left -= kBlock) {
     y = Unknown<S>(y);
+    ahead.Fetch<S>(kColumns);
     W sums[kRows][kVectors];
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
@@ -119,13 +138,35 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const UnpackedPi
 /// PieceTile for `rows` <= S::kIntegerRows that are known only now.
 template <typename S, Packing packing, int kVectors, int kRows>
 inline void PieceRows(int64_t rows, const LinearKernelArgs& args, const UnpackedPiece& weight,
-                      const RoundedBlock& x, float* y) {
+                      const RoundedBlock& x, WordsAhead& ahead, float* y) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      return PieceRows<S, packing, kVectors, kRows - 1>(rows, args, weight, x, y);
+      return PieceRows<S, packing, kVectors, kRows - 1>(rows, args, weight, x, ahead, y);
     }
   }
-  PieceTile<S, packing, kVectors, kRows>(args, weight, x, y);
+  PieceTile<S, packing, kVectors, kRows>(args, weight, x, ahead, y);
+}
+
+/// What comes after the inputs before k of the outputs [n, n_end): the next of the inputs
+/// [begin, end), else the first of them for the outputs that follow, else those behind `end` for the
+/// block's first outputs.
+template <typename S, Packing packing>
+inline WordsAhead AheadOf(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
+                          int64_t end, int64_t k, int64_t n, int64_t n_end) {
+  if (k == end && n_end < block.n_end) {
+    k = begin;
+    n = n_end;
+  } else if (k == end) {
+    n = block.n_begin;
+  }
+  constexpr int64_t kInputs = InputsOfWord(packing);
+  const int64_t depth = args.depth - k < kIntegerDepth ? args.depth - k : kIntegerDepth;
+  const int64_t panels = (block.row_end - block.row_begin + args.panel_rows - 1) / args.panel_rows;
+  const int64_t turns = panels * (kIntegerDepth / IntegerCodes<S, packing>::kBlock);
+  return {.words = static_cast<const uint32_t*>(args.weight) + k / kInputs * args.outputs + n,
+          .stride = args.outputs,
+          .rows = depth / kInputs,
+          .rows_at_a_time = (depth / kInputs + turns - 1) / turns};
 }
 
 /// Adds the products of one panel of outputs, kVectors vectors from n on, with the inputs
@@ -138,11 +179,13 @@ inline void MultiplyPieces(const LinearKernelArgs& args, const LinearBlock& rows
     const UnpackedPiece weight =
         UnpackPiece<S, packing, kVectors>(args, k, depth, n, lanes, memory);
     float* to = y;
+    WordsAhead ahead =
+        AheadOf<S, packing>(args, rows, begin, end, k + depth, n, n + kVectors * S::kWidth);
     for (int64_t row = rows.row_begin; row < rows.row_end; row += args.panel_rows) {
       const int64_t left = rows.row_end - row;
       const RoundedBlock x = BlockOfX<S, packing>(args, row / args.panel_rows, k, depth);
       PieceRows<S, packing, kVectors, S::kIntegerRows>(
-          left < args.panel_rows ? left : args.panel_rows, args, weight, x, to);
+          left < args.panel_rows ? left : args.panel_rows, args, weight, x, ahead, to);
       to += args.panel_rows * kIntegerColumns<S>;
     }
   }

@@ -39,7 +39,7 @@ struct LinearKernelArgs {
 
 /// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
 /// and reads the weight in long runs; for more, once for all.
-inline constexpr int64_t kStreamedPanels = 4;
+inline constexpr int64_t kStreamedPanels = 2;
 
 /// What outputs and inputs are multiples of in integer_rows.h.
 inline constexpr int64_t kIntegerRowGrain = 32;
