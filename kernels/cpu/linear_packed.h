@@ -111,26 +111,53 @@ struct PackedWeight {
     return (inputs * BitsOf(packing) / 32 * args.outputs + rows) * 4;
   }
 
-  /// Dequantises W[n .. n + kWidth)[k .. k + depth) into out[k][n], `stride` apart. k and depth are
+  /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart. k and depth are
   /// multiples of 8. Asks for what lies `ahead` bytes further on.
-  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
-                   const PanelPlace& place) {
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
+                   int64_t depth, PanelPlace place) {
+    // A line of AWQ's words is more outputs than a panel has, and the lines of many inputs do not
+    // find room in the first cache side by side: so all vectors take theirs before the next inputs.
+    constexpr int kTogether = packing == Packing::kAwq4 ? S::kVectors : 1;
+    while (columns >= kTogether * S::kWidth) {
+      PackVectors<kTogether>(args, n, S::kWidth, k, depth, place);
+      n += kTogether * S::kWidth;
+      columns -= kTogether * S::kWidth;
+      place.out += kTogether * S::kWidth;
+    }
+    for (; columns > 0; columns -= S::kWidth) {
+      PackVectors<1>(args, n, columns < S::kWidth ? columns : S::kWidth, k, depth, place);
+      n += S::kWidth;
+      place.out += S::kWidth;
+    }
+  }
+
+ private:
+  template <int kVectors>
+  static void PackVectors(const LinearKernelArgs& args, int64_t n, int64_t lanes, int64_t k,
+                          int64_t depth, const PanelPlace& place) {
     using F = typename S::F;
-    const int64_t lanes = args.outputs - n < S::kWidth ? args.outputs - n : S::kWidth;
     const int64_t end = k + depth;
     float* out = place.out;
     while (k < end) {
       const int64_t g = k / args.group;
       const int64_t group_end = (g + 1) * args.group < end ? (g + 1) * args.group : end;
-      const F zeros = ZerosOf<S, packing>(args, g, n, lanes);
-      const F scales = ScalesOf<S>(args, g, n, lanes);
+      F zeros[kVectors];
+      F scales[kVectors];
+      XCOMPOSER_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        zeros[v] = ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes);
+        scales[v] = ScalesOf<S>(args, g, n + v * S::kWidth, lanes);
+      }
       for (; k < group_end; k += 8) {
-        Codes<S, packing> codes;
-        codes.Load(args, k, n, lanes);
-        codes.Fetch(place.ahead);
+        Codes<S, packing> codes[kVectors];
         XCOMPOSER_UNROLL
+        for (int v = 0; v < kVectors; ++v) codes[v].Load(args, k, n + v * S::kWidth, lanes);
+        codes[0].Fetch(place.ahead);
         for (int i = 0; i < 8; ++i) {
-          S::Store(out, S::Mul(scales, S::Sub(codes.At(i), zeros)));
+          XCOMPOSER_UNROLL
+          for (int v = 0; v < kVectors; ++v) {
+            S::Store(out + v * S::kWidth, S::Mul(scales[v], S::Sub(codes[v].At(i), zeros[v])));
+          }
           out += place.stride;
         }
       }

@@ -73,10 +73,19 @@ struct DenseWeight {
     return (rows * args.weight_stride + inputs) * SizeOf(format);
   }
 
-  /// Widens weight[n .. n + kWidth)[k .. k + depth) into out[k][n], rows `stride` apart. Asks for
+  /// Widens weight[n .. n + columns)[k .. k + depth) into out[k][n], rows `stride` apart. Asks for
   /// what lies `ahead` bytes further on.
-  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
-                   const PanelPlace& place) {
+  static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
+                   int64_t depth, PanelPlace place) {
+    for (int64_t end = n + columns; n < end; n += S::kWidth) {
+      PackVector(args, n, k, depth, place);
+      place.out += S::kWidth;
+    }
+  }
+
+ private:
+  static void PackVector(const LinearKernelArgs& args, int64_t n, int64_t k, int64_t depth,
+                         const PanelPlace& place) {
     using Element = typename ElementOf<format>::Type;
     constexpr int64_t kStep = S::template kPackColumns<format>;
     constexpr int64_t kLine = 64 / SizeOf(format);
@@ -181,9 +190,7 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
       const int64_t ahead = column.n_end == block.n_end
                                 ? Weight::Distance(args, block.n_begin - n, kDepth)
                                 : Weight::Distance(args, kColumns, 0);
-      for (int64_t v = 0; n + v < column.n_end; v += S::kWidth) {
-        Weight::Pack(args, n + v, k, depth, {panel + v, kColumns, ahead});
-      }
+      Weight::Pack(args, n, column.n_end - n, k, depth, {panel, kColumns, ahead});
       MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kColumns},
                        sums + (n - block.n_begin) / kColumns * panel_sums);
     }

@@ -38,6 +38,23 @@ constexpr float PlaceInverse(int i) {
   return inverse;
 }
 
+/// Most rows of x that share a tile.
+inline constexpr int kTileRows = 4;
+
+/// Sums of a tile: as many as leave registers for codes and x.
+template <typename S>
+inline constexpr int kTileSums = S::kWidth < 16 ? 8 : 16;
+
+/// GPTQ: vectors of outputs of a tile, with two sums each for every row of x.
+template <typename S, int kRows>
+inline constexpr int kTileVectors = kTileSums<S> / kRows >= 8   ? 4
+                                    : kTileSums<S> / kRows >= 4 ? 2
+                                                                : 1;
+
+/// AWQ: fields of a tile, with one sum each for every row of x.
+template <typename S, int kRows>
+inline constexpr int kTileFields = 2 * kTileVectors<S, kRows>;
+
 /// Words between what is worked on and what is asked for. Measured: of AWQ's sixteen streams more
 /// than that finds no room.
 template <Packing packing>
@@ -130,7 +147,7 @@ XCOMPOSER_INLINE void GptqTile(const LinearKernelArgs& args, const PackedStep& s
 template <typename S, Packing packing, int kRows>
 inline void PackedRange(const LinearKernelArgs& args, const LinearBlock& block,
                         const PackedStep& step, const RowSums& to) {
-  constexpr int kVectors = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
+  constexpr int kVectors = kTileVectors<S, kRows>;
   constexpr int64_t kOutputs = kVectors * S::kWidth;
   constexpr int64_t kAhead = kPackedAhead<packing>;
   const int64_t count = block.n_end - block.n_begin;
@@ -158,13 +175,13 @@ inline void PackedRange(const LinearKernelArgs& args, const LinearBlock& block,
 }
 
 /// AWQ: `lanes` words of the weight, the first of them `c` of a row and `i` of the range; of their
-/// fields, kFields / kRows from kFirst on. Sums lie as (vector of words, field, word) meanwhile.
+/// fields, kTileFields from kFirst on. Sums lie as (vector of words, field, word) meanwhile.
 template <typename S, int kRows, int kFirst>
 XCOMPOSER_INLINE void AwqTile(const LinearKernelArgs& args, const PackedStep& step, int64_t c,
                               int64_t i, int64_t lanes, const RowSums& to) {
   using F = typename S::F;
   using W = typename S::W;
-  constexpr int kCount = 8 / kRows;
+  constexpr int kCount = kTileFields<S, kRows>;
   const int64_t stride = args.outputs / 8;
   const auto* words = static_cast<const uint32_t*>(args.weight) + step.k * stride + c;
   const float* x = args.x + step.row * args.x_stride + step.k;
@@ -206,8 +223,9 @@ template <typename S, int kRows, int kFirst = 0>
 XCOMPOSER_INLINE void AwqWords(const LinearKernelArgs& args, const PackedStep& step, int64_t c,
                                int64_t i, int64_t lanes, const RowSums& to) {
   AwqTile<S, kRows, kFirst>(args, step, c, i, lanes, to);
-  if constexpr (kFirst + 8 / kRows < 8) {
-    AwqWords<S, kRows, kFirst + 8 / kRows>(args, step, c, i, lanes, to);
+  constexpr int kNext = kFirst + kTileFields<S, kRows>;
+  if constexpr (kNext < 8) {
+    AwqWords<S, kRows, kNext>(args, step, c, i, lanes, to);
   }
 }
 
@@ -261,7 +279,7 @@ inline void AwqRange(const LinearKernelArgs& args, const LinearBlock& block, con
   }
 }
 
-/// The rows of x from step.row on, kRows at a time.
+/// The rows of x from step.row on, kRows at a time, and what is left at once.
 template <typename S, Packing packing, int kRows>
 inline void PackedStepRows(const LinearKernelArgs& args, const LinearBlock& block, PackedStep step,
                            const RowSums& to) {
@@ -272,7 +290,7 @@ inline void PackedStepRows(const LinearKernelArgs& args, const LinearBlock& bloc
       PackedRange<S, packing, kRows>(args, block, step, to);
     }
   }
-  if constexpr (kRows > 1) PackedStepRows<S, packing, kRows / 2>(args, block, step, to);
+  if constexpr (kRows > 1) PackedStepRows<S, packing, kRows - 1>(args, block, step, to);
 }
 
 /// Sum of `count` numbers, a multiple of 8.
@@ -313,7 +331,7 @@ void LinearPackedRows(const LinearKernelArgs& args, const LinearBlock& block, in
     for (; step.k < group_end; step.k += step.depth) {
       step.depth = group_end - step.k < kDepth ? group_end - step.k : kDepth;
       step.last = step.k + step.depth == group_end;
-      PackedStepRows<S, packing, 4>(args, block, step, sums);
+      PackedStepRows<S, packing, kTileRows>(args, block, step, sums);
       step.first = false;
     }
     k = group_end;
