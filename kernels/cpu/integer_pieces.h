@@ -72,7 +72,7 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
 struct WordsAhead {
   const uint32_t* words = nullptr;
   int64_t stride = 0;
-  int64_t rows = 0;           ///< left to ask for
+  int64_t rows = 0;  ///< left to ask for
   int64_t rows_at_a_time = 0;
 
   template <typename S>
@@ -148,8 +148,8 @@ inline void PieceRows(int64_t rows, const LinearKernelArgs& args, const Unpacked
 }
 
 /// What comes after the inputs before k of the outputs [n, n_end): the next of the inputs
-/// [begin, end), else the first of them for the outputs that follow, else those behind `end` for the
-/// block's first outputs.
+/// [begin, end), else the first of them for the outputs that follow, else those behind `end` for
+/// the block's first outputs.
 template <typename S, Packing packing>
 inline WordsAhead AheadOf(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
                           int64_t end, int64_t k, int64_t n, int64_t n_end) {

@@ -60,6 +60,8 @@ struct IsaKernels {
   int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
   /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
   int64_t streamed_rows = 0;
+  /// The same of weights in an official packing, whose codes are multiplied with float32.
+  int64_t streamed_packed_rows = 0;
   /// The same of dense weights that no tiles take; not less.
   int64_t streamed_dense_rows = 0;
 

@@ -27,6 +27,9 @@ void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
 /// Measured: where unpacking once per panel begins to pay.
 template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
+/// Of weights in an official packing: with AVX2's registers, tiles of few rows come to less.
+template <typename S>
+inline constexpr int64_t kStreamedPackedRows = S::kWidth < 16 ? 8 : 20;
 /// Of dense weights.
 template <typename S>
 inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 40;
@@ -62,10 +65,11 @@ inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
 /// `Rows` is S for few rounded rows of x.
 template <typename S, typename Rows = S>
 struct IsaTable {
-  static_assert(kStreamedRows<S> <= kMostPackedRows && kStreamedDenseRows<S> <= kMostRows);
+  static_assert(kStreamedPackedRows<S> <= kMostPackedRows && kStreamedDenseRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
       .attention_lanes = kAttentionLanes<S>,
       .streamed_rows = kStreamedRows<S>,
+      .streamed_packed_rows = kStreamedPackedRows<S>,
       .streamed_dense_rows = kStreamedDenseRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},

@@ -138,9 +138,9 @@ void FillWithBias(const LinearKernelArgs& args) {
 
 /// Most rows of x with which the weight is streamed.
 int64_t StreamedRows(const LinearParams& params, const Weight& weight, const IsaKernels& kernels) {
-  const bool dense = std::holds_alternative<StoredMatrix>(params.weight);
+  if (std::holds_alternative<PackedMatrix>(params.weight)) return kernels.streamed_packed_rows;
   const bool tiles = weight.panels == &kernels.tiles.bfloat16;
-  return dense && !tiles ? kernels.streamed_dense_rows : kernels.streamed_rows;
+  return tiles ? kernels.streamed_rows : kernels.streamed_dense_rows;
 }
 
 /// Of x for so many rows of it.

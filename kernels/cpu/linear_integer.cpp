@@ -54,8 +54,8 @@ void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPo
                    [&](int64_t begin, int64_t end, int) { kernel.x.round(args, begin, end); });
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
-  const int64_t streamed =
-      kMostStreamedOutputs * args.rows > kStreamedSums ? kLeastStreamedOutputs : kMostStreamedOutputs;
+  const int64_t streamed = kMostStreamedOutputs * args.rows > kStreamedSums ? kLeastStreamedOutputs
+                                                                            : kMostStreamedOutputs;
   const int64_t task_outputs =
       RoundUp(panels <= kStreamedPanels ? streamed : kTaskOutputs, kernel.columns);
   const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;

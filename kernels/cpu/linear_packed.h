@@ -111,18 +111,16 @@ struct PackedWeight {
     return (inputs * BitsOf(packing) / 32 * args.outputs + rows) * 4;
   }
 
-  /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart. k and depth are
-  /// multiples of 8. Asks for what lies `ahead` bytes further on.
+  /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart. k and depth
+  /// are multiples of 8. Asks for what lies `ahead` bytes further on.
   static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                    int64_t depth, PanelPlace place) {
     // A line of AWQ's words is more outputs than a panel has, and the lines of many inputs do not
     // find room in the first cache side by side: so all vectors take theirs before the next inputs.
-    constexpr int kTogether = packing == Packing::kAwq4 ? S::kVectors : 1;
-    while (columns >= kTogether * S::kWidth) {
-      PackVectors<kTogether>(args, n, S::kWidth, k, depth, place);
-      n += kTogether * S::kWidth;
-      columns -= kTogether * S::kWidth;
-      place.out += kTogether * S::kWidth;
+    if constexpr (packing == Packing::kAwq4) {
+      if (columns == kPanelColumns<S>) {
+        return PackVectors<S::kVectors>(args, n, S::kWidth, k, depth, place);
+      }
     }
     for (; columns > 0; columns -= S::kWidth) {
       PackVectors<1>(args, n, columns < S::kWidth ? columns : S::kWidth, k, depth, place);

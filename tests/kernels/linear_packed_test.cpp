@@ -5,7 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/cpu/kernel_args.h"
+#include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
@@ -25,6 +25,7 @@ const Shape kShapes[] = {
     {1, 8, 8, 8},       {1, 24, 16, 8},       {2, 72, 136, 32},    {3, 264, 256, 128},
     {4, 40, 64, 128},   {5, 136, 200, 64},    {7, 16, 384, 128},   {12, 8, 264, 40},
     {16, 520, 128, 32}, {1, 1160, 2056, 128}, {6, 296, 1096, 136}, {15, 136, 4104, 4104},
+    {8, 40, 136, 32},   {9, 264, 200, 64},    {20, 136, 264, 40},  {21, 72, 392, 64},
     {17, 8, 264, 128},  {33, 104, 392, 64},   {50, 48, 192, 192},  {65, 24, 600, 136}};
 
 /// A random quantised matrix, and the value of each weight as docs/quantisation.md defines it.
@@ -139,10 +140,10 @@ struct Case {
 /// The dequantised weights are exact, so that the budget is that of any sum of K products: each
 /// product goes through at most one rounding per input of its group, one per group and three more.
 /// Few rows are multiplied with codes, and zeros are taken away after that.
-void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params, Isa isa) {
   const int64_t roundings =
       std::max(c.shape.depth, std::min(c.shape.depth, c.shape.group) + c.weight.groups) + 4;
-  const bool few = c.shape.rows <= kMostPackedRows;
+  const bool few = c.shape.rows <= KernelsFor(isa).streamed_packed_rows;
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(roundings), [&](int64_t t, int64_t n) {
         DoubleSum sum;
@@ -172,7 +173,7 @@ TEST_P(LinearPackedTest, AgreesWithDouble) {
       }
       const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
       Linear(params, {.pool = pool, .isa = isa()});
-      Expect(c, before, params);
+      Expect(c, before, params, isa());
     }
   }
 }
@@ -191,20 +192,32 @@ TEST_P(LinearPackedTest, DoesNotDependOnTheThreads) {
   }
 }
 
+/// For all counts of rows that are few.
 TEST_P(LinearPackedTest, RowDoesNotDependOnItsNeighbours) {
-  Random random(8);
-  Case c({11, 72, 104, 32}, packing(), random);
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  Linear(c.Params(), context);
-  for (int64_t row = 0; row < c.shape.rows; ++row) {
-    Guarded<float> alone(c.shape.outputs);
+  const int64_t most = KernelsFor(isa()).streamed_packed_rows;
+  ASSERT_GE(most, 2);
+  Random random(8);
+  Case c({most, 72, 104, 32}, packing(), random);
+  Guarded<float> alone(c.shape.outputs * most);
+  for (int64_t row = 0; row < most; ++row) {
     LinearParams params = c.Params();
     params.x += row * c.x_stride;
     params.rows = 1;
-    params.y = alone.data();
+    params.y = alone.data() + row * c.shape.outputs;
     Linear(params, context);
-    for (int64_t n = 0; n < c.shape.outputs; ++n) ASSERT_EQ(alone[n], c.y[row * c.y_stride + n]);
+  }
+  for (int64_t rows = 2; rows <= most; ++rows) {
+    LinearParams params = c.Params();
+    params.rows = rows;
+    Linear(params, context);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t n = 0; n < c.shape.outputs; ++n) {
+        ASSERT_EQ(alone[row * c.shape.outputs + n], c.y[row * c.y_stride + n])
+            << "output " << n << " of row " << row << " of " << rows;
+      }
+    }
   }
 }
 
