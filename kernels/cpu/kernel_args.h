@@ -45,7 +45,7 @@ inline constexpr int64_t kStreamedPanels = 2;
 inline constexpr int64_t kIntegerRowGrain = 32;
 
 /// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.
-inline constexpr int64_t kMostPackedRows = 20;
+inline constexpr int64_t kMostPackedRows = 16;
 inline constexpr int64_t kPackedGrain = 128;
 
 /// Where integer_rows.h and packed_rows.h leave the sums of a range of outputs and a span of
