@@ -29,7 +29,7 @@ template <typename S>
 inline constexpr int64_t kStreamedRows = 16;
 /// Of weights in an official packing: with AVX2's registers, tiles of few rows come to less.
 template <typename S>
-inline constexpr int64_t kStreamedPackedRows = S::kWidth < 16 ? 8 : kStreamedRows<S>;
+inline constexpr int64_t kStreamedPackedRows = S::kWidth < 16 ? 10 : kStreamedRows<S>;
 /// Of dense weights.
 template <typename S>
 inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 40;
