@@ -7,22 +7,27 @@
 #include <string>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/number.h"
 
 namespace xcomposer::cpu {
 
 /// An array between two zones of a known pattern. The destructor fails the test if a kernel wrote
-/// there. The memory is new for each array, so that the address sanitizer sees reads outside as
-/// well.
+/// there; with the address sanitizer, whoever reads or writes there is stopped at once.
 template <typename T>
 class Guarded {
  public:
   explicit Guarded(int64_t size, T fill = T{}) : size_(size), memory_(size + 2 * kZone) {
     std::memset(memory_.data(), kPattern, memory_.size() * sizeof(T));
     for (int64_t i = 0; i < size; ++i) (*this)[i] = fill;
+    ForbidZones();
   }
   ~Guarded() {
+    AllowZones();
     for (int64_t i = 0; i < kZone; ++i) {
       EXPECT_TRUE(Intact(memory_[i])) << "written " << kZone - i << " before the start";
       EXPECT_TRUE(Intact(memory_[kZone + size_ + i])) << "written " << i + 1 << " past the end";
@@ -46,6 +51,17 @@ class Guarded {
     std::memset(&pattern, kPattern, sizeof(T));
     return std::memcmp(&pattern, &value, sizeof(T)) == 0;
   }
+
+#if defined(__SANITIZE_ADDRESS__)
+  void ForbidZones() {
+    __asan_poison_memory_region(memory_.data(), kZone * sizeof(T));
+    __asan_poison_memory_region(data() + size_, kZone * sizeof(T));
+  }
+  void AllowZones() { __asan_unpoison_memory_region(memory_.data(), memory_.size() * sizeof(T)); }
+#else
+  void ForbidZones() {}
+  void AllowZones() {}
+#endif
 
   int64_t size_;
   std::vector<T> memory_;
