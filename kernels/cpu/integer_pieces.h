@@ -68,7 +68,7 @@ inline UnpackedPiece UnpackPiece(const LinearKernelArgs& args, int64_t k, int64_
 
 /// The words of the piece that comes next. Its rows of words are short and far apart, where the
 /// processor does not look ahead by itself, so tiles ask for some of them with each block of inputs
-/// that they multiply: all at once would be more than can be under way.
+/// that they multiply. In longer bursts that was worth half as much, or nothing.
 struct WordsAhead {
   const uint32_t* words = nullptr;
   int64_t stride = 0;

@@ -64,7 +64,11 @@ void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels) {
 
 PanelSizes LargestPanels(const IsaKernels& kernels) {
   const PanelKernel& panels = kernels.linear_panels[0];  // all of one instruction set are alike
-  PanelSizes sizes{panels.rows, panels.columns, panels.scratch, panels.x_bytes};
+  PanelSizes sizes{.streamed_rows = std::min(kernels.streamed_rows, kernels.streamed_packed_rows),
+                   .rows = panels.rows,
+                   .columns = panels.columns,
+                   .scratch = panels.scratch,
+                   .x_bytes = panels.x_bytes};
   const PanelKernel& tiles = kernels.tiles.bfloat16;
   if (tiles.multiply == nullptr) return sizes;
   sizes.rows = std::lcm(sizes.rows, tiles.rows);

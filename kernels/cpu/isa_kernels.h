@@ -107,6 +107,7 @@ void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels);
 
 /// The largest that a PanelKernel may have; `rows` is a multiple of all.
 struct PanelSizes {
+  int64_t streamed_rows = 0;  ///< up to so many rows of x no weight is cut into panels
   int64_t rows = 0;
   int64_t columns = 0;
   int64_t scratch = 0;

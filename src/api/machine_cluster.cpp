@@ -72,7 +72,7 @@ ComputeTraits HostTraits(int threads) {
   traits.panel_rows = panels.rows;
   traits.panel_columns = panels.columns;
   traits.panel_number = panels.x_bytes;
-  traits.streamed_rows = std::min(kernels.streamed_rows, kernels.streamed_packed_rows);
+  traits.streamed_rows = panels.streamed_rows;
   traits.panel_scratch = kFloat * panels.scratch;
   traits.attention_fixed = kFloat * kernels.attention_scratch(0);
   traits.attention_scratch = kFloat * kernels.attention_scratch(1) - traits.attention_fixed;

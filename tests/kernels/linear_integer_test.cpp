@@ -23,8 +23,8 @@ struct Shape {
 };
 
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
-// rows; tasks of 256 and 1024 outputs; blocks of 32, 64 and 128 inputs, pieces of 128 and 256, and
-// short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
+// rows; tasks of 256, 512 and 1024 outputs; blocks of 32, 64 and 128 inputs, pieces of 128 and 256,
+// and short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
 // multiples of 32; spans of 512 inputs, of few rows and of more;
 // no inputs at all.
 const Shape kShapes[] = {
@@ -33,7 +33,8 @@ const Shape kShapes[] = {
     {13, 16, 776, 256}, {24, 520, 96, 128},   {33, 104, 384, 384},  {270, 24, 264, 128},
     {1, 64, 2048, 128}, {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
     {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128},
-    {5, 96, 1056, 128}, {6, 544, 2080, 128},  {1, 32, 0, 128},      {20, 24, 0, 128}};
+    {5, 96, 1056, 128}, {6, 544, 2080, 128},  {8, 1096, 392, 128},  {12, 552, 136, 128},
+    {1, 32, 0, 128},    {20, 24, 0, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
