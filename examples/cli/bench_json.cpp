@@ -55,6 +55,7 @@ json ModelJson(const BenchmarkReport& report) {
           {"random", report.random_weights},
           {"weights", report.weights},
           {"kv", report.kv},
+          {"activations", report.activations},
           {"quantization", model.quantization},
           {"parameters", model.parameters},
           {"weight_bytes", model.weight_bytes},

@@ -122,7 +122,8 @@ std::string HeadText(const BenchmarkReport& report) {
   text += "\n" + model.kind + ", " + (report.random_weights ? "random weights" : model.path) +
           ": " + CountText(model.parameters) + " parameters, " + report.weights + ", " +
           Format("%.3g GB", static_cast<double>(model.weight_bytes) / 1e9) +
-          ", keys and values in " + report.kv + "\n";
+          ", keys and values in " + report.kv +
+          (report.activations == "bf16" ? ", activations in bf16" : "") + "\n";
   return text;
 }
 

@@ -31,6 +31,7 @@ struct EngineFlags {
   std::string dtype = "auto";
   std::string weights = "stored";
   std::string kv = "auto";
+  std::string activations = "fp32";
   std::optional<int64_t> threads;
   std::optional<int64_t> max_image_pixels;
   std::string video_font;

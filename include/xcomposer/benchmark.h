@@ -44,7 +44,7 @@ struct BenchmarkOptions {
 
 /// What the machine can do at most, measured between the runs.
 struct MachineLimit {
-  std::string name;       ///< "memory read", "fp32 fma", "int8 dot"
+  std::string name;       ///< "memory read", "fp32 fma", "int8 dot", "bf16 dot"
   std::string detail;     ///< how it was measured, or where the figure comes from
   std::string unit;       ///< "B/s" or "op/s"
   bool measured = false;  ///< false: known by the device's name only
@@ -89,6 +89,8 @@ struct BenchmarkReport {
   bool random_weights = false;
   std::string weights;  ///< "bf16", "fp16", "fp32", "int8", "int4"
   std::string kv;       ///< keys and values: "fp32", "16-bit", "int8"
+  /// What many rows of them count as beside bfloat16 weights: "fp32", "bf16"; "16-bit" on CUDA.
+  std::string activations;
   int64_t prefill_chunk = 0;
   int64_t new_tokens = 0;
   std::vector<MachineLimit> limits;

@@ -18,6 +18,8 @@ namespace xcomposer::cpu {
 // the second and third. Numbers below 2^-126 count as zero, parts of numbers too. An infinite
 // weight gives no number, where float32 may give infinity.
 //
+// With one part of the three, x is rounded to bfloat16.
+//
 // Rows of the weight are rows of the first factor. They are copied, piece by piece, so that a tile
 // lies in 16 lines that follow each other: rows of a matrix are often a power of two apart, and
 // then all of a tile's would fall into the same place of the first cache. The copy fills up what
@@ -33,8 +35,8 @@ namespace xcomposer::cpu {
 //   DotBfloats<c, a, b>()          c[i][j] += the sum over l < 32 of a[i][l] b[l / 2][2 j + l % 2]
 //   DotSigned<c, a, b>()           ... l < 64 of a[i][l] b[l / 4][4 j + l % 4], int8 times uint8
 //   DotUnsigned<c, a, b>()         the same, uint8 times uint8
-//   PackPairs(rows, count, out)    out[part][l / 2][2 j + l % 2] = part of rows[j][l], three parts;
-//                                  zeros for l >= count
+//   PackPairs<parts>(rows, count, out)  out[part][l / 2][2 j + l % 2] = part of rows[j][l], the
+//                                  first `parts` of three; zeros for l >= count
 //   TurnTile(tile, out, stride)    out[j * stride + i] = tile[i][j]
 //   JoinPlanes(a, b)               256 a + b in 32 bits
 // clang-format on
@@ -49,8 +51,8 @@ inline constexpr int64_t kTileBytes = 1024;
 inline constexpr int64_t kTileDepth = 512;
 /// Fewer inputs are not worth a step.
 inline constexpr int64_t kLeastTileDepth = kTileInputs;
-/// bfloat16 that a number of x is split into.
-inline constexpr int64_t kParts = 3;
+/// bfloat16 that hold all of a float32.
+inline constexpr int kAllParts = 3;
 
 /// S with vectors of a panel of tiles, for FinishPanel.
 template <typename S>
@@ -66,12 +68,13 @@ XCOMPOSER_INLINE int64_t PieceDepth(const LinearKernelArgs& args, int64_t k) {
 
 /// Where the piece at k of the panel of x at `row` begins: (step of 32 inputs, tile of 16 rows,
 /// part of the numbers, tile).
+template <int kParts>
 XCOMPOSER_INLINE char* TilesOfX(const LinearKernelArgs& args, int64_t row, int64_t k) {
   const int64_t inputs = k * args.packed_rows + row * PieceDepth(args, k);
   return reinterpret_cast<char*>(args.packed_x) + 2 * kParts * inputs;
 }
 
-template <typename S>
+template <typename S, int kParts>
 void PackTilesOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
   for (int64_t row = panel_begin * kTilePanel; row < panel_end * kTilePanel; row += kTileRows) {
     if (row >= args.rows) return;  // an upper half that nobody reads
@@ -81,12 +84,12 @@ void PackTilesOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pan
       for (int64_t i = 0; i < kTileRows; ++i) {
         rows[i] = args.x + (row + i < args.rows ? row + i : args.rows - 1) * args.x_stride + k;
       }
-      char* out = TilesOfX(args, row - row % kTilePanel, k);
+      char* out = TilesOfX<kParts>(args, row - row % kTilePanel, k);
       if (row % kTilePanel != 0) out += kParts * kTileBytes;
       for (int64_t left = args.depth - k < kTileDepth ? args.depth - k : kTileDepth; left > 0;
            left -= kTileInputs) {
-        S::PackPairs(rows, left < kTileInputs ? left : kTileInputs,
-                     reinterpret_cast<uint16_t*>(out));
+        S::template PackPairs<kParts>(rows, left < kTileInputs ? left : kTileInputs,
+                                      reinterpret_cast<uint16_t*>(out));
         for (const float*& x : rows) x += kTileInputs;
         out += 2 * kParts * kTileBytes;
       }
@@ -122,7 +125,7 @@ inline void CopyTilesOfWeight(const LinearKernelArgs& args, int64_t n, int64_t k
 
 /// One panel of the weight with one of x, a piece of both: adds to (or begins) kOutputs x kRows
 /// tiles of sums. Tiles 0 .. 3 hold sums, 4 and 5 the weight, 6 and 7 x.
-template <typename S, int kOutputs, int kRows>
+template <typename S, int kParts, int kOutputs, int kRows>
 inline void MultiplyTiles(const char* weight, const char* x, int64_t depth, bool first,
                           float* sums) {
   constexpr int64_t kTileSums = kTileRows * kTileRows;
@@ -142,7 +145,7 @@ inline void MultiplyTiles(const char* weight, const char* x, int64_t depth, bool
   for (int64_t step = 0; step < depth; step += kTileInputs) {
     S::template LoadTile<4>(weight, 64);
     if constexpr (kBelow) S::template LoadTile<5>(weight + kTileBytes, 64);
-    for (int64_t part = 0; part < kParts; ++part) {
+    for (int part = 0; part < kParts; ++part) {
       S::template LoadTile<6>(x + part * kTileBytes, 64);
       S::template DotBfloats<0, 4, 6>();
       if constexpr (kBelow) S::template DotBfloats<2, 5, 6>();
@@ -161,15 +164,15 @@ inline void MultiplyTiles(const char* weight, const char* x, int64_t depth, bool
   if constexpr (kBelow && kBeside) S::template StoreTile<3>(sums + 3 * kTileSums, 64);
 }
 
-template <typename S>
+template <typename S, int kParts>
 inline void MultiplyTilesOf(int64_t outputs, int64_t rows, const char* weight, const char* x,
                             int64_t depth, bool first, float* sums) {
   if (outputs > kTileRows) {
-    if (rows > kTileRows) return MultiplyTiles<S, 2, 2>(weight, x, depth, first, sums);
-    return MultiplyTiles<S, 2, 1>(weight, x, depth, first, sums);
+    if (rows > kTileRows) return MultiplyTiles<S, kParts, 2, 2>(weight, x, depth, first, sums);
+    return MultiplyTiles<S, kParts, 2, 1>(weight, x, depth, first, sums);
   }
-  if (rows > kTileRows) return MultiplyTiles<S, 1, 2>(weight, x, depth, first, sums);
-  return MultiplyTiles<S, 1, 1>(weight, x, depth, first, sums);
+  if (rows > kTileRows) return MultiplyTiles<S, kParts, 1, 2>(weight, x, depth, first, sums);
+  return MultiplyTiles<S, kParts, 1, 1>(weight, x, depth, first, sums);
 }
 
 /// y of the panel of x at block.row_begin from its tiles of sums.
@@ -191,7 +194,7 @@ inline constexpr int64_t kTileScratch = kTilePanel * kTileDepth / 2;
 /// The block of x rows [row_begin, row_end) with the weight's rows [n_begin, n_end), both beginning
 /// at multiples of kTilePanel. `memory`: kTileScratch floats and one for each sum, in whole panels;
 /// on a line of the cache.
-template <typename S>
+template <typename S, int kParts>
 void LinearTiles(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
   constexpr int64_t kPanelSums = kTilePanel * kTilePanel;
   auto* weight = reinterpret_cast<char*>(memory);
@@ -211,8 +214,9 @@ void LinearTiles(const LinearKernelArgs& args, const LinearBlock& block, float* 
         CopyTilesOfWeight<S>(args, n + kTileRows, k, weight + kTileBytes);
       }
       for (int64_t row = block.row_begin; row < block.row_end; row += kTilePanel) {
-        MultiplyTilesOf<S>(block.n_end - n, block.row_end - row, weight, TilesOfX(args, row, k),
-                           PieceDepth(args, k), k == 0, sums);
+        MultiplyTilesOf<S, kParts>(block.n_end - n, block.row_end - row, weight,
+                                   TilesOfX<kParts>(args, row, k), PieceDepth(args, k), k == 0,
+                                   sums);
         sums += kPanelSums;
       }
     }

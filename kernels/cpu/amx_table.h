@@ -6,16 +6,17 @@
 
 namespace xcomposer::cpu {
 
-/// The kernels that work by tiles, instantiated for one kind of tiles.
-template <typename S>
-inline constexpr TileKernels kTileKernels = {
+/// The kernels that work by tiles, instantiated for one kind of tiles and for x as a sum of so many
+/// bfloat16.
+template <typename S, int kParts = kAllParts>
+inline constexpr SpecialKernels kTileKernels = {
     .bfloat16 = {.rows = kTilePanel,
                  .columns = kTilePanel,
                  .scratch = kTileScratch,
                  .least_depth = kLeastTileDepth,
                  .x_bytes = 2 * kParts,
-                 .pack_x = &PackTilesOfX<S>,
-                 .multiply = &LinearTiles<S>},
+                 .pack_x = &PackTilesOfX<S, kParts>,
+                 .multiply = &LinearTiles<S, kParts>},
     .gptq8 = {.rows = kTileRows,
               .columns = kTilePanel,
               .scratch = kIntegerTileScratch,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/activations.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -10,6 +11,7 @@ namespace xcomposer::cpu {
 struct Context {
   ThreadPool& pool;
   Isa isa = BestIsa();
+  Activations activations = Activations::kFloat32;
 };
 
 }  // namespace xcomposer::cpu

@@ -18,6 +18,12 @@ bool HasF16c() {
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
 
+/// AVX-512 BF16, which __builtin_cpu_supports does not know in all compilers either.
+bool HasBfloatPairs() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
+}
+
 #if defined(__linux__)
 /// The processor has tiles with products of bfloat16 and int8.
 bool HasTiles() {
@@ -55,7 +61,8 @@ Isa FindBestIsa() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
-    return MayUseTiles() ? Isa::kAmx : Isa::kAvx512Vnni;
+    if (MayUseTiles()) return Isa::kAmx;
+    return HasBfloatPairs() ? Isa::kAvx512Bf16 : Isa::kAvx512Vnni;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     return Isa::kAvx2;
@@ -82,6 +89,8 @@ const char* ToString(Isa isa) {
       return "avx512";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
     case Isa::kAmx:
       return "amx";
   }

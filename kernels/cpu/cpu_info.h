@@ -3,14 +3,17 @@
 namespace xcomposer::cpu {
 
 /// The instruction sets that our kernels are written for, from the most portable to the widest.
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAmx };
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
 /// The widest of them that this processor and operating system offer. The first call asks them, and
 /// Linux for the leave to use tiles, which holds for all threads.
 Isa BestIsa();
 
-/// "portable", "avx2" (with FMA and F16C), "avx512" (F, BW, VL, DQ), "avx512vnni" or
-/// "amx" (tiles of int8 and bfloat16, besides avx512vnni).
+/// Whether it has products of bfloat16.
+inline bool HasBfloatProducts(Isa isa) { return isa >= Isa::kAvx512Bf16; }
+
+/// "portable", "avx2" (with FMA and F16C), "avx512" (F, BW, VL, DQ), "avx512vnni", "avx512bf16"
+/// (besides avx512vnni) or "amx" (tiles of int8 and bfloat16, besides avx512vnni).
 const char* ToString(Isa isa);
 
 }  // namespace xcomposer::cpu

@@ -3,7 +3,10 @@
 
 namespace xcomposer::cpu {
 
-extern const TileKernels kAmxTiles;
-const TileKernels kAmxTiles = kTileKernels<Amx>;
+extern const SpecialKernels kAmxTiles;
+const SpecialKernels kAmxTiles = kTileKernels<Amx>;
+/// x rounded to bfloat16.
+extern const SpecialKernels kAmxRoundingTiles;
+const SpecialKernels kAmxRoundingTiles = kTileKernels<Amx, 1>;
 
 }  // namespace xcomposer::cpu

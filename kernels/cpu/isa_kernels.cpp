@@ -12,7 +12,9 @@ extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512VnniKernels;
 extern const IntegerKernel kPairs8;
 extern const IntegerRowsKernel kPairs8Rows;
-extern const TileKernels kAmxTiles;
+extern const PanelKernel kAvx512BfloatPairs;
+extern const SpecialKernels kAmxTiles;
+extern const SpecialKernels kAmxRoundingTiles;
 #endif
 
 namespace {
@@ -30,31 +32,51 @@ const IsaKernels& VnniKernels() {
   return kernels;
 }
 
+/// x rounded to bfloat16, for many rows of it.
+const IsaKernels& RoundingPairKernels() {
+  static const IsaKernels kernels = [] {
+    IsaKernels with_pairs = VnniKernels();
+    with_pairs.special.bfloat16 = kAvx512BfloatPairs;
+    return with_pairs;
+  }();
+  return kernels;
+}
+
 /// Few rows, and weights that tiles have nothing for, stay with AVX-512; those of 8 bits with codes
 /// of x as the tiles have them, so that a row's bits do not depend on how many there are.
+IsaKernels WithTiles(const SpecialKernels& tiles) {
+  IsaKernels with_tiles = kAvx512VnniKernels;
+  constexpr auto kEight = static_cast<size_t>(Packing::kGptq8);
+  with_tiles.linear_integers[kEight] = kPairs8;
+  with_tiles.linear_integer_rows[kEight] = kPairs8Rows;
+  with_tiles.special = tiles;
+  return with_tiles;
+}
+
 const IsaKernels& AmxKernels() {
-  static const IsaKernels kernels = [] {
-    IsaKernels with_tiles = kAvx512VnniKernels;
-    constexpr auto kEight = static_cast<size_t>(Packing::kGptq8);
-    with_tiles.linear_integers[kEight] = kPairs8;
-    with_tiles.linear_integer_rows[kEight] = kPairs8Rows;
-    with_tiles.tiles = kAmxTiles;
-    return with_tiles;
-  }();
+  static const IsaKernels kernels = WithTiles(kAmxTiles);
+  return kernels;
+}
+
+const IsaKernels& RoundingAmxKernels() {
+  static const IsaKernels kernels = WithTiles(kAmxRoundingTiles);
   return kernels;
 }
 #endif
 
 }  // namespace
 
-const IsaKernels& KernelsFor(Isa isa) {
+const IsaKernels& KernelsFor(Isa isa, Activations activations) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAmx) return AmxKernels();
+  const bool rounds = activations == Activations::kBfloat16;
+  if (isa == Isa::kAmx) return rounds ? RoundingAmxKernels() : AmxKernels();
+  if (isa == Isa::kAvx512Bf16) return rounds ? RoundingPairKernels() : VnniKernels();
   if (isa == Isa::kAvx512Vnni) return VnniKernels();
   if (isa == Isa::kAvx512) return kAvx512Kernels;
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif
   static_cast<void>(isa);
+  static_cast<void>(activations);
   return kPortableKernels;
 }
 
@@ -69,7 +91,7 @@ PanelSizes LargestPanels(const IsaKernels& kernels) {
                    .columns = panels.columns,
                    .scratch = panels.scratch,
                    .x_bytes = panels.x_bytes};
-  const PanelKernel& tiles = kernels.tiles.bfloat16;
+  const PanelKernel& tiles = kernels.special.bfloat16;
   if (tiles.multiply == nullptr) return sizes;
   sizes.rows = std::lcm(sizes.rows, tiles.rows);
   sizes.columns = std::max(sizes.columns, tiles.columns);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/activations.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/half_cast.h"
 #include "kernels/cpu/kernel_args.h"
@@ -16,6 +17,7 @@ struct PanelKernel {
   int64_t columns = 0;      ///< outputs in a panel of the weight
   int64_t scratch = 0;      ///< floats that `multiply` needs beside the sums
   int64_t least_depth = 1;  ///< inputs that it is meant for
+  int64_t depth_grain = 1;  ///< inputs, and how far rows of the weight lie apart, are multiples of
   int64_t x_bytes = 4;      ///< of a packed number of x
   void (*pack_x)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
@@ -48,8 +50,9 @@ struct IntegerRowsKernel {
                    const RowSums& to) = nullptr;
 };
 
-/// Kernels for more than streamed_rows rows that some processors have besides.
-struct TileKernels {
+/// Kernels for more than streamed_rows rows that some processors have besides: tiles, and pairs of
+/// bfloat16.
+struct SpecialKernels {
   PanelKernel bfloat16;
   IntegerKernel gptq8;
 };
@@ -81,7 +84,7 @@ struct IsaKernels {
   /// y from the sums of spans, of packed_rows and linear_integer_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
                        int64_t n_end);
-  TileKernels tiles = {};  ///< without functions where there are none
+  SpecialKernels special = {};  ///< without functions where there are none
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
   void (*layer_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);
@@ -100,7 +103,7 @@ struct IsaKernels {
 
 /// The kernels for `isa`, or for the best one below it that this build has. The caller makes sure
 /// that the processor can run them (BestIsa).
-const IsaKernels& KernelsFor(Isa isa);
+const IsaKernels& KernelsFor(Isa isa, Activations activations = Activations::kFloat32);
 
 /// A vector as stored, in float32: `out` has room for stored.size numbers.
 void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels);

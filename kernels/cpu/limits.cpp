@@ -12,6 +12,7 @@ namespace {
 // Enough chains to hide the latency of two units, few enough for the registers: whoever changes
 // them looks at the disassembly, since one spilled accumulator halves what is measured.
 constexpr int kChains = 12;
+constexpr int kBfloatChains = 16;
 constexpr int kMaddChains = 8;  // each needs a second register for what is not summed yet
 constexpr int kPortableChains = 48;
 constexpr int kTileChains = 6;    // of eight tiles, two are factors
@@ -50,6 +51,26 @@ __attribute__((target("avx2,fma"))) float FmasAvx2(int64_t rounds) {
   for (int i = 1; i < kChains; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
   _mm256_storeu_ps(total, sums[0]);
   return total[0] + total[7];
+}
+
+// As instructions, like what follows; that the compilers know this one is newer than they are.
+__attribute__((target("avx512f"))) float BfloatsAvx512(int64_t rounds) {
+  __m512 sums[kBfloatChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < kBfloatChains; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  const __m512i a = _mm512_set1_epi32(0x3f003f00);  // 0.5
+  const __m512i b = _mm512_set1_epi32(0x3f803f80);  // 1
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kBfloatChains; ++i) {
+      asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sums[i]) : "v"(a), "v"(b));
+    }
+  }
+  float total[16];
+#pragma GCC unroll 16
+  for (int i = 1; i < kBfloatChains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  _mm512_storeu_ps(total, sums[0]);
+  return total[0] + total[15];
 }
 
 // Written as instructions: of the intrinsics the compiler takes what does not change out of the
@@ -136,7 +157,7 @@ void EndTiles(uint32_t (&sums)[kTileChains][256]) {
   asm volatile("tilerelease" : : : "memory");
 }
 
-float FmasAmx(int64_t rounds) {
+float BfloatsAmx(int64_t rounds) {
   // From 0, 1, ... on, 32 products of 0.5 and 1 a round.
   BeginTiles({0, 0x3f800000, 0x40000000, 0x40400000, 0x40800000, 0x40a00000}, 0x3f003f00,
              0x3f803f80);
@@ -223,7 +244,7 @@ bool HasVnni() {
 
 float RunFmas(int64_t rounds) {
 #if defined(__x86_64__)
-  if (BestIsa() >= Isa::kAmx) return FmasAmx(rounds);
+  if (BestIsa() >= Isa::kAmx) return BfloatsAmx(rounds);
   if (BestIsa() >= Isa::kAvx512) return FmasAvx512(rounds);
   if (BestIsa() >= Isa::kAvx2) return FmasAvx2(rounds);
 #endif
@@ -257,6 +278,25 @@ const char* IntegerDotName() {
   if (BestIsa() >= Isa::kAmx) return "tdpbsud";
   if (HasVnni()) return "vpdpbusd";
   return BestIsa() >= Isa::kAvx2 ? "vpmaddubsw" : "";
+}
+
+float RunBfloatDots(int64_t rounds) {
+#if defined(__x86_64__)
+  if (BestIsa() >= Isa::kAmx) return BfloatsAmx(rounds);
+  if (BestIsa() >= Isa::kAvx512Bf16) return BfloatsAvx512(rounds);
+#endif
+  return RunFmas(rounds);
+}
+
+double OpsPerBfloatRound() {
+  if (BestIsa() >= Isa::kAmx) return 2.0 * kTileChains * 16 * 16 * 32;
+  if (BestIsa() >= Isa::kAvx512Bf16) return 2.0 * kBfloatChains * 32;
+  return FlopsPerRound();
+}
+
+const char* BfloatDotName() {
+  if (BestIsa() >= Isa::kAmx) return "tdpbf16ps";
+  return BestIsa() >= Isa::kAvx512Bf16 ? "vdpbf16ps" : "";
 }
 
 uint64_t ReadAll(const char* memory, int64_t bytes, int streams) {

@@ -22,6 +22,14 @@ double OpsPerIntegerRound();
 /// "tdpbsud", "vpdpbusd", "vpmaddubsw", or "" where the processor has no instruction for it.
 const char* IntegerDotName();
 
+/// Products of bfloat16 summed in float32, on registers only: tdpbf16ps or vdpbf16ps where the
+/// processor has them. Elsewhere as RunFmas.
+float RunBfloatDots(int64_t rounds);
+/// Products and sums of one round of RunBfloatDots: two per product.
+double OpsPerBfloatRound();
+/// "tdpbf16ps", "vdpbf16ps", or "" where the processor has no instruction for it.
+const char* BfloatDotName();
+
 inline constexpr int kReadStreams[] = {1, 2, 4, 8};
 
 /// Reads every line of the memory in `streams` (of kReadStreams) runs side by side, with

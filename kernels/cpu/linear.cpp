@@ -38,10 +38,12 @@ struct Weight {
 };
 
 const PanelKernel& PanelsFor(const StoredMatrix& matrix, const IsaKernels& kernels) {
-  const PanelKernel& tiles = kernels.tiles.bfloat16;
-  const bool takes_tiles = tiles.multiply != nullptr && matrix.format == Format::kBfloat16 &&
-                           matrix.columns >= tiles.least_depth;
-  return takes_tiles ? tiles : kernels.linear_panels[static_cast<size_t>(matrix.format)];
+  const PanelKernel& special = kernels.special.bfloat16;
+  const bool takes_it = special.multiply != nullptr && matrix.format == Format::kBfloat16 &&
+                        matrix.columns >= special.least_depth &&
+                        matrix.columns % special.depth_grain == 0 &&
+                        matrix.row_stride % special.depth_grain == 0;
+  return takes_it ? special : kernels.linear_panels[static_cast<size_t>(matrix.format)];
 }
 
 Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
@@ -139,8 +141,8 @@ void FillWithBias(const LinearKernelArgs& args) {
 /// Most rows of x with which the weight is streamed.
 int64_t StreamedRows(const LinearParams& params, const Weight& weight, const IsaKernels& kernels) {
   if (std::holds_alternative<PackedMatrix>(params.weight)) return kernels.streamed_packed_rows;
-  const bool tiles = weight.panels == &kernels.tiles.bfloat16;
-  return tiles ? kernels.streamed_rows : kernels.streamed_dense_rows;
+  const bool special = weight.panels == &kernels.special.bfloat16;
+  return special ? kernels.streamed_rows : kernels.streamed_dense_rows;
 }
 
 /// Of x for so many rows of it.
@@ -213,11 +215,11 @@ bool FewDense(const LinearParams& first, const LinearParams& second, ThreadPool&
 }  // namespace
 
 void Linear(const LinearParams& params, const Context& context) {
-  Linear(params, context.pool, KernelsFor(context.isa));
+  Linear(params, context.pool, KernelsFor(context.isa, context.activations));
 }
 
 void LinearPair(const LinearParams& first, const LinearParams& second, const Context& context) {
-  LinearPair(first, second, context.pool, KernelsFor(context.isa));
+  LinearPair(first, second, context.pool, KernelsFor(context.isa, context.activations));
 }
 
 void LinearPair(const LinearParams& first, const LinearParams& second, ThreadPool& pool,

@@ -66,11 +66,12 @@ struct Amx : Avx512Vnni {
     for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * stride, r[i]);
   }
 
+  template <int kParts>
   static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* out) {
     // The upper halves of the words of two vectors.
     const __m512i upper = _mm512_add_epi32(
         _mm512_set1_epi32(0x30001), _mm512_mullo_epi32(_mm512_set1_epi32(0x40004), Counting()));
-    __m512i parts[3][16];
+    __m512i parts[kParts][16];
     XCOMPOSER_UNROLL
     for (int i = 0; i < 16; ++i) {
       F first = count >= 16 ? Load(rows[i]) : LoadN(rows[i], count);
@@ -78,7 +79,7 @@ struct Amx : Avx512Vnni {
                  : count <= 16 ? Zero()
                                : LoadN(rows[i] + 16, count - 16);
       XCOMPOSER_UNROLL
-      for (int part = 0; part < 3; ++part) {
+      for (int part = 0; part < kParts; ++part) {
         const __m512i first_part = Bfloats(first);
         const __m512i second_part = Bfloats(second);
         parts[part][i] = _mm512_permutex2var_epi16(first_part, upper, second_part);

@@ -32,21 +32,23 @@ double BenchmarkLimit::PercentOf(const Work& work, double seconds) const {
   return 100 * amount / rates.back() / seconds;
 }
 
-BenchmarkLimits::BenchmarkLimits(const std::vector<std::string>& devices, int threads, bool int8) {
+BenchmarkLimits::BenchmarkLimits(const std::vector<std::string>& devices, int threads,
+                                 const NarrowProducts& products) {
   if (std::all_of(devices.begin(), devices.end(), IsCpu)) {
     const int64_t quarter = HostMemory().available / 4;
     cpu_ =
         std::make_unique<measure::CpuLimits>(threads, std::clamp(quarter, kLeastRead, kMostRead));
     using Of = BenchmarkLimit::Of;
-    limits_.push_back({"memory read",
-                       "every line, best of 1, 2, 4 and 8 streams per thread",
-                       Of::kBytes,
-                       true,
-                       {}});
-    limits_.push_back({"fp32 fma", measure::CpuLimits::FmaDetail(), Of::kOperations, true, {}});
-    if (int8 && !measure::CpuLimits::Int8DotDetail().empty()) {
-      limits_.push_back(
-          {"int8 dot", measure::CpuLimits::Int8DotDetail(), Of::kOperations, true, {}});
+    using measure::CpuLimits;
+    using measure::CpuRates;
+    AddMeasured("memory read", "every line, best of 1, 2, 4 and 8 streams per thread", Of::kBytes,
+                &CpuRates::read);
+    AddMeasured("fp32 fma", CpuLimits::FmaDetail(), Of::kOperations, &CpuRates::fma);
+    if (products.int8 && !CpuLimits::Int8DotDetail().empty()) {
+      AddMeasured("int8 dot", CpuLimits::Int8DotDetail(), Of::kOperations, &CpuRates::int8_dot);
+    }
+    if (products.bf16 && !CpuLimits::Bf16DotDetail().empty()) {
+      AddMeasured("bf16 dot", CpuLimits::Bf16DotDetail(), Of::kOperations, &CpuRates::bf16_dot);
     }
     return;
   }
@@ -56,6 +58,11 @@ BenchmarkLimits::BenchmarkLimits(const std::vector<std::string>& devices, int th
         return ModelOf(device) == model;
       });
   if (alike) Know(model);
+}
+
+void BenchmarkLimits::AddMeasured(const std::string& name, const std::string& detail,
+                                  BenchmarkLimit::Of of, double measure::CpuRates::*source) {
+  limits_.push_back({name, detail, of, true, {}, source});
 }
 
 void BenchmarkLimits::Know(const std::string& model) {
@@ -72,8 +79,7 @@ void BenchmarkLimits::Refresh() {
   const auto now = std::chrono::steady_clock::now();
   if (measured_at_ && now - *measured_at_ < kFresh) return;
   const measure::CpuRates rates = cpu_->Measure();
-  const double all[] = {rates.read, rates.fma, rates.int8_dot};
-  for (size_t i = 0; i < limits_.size(); ++i) limits_[i].rates.push_back(all[i]);
+  for (BenchmarkLimit& limit : limits_) limit.rates.push_back(rates.*limit.source);
   measured_at_ = std::chrono::steady_clock::now();
 }
 

@@ -21,17 +21,25 @@ struct BenchmarkLimit {
   Of of = Of::kBytes;
   bool measured = false;
   std::vector<double> rates;  ///< bytes or operations per second
+  double measure::CpuRates::*source = nullptr;  ///< where a measured one is found
 
   /// Percent of what the limit allows that so much work in so many seconds is, by the last rate.
   double PercentOf(const Work& work, double seconds) const;
+};
+
+/// Products of narrow numbers that kernels of a run may be made of, besides those of float32.
+struct NarrowProducts {
+  bool int8 = false;  ///< weights are quantised
+  bool bf16 = false;  ///< activations are rounded to bfloat16
 };
 
 /// The limits in the same minute as the runs.
 class BenchmarkLimits {
  public:
   /// `devices` as EngineOptions has them, checked already. Without limits where they differ from
-  /// each other. `int8`: products of quantised weights may be formed in 8 bits.
-  BenchmarkLimits(const std::vector<std::string>& devices, int threads, bool int8);
+  /// each other.
+  BenchmarkLimits(const std::vector<std::string>& devices, int threads,
+                  const NarrowProducts& products);
 
   /// Measures again unless that was a few seconds ago.
   void Refresh();
@@ -41,6 +49,8 @@ class BenchmarkLimits {
 
  private:
   void Know(const std::string& model);
+  void AddMeasured(const std::string& name, const std::string& detail, BenchmarkLimit::Of of,
+                   double measure::CpuRates::*source);
 
   std::vector<BenchmarkLimit> limits_;
   std::unique_ptr<measure::CpuLimits> cpu_;

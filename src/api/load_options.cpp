@@ -1,6 +1,8 @@
 #include "api/load_options.h"
 
 #include "base/check.h"
+#include "base/log.h"
+#include "kernels/cpu/cpu_info.h"
 #include "placement/workload.h"
 
 namespace xcomposer::api {
@@ -52,6 +54,11 @@ WeightType LoadedType(const EngineOptions& options, WeightType stored) {
   return stored;
 }
 
+bool RoundsActivations(const EngineOptions& options) {
+  return options.activations == ActivationPrecision::kBFloat16 &&
+         cpu::HasBfloatProducts(cpu::BestIsa());
+}
+
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions) {
   Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
@@ -62,6 +69,13 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConf
   pipeline.threads = options.threads;
   pipeline.kv = {.blocks = (kv_positions + kKvBlock - 1) / kKvBlock, .block_size = kKvBlock};
   pipeline.int8_kv = options.kv_precision == KvPrecision::kInt8;
+  if (options.activations == ActivationPrecision::kBFloat16) {
+    pipeline.activations = cpu::Activations::kBfloat16;
+    if (!RoundsActivations(options)) {
+      log::Warn("activations stay float32: this processor's kernels (", cpu::ToString(cpu::BestIsa()),
+                ") have no products of bfloat16");
+    }
+  }
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
   pipeline.quantise = QuantiseTo(options.weights, config);

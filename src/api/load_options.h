@@ -16,6 +16,9 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config);
 /// The type of the weights in memory, of what is stored as `stored`.
 WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
+/// Whether activations are asked for in bfloat16 and this processor has products of them.
+bool RoundsActivations(const EngineOptions& options);
+
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions);

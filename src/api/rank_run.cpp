@@ -78,7 +78,8 @@ std::string PlanHash(const AskedPlacement& asked, const PipelineOptions& pipelin
   std::string text =
       StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows, ", storage ",
              static_cast<int>(pipeline.storage), ", weights ", ToString(pipeline.quantise), ", kv ",
-             pipeline.int8_kv ? "int8" : "computed");
+             pipeline.int8_kv ? "int8" : "computed", ", activations ",
+             static_cast<int>(pipeline.activations));
   for (size_t i = 0; i < asked.devices.size(); ++i) {
     text += StrCat("; ", asked.devices[i].rank, " ", asked.devices[i].device);
     if (!asked.map) continue;

@@ -30,6 +30,10 @@ double Fastest(const Work& work) {
   return std::max(best, 1e-9);
 }
 
+std::string InRegisters(const std::string& name) {
+  return name.empty() ? "" : name + " in registers";
+}
+
 }  // namespace
 
 CpuLimits::CpuLimits(int threads, int64_t read_bytes)
@@ -45,8 +49,13 @@ CpuLimits::CpuLimits(int threads, int64_t read_bytes)
 CpuRates CpuLimits::Measure() {
   CpuRates rates;
   for (const int streams : cpu::kReadStreams) rates.read = std::max(rates.read, ReadRate(streams));
-  rates.fma = FmaRate();
-  rates.int8_dot = Int8DotRate();
+  rates.fma = RegisterRate(&cpu::RunFmas, cpu::FlopsPerRound());
+  if (!Int8DotDetail().empty()) {
+    rates.int8_dot = RegisterRate(&cpu::RunIntegerDots, cpu::OpsPerIntegerRound());
+  }
+  if (!Bf16DotDetail().empty()) {
+    rates.bf16_dot = RegisterRate(&cpu::RunBfloatDots, cpu::OpsPerBfloatRound());
+  }
   return rates;
 }
 
@@ -59,23 +68,13 @@ double CpuLimits::ReadRate(int streams) {
   return static_cast<double>(bytes_) / seconds;
 }
 
-double CpuLimits::FmaRate() {
+double CpuLimits::RegisterRate(float (*run)(int64_t rounds), double per_round) {
   const double seconds = Fastest([&] {
-    pool_.ParallelFor(kPieces * pool_.threads(), 1, [this](int64_t, int64_t, int) {
-      Keep(std::bit_cast<uint32_t>(cpu::RunFmas(kRounds / kPieces)));
+    pool_.ParallelFor(kPieces * pool_.threads(), 1, [this, run](int64_t, int64_t, int) {
+      Keep(std::bit_cast<uint32_t>(run(kRounds / kPieces)));
     });
   });
-  return cpu::FlopsPerRound() * static_cast<double>(kRounds * pool_.threads()) / seconds;
-}
-
-double CpuLimits::Int8DotRate() {
-  if (Int8DotDetail().empty()) return 0;
-  const double seconds = Fastest([&] {
-    pool_.ParallelFor(kPieces * pool_.threads(), 1, [this](int64_t, int64_t, int) {
-      Keep(std::bit_cast<uint32_t>(cpu::RunIntegerDots(kRounds / kPieces)));
-    });
-  });
-  return cpu::OpsPerIntegerRound() * static_cast<double>(kRounds * pool_.threads()) / seconds;
+  return per_round * static_cast<double>(kRounds * pool_.threads()) / seconds;
 }
 
 std::string CpuLimits::FmaDetail() {
@@ -85,10 +84,9 @@ std::string CpuLimits::FmaDetail() {
   return "products and sums in registers";
 }
 
-std::string CpuLimits::Int8DotDetail() {
-  const std::string name = cpu::IntegerDotName();
-  return name.empty() ? "" : name + " in registers";
-}
+std::string CpuLimits::Int8DotDetail() { return InRegisters(cpu::IntegerDotName()); }
+
+std::string CpuLimits::Bf16DotDetail() { return InRegisters(cpu::BfloatDotName()); }
 
 int64_t LastLevelCache() {
   const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index";

@@ -15,6 +15,7 @@ struct CpuRates {
   double read = 0;
   double fma = 0;
   double int8_dot = 0;  ///< 0: no instruction for it
+  double bf16_dot = 0;  ///< likewise
 };
 
 /// Measures them. Holds the memory that is read, so that measuring again takes a moment only.
@@ -30,11 +31,12 @@ class CpuLimits {
   /// What Measure runs; empty where the processor has no instruction for it.
   static std::string FmaDetail();
   static std::string Int8DotDetail();
+  static std::string Bf16DotDetail();
 
  private:
   double ReadRate(int streams);
-  double FmaRate();
-  double Int8DotRate();
+  /// Of a loop on registers with `per_round` operations a round.
+  double RegisterRate(float (*run)(int64_t rounds), double per_round);
   /// Nobody looks at the loops' results; without this the compiler could drop the loops.
   void Keep(uint64_t result) { kept_.fetch_xor(result, std::memory_order_relaxed); }
 

@@ -6,13 +6,17 @@
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "ops/activations.h"
 #include "ops/linear_weight.h"
 
 // From tensors to the plain pointers of the CPU kernels.
 namespace xcomposer::ops {
 
-/// The threads that the caller has installed, with the best instructions of this processor.
-inline cpu::Context CurrentContext() { return {.pool = cpu::CurrentPool()}; }
+/// The threads and activations that the caller has installed, with the best instructions of this
+/// processor.
+inline cpu::Context CurrentContext() {
+  return {.pool = cpu::CurrentPool(), .activations = CurrentActivations()};
+}
 
 inline cpu::Format FormatOf(const at::Tensor& t) {
   switch (t.scalar_type()) {

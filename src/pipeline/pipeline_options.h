@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/quantization.h"
+#include "kernels/cpu/activations.h"
 #include "model/kv_cache.h"
 #include "pipeline/checkpoint_weights.h"
 #include "pipeline/load_times.h"
@@ -21,6 +22,7 @@ struct PipelineOptions {
   int threads = 0;  ///< of the CPU stages of a process; 0: as many as it may use
   KvShape kv = {.blocks = 256, .block_size = 32};
   bool int8_kv = false;  ///< keys and values in int8; CPU only
+  cpu::Activations activations = cpu::Activations::kFloat32;  ///< of CPU stages
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
   Quantization quantise;  ///< linears and output matrix while loading; GPTQ's, or none

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "config/quantization.h"
 #include "kernels/cuda/device_info.h"
+#include "ops/activations.h"
 #include "placement/footprint.h"
 
 namespace xcomposer {
@@ -13,12 +14,16 @@ namespace {
 
 class CpuDevice final : public StageDevice {
  public:
-  CpuDevice(std::shared_ptr<CorePool> cores, bool int8_kv)
-      : cores_(std::move(cores)), kv_type_(int8_kv ? at::kChar : at::kFloat) {}
+  CpuDevice(std::shared_ptr<CorePool> cores, const PipelineOptions& options)
+      : cores_(std::move(cores)),
+        activations_(options.activations),
+        kv_type_(options.int8_kv ? at::kChar : at::kFloat) {}
 
   at::TensorOptions options() const override { return at::TensorOptions(at::kCPU).dtype(kv_type_); }
   at::TensorOptions host_options() const override { return at::kCPU; }
-  std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_); }
+  std::unique_ptr<Lease> Enter() override {
+    return std::make_unique<Cores>(*cores_, activations_);
+  }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
     load(host);
   }
@@ -31,11 +36,13 @@ class CpuDevice final : public StageDevice {
 
  private:
   struct Cores final : Lease {
-    explicit Cores(CorePool& cores) : lease(cores) {}
+    Cores(CorePool& cores, cpu::Activations activations) : lease(cores), scope(activations) {}
     CorePool::Lease lease;
+    ops::ActivationsScope scope;
   };
 
   std::shared_ptr<CorePool> cores_;
+  cpu::Activations activations_;
   at::ScalarType kv_type_;
 };
 
@@ -45,6 +52,8 @@ void CheckCudaOptions(const PipelineOptions& options) {
           "CUDA devices compute with float16 or bfloat16 weights; use --dtype fp16, bf16 or auto");
   Require(!options.quantise, ErrorKind::kUsage,
           "there are no CUDA kernels for int8 and int4 weights yet; leave --weights out");
+  Require(options.activations == cpu::Activations::kFloat32, ErrorKind::kUsage,
+          "activations of CUDA devices have the type of the weights; leave --activations out");
 }
 
 }  // namespace
@@ -79,7 +88,7 @@ std::unique_ptr<StageDevice> MakeStageDevice(const std::string& name,
                                              const PipelineOptions& options,
                                              const std::shared_ptr<CorePool>& cores,
                                              std::optional<int64_t> budget) {
-  if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores, options.int8_kv);
+  if (!IsCuda(name)) return std::make_unique<CpuDevice>(cores, options);
   CheckCudaOptions(options);
   const int number = std::stoi(name.substr(name.find(':') + 1));
   const cuda::RuntimeInfo runtime = cuda::QueryRuntime();

@@ -7,6 +7,7 @@
 #include "api/demo_model.h"
 #include "config/config_texts.h"
 #include "gmock/gmock.h"
+#include "kernels/cpu/cpu_info.h"
 
 namespace xcomposer::api {
 namespace {
@@ -59,7 +60,7 @@ TEST(BenchmarkLimitTest, TheNearestLimitBinds) {
 }
 
 TEST(BenchmarkLimitTest, AllPartsOnProcessorsShareTheirLimits) {
-  BenchmarkLimits limits({"cpu", "cpu:1"}, 1, true);
+  BenchmarkLimits limits({"cpu", "cpu:1"}, 1, {.int8 = true, .bf16 = true});
   limits.Refresh();
   limits.Refresh();  // a moment later: not measured again
   for (const MachineLimit& limit : limits.Report()) {
@@ -67,9 +68,14 @@ TEST(BenchmarkLimitTest, AllPartsOnProcessorsShareTheirLimits) {
     EXPECT_EQ(limit.rate.runs, 1) << limit.name;
     EXPECT_GT(limit.rate.median, 0) << limit.name;
   }
+  const bool bfloats = cpu::HasBfloatProducts(cpu::BestIsa());
+  EXPECT_EQ(limits.Report().back().name == "bf16 dot", bfloats);
+  if (bfloats) {
+    EXPECT_GT(limits.Report().back().rate.median, limits.Report()[1].rate.median);
+  }
   EXPECT_EQ(limits.Report()[0].unit, "B/s");
   EXPECT_EQ(limits.Report()[1].unit, "op/s");
-  EXPECT_THAT(BenchmarkLimits({"cpu", "cuda:0"}, 1, true).Report(), IsEmpty());
+  EXPECT_THAT(BenchmarkLimits({"cpu", "cuda:0"}, 1, {.int8 = true}).Report(), IsEmpty());
 }
 
 TEST(BenchmarkRequestTest, RunsDifferInIdsAndPixels) {

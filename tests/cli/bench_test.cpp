@@ -167,6 +167,21 @@ TEST(Bench, QuantisedWeightsHaveALimitOfTheirOwn) {
   EXPECT_LT(eight["bytes"].get<double>(), sixteen["bytes"].get<double>());
 }
 
+TEST(Bench, RoundedActivationsHaveALimitOfTheirOwn) {
+  const json plain = Report(Short({"--model", kDemo, "--no-picture"}, 1));
+  EXPECT_EQ(plain["model"]["activations"], "fp32");
+  const json report = Report(Short({"--model", kDemo, "--activations", "bf16"}, 1));
+  const std::string kernels = report["machine"]["kernels"];
+  const bool has_dot = kernels == "avx512bf16" || kernels == "amx";
+  EXPECT_EQ(report["model"]["activations"], has_dot ? "bf16" : "fp32");
+  EXPECT_EQ(NamesOf(report["limits"]).back(), has_dot ? "bf16 dot" : "fp32 fma");
+  EXPECT_EQ(Figure(report, "prefill 20")["operations"], Figure(plain, "prefill 20")["operations"]);
+  const ProgramOutput table =
+      RunProgram(Short({"--model", kDemo, "--activations", "bf16", "--no-picture"}, 1));
+  EXPECT_EQ(table.out.find(", activations in bf16\n") != std::string::npos, has_dot);
+  EXPECT_EQ(table.err.find("activations stay float32") != std::string::npos, !has_dot);
+}
+
 TEST(Bench, KeysAndValuesInInt8AreReadAsSuch) {
   const json report = Report(Short({"--model", kDemo, "--kv", "int8", "--no-picture"}, 1));
   EXPECT_EQ(report["model"]["kv"], "int8");

@@ -228,6 +228,22 @@ TEST_F(DemoModel, AnswersWithKeysAndValuesInInt8) {
   EXPECT_EQ(one["output_ids"], answer({"--kv", "int8", "--devices", "cpu,cpu"})["output_ids"]);
 }
 
+TEST_F(DemoModel, AnswersWithActivationsInBfloat16) {
+  const auto answer = [](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "generate",      "--model",  kDemo,    "--image",          AnyPicture(), "--prompt",
+        "What is this?", "--greedy", "--json", "--max-new-tokens", "8"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+    return run.Json();
+  };
+  const json rounded = answer({"--activations", "bf16"});
+  EXPECT_EQ(rounded["text"], answer({})["text"]);
+  EXPECT_EQ(rounded["output_ids"],
+            answer({"--activations", "bf16", "--devices", "cpu,cpu"})["output_ids"]);
+}
+
 TEST(Interrupt, EndsAnAnswerWithWhatThereIs) {
   if (!std::filesystem::exists(kGolden) || !XCOMPOSER_HAVE_TEXT) {
     GTEST_SKIP() << "the reference goldens are not there, or this build has no sentencepiece";

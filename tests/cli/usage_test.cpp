@@ -35,13 +35,14 @@ TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
     EXPECT_EQ(run.exit_code, 0) << command;
     EXPECT_THAT(run.err, IsEmpty()) << command;
     EXPECT_THAT(run.out, HasSubstr("--help")) << command;
-    EXPECT_LT(std::count(run.out.begin(), run.out.end(), '\n'), 54) << command;
+    EXPECT_LT(std::count(run.out.begin(), run.out.end(), '\n'), 56) << command;
   }
   const std::string help = RunProgram({"generate", "--help"}).out;
   for (const char* flag :
        {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
         "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system", "--quiet",
-        "--log-level", "--devices", "--device-map", "--image-root", "--weights", "--kv"}) {
+        "--log-level", "--devices", "--device-map", "--image-root", "--weights", "--kv",
+        "--activations"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -69,6 +70,7 @@ TEST(Usage, WrongUsageIsTwo) {
       {"quantize", "--model", "x", "--out", "y", "--weights", "int4", "--group-size", "0"},
       {"generate", "--model", "x", "--prompt", "a", "--weights", "int7"},
       {"generate", "--model", "x", "--prompt", "a", "--kv", "int4"},
+      {"generate", "--model", "x", "--prompt", "a", "--activations", "int8"},
       {"tokenize"}};
   for (std::vector<std::string> arguments : wrong) {
     const ProgramOutput run = RunProgram(arguments);

@@ -144,6 +144,7 @@ inline std::vector<Isa> RunnableIsas() {
   if (BestIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
   if (BestIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
   if (BestIsa() >= Isa::kAvx512Vnni) isas.push_back(Isa::kAvx512Vnni);
+  if (BestIsa() >= Isa::kAvx512Bf16) isas.push_back(Isa::kAvx512Bf16);
   if (BestIsa() >= Isa::kAmx) isas.push_back(Isa::kAmx);
   return isas;
 }

@@ -100,7 +100,8 @@ struct Case {
 /// How docs/quantisation.md rounds rows of x: inputs of a block, and the largest code.
 struct Rounding {
   Rounding(Isa isa, Packing packing) {
-    const bool bytes = packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni;
+    const bool bytes = packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni ||
+                       isa == Isa::kAvx512Bf16;
     block = packing == Packing::kGptq4 ? 32 : bytes ? 64 : 128;
     most = bytes ? 127.0f : 32767.0f;
   }
@@ -331,7 +332,7 @@ TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
       Random random(33);
       Case c({rows, 96, 1056, 128}, packing, random);
       IsaKernels few = KernelsFor(Isa::kAmx);
-      few.tiles = {};
+      few.special = {};
       Linear(c.Params(), pool, few);
       const std::vector<float> found(c.y.data(), c.y.data() + c.y.size());
       Linear(c.Params(), pool, KernelsFor(Isa::kAvx512));
@@ -342,17 +343,18 @@ TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
 
 /// Also on processors that this one is not: nothing is computed.
 TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAmx}) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
+                        Isa::kAmx}) {
     const IsaKernels& kernels = KernelsFor(isa);
     for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");
       const RoundingKernel& many = kernels.linear_integers[static_cast<size_t>(packing)].x;
       const RoundingKernel& few = kernels.linear_integer_rows[static_cast<size_t>(packing)].x;
-      const RoundingKernel& tiles = kernels.tiles.gptq8.x;
+      const RoundingKernel& tiles = kernels.special.gptq8.x;
       EXPECT_EQ(IntegerBlock(packing) % many.block, 0);
       EXPECT_EQ(few.block, many.block);
       EXPECT_EQ(few.most, many.most);
-      if (packing != Packing::kGptq8 || kernels.tiles.gptq8.multiply == nullptr) continue;
+      if (packing != Packing::kGptq8 || kernels.special.gptq8.multiply == nullptr) continue;
       EXPECT_EQ(tiles.block, many.block);
       EXPECT_EQ(tiles.most, many.most);
     }

@@ -12,8 +12,8 @@
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/bfloat_case.h"
 #include "kernels/guarded.h"
-#include "kernels/linear_check.h"
 #include "support/emulated_tiles.h"
 
 // The kernels for Intel's tiles (AMX), on emulated tiles everywhere and on real ones where they
@@ -31,7 +31,7 @@ struct Kernels {
 std::vector<Kernels> KernelsWithTiles() {
   static const IsaKernels emulated = [] {
     IsaKernels kernels = KernelsFor(Isa::kPortable);
-    kernels.tiles = kTileKernels<EmulatedTiles>;
+    kernels.special = kTileKernels<EmulatedTiles>;
     return kernels;
   }();
   std::vector<Kernels> all = {{"emulated", &emulated, &KernelsFor(Isa::kPortable)}};
@@ -49,68 +49,6 @@ class TilesTest : public testing::TestWithParam<Kernels> {
 
 void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
 
-struct Shape {
-  int64_t rows, outputs, depth;
-};
-
-/// x, y and a bfloat16 weight whose rows lie apart.
-struct Case {
-  Case(const Shape& s, Random& random)
-      : shape(s),
-        x_stride(s.depth + 5),
-        w_stride(s.depth + 3),
-        y_stride(s.outputs + 2),
-        x(s.rows * x_stride),
-        y(s.rows * y_stride),
-        weight(s.outputs * w_stride - 3),
-        bias(s.outputs, Format::kBfloat16, random) {
-    random.Fill(x);
-    random.Fill(y);
-    for (int64_t i = 0; i < weight.size(); ++i) Set(i, random.Value());
-  }
-
-  /// The i-th number of the weight, cut off.
-  void Set(int64_t i, float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    weight[i] = static_cast<uint16_t>(bits >> 16);
-  }
-  float Weight(int64_t n, int64_t k) const {
-    const uint32_t bits = static_cast<uint32_t>(weight[n * w_stride + k]) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-  }
-  LinearParams Params() {
-    return {.x = x.data(),
-            .x_stride = x_stride,
-            .rows = shape.rows,
-            .weight = StoredMatrix{.data = weight.data(),
-                                   .format = Format::kBfloat16,
-                                   .rows = shape.outputs,
-                                   .columns = shape.depth,
-                                   .row_stride = w_stride},
-            .y = y.data(),
-            .y_stride = y_stride};
-  }
-
-  Shape shape;
-  int64_t x_stride, w_stride, y_stride;
-  Guarded<float> x, y;
-  Guarded<uint16_t> weight;
-  Stored bias;
-};
-
-/// Numbers that show where a kernel uses scratch memory that it has not written.
-void Poison(ThreadPool& pool) {
-  constexpr int64_t kFloats = int64_t{1} << 15;
-  const float none = std::numeric_limits<float>::quiet_NaN();
-  std::fill_n(pool.SharedScratch(kFloats), kFloats, none);
-  for (int worker = 0; worker < pool.threads(); ++worker) {
-    std::fill_n(pool.WorkerScratch(worker, kFloats), kFloats, none);
-  }
-}
-
 /// Error of a sum as a share of the magnitudes, as amx_panels.h derives it: 16 roundings in a step
 /// and one for each step and part; three more for scale, bias and sum. The parts of a number are
 /// together less than a hundredth larger than it.
@@ -125,22 +63,6 @@ TEST(TileBudget, IsBelowThatOfFloatSumsInAnyOrder) {
   }
 }
 
-void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params) {
-  ExpectLinear(params, c.shape.outputs, c.y, before, c.bias, Budget(c.shape.depth),
-               [&](int64_t t, int64_t n) {
-                 DoubleSum sum;
-                 for (int64_t k = 0; k < c.shape.depth; ++k) {
-                   sum.Add(static_cast<double>(c.x[t * c.x_stride + k]) * c.Weight(n, k));
-                 }
-                 return sum;
-               });
-}
-
-std::string Name(const Shape& s) {
-  return std::to_string(s.rows) + " x " + std::to_string(s.outputs) + " x " +
-         std::to_string(s.depth);
-}
-
 TEST_P(TilesTest, BfloatsAgreeWithDouble) {
   Random random(31);
   ThreadPool pool(3);
@@ -152,7 +74,7 @@ TEST_P(TilesTest, BfloatsAgreeWithDouble) {
   int variant = 0;
   for (const Shape& shape : shapes) {
     SCOPED_TRACE(Name(shape));
-    Case c(shape, random);
+    BfloatCase c(shape, random);
     LinearParams params = c.Params();
     ++variant;
     if (variant % 2 == 1) params.bias = c.bias.Vector();
@@ -163,7 +85,7 @@ TEST_P(TilesTest, BfloatsAgreeWithDouble) {
     const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
     Poison(pool);
     Linear(params, pool, with());
-    Expect(c, before, params);
+    c.Expect(before, params, Budget(shape.depth), [](float x) { return x; });
   }
 }
 
@@ -172,7 +94,7 @@ TEST_P(TilesTest, NumbersArriveWhole) {
   Random random(32);
   ThreadPool pool(2);
   const Shape shape{35, 160, 160};
-  Case c(shape, random);
+  BfloatCase c(shape, random);
   for (int64_t i = 0; i < c.weight.size(); ++i) c.Set(i, i % c.w_stride == i / c.w_stride ? 1 : 0);
   for (int64_t i = 0; i < c.x.size(); ++i) {
     const auto digits = static_cast<float>(0x800000 | random.Bits() % 0x800000);
@@ -195,7 +117,7 @@ TEST_P(TilesTest, OddNumbers) {
   Random random(33);
   ThreadPool pool(2);
   const Shape shape{20, 40, 200};
-  Case c(shape, random);
+  BfloatCase c(shape, random);
   for (int64_t n = 0; n < shape.outputs; ++n) {
     c.Set(n * c.w_stride + 7, n % 3 == 0 ? 0.0f : n % 3 == 1 ? 0.5f : -0.5f);
   }
@@ -226,7 +148,7 @@ TEST_P(TilesTest, OddNumbers) {
     EXPECT_NEAR(y(6, n), 0.0f, 1e-37f) << n;
   }
   // The rows beside them are what they are without them.
-  Case quiet = Case(shape, random);
+  BfloatCase quiet = BfloatCase(shape, random);
   std::copy_n(c.weight.data(), c.weight.size(), quiet.weight.data());
   std::copy_n(c.x.data() + 7 * c.x_stride, 13 * c.x_stride, quiet.x.data() + 7 * c.x_stride);
   Linear(quiet.Params(), pool, with());
@@ -242,7 +164,7 @@ TEST_P(TilesTest, RowDoesNotDependOnTheOthersNorOnThreads) {
   ThreadPool one(1);
   ThreadPool four(4);
   for (const Shape& shape : {Shape{290, 40, 200}, Shape{70, 230, 1050}}) {
-    Case c(shape, random);
+    BfloatCase c(shape, random);
     Linear(c.Params(), four, with());
     for (const int64_t rows : {17, 32, 33, 50}) {
       for (int64_t first = 0; first + rows <= shape.rows; first += 37) {
@@ -416,17 +338,17 @@ int integer_calls = 0;
 // Which products go to the tiles: not one that they are not meant for.
 TEST(TileChoice, TakesWhatTilesAreFor) {
   IsaKernels kernels = KernelsFor(Isa::kPortable);
-  kernels.tiles = kTileKernels<EmulatedTiles>;
-  kernels.tiles.bfloat16.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
+  kernels.special = kTileKernels<EmulatedTiles>;
+  kernels.special.bfloat16.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
     ++bfloat_calls;
   };
-  kernels.tiles.gptq8.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
+  kernels.special.gptq8.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
     ++integer_calls;
   };
   Random random(38);
   ThreadPool pool(1);
   const auto takes_bfloats = [&](int64_t rows, int64_t depth, Format format) {
-    Case c({rows, 8, depth}, random);
+    BfloatCase c({rows, 8, depth}, random);
     Stored weight(8 * depth, format, random);
     LinearParams params = c.Params();
     params.weight = StoredMatrix{weight.data(), format, 8, depth, depth};

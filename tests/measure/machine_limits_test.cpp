@@ -60,6 +60,21 @@ TEST(LimitLoops, DotsAreAsManyAsTheyCount) {
   }
 }
 
+TEST(LimitLoops, BfloatDotsAreAsManyAsTheyCount) {
+  const std::string name = cpu::BfloatDotName();
+  if (name.empty()) GTEST_SKIP() << "this processor has no instruction for products of bfloat16";
+  const bool tiles = name == "tdpbf16ps";
+  const int chains = Chains(cpu::OpsPerBfloatRound(), tiles ? 256 * 32 : 32);
+  const int halves = tiles ? 32 : 2;  // products of 0.5 and 1 that a lane takes
+  for (const int rounds : {0, 1, 7}) {
+    float expected = 0;
+    for (int i = 0; i < chains; ++i) {
+      expected += 2 * (static_cast<float>(i) + 0.5f * static_cast<float>(halves * rounds));
+    }
+    EXPECT_EQ(cpu::RunBfloatDots(rounds), expected) << rounds << " rounds";
+  }
+}
+
 TEST(LimitLoops, ReadingSeesEveryLine) {
   constexpr size_t kLines = 64 * 5;
   std::vector<char> memory(kLines * 64);
@@ -84,6 +99,7 @@ TEST(CpuLimitsTest, EveryRateIsMeasured) {
       EXPECT_GT(rate, 1e6);  // no machine is so slow
     }
     EXPECT_EQ(rates.int8_dot > 0, !CpuLimits::Int8DotDetail().empty());
+    EXPECT_EQ(rates.bf16_dot > 0, !CpuLimits::Bf16DotDetail().empty());
   }
   EXPECT_FALSE(CpuLimits::FmaDetail().empty());
 }

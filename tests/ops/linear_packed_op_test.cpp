@@ -69,7 +69,8 @@ TEST_F(LinearPackedOp, AgreesWithReference) {
 /// over the largest code.
 TEST_F(LinearPackedOp, RoundsActivationsWhereAsked) {
   const Sizes sizes{136, 384, 128};
-  const bool bytes = cpu::BestIsa() == cpu::Isa::kAvx512Vnni;
+  const cpu::Isa isa = cpu::BestIsa();
+  const bool bytes = isa == cpu::Isa::kAvx512Vnni || isa == cpu::Isa::kAvx512Bf16;
   for (const auto& [packing, name, block, most] :
        {std::tuple{WeightPacking::kGptq8, "int8", bytes ? 64 : 128, bytes ? 127.0 : 32767.0},
         std::tuple{WeightPacking::kGptq4, "int4", 32, 127.0}}) {

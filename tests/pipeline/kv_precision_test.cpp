@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "forked_run.h"
 #include "kernels/cpu/kv_format.h"
 #include "kernels/cpu/thread_pool.h"
 #include "model/random_weights.h"
@@ -23,7 +24,7 @@ namespace {
 using at::Tensor;
 
 constexpr auto kKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
-constexpr KvShape kPool = {.blocks = 64, .block_size = 4};
+constexpr KvShape kPool = kForkedPool;
 
 /// The numbers that int8 keeps of a head, as float32.
 void RoundHead(float* numbers, int64_t dim) {
@@ -117,31 +118,6 @@ PipelineOptions Int8Options() {
   options.max_batch_rows = 200;
   options.int8_kv = true;
   return options;
-}
-
-/// Two prompts and the rows after them, one of which goes on in a copied block.
-std::vector<float> RunForked(Executor& executor, const ModelConfig& config) {
-  const EncodedPicture picture = executor.Encode(TinyPicture(config), "image0", {});
-  TinySequence a = MakeSequence(picture.rows + 7, picture, {});
-  for (int32_t b = 0; b < 16; ++b) a.blocks.push_back(b);
-  const TinySequence b = MakeSequence(10, {}, {20, 30, 25});
-  std::vector<Batch> batches(3);
-  AddSlice(batches[0], a, 0, picture.rows + 5, config);
-  AddSlice(batches[0], b, 0, 6, config);
-  AddSlice(batches[1], b, 6, 7, config);
-  TinySequence fork = b;
-  fork.blocks[1] = 40;
-  batches[2].copies = {{30, 40}};
-  AddSlice(batches[2], fork, 6, 7, config);
-  AddSlice(batches[2], a, picture.rows + 5, picture.rows + 6, config);
-  std::vector<float> scores;
-  for (Batch& batch : batches) {
-    executor.Submit(std::move(batch));
-    const std::vector<float> values = executor.Collect().values;
-    scores.insert(scores.end(), values.begin(), values.end());
-  }
-  executor.Release(picture.feature);
-  return scores;
 }
 
 TEST(KvPrecision, StagesAndRanksGiveTheSameBits) {

@@ -67,6 +67,15 @@ TEST_F(Mismatch, AnotherPrecisionOfKeysAndValues) {
   EXPECT_EQ(WholeRun(), expected_);
 }
 
+TEST_F(Mismatch, OtherActivations) {
+  Set(kOther, "activations", "bf16");
+  ExpectDifference("plan");
+  SetAll("activations", "bf16");
+  EXPECT_NE(WholeRun(), "");
+  SetAll("activations", "fp32");
+  EXPECT_EQ(WholeRun(), expected_);
+}
+
 TEST_F(Mismatch, AnotherVersion) {
   Set(kOther, "version", "0.0.7");
   ExpectDifference("version");

@@ -78,11 +78,12 @@ struct EmulatedTiles : Portable {
     }
   }
 
+  template <int kParts>
   static void PackPairs(const float* const (&rows)[16], int64_t count, uint16_t* out) {
     for (int64_t j = 0; j < 16; ++j) {
       for (int64_t k = 0; k < 32; ++k) {
         float x = k < count ? rows[j][k] : 0.0f;
-        for (int64_t part = 0; part < 3; ++part) {
+        for (int64_t part = 0; part < kParts; ++part) {
           uint16_t& place = out[512 * part + 32 * (k / 2) + 2 * j + k % 2];
           place = NearestBfloat(x);
           float value;

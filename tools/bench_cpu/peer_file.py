@@ -32,12 +32,14 @@ class Format:
 
 F32 = Format("F32", 1, 4, ())
 F16 = Format("F16", 1, 2, ())
+BF16 = Format("BF16", 1, 2, ())
 Q8_0 = Format("Q8_0", 32, 34, ((0, 3e-4),))
 Q4_0 = Format("Q4_0", 32, 18, ((0, 4e-3),))
 Q6_K = Format("Q6_K", 256, 210, ((208, 1e-5),))
 
 #: file type -> formats of the matrices, of the output and of the embeddings
-FILE_TYPES = {"F16": (F16, F16, F16), "Q8_0": (Q8_0, Q8_0, Q8_0), "Q4_0": (Q4_0, Q6_K, Q4_0)}
+FILE_TYPES = {"F16": (F16, F16, F16), "BF16": (BF16, BF16, BF16),
+              "Q8_0": (Q8_0, Q8_0, Q8_0), "Q4_0": (Q4_0, Q6_K, Q4_0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +108,13 @@ class Blocks:
 
     def _piece(self, form: Format) -> np.ndarray:
         if form.name not in self._pieces:
-            if form is F16:
-                drawn = (0.02 * self._generator.standard_normal(self.PIECE, np.float32))
-                self._pieces["F16"] = drawn.astype(np.float16).view(np.uint8).reshape(-1, 2)
-                return self._pieces["F16"]
+            if form in (F16, BF16):
+                drawn = 0.02 * self._generator.standard_normal(self.PIECE, np.float32)
+                # A bfloat16 is the upper half of a float32; which way it is rounded matters to no one here.
+                halves = drawn.astype(np.float16) if form is F16 else (
+                    drawn.view(np.uint32) >> 16).astype(np.uint16)
+                self._pieces[form.name] = halves.view(np.uint8).reshape(-1, 2)
+                return self._pieces[form.name]
             count = self.PIECE // form.block
             piece = self._generator.integers(0, 256, (count, form.size), np.uint8)
             for place, scale in form.scales:

@@ -1,0 +1,213 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/bfloat_case.h"
+#include "kernels/cpu/amx_table.h"
+#include "kernels/cpu/bfloat_pairs_table.h"
+#include "kernels/cpu/isa_kernels.h"
+#include "kernels/guarded.h"
+#include "support/emulated_pairs.h"
+#include "support/emulated_tiles.h"
+
+// Many rows of x that are rounded to bfloat16: by pairs and by tiles, on emulated instructions
+// everywhere and on real ones where they are.
+namespace xcomposer::cpu {
+namespace {
+
+/// Kernels that round x, and the same that do not.
+struct Kernels {
+  const char* name = "";
+  const IsaKernels* rounding = nullptr;
+  const IsaKernels* exact = nullptr;
+};
+
+IsaKernels PortableWith(const PanelKernel& bfloat16) {
+  IsaKernels kernels = KernelsFor(Isa::kPortable);
+  kernels.special.bfloat16 = bfloat16;
+  return kernels;
+}
+
+std::vector<Kernels> RoundingKernels() {
+  static const IsaKernels pairs = PortableWith(kBfloatPairs<EmulatedPairs>);
+  static const IsaKernels tiles = PortableWith(kTileKernels<EmulatedTiles, 1>.bfloat16);
+  const IsaKernels& portable = KernelsFor(Isa::kPortable);
+  std::vector<Kernels> all = {{"emulated_pairs", &pairs, &portable},
+                              {"emulated_tiles", &tiles, &portable}};
+  for (const Isa isa : RunnableIsas()) {
+    if (!HasBfloatProducts(isa)) continue;
+    all.push_back(
+        {ToString(isa), &KernelsFor(isa, Activations::kBfloat16), &KernelsFor(Isa::kAvx512Vnni)});
+  }
+  return all;
+}
+
+class RoundedActivations : public testing::TestWithParam<Kernels> {
+ protected:
+  const IsaKernels& rounding() const { return *GetParam().rounding; }
+  const IsaKernels& exact() const { return *GetParam().exact; }
+  bool takes_pairs() const { return rounding().special.bfloat16.depth_grain == 2; }
+};
+
+void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
+
+float Rounded(float x) {
+  const uint32_t bits = EmulatedPairs::Nearest(x) << 16;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Products are exact, so a sum has no more roundings than inputs; three more for scale, bias and y.
+TEST_P(RoundedActivations, AgreeWithDouble) {
+  Random random(51);
+  ThreadPool pool(3);
+  // Around a vector, two, a piece of pairs and of tiles, and what is left of each.
+  const int64_t depths[] = {34, 62, 64, 66, 96, 382, 384, 386, 512, 514, 770, 1056};
+  std::vector<Shape> shapes = {{300, 33, 160}, {17, 200, 544}, {257, 16, 194}, {40, 50, 32}};
+  for (int64_t i = 0; i < 54; ++i) shapes.push_back({17 + i, 1 + i * 29 % 101, depths[i % 12]});
+  for (int64_t i = 0; i < 100; ++i) shapes.push_back({17 + i * 23 % 54, 1 + i, depths[i % 5]});
+  int variant = 0;
+  for (const Shape& shape : shapes) {
+    SCOPED_TRACE(Name(shape));
+    BfloatCase c(shape, random, variant % 3 * 2);
+    LinearParams params = c.Params();
+    ++variant;
+    if (variant % 2 == 1) params.bias = c.bias.Vector();
+    if (variant % 4 >= 2) {
+      params.accumulate = true;
+      params.scale = 2.5f;
+    }
+    const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
+    Poison(pool);
+    Linear(params, pool, rounding());
+    c.Expect(before, params, Gamma(shape.depth + 3), Rounded);
+  }
+}
+
+// Weights of 1 and 0 show what each number of x counts as, halfway cases included.
+TEST_P(RoundedActivations, EachNumberIsTheNearest) {
+  Random random(52);
+  ThreadPool pool(2);
+  const Shape shape{35, 160, 160};
+  BfloatCase c(shape, random, 0);
+  for (int64_t i = 0; i < c.weight.size(); ++i) c.Set(i, i % c.w_stride == i / c.w_stride ? 1 : 0);
+  for (int64_t i = 0; i < c.x.size(); ++i) {
+    auto bits = static_cast<uint32_t>(random.Bits());
+    bits = (bits & 0x807fffffu) | (20 + bits % 200) << 23;
+    if (i % 4 == 0) bits = (bits & 0xffff0000u) | 0x8000u;
+    if (i % 4 == 1) bits = (bits & 0xffff0000u) | (i % 8 == 1 ? 0x8001u : 0x7fffu);
+    std::memcpy(&c.x[i], &bits, 4);
+  }
+  Linear(c.Params(), pool, rounding());
+  for (int64_t t = 0; t < shape.rows; ++t) {
+    for (int64_t n = 0; n < shape.outputs; ++n) {
+      ASSERT_EQ(c.y[t * c.y_stride + n], Rounded(c.x[t * c.x_stride + n])) << t << ", " << n;
+    }
+  }
+}
+
+TEST_P(RoundedActivations, OddNumbersStayInTheirRow) {
+  Random random(53);
+  ThreadPool pool(2);
+  const Shape shape{20, 50, 200};
+  BfloatCase c(shape, random, 2);
+  BfloatCase quiet(shape, random, 2);
+  std::copy_n(c.weight.data(), c.weight.size(), quiet.weight.data());
+  std::copy_n(c.x.data(), c.x.size(), quiet.x.data());
+  for (BfloatCase* one : {&c, &quiet}) {
+    for (int64_t n = 0; n < shape.outputs; ++n) one->Set(n * one->w_stride + 7, 0.5f);
+  }
+  c.x[0 * c.x_stride + 199] = std::numeric_limits<float>::quiet_NaN();
+  c.x[1 * c.x_stride + 7] = std::numeric_limits<float>::infinity();
+  for (int64_t k = 0; k < shape.depth; ++k) c.x[2 * c.x_stride + k] = 1e-42f;
+  Linear(c.Params(), pool, rounding());
+  Linear(quiet.Params(), pool, rounding());
+  for (int64_t n = 0; n < shape.outputs; ++n) {
+    EXPECT_TRUE(std::isnan(c.y[0 * c.y_stride + n])) << n;
+    EXPECT_EQ(c.y[1 * c.y_stride + n], std::numeric_limits<float>::infinity()) << n;
+    EXPECT_NEAR(c.y[2 * c.y_stride + n], 0.0f, 1e-37f) << n;
+    for (int64_t t = 3; t < shape.rows; ++t) {
+      ASSERT_EQ(c.y[t * c.y_stride + n], quiet.y[t * c.y_stride + n]) << t << ", " << n;
+    }
+  }
+}
+
+TEST_P(RoundedActivations, RowDoesNotDependOnTheOthersNorOnThreads) {
+  Random random(54);
+  ThreadPool one(1);
+  ThreadPool four(4);
+  for (const Shape& shape : {Shape{290, 40, 200}, Shape{70, 230, 1050}}) {
+    BfloatCase c(shape, random, 0);
+    Linear(c.Params(), four, rounding());
+    for (const int64_t rows : {17, 32, 33, 50}) {
+      for (int64_t first = 0; first + rows <= shape.rows; first += 37) {
+        Guarded<float> some(rows * shape.outputs);
+        LinearParams params = c.Params();
+        params.x += first * c.x_stride;
+        params.rows = rows;
+        params.y = some.data();
+        params.y_stride = shape.outputs;
+        Linear(params, one, rounding());
+        for (int64_t i = 0; i < some.size(); ++i) {
+          ASSERT_EQ(some[i], c.y[(first + i / shape.outputs) * c.y_stride + i % shape.outputs])
+              << rows << " rows from " << first << ", " << i;
+        }
+      }
+    }
+  }
+}
+
+// Few rows, other weights, and what makes no pairs keep every digit.
+TEST_P(RoundedActivations, ElsewhereNothingChanges) {
+  Random random(55);
+  ThreadPool pool(2);
+  const auto rounds = [&](int64_t rows, int64_t depth, int64_t gap, Format format) {
+    const Shape shape{rows, 40, depth};
+    BfloatCase c(shape, random, gap);
+    Stored weight(shape.outputs * c.w_stride, format, random);
+    LinearParams params = c.Params();
+    params.weight = StoredMatrix{weight.data(), format, shape.outputs, depth, c.w_stride};
+    std::vector<float> results[2];
+    for (const IsaKernels* kernels : {&exact(), &rounding()}) {
+      Linear(params, pool, *kernels);
+      results[kernels == &rounding()].assign(c.y.data(), c.y.data() + c.y.size());
+    }
+    return results[0] != results[1];
+  };
+  EXPECT_TRUE(rounds(17, 160, 0, Format::kBfloat16));
+  EXPECT_TRUE(rounds(17, 160, 2, Format::kBfloat16));
+  EXPECT_FALSE(rounds(16, 160, 0, Format::kBfloat16));
+  EXPECT_FALSE(rounds(1, 160, 0, Format::kBfloat16));
+  EXPECT_FALSE(rounds(17, 160, 0, Format::kFloat16));
+  EXPECT_FALSE(rounds(17, 160, 0, Format::kFloat32));
+  EXPECT_NE(rounds(17, 161, 1, Format::kBfloat16), takes_pairs());
+  EXPECT_NE(rounds(17, 160, 1, Format::kBfloat16), takes_pairs());
+}
+
+INSTANTIATE_TEST_SUITE_P(, RoundedActivations, testing::ValuesIn(RoundingKernels()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(RoundedActivationsChoice, OnlyWhereTheProcessorHasTheProducts) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {
+    EXPECT_FALSE(HasBfloatProducts(isa));
+    EXPECT_EQ(&KernelsFor(isa, Activations::kBfloat16), &KernelsFor(isa));
+  }
+#if defined(__x86_64__)
+  EXPECT_EQ(KernelsFor(Isa::kAvx512Bf16).special.bfloat16.multiply, nullptr);
+  for (const Isa isa : {Isa::kAvx512Bf16, Isa::kAmx}) {
+    EXPECT_TRUE(HasBfloatProducts(isa));
+    const PanelKernel& rounding = KernelsFor(isa, Activations::kBfloat16).special.bfloat16;
+    ASSERT_NE(rounding.multiply, nullptr);
+    EXPECT_EQ(rounding.x_bytes, 2);
+    EXPECT_NE(rounding.multiply, KernelsFor(isa).special.bfloat16.multiply);
+  }
+#endif
+}
+
+}  // namespace
+}  // namespace xcomposer::cpu

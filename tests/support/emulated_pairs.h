@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/simd_portable.h"
+
+namespace xcomposer::cpu {
+
+/// Portable with pairs of bfloat16 in a word (kernels/cpu/bfloat_pairs.h) in plain code, as Intel's
+/// manual (volume 2, VDPBF16PS, VCVTNE2PS2BF16) defines them.
+struct EmulatedPairs : Portable {
+  static F Fma(F a, F b, F c) {
+    for (int i = 0; i < kWidth; ++i) {
+      const uint32_t x = Word(a[i]);
+      const uint32_t y = Word(b[i]);
+      const float odd = Flushed(std::fma(Bfloat(x >> 16), Bfloat(y >> 16), Flushed(c[i])));
+      c[i] = Flushed(std::fma(Bfloat(x), Bfloat(y), odd));
+    }
+    return c;
+  }
+  static F Pairs(F first, F second) {
+    F words = Zero();
+    for (int i = 0; i < kWidth; ++i) {
+      const auto number = [&](int64_t j) {
+        return Nearest(j < kWidth ? first[j] : second[j - kWidth]);
+      };
+      const uint32_t word = number(2 * i) | number(2 * i + 1) << 16;
+      float lane;
+      std::memcpy(&lane, &word, 4);
+      words[i] = lane;
+    }
+    return words;
+  }
+
+  /// The nearest bfloat16's bits, to even where two are as near; a number below 2^-126 counts as
+  /// zero.
+  static uint32_t Nearest(float x) {
+    const uint32_t bits = Word(Flushed(x));
+    if (std::isnan(x)) return bits >> 16 | 0x40u;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  }
+
+ private:
+  static uint32_t Word(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+  }
+  static float Bfloat(uint32_t low_half) {
+    const uint32_t bits = low_half << 16;
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return Flushed(x);
+  }
+  static float Flushed(float x) {
+    return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
+  }
+};
+
+}  // namespace xcomposer::cpu
