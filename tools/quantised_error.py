@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-CHANGES = {"int8": ("--weights", "int8"), "int4": ("--weights", "int4"), "kv-int8": ("--kv", "int8")}
+CHANGES = {"int8": ("--weights", "int8"), "int4": ("--weights", "int4"), "kv-int8": ("--kv", "int8"),
+           "activations-bf16": ("--activations", "bf16")}
 
 
 def read_logits(path: Path) -> np.ndarray:

@@ -6,18 +6,23 @@
 
 namespace xcomposer::cpu {
 
+/// A guess: no such processor has been measured.
+inline constexpr int64_t kFewTileRows = 16;
+
 /// The kernels that work by tiles, instantiated for one kind of tiles and for x as a sum of so many
 /// bfloat16.
 template <typename S, int kParts = kAllParts>
 inline constexpr SpecialKernels kTileKernels = {
-    .bfloat16 = {.rows = kTilePanel,
+    .bfloat16 = {.few_rows = kFewTileRows,
+                 .rows = kTilePanel,
                  .columns = kTilePanel,
                  .scratch = kTileScratch,
                  .least_depth = kLeastTileDepth,
                  .x_bytes = 2 * kParts,
                  .pack_x = &PackTilesOfX<S, kParts>,
                  .multiply = &LinearTiles<S, kParts>},
-    .gptq8 = {.rows = kTileRows,
+    .gptq8 = {.few_rows = kFewTileRows,
+              .rows = kTileRows,
               .columns = kTilePanel,
               .scratch = kIntegerTileScratch,
               .x = {.block = kByteTileBlock,

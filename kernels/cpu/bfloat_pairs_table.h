@@ -6,7 +6,8 @@
 namespace xcomposer::cpu {
 
 template <typename S>
-inline constexpr PanelKernel kBfloatPairs = {.rows = S::kRows,
+inline constexpr PanelKernel kBfloatPairs = {.few_rows = 12,  // measured
+                                             .rows = S::kRows,
                                              .columns = kPanelColumns<S>,
                                              .scratch = kDepth* kPanelColumns<S>,
                                              .depth_grain = 2,

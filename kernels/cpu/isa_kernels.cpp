@@ -1,6 +1,7 @@
 #include "kernels/cpu/isa_kernels.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace xcomposer::cpu {
@@ -84,19 +85,22 @@ void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels) {
   kernels.widen[static_cast<size_t>(stored.format)](stored.data, out, stored.size);
 }
 
-PanelSizes LargestPanels(const IsaKernels& kernels) {
-  const PanelKernel& panels = kernels.linear_panels[0];  // all of one instruction set are alike
-  PanelSizes sizes{.streamed_rows = std::min(kernels.streamed_rows, kernels.streamed_packed_rows),
-                   .rows = panels.rows,
-                   .columns = panels.columns,
-                   .scratch = panels.scratch,
-                   .x_bytes = panels.x_bytes};
-  const PanelKernel& tiles = kernels.special.bfloat16;
-  if (tiles.multiply == nullptr) return sizes;
-  sizes.rows = std::lcm(sizes.rows, tiles.rows);
-  sizes.columns = std::max(sizes.columns, tiles.columns);
-  sizes.scratch = std::max(sizes.scratch, tiles.scratch);
-  sizes.x_bytes = std::max(sizes.x_bytes, tiles.x_bytes);
+PanelSizes LargestPanels(Isa isa) {
+  PanelSizes sizes{.few_rows = std::numeric_limits<int64_t>::max(), .rows = 1};
+  const auto add = [&sizes](const PanelKernel& panels) {
+    if (panels.multiply == nullptr) return;
+    sizes.few_rows = std::min(sizes.few_rows, panels.few_rows);
+    sizes.rows = std::lcm(sizes.rows, panels.rows);
+    sizes.columns = std::max(sizes.columns, panels.columns);
+    sizes.scratch = std::max(sizes.scratch, panels.scratch);
+    sizes.x_bytes = std::max(sizes.x_bytes, panels.x_bytes);
+  };
+  for (const Activations activations : {Activations::kFloat32, Activations::kBfloat16}) {
+    const IsaKernels& kernels = KernelsFor(isa, activations);
+    for (const PanelKernel& panels : kernels.linear_panels) add(panels);
+    for (const PanelKernel& panels : kernels.packed_panels) add(panels);
+    add(kernels.special.bfloat16);
+  }
   return sizes;
 }
 

@@ -13,6 +13,7 @@ namespace xcomposer::cpu {
 
 /// Many rows of x in float32: x is packed once, by all threads, then each takes blocks.
 struct PanelKernel {
+  int64_t few_rows = 0;     ///< of x: for up to so many the weight is streamed instead
   int64_t rows = 0;         ///< of x in a packed panel
   int64_t columns = 0;      ///< outputs in a panel of the weight
   int64_t scratch = 0;      ///< floats that `multiply` needs beside the sums
@@ -33,6 +34,7 @@ struct RoundingKernel {
 
 /// The same with rounded rows of x, for quantised weights.
 struct IntegerKernel {
+  int64_t few_rows = 0;       ///< of x: only for more
   int64_t rows = 0;           ///< most rows of x in a panel
   bool equal_panels = false;  ///< panels may have fewer rows, all the same
   int64_t columns = 0;        ///< tasks hold a multiple of so many outputs
@@ -50,8 +52,7 @@ struct IntegerRowsKernel {
                    const RowSums& to) = nullptr;
 };
 
-/// Kernels for more than streamed_rows rows that some processors have besides: tiles, and pairs of
-/// bfloat16.
+/// Kernels for many rows that some processors have besides: tiles, and pairs of bfloat16.
 struct SpecialKernels {
   PanelKernel bfloat16;
   IntegerKernel gptq8;
@@ -61,12 +62,6 @@ struct SpecialKernels {
 /// ... divide the work over threads and call these.
 struct IsaKernels {
   int64_t attention_lanes = 0;  ///< most rows * heads of an attention tile
-  /// Up to this many rows of x the weight is streamed (linear_rows), above it is packed.
-  int64_t streamed_rows = 0;
-  /// The same of weights in an official packing, whose codes are multiplied with float32.
-  int64_t streamed_packed_rows = 0;
-  /// The same of dense weights that no tiles take; not less.
-  int64_t streamed_dense_rows = 0;
 
   void (*linear_rows[3])(const LinearKernelArgs&, int64_t n_begin, int64_t n_end);  ///< by Format
   /// x for linear_rows, in pieces of row_piece(rows) inputs.
@@ -110,12 +105,13 @@ void Widen(const StoredVector& stored, float* out, const IsaKernels& kernels);
 
 /// The largest that a PanelKernel may have; `rows` is a multiple of all.
 struct PanelSizes {
-  int64_t streamed_rows = 0;  ///< up to so many rows of x no weight is cut into panels
+  int64_t few_rows = 0;  ///< up to so many rows of x no weight is cut into panels
   int64_t rows = 0;
   int64_t columns = 0;
   int64_t scratch = 0;
   int64_t x_bytes = 0;
 };
-PanelSizes LargestPanels(const IsaKernels& kernels);
+/// Whatever activations count as.
+PanelSizes LargestPanels(Isa isa);
 
 }  // namespace xcomposer::cpu

@@ -24,18 +24,16 @@ void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
   AttentionRow<S, format>(args, scratch).Run();
 }
 
-/// Measured: where unpacking once per panel begins to pay.
+/// Measured: above how many rows unpacking once per panel pays.
 template <typename S>
-inline constexpr int64_t kStreamedRows = 16;
+inline constexpr int64_t kFewDenseRows = S::kWidth < 16 ? 16 : 28;
 /// Of weights in an official packing: with AVX2's registers, tiles of few rows come to less.
 template <typename S>
-inline constexpr int64_t kStreamedPackedRows = S::kWidth < 16 ? 10 : kStreamedRows<S>;
-/// Of dense weights.
-template <typename S>
-inline constexpr int64_t kStreamedDenseRows = S::kWidth < 16 ? kStreamedRows<S> : 40;
+inline constexpr int64_t kFewPackedRows = S::kWidth < 16 ? 10 : 16;
 
-template <typename S, typename Weight>
-inline constexpr PanelKernel kPanelKernel = {.rows = S::kRows,
+template <typename S, typename Weight, int64_t few_rows>
+inline constexpr PanelKernel kPanelKernel = {.few_rows = few_rows,
+                                             .rows = S::kRows,
                                              .columns = kPanelColumns<S>,
                                              .scratch = kDepth* kPanelColumns<S>,
                                              .pack_x = &LinearPackX<S>,
@@ -65,27 +63,24 @@ inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
 /// `Rows` is S for few rounded rows of x.
 template <typename S, typename Rows = S>
 struct IsaTable {
-  static_assert(kStreamedPackedRows<S> <= kMostPackedRows && kStreamedDenseRows<S> <= kMostRows);
+  static_assert(kFewPackedRows<S> <= kMostPackedRows && kFewDenseRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
       .attention_lanes = kAttentionLanes<S>,
-      .streamed_rows = kStreamedRows<S>,
-      .streamed_packed_rows = kStreamedPackedRows<S>,
-      .streamed_dense_rows = kStreamedDenseRows<S>,
       .linear_rows = {&LinearRows<S, Format::kFloat32>, &LinearRows<S, Format::kBfloat16>,
                       &LinearRows<S, Format::kFloat16>},
       .row_piece = &RowPiece<S>,
       .linear_pack_pieces = {&LinearPackPieces<S, Format::kFloat32>,
                              &LinearPackPieces<S, Format::kBfloat16>,
                              &LinearPackPieces<S, Format::kFloat16>},
-      .linear_panels = {kPanelKernel<S, DenseWeight<S, Format::kFloat32>>,
-                        kPanelKernel<S, DenseWeight<S, Format::kBfloat16>>,
-                        kPanelKernel<S, DenseWeight<S, Format::kFloat16>>},
+      .linear_panels = {kPanelKernel<S, DenseWeight<S, Format::kFloat32>, kFewDenseRows<S>>,
+                        kPanelKernel<S, DenseWeight<S, Format::kBfloat16>, kFewDenseRows<S>>,
+                        kPanelKernel<S, DenseWeight<S, Format::kFloat16>, kFewDenseRows<S>>},
       .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
                       &LinearPackedRows<S, Packing::kAwq4>},
       .pack_places = {&PackPlaces<S, Packing::kGptq4>, &PackPlaces<S, Packing::kGptq8>},
-      .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>>,
-                        kPanelKernel<S, PackedWeight<S, Packing::kGptq8>>,
-                        kPanelKernel<S, PackedWeight<S, Packing::kAwq4>>},
+      .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>, kFewPackedRows<S>>,
+                        kPanelKernel<S, PackedWeight<S, Packing::kGptq8>, kFewPackedRows<S>>,
+                        kPanelKernel<S, PackedWeight<S, Packing::kAwq4>, kFewPackedRows<S>>},
       .linear_integers = {kIntegerKernel<S, Packing::kGptq4>, kIntegerKernel<S, Packing::kGptq8>},
       .linear_integer_rows = {kIntegerRowsKernel<Rows, Packing::kGptq4>,
                               kIntegerRowsKernel<Rows, Packing::kGptq8>},

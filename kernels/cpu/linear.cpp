@@ -138,13 +138,6 @@ void FillWithBias(const LinearKernelArgs& args) {
   }
 }
 
-/// Most rows of x with which the weight is streamed.
-int64_t StreamedRows(const LinearParams& params, const Weight& weight, const IsaKernels& kernels) {
-  if (std::holds_alternative<PackedMatrix>(params.weight)) return kernels.streamed_packed_rows;
-  const bool special = weight.panels == &kernels.special.bfloat16;
-  return special ? kernels.streamed_rows : kernels.streamed_dense_rows;
-}
-
 /// Of x for so many rows of it.
 int64_t PackedFloats(const LinearKernelArgs& args, int64_t rows, int64_t bytes) {
   const int64_t depth = RoundUp(args.depth, 32);  // whole pairs of vectors
@@ -203,7 +196,7 @@ bool FewDense(const LinearParams& first, const LinearParams& second, ThreadPool&
                              ArgumentsOf(second, WeightOf(*other, kernels))};
   const LinearKernelArgs& common = args[0];
   if (first.bias || second.bias || common.rows <= 0 || common.depth <= 0 ||
-      args[1].depth != common.depth || common.rows > StreamedRows(first, weight, kernels)) {
+      args[1].depth != common.depth || common.rows > weight.panels->few_rows) {
     return false;
   }
   float* packed_x = pool.SharedScratch(PackedFloats(common, common.rows, SizeOf(Format::kFloat32)));
@@ -242,7 +235,7 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
 
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
   const PanelKernel& panels = *weight.panels;
-  const bool stream = args.rows <= StreamedRows(params, weight, kernels);
+  const bool stream = args.rows <= panels.few_rows;
   if (packed != nullptr && args.depth > 0 && stream) {
     return LinearFewPacked(*packed, params.bias, args, pool, kernels);
   }

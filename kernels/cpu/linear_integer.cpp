@@ -41,7 +41,7 @@ struct RoundedSizes {
 const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
   const IntegerKernel& tiles = kernels.special.gptq8;
   const bool takes_tiles = tiles.multiply != nullptr && matrix.packing == Packing::kGptq8 &&
-                           rows > kernels.streamed_rows;
+                           rows > tiles.few_rows;
   return takes_tiles ? tiles : kernels.linear_integers[static_cast<size_t>(matrix.packing)];
 }
 

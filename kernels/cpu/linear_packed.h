@@ -25,13 +25,6 @@ class Codes {
       words_[w] = lanes >= S::kWidth ? S::LoadWords(place) : S::LoadWordsN(place, lanes);
     }
   }
-  /// Asks for the words that lie `ahead` bytes further on.
-  XCOMPOSER_INLINE void Fetch(int64_t ahead) const {
-    XCOMPOSER_UNROLL
-    for (int w = 0; w < kWords; ++w) {
-      S::Prefetch(reinterpret_cast<const char*>(place_ + w * stride_) + ahead);
-    }
-  }
   /// Of input k + i.
   XCOMPOSER_INLINE typename S::F At(int i) const {
     return S::template Field<BitsOf(packing)>(words_[i / kPerWord], i % kPerWord);
@@ -54,12 +47,6 @@ class Codes<S, Packing::kAwq4> {
     row_ = static_cast<const uint32_t*>(args.weight) + k * row_words_;
     n_ = n;
     lanes_ = lanes;
-  }
-  XCOMPOSER_INLINE void Fetch(int64_t ahead) const {
-    XCOMPOSER_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      S::Prefetch(reinterpret_cast<const char*>(row_ + i * row_words_ + n_ / 8) + ahead);
-    }
   }
   XCOMPOSER_INLINE typename S::F At(int i) const {
     return S::FromWords(S::template NibbleWords<true>(row_ + i * row_words_, n_, lanes_));
@@ -105,14 +92,21 @@ XCOMPOSER_INLINE typename S::F ScalesOf(const LinearKernelArgs& args, int64_t g,
 /// A quantised weight for LinearPanels.
 template <typename S, Packing packing>
 struct PackedWeight {
-  /// How far words lie apart: `rows` of the weight and `inputs`.
-  static int64_t Distance(const LinearKernelArgs& args, int64_t rows, int64_t inputs) {
-    if constexpr (packing == Packing::kAwq4) return (inputs * (args.outputs / 8) + rows / 8) * 4;
-    return (inputs * BitsOf(packing) / 32 * args.outputs + rows) * 4;
+  /// Where W[n .. n + columns)[k .. k + depth) lies.
+  static LinesAhead Ahead(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
+                          int64_t depth) {
+    constexpr bool kAwq = packing == Packing::kAwq4;
+    const int64_t inputs = kAwq ? 1 : 32 / BitsOf(packing);  // of a row of words
+    const int64_t outputs = kAwq ? 8 : 1;                    // of a word
+    const int64_t words = args.outputs / outputs;
+    return {.row = static_cast<const char*>(args.weight) + (k / inputs * words + n / outputs) * 4,
+            .stride = words * 4,
+            .rows = depth / inputs,
+            .bytes = columns / outputs * 4};
   }
 
   /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart. k and depth
-  /// are multiples of 8. Asks for what lies `ahead` bytes further on.
+  /// are multiples of 8.
   static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                    int64_t depth, PanelPlace place) {
     // A line of AWQ's words is more outputs than a panel has, and the lines of many inputs do not
@@ -150,7 +144,6 @@ struct PackedWeight {
         Codes<S, packing> codes[kVectors];
         XCOMPOSER_UNROLL
         for (int v = 0; v < kVectors; ++v) codes[v].Load(args, k, n + v * S::kWidth, lanes);
-        codes[0].Fetch(place.ahead);
         for (int i = 0; i < 8; ++i) {
           XCOMPOSER_UNROLL
           for (int v = 0; v < kVectors; ++v) {

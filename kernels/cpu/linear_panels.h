@@ -62,19 +62,51 @@ void LinearPackX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pane
 struct PanelPlace {
   float* out = nullptr;
   int64_t stride = 0;
-  int64_t ahead = 0;  ///< bytes from a number to that of the panel that comes next
+};
+
+/// The piece of the weight that comes next, as it is stored. Its rows are short and far apart, where
+/// the processor does not look ahead by itself, so tiles ask for some lines with each stretch that
+/// they multiply. All at once, while a panel was packed, they waited for each other.
+struct LinesAhead {
+  const char* row = nullptr;
+  int64_t stride = 0;  ///< bytes from row to row
+  int64_t rows = 0;    ///< left to ask for
+  int64_t bytes = 0;   ///< of a row
+  int64_t place = 0;   ///< in the row
+  int64_t at_a_time = 0;
+
+  /// Spreads them over so many calls of Fetch.
+  void SpreadOver(int64_t calls) {
+    at_a_time = (rows * ((bytes + 63) / 64) + calls - 1) / calls;
+  }
+
+  template <typename S>
+  XCOMPOSER_INLINE void Fetch() {
+    for (int64_t i = 0; i < at_a_time && rows > 0; ++i) {
+      S::Prefetch(row + place);
+      place += 64;
+      if (place < bytes) continue;
+      place = 0;
+      row += stride;
+      --rows;
+    }
+  }
 };
 
 /// A dense weight for LinearPanels.
 template <typename S, Format format>
 struct DenseWeight {
-  /// How far numbers lie apart: `rows` of the weight and `inputs`.
-  static int64_t Distance(const LinearKernelArgs& args, int64_t rows, int64_t inputs) {
-    return (rows * args.weight_stride + inputs) * SizeOf(format);
+  /// Where weight[n .. n + columns)[k .. k + depth) lies.
+  static LinesAhead Ahead(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
+                          int64_t depth) {
+    return {.row = static_cast<const char*>(args.weight) +
+                   (n * args.weight_stride + k) * SizeOf(format),
+            .stride = args.weight_stride * SizeOf(format),
+            .rows = columns,
+            .bytes = depth * SizeOf(format)};
   }
 
-  /// Widens weight[n .. n + columns)[k .. k + depth) into out[k][n], rows `stride` apart. Asks for
-  /// what lies `ahead` bytes further on.
+  /// Widens weight[n .. n + columns)[k .. k + depth) into out[k][n], rows `stride` apart.
   static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                    int64_t depth, PanelPlace place) {
     for (int64_t end = n + columns; n < end; n += S::kWidth) {
@@ -88,7 +120,6 @@ struct DenseWeight {
                          const PanelPlace& place) {
     using Element = typename ElementOf<format>::Type;
     constexpr int64_t kStep = S::template kPackColumns<format>;
-    constexpr int64_t kLine = 64 / SizeOf(format);
     const Element* rows[S::kWidth];
     for (int64_t i = 0; i < S::kWidth; ++i) {
       const int64_t row = n + i < args.outputs ? n + i : args.outputs - 1;
@@ -96,11 +127,6 @@ struct DenseWeight {
     }
     int64_t p = 0;
     for (; p + kStep <= depth; p += kStep) {
-      if (p % kLine == 0) {
-        for (int64_t i = 0; i < S::kWidth; ++i) {
-          S::Prefetch(reinterpret_cast<const char*>(rows[i]) + place.ahead);
-        }
-      }
       S::template PackWeights<format>(rows, place.out + p * place.stride, place.stride);
       for (int64_t i = 0; i < S::kWidth; ++i) rows[i] += kStep;
     }
@@ -116,11 +142,13 @@ struct DenseWeight {
 /// both. `sums`: (row, column of the panel).
 template <typename S>
 inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
-                          const TileFactors& weight, float* sums) {
+                          const TileFactors& weight, LinesAhead ahead, float* sums) {
   const int64_t width = block.n_end - block.n_begin;
   const int vectors = static_cast<int>((width + S::kWidth - 1) / S::kWidth);
   const bool first = k == 0;
   const int64_t panels = (block.row_end - block.row_begin + S::kRows - 1) / S::kRows;
+  ahead.SpreadOver(panels * ((weight.depth + kStretch - 1) / kStretch));
+  const auto between = [&ahead]() __attribute__((always_inline)) { ahead.Fetch<S>(); };
   for (int64_t panel = 0; panel < panels; ++panel) {
     const int64_t row = block.row_begin + panel * S::kRows;
     const int64_t rows = block.row_end - row;
@@ -133,9 +161,10 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
       S::Store(place, first ? sum : S::Add(S::Load(place), sum));
     };
     if (rows >= S::kRows && vectors == S::kVectors) {
-      Tile<S, S::kRows, S::kVectors>(factors, finish);
+      Tile<S, S::kRows, S::kVectors>(factors, between, finish);
     } else {
-      TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors, finish);
+      TileOf<S>(rows < S::kRows ? static_cast<int>(rows) : S::kRows, vectors, factors, between,
+                finish);
     }
     sums += S::kRows * kPanelColumns<S>;
   }
@@ -182,17 +211,23 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
                        .n_begin = n,
                        .n_end = n + kColumns < block.n_end ? n + kColumns : block.n_end};
   };
+  // At the end of the columns, the first of the next inputs is next.
+  const auto ahead = [&](const LinearBlock& column, int64_t k) {
+    const bool last = column.n_end == block.n_end;
+    const LinearBlock next = columns(last ? block.n_begin : column.n_end);
+    if (last) k += kDepth;
+    const int64_t left = args.depth - k;
+    if (left <= 0) return LinesAhead{};
+    return Weight::Ahead(args, next.n_begin, next.n_end - next.n_begin, k,
+                         left < kDepth ? left : kDepth);
+  };
   for (int64_t k = 0; k < args.depth; k += kDepth) {
     const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
     for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
       const LinearBlock column = columns(n);
-      // At the end of the columns, the first of the next piece is next.
-      const int64_t ahead = column.n_end == block.n_end
-                                ? Weight::Distance(args, block.n_begin - n, kDepth)
-                                : Weight::Distance(args, kColumns, 0);
-      Weight::Pack(args, n, column.n_end - n, k, depth, {panel, kColumns, ahead});
+      Weight::Pack(args, n, column.n_end - n, k, depth, {panel, kColumns});
       MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kColumns},
-                       sums + (n - block.n_begin) / kColumns * panel_sums);
+                       ahead(column, k), sums + (n - block.n_begin) / kColumns * panel_sums);
     }
   }
   for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {

@@ -15,7 +15,7 @@ namespace xcomposer::cpu {
 template <typename S>
 inline constexpr int kDotRows = S::kWidth < 16 ? 4 : 2;
 /// Most rows of x that LinearRows takes.
-inline constexpr int64_t kMostRows = 40;
+inline constexpr int64_t kMostRows = 28;
 /// Outputs whose sums are kept while all of K is read, piece by piece, for more rows. Each reads x
 /// from the second cache once, which else takes as long as the weight.
 template <typename S>

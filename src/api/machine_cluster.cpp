@@ -68,11 +68,11 @@ ComputeTraits HostTraits(int threads) {
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
   ComputeTraits traits = CpuTraits();
   traits.threads = threads > 0 ? threads : cpu::UsableCores();
-  const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
+  const cpu::PanelSizes panels = cpu::LargestPanels(cpu::BestIsa());
   traits.panel_rows = panels.rows;
   traits.panel_columns = panels.columns;
   traits.panel_number = panels.x_bytes;
-  traits.streamed_rows = panels.streamed_rows;
+  traits.streamed_rows = panels.few_rows;
   traits.panel_scratch = kFloat * panels.scratch;
   traits.attention_fixed = kFloat * kernels.attention_scratch(0);
   traits.attention_scratch = kFloat * kernels.attention_scratch(1) - traits.attention_fixed;

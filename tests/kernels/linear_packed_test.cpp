@@ -143,7 +143,7 @@ struct Case {
 void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params, Isa isa) {
   const int64_t roundings =
       std::max(c.shape.depth, std::min(c.shape.depth, c.shape.group) + c.weight.groups) + 4;
-  const bool few = c.shape.rows <= KernelsFor(isa).streamed_packed_rows;
+  const bool few = c.shape.rows <= KernelsFor(isa).packed_panels[0].few_rows;
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(roundings), [&](int64_t t, int64_t n) {
         DoubleSum sum;
@@ -196,7 +196,7 @@ TEST_P(LinearPackedTest, DoesNotDependOnTheThreads) {
 TEST_P(LinearPackedTest, RowDoesNotDependOnItsNeighbours) {
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  const int64_t most = KernelsFor(isa()).streamed_packed_rows;
+  const int64_t most = KernelsFor(isa()).packed_panels[static_cast<size_t>(packing())].few_rows;
   ASSERT_GE(most, 2);
   Random random(8);
   Case c({most, 72, 104, 32}, packing(), random);

@@ -119,7 +119,7 @@ TEST_P(LinearTest, DoesNotDependOnTheThreads) {
 TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  const int64_t most = KernelsFor(isa()).streamed_dense_rows;
+  const int64_t most = KernelsFor(isa()).linear_panels[static_cast<size_t>(format())].few_rows;
   ASSERT_GE(most, 2);
   for (const int64_t depth : {99, 1120}) {
     Random random(8);

@@ -241,11 +241,11 @@ ComputeTraits TraitsHere() {
   const cpu::IsaKernels& kernels = cpu::KernelsFor(cpu::BestIsa());
   ComputeTraits traits = CpuTraits();
   traits.threads = 1;
-  const cpu::PanelSizes panels = cpu::LargestPanels(kernels);
+  const cpu::PanelSizes panels = cpu::LargestPanels(cpu::BestIsa());
   traits.panel_rows = panels.rows;
   traits.panel_columns = panels.columns;
   traits.panel_number = panels.x_bytes;
-  traits.streamed_rows = panels.streamed_rows;
+  traits.streamed_rows = panels.few_rows;
   traits.panel_scratch = 4 * panels.scratch;
   traits.attention_fixed = 4 * kernels.attention_scratch(0);
   traits.attention_scratch = 4 * kernels.attention_scratch(1) - traits.attention_fixed;
