@@ -139,6 +139,12 @@ class Statistics(unittest.TestCase):
         self.assertEqual(figures.bound(busy), ("int8 dot", 75.0))
         # What is not quantised is not multiplied in 8 bits, nor where there are no instructions.
         self.assertEqual(figures.bound(dataclasses.replace(busy, weights="fp16"))[0], "fp32 fma")
+        both = {**busy.limits, "bf16 dot": 2000.0}
+        for weights, limit in (("bf16-rounded", "bf16 dot"), ("BF16", "bf16 dot"),
+                               ("bf16", "fp32 fma"), ("F16", "fp32 fma"), ("Q4_0", "int8 dot")):
+            one = dataclasses.replace(busy, weights=weights, limits=both)
+            self.assertEqual(figures.bound(one)[0], limit)
+        self.assertEqual(figures.bound(dataclasses.replace(busy, weights="BF16"))[0], "fp32 fma")
         without = {"memory read": 100.0, "fp32 fma": 1000.0}
         self.assertEqual(figures.bound(dataclasses.replace(busy, limits=without)),
                          ("fp32 fma", 300.0))
@@ -170,7 +176,7 @@ class Statistics(unittest.TestCase):
 class PeerFile(unittest.TestCase):
     def test_bytes_of_the_known_shape(self) -> None:
         shape = KINDS["2-vl-1.8b"]
-        for file_type, expected in (("F16", 3.40), ("Q8_0", 1.81), ("Q4_0", 1.01)):
+        for file_type, expected in (("F16", 3.40), ("BF16", 3.40), ("Q8_0", 1.81), ("Q4_0", 1.01)):
             self.assertAlmostEqual(peer_file.bytes_per_token(shape, file_type, 0) / 1e9, expected,
                                    delta=0.006, msg=file_type)
         more = peer_file.bytes_per_token(shape, "F16", 10) - peer_file.bytes_per_token(
@@ -190,6 +196,13 @@ class PeerFile(unittest.TestCase):
         [block] = peer_file.Blocks().of(tensor)
         scales = numpy.ascontiguousarray(block[:, 208:210]).view(numpy.float16)
         self.assertTrue((scales > 0).all() and (scales < 2e-5).all())
+
+    def test_bfloats_are_upper_halves_of_floats(self) -> None:
+        tensor = peer_file.Tensor("w", (64, 256), peer_file.BF16)
+        halves = numpy.concatenate(list(peer_file.Blocks().of(tensor))).view(numpy.uint16)
+        values = (halves.astype(numpy.uint32) << 16).view(numpy.float32)
+        self.assertAlmostEqual(float(values.std()), 0.02, delta=0.001)
+        self.assertLess(abs(float(values.mean())), 0.001)
 
     def test_rows_that_do_not_fill_blocks_are_refused(self) -> None:
         with self.assertRaisesRegex(ValueError, "multiple of 32"):

@@ -9,6 +9,11 @@ from collections.abc import Iterable, Sequence
 from rounds import OURS, PEER, VARIANTS, Sample
 
 
+#: what weights that are not quantised, ours and the peer's, are multiplied by at best
+PRODUCTS = {"bf16": "fp32 fma", "fp16": "fp32 fma", "F16": "fp32 fma",
+            "bf16-rounded": "bf16 dot", "BF16": "bf16 dot"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Spread:
     median: float
@@ -25,10 +30,11 @@ def spread(values: Iterable[float]) -> Spread:
 def limits_that_bind(sample: Sample) -> list[tuple[str, float]]:
     """The limits that hold for this way of computing, each with what of it a run used, in percent.
 
-    Reading memory always; products in 8 bits where the weights are quantised and the processor has
-    instructions for that, else fused multiply-adds."""
-    quantised = sample.weights not in ("bf16", "fp16", "F16")
-    product = "int8 dot" if quantised and "int8 dot" in sample.limits else "fp32 fma"
+    Reading memory always; products in 8 bits where the weights are quantised, or of bfloat16 where
+    activations are, if the processor has instructions for that; else fused multiply-adds."""
+    product = PRODUCTS.get(sample.weights, "int8 dot")
+    if product not in sample.limits:
+        product = "fp32 fma"
     shares = []
     for limit, amount in (("memory read", sample.bytes), (product, sample.operations)):
         if limit in sample.limits:

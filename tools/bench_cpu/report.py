@@ -37,7 +37,7 @@ def with_range(values: Spread, scale: float = 1.0) -> str:
 
 def rate(figure: Figure) -> str:
     unit = "GB/s" if figure.limit == "memory read" else "GFLOP/s" \
-        if figure.limit == "fp32 fma" else "GOP/s"
+        if figure.limit in ("fp32 fma", "bf16 dot") else "GOP/s"
     return f"{digits(figure.rate / 1e9)} {unit}"
 
 
