@@ -133,9 +133,10 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->type_name("TYPE")
       ->capture_default_str();
   command
-      .add_option("--activations", flags.activations,
-                  "Precision of prompts and pictures beside bf16 weights: fp32, or rounded to bf16, "
-                  "twice as fast where the processor multiplies that (CPU)")
+      .add_option(
+          "--activations", flags.activations,
+          "Precision of prompts and pictures beside bf16 weights: fp32, or rounded to bf16, "
+          "twice as fast where the processor multiplies that (CPU)")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->type_name("TYPE")
       ->capture_default_str();
@@ -223,8 +224,8 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
   options.device_map = flags.device_map;
   options.dtype = ToStorageType(flags.dtype);
   options.weights = ToWeightPrecision(flags.weights);
-  options.activations = flags.activations == "bf16" ? ActivationPrecision::kBFloat16
-                                                    : ActivationPrecision::kFloat32;
+  options.activations =
+      flags.activations == "bf16" ? ActivationPrecision::kBFloat16 : ActivationPrecision::kFloat32;
   options.kv_precision = flags.kv == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
   options.threads = static_cast<int>(flags.threads.value_or(0));
   if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;

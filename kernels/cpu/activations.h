@@ -2,7 +2,8 @@
 
 namespace xcomposer::cpu {
 
-/// What rows of x count as where there are many of them and the weight is bfloat16.
+/// What activations count as where there are many rows of them: beside bfloat16 weights, and in
+/// attention.
 enum class Activations {
   kFloat32,
   kBfloat16,  ///< rounded, where the processor has products of bfloat16; else float32

@@ -16,19 +16,18 @@ constexpr int64_t kRangeKeys = 64;
 constexpr int64_t kMostRanges = 32;
 constexpr int64_t kRangesAtATime = 64;
 
-void RunTiles(const std::vector<AttentionTileArgs>& tiles, KvFormat format,
-              const Context& context) {
+void RunTiles(const std::vector<AttentionTileArgs>& tiles, KvFormat format, ThreadPool& pool,
+              const IsaKernels& kernels) {
   if (tiles.empty()) return;
-  const IsaKernels& kernels = KernelsFor(context.isa);
   const int64_t floats = kernels.attention_scratch(tiles.front().head_dim);
   const auto attention = kernels.attention[static_cast<size_t>(format)];
-  context.pool.ParallelFor(static_cast<int64_t>(tiles.size()), 1,
-                           [&](int64_t begin, int64_t end, int worker) {
-                             float* scratch = context.pool.WorkerScratch(worker, floats);
-                             for (int64_t i = begin; i < end; ++i) {
-                               attention(tiles[static_cast<size_t>(i)], scratch);
-                             }
-                           });
+  pool.ParallelFor(static_cast<int64_t>(tiles.size()), 1,
+                   [&](int64_t begin, int64_t end, int worker) {
+                     float* scratch = pool.WorkerScratch(worker, floats);
+                     for (int64_t i = begin; i < end; ++i) {
+                       attention(tiles[static_cast<size_t>(i)], scratch);
+                     }
+                   });
 }
 
 /// The tiles of one sequence and one key-value head. Long ones first: they see the most keys.
@@ -117,7 +116,7 @@ void Combine(const PagedAttentionParams& params, const std::vector<RangeResult>&
 
 /// Attention of sequences [begin, end), of one row each.
 void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionSequence>& rows,
-                size_t begin, size_t end, const Context& context) {
+                size_t begin, size_t end, ThreadPool& pool, const IsaKernels& kernels) {
   struct Task {
     const AttentionSequence* sequence;
     int64_t first_key;
@@ -130,10 +129,9 @@ void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionS
       tasks.push_back({&rows[s], ranges.begin(i), ranges.begin(i + 1)});
     }
   }
-  const IsaKernels& kernels = KernelsFor(context.isa);
   const auto attention_row = kernels.attention_row[static_cast<size_t>(params.format)];
   const int64_t floats = RangeResult::Floats(params);
-  float* results = context.pool.SharedScratch(static_cast<int64_t>(tasks.size()) * floats);
+  float* results = pool.SharedScratch(static_cast<int64_t>(tasks.size()) * floats);
   const int64_t scratch = kernels.attention_row_scratch(params.heads);
   const int64_t row_floats = params.heads * params.head_dim;
   const auto run = [&](const Task& task, const RangeResult& result, int worker) {
@@ -151,14 +149,14 @@ void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionS
                    .sums = result.sums,
                    .maximum = result.maximum,
                    .total = result.total},
-                  context.pool.WorkerScratch(worker, scratch));
+                  pool.WorkerScratch(worker, scratch));
   };
-  context.pool.ParallelFor(
-      static_cast<int64_t>(tasks.size()), 1, [&](int64_t first, int64_t last, int worker) {
-        for (int64_t i = first; i < last; ++i) {
-          run(tasks[static_cast<size_t>(i)], {params, results + i * floats}, worker);
-        }
-      });
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), 1,
+                   [&](int64_t first, int64_t last, int worker) {
+                     for (int64_t i = first; i < last; ++i) {
+                       run(tasks[static_cast<size_t>(i)], {params, results + i * floats}, worker);
+                     }
+                   });
   size_t task = 0;
   for (size_t s = begin; s < end; ++s) {
     std::vector<RangeResult> ranges;
@@ -172,7 +170,12 @@ void AttendRows(const PagedAttentionParams& params, const std::vector<AttentionS
 }  // namespace
 
 void PagedAttention(const PagedAttentionParams& params, const Context& context) {
-  const int64_t lanes = KernelsFor(context.isa).attention_lanes;
+  PagedAttention(params, context.pool, KernelsFor(context.isa, context.activations));
+}
+
+void PagedAttention(const PagedAttentionParams& params, ThreadPool& pool,
+                    const IsaKernels& kernels) {
+  const int64_t lanes = kernels.attention_lanes;
   std::vector<AttentionTileArgs> tiles;
   std::vector<AttentionSequence> rows;  // of sequences that have one, as in decoding
   for (int64_t s = 0; s < params.sequence_count; ++s) {
@@ -183,7 +186,7 @@ void PagedAttention(const PagedAttentionParams& params, const Context& context) 
       AddTiles(params, sequence, kv_head, lanes, tiles);
     }
   }
-  RunTiles(tiles, params.format, context);
+  RunTiles(tiles, params.format, pool, kernels);
   // So many sequences at a time that the results of their ranges take little memory.
   for (size_t begin = 0; begin < rows.size();) {
     size_t end = begin;
@@ -191,13 +194,18 @@ void PagedAttention(const PagedAttentionParams& params, const Context& context) 
       ranges += KeyRanges(rows[end].position + 1).count;
       if (end > begin && ranges > kRangesAtATime) break;
     }
-    AttendRows(params, rows, begin, end, context);
+    AttendRows(params, rows, begin, end, pool, kernels);
     begin = end;
   }
 }
 
 void VisionAttention(const VisionAttentionParams& params, const Context& context) {
-  const int64_t lanes = KernelsFor(context.isa).attention_lanes;
+  VisionAttention(params, context.pool, KernelsFor(context.isa, context.activations));
+}
+
+void VisionAttention(const VisionAttentionParams& params, ThreadPool& pool,
+                     const IsaKernels& kernels) {
+  const int64_t lanes = kernels.attention_lanes;
   const int64_t dim = params.head_dim;
   const int64_t row_stride = params.heads * dim;
   // Tiles of equal size, so that the last one of a view is not a crumb.
@@ -229,7 +237,7 @@ void VisionAttention(const VisionAttentionParams& params, const Context& context
       }
     }
   }
-  RunTiles(tiles, KvFormat::kFloat32, context);
+  RunTiles(tiles, KvFormat::kFloat32, pool, kernels);
 }
 
 }  // namespace xcomposer::cpu

@@ -7,6 +7,8 @@
 
 namespace xcomposer::cpu {
 
+struct IsaKernels;
+
 /// The rows of one sequence in the batch, and its keys.
 struct AttentionSequence {
   int64_t first_row = 0;
@@ -32,7 +34,9 @@ struct PagedAttentionParams {
 };
 
 /// Row i of a sequence sees its keys 0 .. position + i. Softmax of (q k) / sqrt(head_dim) in
-/// float32, taken block by block of keys: scores are never held for more than a tile of rows.
+/// float32, taken block by block of keys: scores are never held for more than a tile of rows. Where
+/// activations count as bfloat16, so do queries, keys, values and probabilities of sequences with
+/// more than one row.
 void PagedAttention(const PagedAttentionParams& params, const Context& context);
 
 /// Attention within each view, every row to every row.
@@ -48,5 +52,11 @@ struct VisionAttentionParams {
 };
 
 void VisionAttention(const VisionAttentionParams& params, const Context& context);
+
+/// The same with kernels of the caller's choice, for tests.
+void PagedAttention(const PagedAttentionParams& params, ThreadPool& pool,
+                    const IsaKernels& kernels);
+void VisionAttention(const VisionAttentionParams& params, ThreadPool& pool,
+                     const IsaKernels& kernels);
 
 }  // namespace xcomposer::cpu

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/bfloat_pairs.h"
 #include "kernels/cpu/exponential.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/kv_head.h"
@@ -37,6 +38,7 @@ struct AttentionScratch {
            (kKeyBlock + 4) * kAttentionLanes<S>;
   }
 
+  // With products of pairs: pairs of d, and of keys for probabilities and values.
   float* queries;  // (d, lane)
   float* sums;     // (d, lane), of probability * value
   float* scores;   // (key, lane), then probabilities
@@ -48,7 +50,9 @@ struct AttentionScratch {
   float* limit;    // (lane), number of keys it sees
 };
 
-template <typename S, KvFormat format>
+/// P forms the products: S itself, or pairs of bfloat16 (bfloat_pairs.h), to which queries, keys,
+/// values and probabilities are then rounded. Everything else is float32 either way.
+template <typename S, KvFormat format, typename P = S>
 class AttentionTile {
  public:
   AttentionTile(const AttentionTileArgs& args, float* memory)
@@ -80,6 +84,10 @@ class AttentionTile {
   using F = typename S::F;
   static constexpr int64_t kStride = kAttentionLanes<S>;
   static constexpr int64_t kColumns = S::kVectors * S::kWidth;
+  static constexpr bool kPairs = P::kMultipliesPairs;
+
+  /// Turns of a product over so many numbers.
+  static constexpr int64_t Turns(int64_t count) { return kPairs ? (count + 1) / 2 : count; }
 
   const float* Query(int64_t lane) const {
     return args_.q + lane / args_.heads * args_.row_stride + lane % args_.heads * args_.head_stride;
@@ -91,7 +99,19 @@ class AttentionTile {
   void PackQueries() {
     for (int64_t lane = 0; lane < width_; ++lane) {
       const float* q = Query(RealLane(lane));
-      for (int64_t d = 0; d < args_.head_dim; ++d) at_.queries[d * kStride + lane] = q[d];
+      if constexpr (kPairs) {
+        constexpr int64_t kStep = 2 * P::kWidth;
+        float pairs[P::kWidth];
+        for (int64_t d = 0; d < args_.head_dim; d += kStep) {
+          const int64_t count = args_.head_dim - d < kStep ? args_.head_dim - d : kStep;
+          RoundToPairs<P>(q + d, count, pairs);
+          for (int64_t i = 0; i < Turns(count); ++i) {
+            at_.queries[(d / 2 + i) * kStride + lane] = pairs[i];
+          }
+        }
+      } else {
+        for (int64_t d = 0; d < args_.head_dim; ++d) at_.queries[d * kStride + lane] = q[d];
+      }
     }
   }
 
@@ -118,7 +138,29 @@ class AttentionTile {
         const int64_t key = panel + i < end ? panel + i : end - 1;
         rows[i] = Key(first + key, at_.values + key * dim);
       }
-      float* out = at_.keys + panel * dim;
+      PackKeys(rows, at_.keys + panel * dim);
+      for (int64_t key = panel; key < end; ++key) {
+        const char* value = static_cast<const char*>(args_.v) + KeyOffset(first + key);
+        WidenKvHead<S, format>(value, dim, at_.values + key * dim);
+      }
+      if constexpr (kPairs) PairValues(panel, end);
+    }
+  }
+
+  /// A panel of keys side by side.
+  void PackKeys(const float* (&rows)[S::kRows], float* out) const {
+    const int64_t dim = args_.head_dim;
+    if constexpr (kPairs) {
+      constexpr int64_t kStep = 2 * P::kWidth;
+      float pairs[S::kRows * P::kWidth];
+      for (int64_t d = 0; d < dim; d += kStep) {
+        const int64_t count = dim - d < kStep ? dim - d : kStep;
+        for (int i = 0; i < S::kRows; ++i) {
+          RoundToPairs<P>(rows[i] + d, count, pairs + i * P::kWidth);
+        }
+        PackPanel<S>(pairs, P::kWidth, 0, S::kRows, Turns(count), out + d / 2 * S::kRows);
+      }
+    } else {
       int64_t d = 0;
       for (; d + 8 <= dim; d += 8) {
         S::PackRows(rows, out + d * S::kRows, S::kRows);
@@ -127,10 +169,26 @@ class AttentionTile {
       for (; d < dim; ++d) {
         for (int i = 0; i < S::kRows; ++i) out[d * S::kRows + i] = *rows[i]++;
       }
-      for (int64_t key = panel; key < end; ++key) {
-        const char* value = static_cast<const char*>(args_.v) + KeyOffset(first + key);
-        WidenKvHead<S, format>(value, dim, at_.values + key * dim);
+    }
+  }
+
+  /// The values of keys [begin, end), begin even, two in a row. What is overwritten has been read.
+  void PairValues(int64_t begin, int64_t end) const {
+    const int64_t dim = args_.head_dim;
+    for (int64_t key = begin; key < end; key += 2) {
+      const float* even = at_.values + key * dim;
+      const float* odd = even + dim;
+      float* out = at_.values + key / 2 * dim;
+      const bool both = key + 1 < end;
+      int64_t d = 0;
+      for (; d + S::kWidth <= dim; d += S::kWidth) {
+        S::Store(out + d, P::PairLanes(S::Load(even + d), both ? S::Load(odd + d) : S::Zero()));
       }
+      if (d == dim) continue;
+      const int64_t left = dim - d;
+      S::StoreN(out + d,
+                P::PairLanes(S::LoadN(even + d, left), both ? S::LoadN(odd + d, left) : S::Zero()),
+                left);
     }
   }
 
@@ -154,13 +212,13 @@ class AttentionTile {
     for (int64_t lane = 0; lane < width_; lane += kColumns) {
       for (int64_t key = 0; key < count; key += S::kRows) {
         const int rows = count - key < S::kRows ? static_cast<int>(count - key) : S::kRows;
-        const TileFactors factors{.depth = args_.head_dim,
+        const TileFactors factors{.depth = Turns(args_.head_dim),
                                   .a = at_.keys + key * args_.head_dim,
                                   .a_stride = S::kRows,
                                   .b = at_.queries + lane,
                                   .b_stride = kStride};
         float* out = at_.scores + key * kStride + lane;
-        TileOf<S>(
+        TileOf<P>(
             rows, Vectors(lane), factors,
             [ out, scale ](int i, int v, F sum) __attribute__((always_inline)) {
               S::Store(out + i * kStride + v * S::kWidth, S::Mul(sum, scale));
@@ -186,12 +244,7 @@ class AttentionTile {
         }
         maximum = S::Max(maximum, score);
       }
-      F total = S::Zero();
-      for (int64_t key = 0; key < count; ++key) {
-        const F probability = Exp<S>(S::Sub(S::Load(scores + key * kStride), maximum));
-        S::Store(scores + key * kStride, probability);
-        total = S::Add(total, probability);
-      }
+      const F total = Probabilities(scores, count, maximum);
       // Every lane sees the first key, so that `maximum` is finite from the first block on.
       const F decay = Exp<S>(S::Sub(before, maximum));
       S::Store(at_.decay + lane, decay);
@@ -200,18 +253,41 @@ class AttentionTile {
     }
   }
 
+  /// e^(score - maximum) in their place, or the pairs of them; their sum.
+  F Probabilities(float* scores, int64_t count, F maximum) const {
+    const auto at = [&](int64_t key) __attribute__((always_inline)) {
+      return Exp<S>(S::Sub(S::Load(scores + key * kStride), maximum));
+    };
+    F total = S::Zero();
+    if constexpr (kPairs) {
+      for (int64_t key = 0; key < count; key += 2) {
+        const F even = at(key);
+        const F odd = key + 1 < count ? at(key + 1) : S::Zero();
+        S::Store(scores + key / 2 * kStride, P::PairLanes(even, odd));
+        total = S::Add(total, S::Add(even, odd));
+      }
+    } else {
+      for (int64_t key = 0; key < count; ++key) {
+        const F probability = at(key);
+        S::Store(scores + key * kStride, probability);
+        total = S::Add(total, probability);
+      }
+    }
+    return total;
+  }
+
   void AddValues(int64_t count, bool fresh) {
     for (int64_t lane = 0; lane < width_; lane += kColumns) {
       for (int64_t d = 0; d < args_.head_dim; d += S::kRows) {
         const int64_t left = args_.head_dim - d;
-        const TileFactors factors{.depth = count,
+        const TileFactors factors{.depth = Turns(count),
                                   .a = at_.values + d,
                                   .a_stride = args_.head_dim,
                                   .b = at_.scores + lane,
                                   .b_stride = kStride};
         float* out = at_.sums + d * kStride + lane;
         const float* decay = at_.decay + lane;
-        TileOf<S>(
+        TileOf<P>(
             left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(lane), factors,
             [ out, decay, fresh ](int i, int v, F sum) __attribute__((always_inline)) {
               float* place = out + i * kStride + v * S::kWidth;
@@ -235,5 +311,10 @@ class AttentionTile {
   const int64_t lanes_;
   const int64_t width_;  // lanes, rounded up to whole vectors
 };
+
+template <typename S, KvFormat format, typename P = S>
+void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
+  AttentionTile<S, format, P>(args, scratch).Run();
+}
 
 }  // namespace xcomposer::cpu

@@ -13,8 +13,10 @@ namespace xcomposer::cpu {
 // rows of half as many words, which are turned around and not widened. S is one of simd.h but for
 //
 //   Fma(a, b, c)           c + a0 b0 + a1 b1 of two pairs in each word
-// and adds
-//   Pairs(first, second)   2 * kWidth floats as kWidth words, each number the nearest bfloat16
+//   kMultipliesPairs       true
+// and adds, with each number the nearest bfloat16
+//   Pairs(first, second)   2 * kWidth floats as kWidth words, in their order
+//   PairLanes(even, odd)   word i is the pair of even[i] and odd[i]
 
 /// The same product with pairs as its numbers.
 XCOMPOSER_INLINE LinearKernelArgs OfPairs(LinearKernelArgs args) {
@@ -23,7 +25,8 @@ XCOMPOSER_INLINE LinearKernelArgs OfPairs(LinearKernelArgs args) {
   return args;
 }
 
-/// `count` numbers of x as pairs; up to a whole vector is written.
+/// `count` numbers of x as pairs, with a zero where one is left over; up to a whole vector is
+/// written.
 template <typename S>
 inline void RoundToPairs(const float* x, int64_t count, float* out) {
   constexpr int64_t kStep = 2 * S::kWidth;

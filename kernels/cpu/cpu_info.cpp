@@ -61,8 +61,8 @@ Isa FindBestIsa() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
-    if (MayUseTiles()) return Isa::kAmx;
-    return HasBfloatPairs() ? Isa::kAvx512Bf16 : Isa::kAvx512Vnni;
+    if (!HasBfloatPairs()) return Isa::kAvx512Vnni;
+    return MayUseTiles() ? Isa::kAmx : Isa::kAvx512Bf16;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     return Isa::kAvx2;

@@ -13,7 +13,7 @@ Isa BestIsa();
 inline bool HasBfloatProducts(Isa isa) { return isa >= Isa::kAvx512Bf16; }
 
 /// "portable", "avx2" (with FMA and F16C), "avx512" (F, BW, VL, DQ), "avx512vnni", "avx512bf16"
-/// (besides avx512vnni) or "amx" (tiles of int8 and bfloat16, besides avx512vnni).
+/// (besides avx512vnni) or "amx" (tiles of int8 and bfloat16, besides avx512bf16).
 const char* ToString(Isa isa);
 
 }  // namespace xcomposer::cpu

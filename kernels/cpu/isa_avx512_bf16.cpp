@@ -3,7 +3,7 @@
 
 namespace xcomposer::cpu {
 
-extern const PanelKernel kAvx512BfloatPairs;
-const PanelKernel kAvx512BfloatPairs = kBfloatPairs<Avx512Pairs>;
+extern const PairKernels kAvx512PairKernels;
+const PairKernels kAvx512PairKernels = kPairKernels<Avx512Vnni, Avx512Pairs>;
 
 }  // namespace xcomposer::cpu

@@ -1,6 +1,7 @@
 #include "kernels/cpu/isa_kernels.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -13,7 +14,7 @@ extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512VnniKernels;
 extern const IntegerKernel kPairs8;
 extern const IntegerRowsKernel kPairs8Rows;
-extern const PanelKernel kAvx512BfloatPairs;
+extern const PairKernels kAvx512PairKernels;
 extern const SpecialKernels kAmxTiles;
 extern const SpecialKernels kAmxRoundingTiles;
 #endif
@@ -33,11 +34,17 @@ const IsaKernels& VnniKernels() {
   return kernels;
 }
 
-/// x rounded to bfloat16, for many rows of it.
+IsaKernels WithPairsInAttention(IsaKernels kernels) {
+  std::copy(std::begin(kAvx512PairKernels.attention), std::end(kAvx512PairKernels.attention),
+            kernels.attention);
+  return kernels;
+}
+
+/// Activations rounded to bfloat16, for many rows of them.
 const IsaKernels& RoundingPairKernels() {
   static const IsaKernels kernels = [] {
-    IsaKernels with_pairs = VnniKernels();
-    with_pairs.special.bfloat16 = kAvx512BfloatPairs;
+    IsaKernels with_pairs = WithPairsInAttention(VnniKernels());
+    with_pairs.special.bfloat16 = kAvx512PairKernels.panels;
     return with_pairs;
   }();
   return kernels;
@@ -60,7 +67,7 @@ const IsaKernels& AmxKernels() {
 }
 
 const IsaKernels& RoundingAmxKernels() {
-  static const IsaKernels kernels = WithTiles(kAmxRoundingTiles);
+  static const IsaKernels kernels = WithPairsInAttention(WithTiles(kAmxRoundingTiles));
   return kernels;
 }
 #endif

@@ -58,6 +58,13 @@ struct SpecialKernels {
   IntegerKernel gptq8;
 };
 
+/// What takes the place of other kernels where activations are rounded to bfloat16 and multiplied
+/// in pairs.
+struct PairKernels {
+  PanelKernel panels;
+  void (*attention[2])(const AttentionTileArgs&, float* scratch) = {};  ///< by KvFormat
+};
+
 /// The inner kernels, compiled once for each instruction set. The functions of linear.h, norm.h,
 /// ... divide the work over threads and call these.
 struct IsaKernels {

@@ -15,11 +15,6 @@
 namespace xcomposer::cpu {
 
 template <typename S, KvFormat format>
-void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
-  AttentionTile<S, format>(args, scratch).Run();
-}
-
-template <typename S, KvFormat format>
 void RunAttentionRow(const AttentionRowArgs& args, float* scratch) {
   AttentionRow<S, format>(args, scratch).Run();
 }

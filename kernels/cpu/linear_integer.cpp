@@ -40,8 +40,8 @@ struct RoundedSizes {
 /// What takes this weight with so many rows of x.
 const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
   const IntegerKernel& tiles = kernels.special.gptq8;
-  const bool takes_tiles = tiles.multiply != nullptr && matrix.packing == Packing::kGptq8 &&
-                           rows > tiles.few_rows;
+  const bool takes_tiles =
+      tiles.multiply != nullptr && matrix.packing == Packing::kGptq8 && rows > tiles.few_rows;
   return takes_tiles ? tiles : kernels.linear_integers[static_cast<size_t>(matrix.packing)];
 }
 

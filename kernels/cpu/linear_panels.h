@@ -64,9 +64,9 @@ struct PanelPlace {
   int64_t stride = 0;
 };
 
-/// The piece of the weight that comes next, as it is stored. Its rows are short and far apart, where
-/// the processor does not look ahead by itself, so tiles ask for some lines with each stretch that
-/// they multiply. All at once, while a panel was packed, they waited for each other.
+/// The piece of the weight that comes next, as it is stored. Its rows are short and far apart,
+/// where the processor does not look ahead by itself, so tiles ask for some lines with each stretch
+/// that they multiply. All at once, while a panel was packed, they waited for each other.
 struct LinesAhead {
   const char* row = nullptr;
   int64_t stride = 0;  ///< bytes from row to row
@@ -76,9 +76,7 @@ struct LinesAhead {
   int64_t at_a_time = 0;
 
   /// Spreads them over so many calls of Fetch.
-  void SpreadOver(int64_t calls) {
-    at_a_time = (rows * ((bytes + 63) / 64) + calls - 1) / calls;
-  }
+  void SpreadOver(int64_t calls) { at_a_time = (rows * ((bytes + 63) / 64) + calls - 1) / calls; }
 
   template <typename S>
   XCOMPOSER_INLINE void Fetch() {

@@ -61,6 +61,7 @@
 //                                       up to eight of them before Widened makes a sum of int32
 //   kRoundsToBytes                      x has 8 bits for weights of 8 bits, else 16
 //   kMultipliesBytes                    DotBytes takes codes of 8 bits too
+//   kMultipliesPairs                    words hold pairs of bfloat16, see bfloat_pairs.h
 //   SubProduct(sum, a, b)               sum - a * b in 32 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times

@@ -18,6 +18,7 @@ struct Avx2 {
   static constexpr bool kJoinsLines = false;
   static constexpr bool kRoundsToBytes = false;
   static constexpr bool kMultipliesBytes = false;
+  static constexpr bool kMultipliesPairs = false;
 
   typedef __m256 F;
 

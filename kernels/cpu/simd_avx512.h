@@ -16,6 +16,7 @@ struct Avx512 {
   static constexpr bool kJoinsLines = true;
   static constexpr bool kRoundsToBytes = false;
   static constexpr bool kMultipliesBytes = false;
+  static constexpr bool kMultipliesPairs = false;
 
   typedef __m512 F;
   typedef __m512i W;

@@ -14,6 +14,7 @@ struct Portable {
   static constexpr bool kJoinsLines = false;
   static constexpr bool kRoundsToBytes = false;
   static constexpr bool kMultipliesBytes = false;
+  static constexpr bool kMultipliesPairs = false;
 
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));

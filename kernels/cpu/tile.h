@@ -78,8 +78,7 @@ inline void TileOf(int rows, int vectors, const TileFactors& factors, const Betw
 
 template <typename S, typename Finish>
 inline void TileOf(int rows, int vectors, const TileFactors& factors, const Finish& finish) {
-  TileOf<S>(
-      rows, vectors, factors, []() __attribute__((always_inline)) {}, finish);
+  TileOf<S>(rows, vectors, factors, []() __attribute__((always_inline)){}, finish);
 }
 
 }  // namespace xcomposer::cpu

@@ -88,9 +88,9 @@ class Benchmark {
     whole_.Start();
     Load();
     FillStorage();
-    limits_.emplace(report_.devices, report_.threads,
-                    api::NarrowProducts{.int8 = Quantised(),
-                                        .bf16 = api::RoundsActivations(options_.engine)});
+    limits_.emplace(
+        report_.devices, report_.threads,
+        api::NarrowProducts{.int8 = Quantised(), .bf16 = api::RoundsActivations(options_.engine)});
     const std::vector<BenchmarkRequest> requests =
         api::BenchmarkRequests(options_, subject_.config, storage_);
     std::vector<std::vector<Series>> series;
@@ -125,8 +125,8 @@ class Benchmark {
     report_.weights = subject_.config.quantization ? ToString(subject_.config.quantization)
                                                    : std::string(ToString(type));
     report_.kv = ToString(storage_.kv);
-    report_.activations = cpu ? api::RoundsActivations(options_.engine) ? "bf16" : "fp32"
-                              : "16-bit";
+    report_.activations =
+        cpu ? api::RoundsActivations(options_.engine) ? "bf16" : "fp32" : "16-bit";
   }
 
   void CountSteps() {

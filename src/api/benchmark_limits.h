@@ -20,7 +20,7 @@ struct BenchmarkLimit {
   std::string detail;
   Of of = Of::kBytes;
   bool measured = false;
-  std::vector<double> rates;  ///< bytes or operations per second
+  std::vector<double> rates;                    ///< bytes or operations per second
   double measure::CpuRates::*source = nullptr;  ///< where a measured one is found
 
   /// Percent of what the limit allows that so much work in so many seconds is, by the last rate.

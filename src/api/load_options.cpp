@@ -72,8 +72,8 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConf
   if (options.activations == ActivationPrecision::kBFloat16) {
     pipeline.activations = cpu::Activations::kBfloat16;
     if (!RoundsActivations(options)) {
-      log::Warn("activations stay float32: this processor's kernels (", cpu::ToString(cpu::BestIsa()),
-                ") have no products of bfloat16");
+      log::Warn("activations stay float32: this processor's kernels (",
+                cpu::ToString(cpu::BestIsa()), ") have no products of bfloat16");
     }
   }
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;

@@ -21,7 +21,7 @@ namespace xcomposer {
 struct PipelineOptions {
   int threads = 0;  ///< of the CPU stages of a process; 0: as many as it may use
   KvShape kv = {.blocks = 256, .block_size = 32};
-  bool int8_kv = false;  ///< keys and values in int8; CPU only
+  bool int8_kv = false;                                       ///< keys and values in int8; CPU only
   cpu::Activations activations = cpu::Activations::kFloat32;  ///< of CPU stages
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;

@@ -21,9 +21,7 @@ class CpuDevice final : public StageDevice {
 
   at::TensorOptions options() const override { return at::TensorOptions(at::kCPU).dtype(kv_type_); }
   at::TensorOptions host_options() const override { return at::kCPU; }
-  std::unique_ptr<Lease> Enter() override {
-    return std::make_unique<Cores>(*cores_, activations_);
-  }
+  std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_, activations_); }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
     load(host);
   }

@@ -38,11 +38,26 @@ TEST(Usage, EveryCommandHasShortHelpThatNamesItsFlags) {
     EXPECT_LT(std::count(run.out.begin(), run.out.end(), '\n'), 56) << command;
   }
   const std::string help = RunProgram({"generate", "--help"}).out;
-  for (const char* flag :
-       {"--dtype", "--threads", "--seed", "--max-new-tokens", "--num-beams", "--temperature",
-        "--top-p", "--top-k", "--repetition-penalty", "--greedy", "--hd-num", "--system", "--quiet",
-        "--log-level", "--devices", "--device-map", "--image-root", "--weights", "--kv",
-        "--activations"}) {
+  for (const char* flag : {"--dtype",
+                           "--threads",
+                           "--seed",
+                           "--max-new-tokens",
+                           "--num-beams",
+                           "--temperature",
+                           "--top-p",
+                           "--top-k",
+                           "--repetition-penalty",
+                           "--greedy",
+                           "--hd-num",
+                           "--system",
+                           "--quiet",
+                           "--log-level",
+                           "--devices",
+                           "--device-map",
+                           "--image-root",
+                           "--weights",
+                           "--kv",
+                           "--activations"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }

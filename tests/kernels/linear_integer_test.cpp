@@ -100,8 +100,8 @@ struct Case {
 /// How docs/quantisation.md rounds rows of x: inputs of a block, and the largest code.
 struct Rounding {
   Rounding(Isa isa, Packing packing) {
-    const bool bytes = packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni ||
-                       isa == Isa::kAvx512Bf16;
+    const bool bytes =
+        packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16;
     block = packing == Packing::kGptq4 ? 32 : bytes ? 64 : 128;
     most = bytes ? 127.0f : 32767.0f;
   }
@@ -343,8 +343,8 @@ TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
 
 /// Also on processors that this one is not: nothing is computed.
 TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
-                        Isa::kAmx}) {
+  for (const Isa isa :
+       {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx}) {
     const IsaKernels& kernels = KernelsFor(isa);
     for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "kernels/bfloat_case.h"
 #include "kernels/cpu/amx_table.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
-#include "kernels/bfloat_case.h"
 #include "kernels/guarded.h"
 #include "support/emulated_tiles.h"
 

@@ -56,8 +56,8 @@ TEST_F(ActivationsOp, FusedOpsAreTheirParts) {
   const Tensor x = RmsNorm(hidden, norm, 1e-5);
   Tensor gate = Linear(x, w1);
   SiluMul_(gate, Linear(x, w3));
-  EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, LinearWeight::Dense(w1), LinearWeight::Dense(w3))
-                  .equal(gate));
+  EXPECT_TRUE(
+      NormGateUp(hidden, norm, 1e-5, LinearWeight::Dense(w1), LinearWeight::Dense(w3)).equal(gate));
 }
 
 // The rows between two factors are rounded too.

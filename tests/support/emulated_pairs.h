@@ -11,6 +11,8 @@ namespace xcomposer::cpu {
 /// Portable with pairs of bfloat16 in a word (kernels/cpu/bfloat_pairs.h) in plain code, as Intel's
 /// manual (volume 2, VDPBF16PS, VCVTNE2PS2BF16) defines them.
 struct EmulatedPairs : Portable {
+  static constexpr bool kMultipliesPairs = true;
+
   static F Fma(F a, F b, F c) {
     for (int i = 0; i < kWidth; ++i) {
       const uint32_t x = Word(a[i]);
@@ -23,14 +25,14 @@ struct EmulatedPairs : Portable {
   static F Pairs(F first, F second) {
     F words = Zero();
     for (int i = 0; i < kWidth; ++i) {
-      const auto number = [&](int64_t j) {
-        return Nearest(j < kWidth ? first[j] : second[j - kWidth]);
-      };
-      const uint32_t word = number(2 * i) | number(2 * i + 1) << 16;
-      float lane;
-      std::memcpy(&lane, &word, 4);
-      words[i] = lane;
+      const auto number = [&](int64_t j) { return j < kWidth ? first[j] : second[j - kWidth]; };
+      words[i] = Pair(number(2 * i), number(2 * i + 1));
     }
+    return words;
+  }
+  static F PairLanes(F even, F odd) {
+    F words = Zero();
+    for (int i = 0; i < kWidth; ++i) words[i] = Pair(even[i], odd[i]);
     return words;
   }
 
@@ -43,6 +45,12 @@ struct EmulatedPairs : Portable {
   }
 
  private:
+  static float Pair(float low, float high) {
+    const uint32_t word = Nearest(low) | Nearest(high) << 16;
+    float lane;
+    std::memcpy(&lane, &word, 4);
+    return lane;
+  }
   static uint32_t Word(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
