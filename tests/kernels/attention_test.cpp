@@ -138,6 +138,7 @@ TEST_P(PagedAttentionTest, AgreesWithDouble) {
       {2, 2, 34, 7, {{99, 3}, {65, 0}}},
       {5, 1, 20, 16, {{130, 0}}},
       {100, 1, 4, 5, {{3, 2}}},
+      {4, 2, 9, 4, {{6, 0}, {33, 70}}},
       // Rows of decoding, whose keys are cut into ranges: at the cut, in several groups of heads,
       // more ranges than are held at a time.
       {8, 2, 64, 16, {{1, 255}, {1, 256}, {1, 257}, {1, 700}, {1, 1023}}},
@@ -236,8 +237,8 @@ TEST_P(AttentionTest, VisionAgreesWithDouble) {
   struct Views {
     int64_t views, rows, heads, dim;
   };
-  const Views cases[] = {{1, 1, 1, 1},   {2, 3, 2, 8},    {1, 17, 3, 64},
-                         {2, 99, 1, 20}, {1, 130, 2, 64}, {1, 257, 1, 64}};
+  const Views cases[] = {{1, 1, 1, 1},  {2, 3, 2, 8},    {1, 17, 3, 64}, {2, 99, 1, 20},
+                         {1, 40, 3, 9}, {1, 130, 2, 64}, {1, 257, 1, 64}};
   Random random(2);
   for (const auto& [views, rows, heads, dim] : cases) {
     SCOPED_TRACE(testing::Message() << views << " x " << rows << " x " << heads << " x " << dim);
