@@ -5,12 +5,14 @@
 
 namespace xcomposer::cpu {
 
-// Many rows of x, rounded to bfloat16, with a bfloat16 weight: two inputs lie in a word, and one
-// instruction adds the products of both to a float32 sum. Products are exact in float32; a sum has
+// Many rows of x, rounded to bfloat16, with a weight that bfloat16 holds (bfloat16 as it is stored,
+// or the integers of an official packing): two inputs lie in a word, and one instruction adds the
+// products of both to a float32 sum. Products are exact in float32; a sum has
 // the roundings of one over as many inputs one by one, pairs ascending.
 //
-// A pair takes the place of a number in linear_panels.h and tile.h: rows of the weight are read as
-// rows of half as many words, which are turned around and not widened. S is one of simd.h but for
+// A pair takes the place of a number in linear_panels.h and tile.h: rows of a bfloat16 weight are
+// read as rows of half as many words, which are turned around and not widened. S is one of simd.h
+// but for
 //
 //   Fma(a, b, c)           c + a0 b0 + a1 b1 of two pairs in each word
 //   kMultipliesPairs       true
@@ -22,6 +24,7 @@ namespace xcomposer::cpu {
 XCOMPOSER_INLINE LinearKernelArgs OfPairs(LinearKernelArgs args) {
   args.depth /= 2;
   args.weight_stride /= 2;
+  args.group /= 2;
   return args;
 }
 
@@ -60,10 +63,10 @@ void PackPairsOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pan
   }
 }
 
-/// LinearPanels; args.depth and args.weight_stride are even.
-template <typename S>
-void LinearPairsOfBfloats(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
-  LinearPanels<S, DenseWeight<S, Format::kFloat32>>(OfPairs(args), block, memory);
+/// LinearPanels; args.depth, args.weight_stride and args.group are even.
+template <typename S, typename Weight>
+void LinearPairs(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
+  LinearPanels<S, Weight>(OfPairs(args), block, memory);
 }
 
 }  // namespace xcomposer::cpu

@@ -1,7 +1,6 @@
 #include "kernels/cpu/isa_kernels.h"
 
 #include <algorithm>
-#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -34,17 +33,18 @@ const IsaKernels& VnniKernels() {
   return kernels;
 }
 
-IsaKernels WithPairsInAttention(IsaKernels kernels) {
-  std::copy(std::begin(kAvx512PairKernels.attention), std::end(kAvx512PairKernels.attention),
-            kernels.attention);
+/// Activations rounded where bfloat16 weights are not concerned.
+IsaKernels WithPairs(IsaKernels kernels) {
+  std::ranges::copy(kAvx512PairKernels.packed, kernels.packed_panels);
+  std::ranges::copy(kAvx512PairKernels.attention, kernels.attention);
   return kernels;
 }
 
 /// Activations rounded to bfloat16, for many rows of them.
 const IsaKernels& RoundingPairKernels() {
   static const IsaKernels kernels = [] {
-    IsaKernels with_pairs = WithPairsInAttention(VnniKernels());
-    with_pairs.special.bfloat16 = kAvx512PairKernels.panels;
+    IsaKernels with_pairs = WithPairs(VnniKernels());
+    with_pairs.special.bfloat16 = kAvx512PairKernels.dense;
     return with_pairs;
   }();
   return kernels;
@@ -67,7 +67,7 @@ const IsaKernels& AmxKernels() {
 }
 
 const IsaKernels& RoundingAmxKernels() {
-  static const IsaKernels kernels = WithPairsInAttention(WithTiles(kAmxRoundingTiles));
+  static const IsaKernels kernels = WithPairs(WithTiles(kAmxRoundingTiles));
   return kernels;
 }
 #endif

@@ -61,7 +61,8 @@ struct SpecialKernels {
 /// What takes the place of other kernels where activations are rounded to bfloat16 and multiplied
 /// in pairs.
 struct PairKernels {
-  PanelKernel panels;
+  PanelKernel dense;
+  PanelKernel packed[kPackings];
   void (*attention[2])(const AttentionTileArgs&, float* scratch) = {};  ///< by KvFormat
 };
 

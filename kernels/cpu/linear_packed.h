@@ -9,7 +9,9 @@ namespace xcomposer::cpu {
 
 // Quantised weights (packed_matrix.h) for many rows of x. A lane is an output, in every packing:
 // codes of eight inputs are taken out of their words, the zero is taken away (exact: small
-// integers), and what is left is dequantised into a panel of float32 weights.
+// integers), and what is left is dequantised into a panel of float32 weights. Where S has pairs of
+// bfloat16 (bfloat_pairs.h), which hold those integers, it goes there as it is: a piece then lies
+// in one group, whose scales its sums are multiplied with.
 
 /// The codes of eight inputs for the outputs of one vector; lanes past `lanes` hold zeros.
 template <typename S, Packing packing>
@@ -92,6 +94,26 @@ XCOMPOSER_INLINE typename S::F ScalesOf(const LinearKernelArgs& args, int64_t g,
 /// A quantised weight for LinearPanels.
 template <typename S, Packing packing>
 struct PackedWeight {
+  static constexpr bool kScalesSums = S::kMultipliesPairs;
+  static constexpr int64_t kInputs = S::kMultipliesPairs ? 2 : 1;  ///< where others have one
+
+  static int64_t End(const LinearKernelArgs& args, int64_t k) {
+    const int64_t end = EndOfPiece(args, k);
+    const int64_t group_end = (k / args.group + 1) * args.group;
+    return kScalesSums && group_end < end ? group_end : end;
+  }
+
+  /// Of the group of k.
+  static void Scales(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
+                     float* out) {
+    for (; columns > 0; columns -= S::kWidth) {
+      S::Store(out,
+               ScalesOf<S>(args, k / args.group, n, columns < S::kWidth ? columns : S::kWidth));
+      n += S::kWidth;
+      out += S::kWidth;
+    }
+  }
+
   /// Where W[n .. n + columns)[k .. k + depth) lies.
   static LinesAhead Ahead(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                           int64_t depth) {
@@ -99,14 +121,15 @@ struct PackedWeight {
     const int64_t inputs = kAwq ? 1 : 32 / BitsOf(packing);  // of a row of words
     const int64_t outputs = kAwq ? 8 : 1;                    // of a word
     const int64_t words = args.outputs / outputs;
-    return {.row = static_cast<const char*>(args.weight) + (k / inputs * words + n / outputs) * 4,
+    const int64_t row = k * kInputs / inputs;
+    return {.row = static_cast<const char*>(args.weight) + (row * words + n / outputs) * 4,
             .stride = words * 4,
-            .rows = depth / inputs,
+            .rows = depth * kInputs / inputs,
             .bytes = columns / outputs * 4};
   }
 
-  /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart. k and depth
-  /// are multiples of 8.
+  /// Dequantises W[n .. n + columns)[k .. k + depth) into out[k][n], `stride` apart, or pairs its
+  /// integers. k and depth are multiples of eight inputs.
   static void Pack(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                    int64_t depth, PanelPlace place) {
     // A line of AWQ's words is more outputs than a panel has, and the lines of many inputs do not
@@ -140,18 +163,30 @@ struct PackedWeight {
         zeros[v] = ZerosOf<S, packing>(args, g, n + v * S::kWidth, lanes);
         scales[v] = ScalesOf<S>(args, g, n + v * S::kWidth, lanes);
       }
-      for (; k < group_end; k += 8) {
+      for (; k < group_end; k += 8 / kInputs) {
         Codes<S, packing> codes[kVectors];
         XCOMPOSER_UNROLL
-        for (int v = 0; v < kVectors; ++v) codes[v].Load(args, k, n + v * S::kWidth, lanes);
-        for (int i = 0; i < 8; ++i) {
+        for (int v = 0; v < kVectors; ++v) {
+          codes[v].Load(args, k * kInputs, n + v * S::kWidth, lanes);
+        }
+        for (int i = 0; i < 8; i += kInputs) {
           XCOMPOSER_UNROLL
           for (int v = 0; v < kVectors; ++v) {
-            S::Store(out + v * S::kWidth, S::Mul(scales[v], S::Sub(codes[v].At(i), zeros[v])));
+            S::Store(out + v * S::kWidth, Number(codes[v], i, zeros[v], scales[v]));
           }
           out += place.stride;
         }
       }
+    }
+  }
+
+  /// Of the panel: a weight, or a pair of integers.
+  static XCOMPOSER_INLINE typename S::F Number(const Codes<S, packing>& codes, int i,
+                                               typename S::F zero, typename S::F scale) {
+    if constexpr (kScalesSums) {
+      return S::PairLanes(S::Sub(codes.At(i), zero), S::Sub(codes.At(i + 1), zero));
+    } else {
+      return S::Mul(scale, S::Sub(codes.At(i), zero));
     }
   }
 };

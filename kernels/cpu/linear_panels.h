@@ -40,11 +40,12 @@ void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int6
   }
 }
 
-/// Where the piece at k of the panel at `row` begins.
+/// Where the inputs of the panel at `row` lie, from k on to the end of k's piece.
 template <typename S>
 XCOMPOSER_INLINE float* PackedPlace(const LinearKernelArgs& args, int64_t row, int64_t k) {
-  const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
-  return args.packed_x + k * args.packed_rows + row * depth;
+  const int64_t piece = k - k % kDepth;
+  const int64_t depth = args.depth - piece < kDepth ? args.depth - piece : kDepth;
+  return args.packed_x + piece * args.packed_rows + row * depth + (k - piece) * S::kRows;
 }
 
 template <typename S>
@@ -91,9 +92,19 @@ struct LinesAhead {
   }
 };
 
+/// Where the inputs that are multiplied together from k on end, of a weight that does not care.
+XCOMPOSER_INLINE int64_t EndOfPiece(const LinearKernelArgs& args, int64_t k) {
+  const int64_t end = k - k % kDepth + kDepth;
+  return end < args.depth ? end : args.depth;
+}
+
 /// A dense weight for LinearPanels.
 template <typename S, Format format>
 struct DenseWeight {
+  static constexpr bool kScalesSums = false;
+
+  static int64_t End(const LinearKernelArgs& args, int64_t k) { return EndOfPiece(args, k); }
+
   /// Where weight[n .. n + columns)[k .. k + depth) lies.
   static LinesAhead Ahead(const LinearKernelArgs& args, int64_t n, int64_t columns, int64_t k,
                           int64_t depth) {
@@ -137,10 +148,12 @@ struct DenseWeight {
 };
 
 /// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of
-/// both. `sums`: (row, column of the panel).
-template <typename S>
+/// both. `sums`: (row, column of the panel). `scales`: null, or what products are multiplied with,
+/// by column.
+template <typename S, bool kScales>
 inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
-                          const TileFactors& weight, LinesAhead ahead, float* sums) {
+                          const TileFactors& weight, LinesAhead ahead, const float* scales,
+                          float* sums) {
   const int64_t width = block.n_end - block.n_begin;
   const int vectors = static_cast<int>((width + S::kWidth - 1) / S::kWidth);
   const bool first = k == 0;
@@ -154,8 +167,9 @@ inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block
     factors.a = PackedPlace<S>(args, row, k);
     factors.a_stride = S::kRows;
     const auto finish =
-        [ sums, first ](int i, int v, typename S::F sum) __attribute__((always_inline)) {
+        [ sums, first, scales ](int i, int v, typename S::F sum) __attribute__((always_inline)) {
       float* place = sums + i * kPanelColumns<S> + v * S::kWidth;
+      if constexpr (kScales) sum = S::Mul(sum, S::Load(scales + v * S::kWidth));
       S::Store(place, first ? sum : S::Add(S::Load(place), sum));
     };
     if (rows >= S::kRows && vectors == S::kVectors) {
@@ -193,8 +207,8 @@ inline void FinishPanel(const LinearKernelArgs& args, const LinearBlock& block, 
 }
 
 /// The block of x rows [row_begin, row_end) (row_begin a multiple of S::kRows) with the weight's
-/// rows [n_begin, n_end) (n_begin a multiple of the panel). `Weight` gives pieces of the weight in
-/// float32: DenseWeight, PackedWeight. `memory`: kDepth * kPanelColumns floats for the panel and
+/// rows [n_begin, n_end) (n_begin a multiple of the panel). `Weight` gives pieces of the weight:
+/// DenseWeight, PackedWeight. `memory`: kDepth * kPanelColumns floats for the panel and
 /// one for each sum, in whole panels.
 template <typename S, typename Weight>
 void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
@@ -213,19 +227,21 @@ void LinearPanels(const LinearKernelArgs& args, const LinearBlock& block, float*
   const auto ahead = [&](const LinearBlock& column, int64_t k) {
     const bool last = column.n_end == block.n_end;
     const LinearBlock next = columns(last ? block.n_begin : column.n_end);
-    if (last) k += kDepth;
-    const int64_t left = args.depth - k;
-    if (left <= 0) return LinesAhead{};
+    if (last) k = Weight::End(args, k);
+    if (k == args.depth) return LinesAhead{};
     return Weight::Ahead(args, next.n_begin, next.n_end - next.n_begin, k,
-                         left < kDepth ? left : kDepth);
+                         Weight::End(args, k) - k);
   };
-  for (int64_t k = 0; k < args.depth; k += kDepth) {
-    const int64_t depth = args.depth - k < kDepth ? args.depth - k : kDepth;
+  for (int64_t k = 0, end = 0; k < args.depth; k = end) {
+    end = Weight::End(args, k);
     for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {
       const LinearBlock column = columns(n);
-      Weight::Pack(args, n, column.n_end - n, k, depth, {panel, kColumns});
-      MultiplyPanel<S>(args, column, k, {.depth = depth, .b = panel, .b_stride = kColumns},
-                       ahead(column, k), sums + (n - block.n_begin) / kColumns * panel_sums);
+      float scales[Weight::kScalesSums ? kColumns : 1] = {};
+      if constexpr (Weight::kScalesSums) Weight::Scales(args, n, column.n_end - n, k, scales);
+      Weight::Pack(args, n, column.n_end - n, k, end - k, {panel, kColumns});
+      MultiplyPanel<S, Weight::kScalesSums>(
+          args, column, k, {.depth = end - k, .b = panel, .b_stride = kColumns}, ahead(column, k),
+          scales, sums + (n - block.n_begin) / kColumns * panel_sums);
     }
   }
   for (int64_t n = block.n_begin; n < block.n_end; n += kColumns) {

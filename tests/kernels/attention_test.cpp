@@ -4,51 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <ostream>
-#include <string>
 
-#include "kernels/cpu/bfloat_pairs_table.h"
-#include "kernels/cpu/isa_kernels.h"
 #include "kernels/guarded.h"
 #include "kernels/kept_heads.h"
-#include "support/emulated_pairs.h"
+#include "kernels/kernel_tables.h"
 
 namespace xcomposer::cpu {
 namespace {
-
-struct Kernels {
-  std::string name;
-  const IsaKernels* kernels = nullptr;
-  bool rounds = false;  ///< queries, keys, values and probabilities to bfloat16
-
-  /// What a number counts as.
-  float Counted(float x) const {
-    if (!rounds) return x;
-    const uint32_t bits = EmulatedPairs::Nearest(x) << 16;
-    std::memcpy(&x, &bits, 4);
-    return x;
-  }
-};
-
-void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
-
-/// All that this machine can run, and pairs of bfloat16 emulated.
-std::vector<Kernels> AllKernels() {
-  static const IsaKernels emulated = [] {
-    IsaKernels kernels = KernelsFor(Isa::kPortable);
-    std::copy_n(kPairKernels<Portable, EmulatedPairs>.attention, 2, kernels.attention);
-    return kernels;
-  }();
-  std::vector<Kernels> all = {{"emulated_pairs", &emulated, true}};
-  for (const Isa isa : RunnableIsas()) {
-    all.push_back({ToString(isa), &KernelsFor(isa)});
-    if (!HasBfloatProducts(isa)) continue;
-    all.push_back(
-        {std::string(ToString(isa)) + "_rounding", &KernelsFor(isa, Activations::kBfloat16), true});
-  }
-  return all;
-}
 
 class AttentionTest : public testing::TestWithParam<Kernels> {
  protected:

@@ -71,7 +71,7 @@ TEST(EmulatedPairsTest, AreThoseOfTheProcessor) {
   if (BestIsa() != Isa::kAvx512Bf16) GTEST_SKIP() << "this processor has no pairs of bfloat16";
   const PanelKernel& real = KernelsFor(Isa::kAvx512Bf16, Activations::kBfloat16).special.bfloat16;
   IsaKernels emulated = KernelsFor(Isa::kPortable);
-  emulated.special.bfloat16 = kPairKernels<Portable, EmulatedPairs>.panels;
+  emulated.special.bfloat16 = kPairKernels<Portable, EmulatedPairs>.dense;
   ASSERT_NE(real.multiply, nullptr);
   Random random(57);
   ThreadPool pool(1);

@@ -9,6 +9,7 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
+#include "kernels/kernel_tables.h"
 #include "kernels/linear_check.h"
 
 namespace xcomposer::cpu {
@@ -21,12 +22,12 @@ struct Shape {
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them, chunks of 256;
 // groups inside, across and beyond the pieces of 192 and 256; a last group that is short; streamed
 // and packed.
-const Shape kShapes[] = {{1, 8, 8, 8},         {1, 24, 16, 8},      {2, 72, 136, 32},
-                         {3, 264, 256, 128},   {4, 40, 64, 128},    {5, 136, 200, 64},
-                         {7, 16, 384, 128},    {12, 8, 264, 40},    {16, 520, 128, 32},
-                         {1, 1160, 2056, 128}, {6, 296, 1096, 136}, {15, 136, 4104, 4104},
-                         {10, 40, 136, 32},    {11, 264, 200, 64},  {17, 8, 264, 128},
-                         {33, 104, 392, 64},   {50, 48, 192, 192},  {65, 24, 600, 136}};
+const Shape kShapes[] = {
+    {1, 8, 8, 8},       {1, 24, 16, 8},       {2, 72, 136, 32},    {3, 264, 256, 128},
+    {4, 40, 64, 128},   {5, 136, 200, 64},    {7, 16, 384, 128},   {12, 8, 264, 40},
+    {16, 520, 128, 32}, {1, 1160, 2056, 128}, {6, 296, 1096, 136}, {15, 136, 4104, 4104},
+    {10, 40, 136, 32},  {11, 264, 200, 64},   {17, 8, 264, 128},   {33, 104, 392, 64},
+    {50, 48, 192, 192}, {65, 24, 600, 136},   {18, 56, 808, 4104}, {20, 40, 776, 24}};
 
 /// A random quantised matrix, and the value of each weight as docs/quantisation.md defines it.
 struct Quantised {
@@ -102,9 +103,10 @@ struct Quantised {
   std::vector<double> values;  // (outputs, depth)
 };
 
-class LinearPackedTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
+class LinearPackedTest : public testing::TestWithParam<std::tuple<Kernels, Packing>> {
  protected:
-  Isa isa() const { return std::get<0>(GetParam()); }
+  const Kernels& tables() const { return std::get<0>(GetParam()); }
+  const IsaKernels& kernels() const { return *tables().kernels; }
   Packing packing() const { return std::get<1>(GetParam()); }
 };
 
@@ -140,15 +142,17 @@ struct Case {
 /// The dequantised weights are exact, so that the budget is that of any sum of K products: each
 /// product goes through at most one rounding per input of its group, one per group and three more.
 /// Few rows are multiplied with codes, and zeros are taken away after that.
-void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params, Isa isa) {
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params,
+            const Kernels& tables) {
   const int64_t roundings =
       std::max(c.shape.depth, std::min(c.shape.depth, c.shape.group) + c.weight.groups) + 4;
-  const bool few = c.shape.rows <= KernelsFor(isa).packed_panels[0].few_rows;
+  const bool few = c.shape.rows <= tables.kernels->packed_panels[0].few_rows;
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(roundings), [&](int64_t t, int64_t n) {
         DoubleSum sum;
         for (int64_t k = 0; k < c.shape.depth; ++k) {
-          const double x = c.x[t * c.x_stride + k];
+          const float stored = c.x[t * c.x_stride + k];
+          const double x = few ? stored : tables.Counted(stored);
           const double product = x * c.weight.values[static_cast<size_t>(n * c.shape.depth + k)];
           sum.Add(product, few ? std::abs(x) * c.weight.CodeAndZero(n, k) : std::abs(product));
         }
@@ -172,8 +176,8 @@ TEST_P(LinearPackedTest, AgreesWithDouble) {
         params.scale = 2.5f;
       }
       const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
-      Linear(params, {.pool = pool, .isa = isa()});
-      Expect(c, before, params, isa());
+      Linear(params, pool, kernels());
+      Expect(c, before, params, tables());
     }
   }
 }
@@ -185,7 +189,7 @@ TEST_P(LinearPackedTest, DoesNotDependOnTheThreads) {
       Random random(7);
       Case c(shape, packing(), random);
       ThreadPool pool(threads);
-      Linear(c.Params(), {.pool = pool, .isa = isa()});
+      Linear(c.Params(), pool, kernels());
       results[threads == 1 ? 0 : 1].assign(c.y.data(), c.y.data() + c.y.size());
     }
     EXPECT_EQ(results[0], results[1]);
@@ -195,8 +199,7 @@ TEST_P(LinearPackedTest, DoesNotDependOnTheThreads) {
 /// For all counts of rows that are few.
 TEST_P(LinearPackedTest, RowDoesNotDependOnItsNeighbours) {
   ThreadPool pool(2);
-  const Context context{.pool = pool, .isa = isa()};
-  const int64_t most = KernelsFor(isa()).packed_panels[static_cast<size_t>(packing())].few_rows;
+  const int64_t most = kernels().packed_panels[static_cast<size_t>(packing())].few_rows;
   ASSERT_GE(most, 2);
   Random random(8);
   Case c({most, 72, 104, 32}, packing(), random);
@@ -206,12 +209,12 @@ TEST_P(LinearPackedTest, RowDoesNotDependOnItsNeighbours) {
     params.x += row * c.x_stride;
     params.rows = 1;
     params.y = alone.data() + row * c.shape.outputs;
-    Linear(params, context);
+    Linear(params, pool, kernels());
   }
   for (int64_t rows = 2; rows <= most; ++rows) {
     LinearParams params = c.Params();
     params.rows = rows;
-    Linear(params, context);
+    Linear(params, pool, kernels());
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t n = 0; n < c.shape.outputs; ++n) {
         ASSERT_EQ(alone[row * c.shape.outputs + n], c.y[row * c.y_stride + n])
@@ -222,12 +225,12 @@ TEST_P(LinearPackedTest, RowDoesNotDependOnItsNeighbours) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, LinearPackedTest,
-                         testing::Combine(testing::ValuesIn(RunnableIsas()),
+                         testing::Combine(testing::ValuesIn(AllKernels()),
                                           testing::Values(Packing::kGptq4, Packing::kGptq8,
                                                           Packing::kAwq4)),
                          [](const auto& info) {
                            const Packing packing = std::get<1>(info.param);
-                           return std::string(ToString(std::get<0>(info.param))) + "_" +
+                           return std::get<0>(info.param).name + "_" +
                                   (packing == Packing::kGptq4   ? "gptq4"
                                    : packing == Packing::kGptq8 ? "gptq8"
                                                                 : "awq4");

@@ -34,7 +34,7 @@ IsaKernels PortableWith(const PanelKernel& bfloat16) {
 }
 
 std::vector<Kernels> RoundingKernels() {
-  static const IsaKernels pairs = PortableWith(kPairKernels<Portable, EmulatedPairs>.panels);
+  static const IsaKernels pairs = PortableWith(kPairKernels<Portable, EmulatedPairs>.dense);
   static const IsaKernels tiles = PortableWith(kTileKernels<EmulatedTiles, 1>.bfloat16);
   const IsaKernels& portable = KernelsFor(Isa::kPortable);
   std::vector<Kernels> all = {{"emulated_pairs", &pairs, &portable},

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/bfloat_pairs_table.h"
+#include "kernels/cpu/isa_kernels.h"
+#include "kernels/guarded.h"
+#include "support/emulated_pairs.h"
+
+namespace xcomposer::cpu {
+
+struct Kernels {
+  std::string name;
+  const IsaKernels* kernels = nullptr;
+  bool rounds = false;  ///< activations to bfloat16, where there are many rows of them
+
+  /// What a number counts as.
+  float Counted(float x) const {
+    if (!rounds) return x;
+    const uint32_t bits = EmulatedPairs::Nearest(x) << 16;
+    std::memcpy(&x, &bits, 4);
+    return x;
+  }
+};
+
+inline void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
+
+/// All that this machine can run, and pairs of bfloat16 emulated.
+inline std::vector<Kernels> AllKernels() {
+  static const IsaKernels emulated = [] {
+    IsaKernels kernels = KernelsFor(Isa::kPortable);
+    const PairKernels& pairs = kPairKernels<Portable, EmulatedPairs>;
+    kernels.special.bfloat16 = pairs.dense;
+    std::ranges::copy(pairs.packed, kernels.packed_panels);
+    std::ranges::copy(pairs.attention, kernels.attention);
+    return kernels;
+  }();
+  std::vector<Kernels> all = {{"emulated_pairs", &emulated, true}};
+  for (const Isa isa : RunnableIsas()) {
+    all.push_back({ToString(isa), &KernelsFor(isa)});
+    if (!HasBfloatProducts(isa)) continue;
+    all.push_back(
+        {std::string(ToString(isa)) + "_rounding", &KernelsFor(isa, Activations::kBfloat16), true});
+  }
+  return all;
+}
+
+}  // namespace xcomposer::cpu
