@@ -77,7 +77,7 @@ def main() -> None:
         if arguments.kinds and folder.name not in arguments.kinds:
             continue
         changes = [name for name in arguments.changes
-                   if name.startswith("kv-") or not folder.name.endswith("-4bit")]
+                   if not name.startswith("int") or not folder.name.endswith("-4bit")]
         if changes and (folder / "cases.json").exists():
             measure(arguments.program, folder, changes)
 

@@ -135,8 +135,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
       .add_option(
           "--activations", flags.activations,
-          "Precision of prompts and pictures beside bf16 weights: fp32, or rounded to bf16, "
-          "twice as fast where the processor multiplies that (CPU)")
+          "Precision of prompts and pictures as factors: fp32, or rounded to bf16, twice as fast "
+          "where the processor has products of that (CPU)")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->type_name("TYPE")
       ->capture_default_str();

@@ -29,11 +29,11 @@ enum class WeightPrecision { kAsStored, kInt8, kInt4 };
 /// where heads have 128 numbers. docs/quantisation.md has the accuracy.
 enum class KvPrecision { kAsComputed, kInt8 };
 
-/// What activations count as where many rows of them (prompts, pictures) meet bfloat16 weights on
-/// the CPU. kBFloat16 rounds them and is about twice as fast on processors with products of
-/// bfloat16 (Machine() names their instructions avx512bf16 or amx); on others it changes nothing.
-/// Scores then move about as far as the published bfloat16 recipe's do. docs/exactness.md has the
-/// accuracy.
+/// What activations count as on the CPU where there are many rows of them (prompts, pictures):
+/// beside bfloat16 weights and official packings, and in attention. kBFloat16 rounds them and is
+/// about twice as fast on processors with products of bfloat16 (Machine() names their instructions
+/// avx512bf16 or amx); on others it changes nothing. Scores move less than by the published recipe
+/// in bfloat16: docs/exactness.md has the accuracy.
 enum class ActivationPrecision { kFloat32, kBFloat16 };
 
 struct LoadProgress {

@@ -7,11 +7,9 @@
 
 namespace xcomposer::cpu {
 
-/// Measured: above how many rows packing pairs pays.
-inline constexpr int64_t kFewPairRows = 12;
-
-template <typename P, typename Weight>
-inline constexpr PanelKernel kPairPanels = {.few_rows = kFewPairRows,
+/// `few_rows` are measured.
+template <typename P, typename Weight, int64_t few_rows>
+inline constexpr PanelKernel kPairPanels = {.few_rows = few_rows,
                                             .rows = P::kRows,
                                             .columns = kPanelColumns<P>,
                                             .scratch = kDepth* kPanelColumns<P>,
@@ -23,10 +21,10 @@ inline constexpr PanelKernel kPairPanels = {.few_rows = kFewPairRows,
 /// The kernels that multiply pairs of bfloat16, instantiated for one kind of pairs P beside S.
 template <typename S, typename P>
 inline constexpr PairKernels kPairKernels = {
-    .dense = kPairPanels<P, DenseWeight<P, Format::kFloat32>>,
-    .packed = {kPairPanels<P, PackedWeight<P, Packing::kGptq4>>,
-               kPairPanels<P, PackedWeight<P, Packing::kGptq8>>,
-               kPairPanels<P, PackedWeight<P, Packing::kAwq4>>},
+    .dense = kPairPanels<P, DenseWeight<P, Format::kFloat32>, 12>,
+    .packed = {kPairPanels<P, PackedWeight<P, Packing::kGptq4>, 8>,
+               kPairPanels<P, PackedWeight<P, Packing::kGptq8>, 12>,
+               kPairPanels<P, PackedWeight<P, Packing::kAwq4>, 12>},
     .attention = {&RunAttentionTile<S, KvFormat::kFloat32, P>,
                   &RunAttentionTile<S, KvFormat::kInt8, P>}};
 

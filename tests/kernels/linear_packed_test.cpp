@@ -22,12 +22,13 @@ struct Shape {
 // Around every boundary: vectors of 4, 8, 16 outputs and what is left of them, chunks of 256;
 // groups inside, across and beyond the pieces of 192 and 256; a last group that is short; streamed
 // and packed.
-const Shape kShapes[] = {
-    {1, 8, 8, 8},       {1, 24, 16, 8},       {2, 72, 136, 32},    {3, 264, 256, 128},
-    {4, 40, 64, 128},   {5, 136, 200, 64},    {7, 16, 384, 128},   {12, 8, 264, 40},
-    {16, 520, 128, 32}, {1, 1160, 2056, 128}, {6, 296, 1096, 136}, {15, 136, 4104, 4104},
-    {10, 40, 136, 32},  {11, 264, 200, 64},   {17, 8, 264, 128},   {33, 104, 392, 64},
-    {50, 48, 192, 192}, {65, 24, 600, 136},   {18, 56, 808, 4104}, {20, 40, 776, 24}};
+const Shape kShapes[] = {{1, 8, 8, 8},         {1, 24, 16, 8},      {2, 72, 136, 32},
+                         {3, 264, 256, 128},   {4, 40, 64, 128},    {5, 136, 200, 64},
+                         {7, 16, 384, 128},    {12, 8, 264, 40},    {16, 520, 128, 32},
+                         {1, 1160, 2056, 128}, {6, 296, 1096, 136}, {15, 136, 4104, 4104},
+                         {10, 40, 136, 32},    {11, 264, 200, 64},  {17, 8, 264, 128},
+                         {33, 104, 392, 64},   {50, 48, 192, 192},  {65, 24, 600, 136},
+                         {18, 56, 808, 4104},  {20, 40, 776, 24},   {21, 24, 72, 8}};
 
 /// A random quantised matrix, and the value of each weight as docs/quantisation.md defines it.
 struct Quantised {
@@ -146,7 +147,8 @@ void Expect(const Case& c, const std::vector<float>& before, const LinearParams&
             const Kernels& tables) {
   const int64_t roundings =
       std::max(c.shape.depth, std::min(c.shape.depth, c.shape.group) + c.weight.groups) + 4;
-  const bool few = c.shape.rows <= tables.kernels->packed_panels[0].few_rows;
+  const auto packing = static_cast<size_t>(c.weight.packing);
+  const bool few = c.shape.rows <= tables.kernels->packed_panels[packing].few_rows;
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(roundings), [&](int64_t t, int64_t n) {
         DoubleSum sum;
