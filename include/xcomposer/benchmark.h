@@ -89,7 +89,7 @@ struct BenchmarkReport {
   bool random_weights = false;
   std::string weights;  ///< "bf16", "fp16", "fp32", "int8", "int4"
   std::string kv;       ///< keys and values: "fp32", "16-bit", "int8"
-  /// What many rows of them count as beside bfloat16 weights: "fp32", "bf16"; "16-bit" on CUDA.
+  /// What those of prompts and pictures count as: "fp32", "bf16"; "16-bit" on CUDA.
   std::string activations;
   int64_t prefill_chunk = 0;
   int64_t new_tokens = 0;

@@ -4,6 +4,6 @@
 namespace xcomposer::cpu {
 
 extern const PairKernels kAvx512PairKernels;
-const PairKernels kAvx512PairKernels = kPairKernels<Avx512Vnni, Avx512Pairs>;
+const PairKernels kAvx512PairKernels = kPairKernels<Avx512Bf16, Avx512Pairs>;
 
 }  // namespace xcomposer::cpu

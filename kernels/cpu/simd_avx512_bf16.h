@@ -4,8 +4,11 @@
 
 namespace xcomposer::cpu {
 
-/// Avx512Vnni with pairs of bfloat16 in a word, as bfloat_pairs.h wants them.
-struct Avx512Pairs : Avx512Vnni {
+/// Avx512Vnni, so that templates compiled here are no others'.
+struct Avx512Bf16 : Avx512Vnni {};
+
+/// The same with pairs of bfloat16 in a word, as bfloat_pairs.h wants them.
+struct Avx512Pairs : Avx512Bf16 {
   static constexpr bool kMultipliesPairs = true;
 
   static F Fma(F a, F b, F c) { return _mm512_dpbf16_ps(c, Bfloats(a), Bfloats(b)); }

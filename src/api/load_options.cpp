@@ -59,6 +59,12 @@ bool RoundsActivations(const EngineOptions& options) {
          cpu::HasBfloatProducts(cpu::BestIsa());
 }
 
+void WarnOfActivations(const EngineOptions& options) {
+  if (options.activations == ActivationPrecision::kFloat32 || RoundsActivations(options)) return;
+  log::Warn("activations stay float32: this processor's kernels (", cpu::ToString(cpu::BestIsa()),
+            ") have no products of bfloat16");
+}
+
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions) {
   Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
@@ -71,10 +77,6 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConf
   pipeline.int8_kv = options.kv_precision == KvPrecision::kInt8;
   if (options.activations == ActivationPrecision::kBFloat16) {
     pipeline.activations = cpu::Activations::kBfloat16;
-    if (!RoundsActivations(options)) {
-      log::Warn("activations stay float32: this processor's kernels (",
-                cpu::ToString(cpu::BestIsa()), ") have no products of bfloat16");
-    }
   }
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);

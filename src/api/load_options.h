@@ -18,6 +18,8 @@ WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
 /// Whether activations are asked for in bfloat16 and this processor has products of them.
 bool RoundsActivations(const EngineOptions& options);
+/// Logs that they are asked for and it has none.
+void WarnOfActivations(const EngineOptions& options);
 
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,

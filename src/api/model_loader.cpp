@@ -92,6 +92,7 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
                              std::chrono::steady_clock::now() + kLongestOpen);
   }
   model.pipeline = PipelineOptionsFor(options, model.config, positions);
+  WarnOfActivations(options);
   model.pipeline.transport = transport;
   model.pipeline.budgets = model.plan.budgets;
   model.pipeline.rank_of_stage = model.ranked.rank_of_stage;

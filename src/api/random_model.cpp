@@ -70,6 +70,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
   here.devices = DevicesOfOneProcess(options.devices, "--devices names");
   LoadPlan plan = PlanLoad(here, context.config, type);
   PipelineOptions pipeline = PipelineOptionsFor(here, context.config, plan.kv_positions);
+  WarnOfActivations(here);
   pipeline.budgets = plan.budgets;
   pipeline.memory = std::make_shared<StageMemoryBook>();
   pipeline.times = std::make_shared<LoadTimes>();

@@ -49,45 +49,32 @@ void Bytes(benchmark::State& state, double per_iteration) {
       per_iteration * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
-/// The limit of products of small integers.
-void BM_IntegerDot(benchmark::State& state) {
-  ThreadPool pool(Threads());
-  constexpr int64_t kRounds = 1 << 16;
-  const int64_t parts = 16 * pool.threads();
-  for (auto _ : state) {
-    pool.ParallelFor(
-        parts, 1, [](int64_t, int64_t, int) { benchmark::DoNotOptimize(RunIntegerDots(kRounds)); });
-  }
-  Flops(state, OpsPerIntegerRound() * kRounds * static_cast<double>(parts));
-}
-BENCHMARK(BM_IntegerDot)->Unit(benchmark::kMillisecond)->UseRealTime();
-
-/// The limit of everything that multiplies.
-void BM_Fma(benchmark::State& state) {
+/// A loop of limits.h on registers, on all threads.
+void RunLimit(benchmark::State& state, float (*run)(int64_t rounds), double per_round) {
   ThreadPool pool(Threads());
   constexpr int64_t kRounds = 1 << 20;
-  const int64_t parts = 16 * pool.threads();
   for (auto _ : state) {
-    pool.ParallelFor(
-        parts, 1, [](int64_t, int64_t, int) { benchmark::DoNotOptimize(RunFmas(kRounds / 16)); });
+    pool.ParallelFor(16 * pool.threads(), 1,
+                     [run](int64_t, int64_t, int) { benchmark::DoNotOptimize(run(kRounds / 16)); });
   }
-  Flops(state, FlopsPerRound() * kRounds * pool.threads());
+  Flops(state, per_round * kRounds * pool.threads());
 }
+
+/// The limit of everything that multiplies.
+void BM_Fma(benchmark::State& state) { RunLimit(state, &RunFmas, FlopsPerRound()); }
 BENCHMARK(BM_Fma)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 /// The limit of everything that multiplies in 8 bits.
 void BM_IntegerDots(benchmark::State& state) {
-  ThreadPool pool(Threads());
-  constexpr int64_t kRounds = 1 << 20;
-  const int64_t parts = 16 * pool.threads();
-  for (auto _ : state) {
-    pool.ParallelFor(parts, 1, [](int64_t, int64_t, int) {
-      benchmark::DoNotOptimize(RunIntegerDots(kRounds / 16));
-    });
-  }
-  Flops(state, OpsPerIntegerRound() * kRounds * pool.threads());
+  RunLimit(state, &RunIntegerDots, OpsPerIntegerRound());
 }
 BENCHMARK(BM_IntegerDots)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+/// The limit of everything that multiplies bfloat16.
+void BM_BfloatDots(benchmark::State& state) {
+  RunLimit(state, &RunBfloatDots, OpsPerBfloatRound());
+}
+BENCHMARK(BM_BfloatDots)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 /// The limit of everything that streams.
 void BM_Read(benchmark::State& state) {
