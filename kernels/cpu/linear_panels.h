@@ -67,7 +67,7 @@ struct PanelPlace {
 
 /// The piece of the weight that comes next, as it is stored. Its rows are short and far apart,
 /// where the processor does not look ahead by itself, so tiles ask for some lines with each stretch
-/// that they multiply. All at once, while a panel was packed, they waited for each other.
+/// that they multiply. All at once, while a panel was packed, took up to a fifth longer.
 struct LinesAhead {
   const char* row = nullptr;
   int64_t stride = 0;  ///< bytes from row to row
@@ -77,7 +77,9 @@ struct LinesAhead {
   int64_t at_a_time = 0;
 
   /// Spreads them over so many calls of Fetch.
-  void SpreadOver(int64_t calls) { at_a_time = (rows * ((bytes + 63) / 64) + calls - 1) / calls; }
+  XCOMPOSER_INLINE void SpreadOver(int64_t calls) {
+    at_a_time = (rows * ((bytes + 63) / 64) + calls - 1) / calls;
+  }
 
   template <typename S>
   XCOMPOSER_INLINE void Fetch() {
@@ -148,8 +150,8 @@ struct DenseWeight {
 };
 
 /// All panels of x of the block with one widened panel of the weight, pieces [k, k + depth) of
-/// both. `sums`: (row, column of the panel). `scales`: null, or what products are multiplied with,
-/// by column.
+/// both. `sums`: (row, column of the panel). `scales`: where kScales, what products are multiplied
+/// with, by column.
 template <typename S, bool kScales>
 inline void MultiplyPanel(const LinearKernelArgs& args, const LinearBlock& block, int64_t k,
                           const TileFactors& weight, LinesAhead ahead, const float* scales,
