@@ -123,7 +123,7 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       .add_option("--weights", flags.weights,
                   "Precision of the decoder's linears: stored, or rounded to int8 or int4, and the "
                   "output matrix to int8")
-      ->check(CLI::IsMember({"stored", "int8", "int4"}))
+      ->check(CLI::IsMember({"stored", "int8", "int4"}).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
   command
@@ -133,11 +133,10 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->type_name("TYPE")
       ->capture_default_str();
   command
-      .add_option(
-          "--activations", flags.activations,
-          "Precision of prompts and pictures as factors: fp32, or rounded to bf16, twice as fast "
-          "where the processor has products of that (CPU)")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+      .add_option("--activations", flags.activations,
+                  "Precision of prompts and pictures as factors: fp32, or bf16, faster where the "
+                  "processor multiplies it (CPU)")
+      ->check(CLI::IsMember({"fp32", "bf16"}).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");

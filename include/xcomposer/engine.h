@@ -30,10 +30,10 @@ enum class WeightPrecision { kAsStored, kInt8, kInt4 };
 enum class KvPrecision { kAsComputed, kInt8 };
 
 /// What activations count as on the CPU where there are many rows of them (prompts, pictures):
-/// beside bfloat16 weights and official packings, and in attention. kBFloat16 rounds them and is
-/// about twice as fast on processors with products of bfloat16 (Machine() names their instructions
-/// avx512bf16 or amx); on others it changes nothing. Scores move less than by the published recipe
-/// in bfloat16: docs/exactness.md has the accuracy.
+/// beside bfloat16 weights and official packings, and in attention. kBFloat16 rounds them where the
+/// processor has products of bfloat16: about twice as fast where Machine() names its instructions
+/// avx512bf16, unmeasured with amx; on others it changes nothing. Scores move less than by the
+/// published recipe in bfloat16: docs/exactness.md has the accuracy.
 enum class ActivationPrecision { kFloat32, kBFloat16 };
 
 struct LoadProgress {

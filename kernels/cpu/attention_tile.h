@@ -161,14 +161,7 @@ class AttentionTile {
         PackPanel<S>(pairs, P::kWidth, 0, S::kRows, Turns(count), out + d / 2 * S::kRows);
       }
     } else {
-      int64_t d = 0;
-      for (; d + 8 <= dim; d += 8) {
-        S::PackRows(rows, out + d * S::kRows, S::kRows);
-        for (int i = 0; i < S::kRows; ++i) rows[i] += 8;
-      }
-      for (; d < dim; ++d) {
-        for (int i = 0; i < S::kRows; ++i) out[d * S::kRows + i] = *rows[i]++;
-      }
+      PackSideBySide<S>(rows, dim, out);
     }
   }
 

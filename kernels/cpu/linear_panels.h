@@ -20,6 +20,19 @@ inline constexpr int64_t kDepth = 192;
 template <typename S>
 inline constexpr int64_t kPanelColumns = S::kVectors* S::kWidth;
 
+/// out[k][i] = rows[i][k], k < depth.
+template <typename S>
+XCOMPOSER_INLINE void PackSideBySide(const float* (&rows)[S::kRows], int64_t depth, float* out) {
+  int64_t k = 0;
+  for (; k + 8 <= depth; k += 8) {
+    S::PackRows(rows, out + k * S::kRows, S::kRows);
+    for (int i = 0; i < S::kRows; ++i) rows[i] += 8;
+  }
+  for (; k < depth; ++k) {
+    for (int i = 0; i < S::kRows; ++i) out[k * S::kRows + i] = *rows[i]++;
+  }
+}
+
 /// Packs the panel of x that begins at `row`, for k in [0, depth).
 template <typename S>
 void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int64_t depth,
@@ -30,14 +43,7 @@ void PackPanel(const float* x, int64_t x_stride, int64_t row, int64_t rows, int6
     const int64_t r = row + i < rows ? row + i : rows - 1;
     pointers[i] = x + r * x_stride;
   }
-  int64_t k = 0;
-  for (; k + 8 <= depth; k += 8) {
-    S::PackRows(pointers, out + k * S::kRows, S::kRows);
-    for (int i = 0; i < S::kRows; ++i) pointers[i] += 8;
-  }
-  for (; k < depth; ++k) {
-    for (int i = 0; i < S::kRows; ++i) out[k * S::kRows + i] = *pointers[i]++;
-  }
+  PackSideBySide<S>(pointers, depth, out);
 }
 
 /// Where the inputs of the panel at `row` lie, from k on to the end of k's piece.
@@ -67,7 +73,7 @@ struct PanelPlace {
 
 /// The piece of the weight that comes next, as it is stored. Its rows are short and far apart,
 /// where the processor does not look ahead by itself, so tiles ask for some lines with each stretch
-/// that they multiply. All at once, while a panel was packed, took up to a fifth longer.
+/// that they multiply. All at once, while a panel was packed, took up to a quarter longer.
 struct LinesAhead {
   const char* row = nullptr;
   int64_t stride = 0;  ///< bytes from row to row

@@ -82,6 +82,31 @@ struct BfloatCase {
   Stored bias;
 };
 
+/// A row has the same bits whatever rows are beside it, on one thread and on four.
+inline void ExpectRowsAreAlike(const IsaKernels& kernels, int64_t gap, Random& random) {
+  ThreadPool one(1);
+  ThreadPool four(4);
+  for (const Shape& shape : {Shape{290, 40, 200}, Shape{70, 230, 1050}}) {
+    BfloatCase c(shape, random, gap);
+    Linear(c.Params(), four, kernels);
+    for (const int64_t rows : {17, 32, 33, 50}) {
+      for (int64_t first = 0; first + rows <= shape.rows; first += 37) {
+        Guarded<float> some(rows * shape.outputs);
+        LinearParams params = c.Params();
+        params.x += first * c.x_stride;
+        params.rows = rows;
+        params.y = some.data();
+        params.y_stride = shape.outputs;
+        Linear(params, one, kernels);
+        for (int64_t i = 0; i < some.size(); ++i) {
+          ASSERT_EQ(some[i], c.y[(first + i / shape.outputs) * c.y_stride + i % shape.outputs])
+              << rows << " rows from " << first << ", " << i;
+        }
+      }
+    }
+  }
+}
+
 /// Numbers that show where a kernel uses scratch memory that it has not written.
 inline void Poison(ThreadPool& pool) {
   constexpr int64_t kFloats = int64_t{1} << 15;

@@ -6,10 +6,9 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/cpu/bfloat_pairs_table.h"
-#include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/guarded.h"
+#include "kernels/kernel_tables.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -69,10 +68,6 @@ TEST(EmulatedPairsTest, RoundToTheNearestAndToEven) {
 // The real instruction sums in the same order: one output of two inputs at a time.
 TEST(EmulatedPairsTest, AreThoseOfTheProcessor) {
   if (BestIsa() != Isa::kAvx512Bf16) GTEST_SKIP() << "this processor has no pairs of bfloat16";
-  const PanelKernel& real = KernelsFor(Isa::kAvx512Bf16, Activations::kBfloat16).special.bfloat16;
-  IsaKernels emulated = KernelsFor(Isa::kPortable);
-  emulated.special.bfloat16 = kPairKernels<Portable, EmulatedPairs>.dense;
-  ASSERT_NE(real.multiply, nullptr);
   Random random(57);
   ThreadPool pool(1);
   constexpr int64_t kRows = 40, kOutputs = 64, kDepth = 320;
@@ -89,7 +84,7 @@ TEST(EmulatedPairsTest, AreThoseOfTheProcessor) {
            pool, kernels);
   };
   run(KernelsFor(Isa::kAvx512Bf16, Activations::kBfloat16), y);
-  run(emulated, other);
+  run(EmulatedPairKernels(), other);
   for (int64_t i = 0; i < y.size(); ++i) ASSERT_EQ(Bits(y[i]), Bits(other[i])) << i;
 }
 

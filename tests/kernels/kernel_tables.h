@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -19,18 +18,13 @@ struct Kernels {
   bool rounds = false;  ///< activations to bfloat16, where there are many rows of them
 
   /// What a number counts as.
-  float Counted(float x) const {
-    if (!rounds) return x;
-    const uint32_t bits = EmulatedPairs::Nearest(x) << 16;
-    std::memcpy(&x, &bits, 4);
-    return x;
-  }
+  float Counted(float x) const { return rounds ? EmulatedPairs::Rounded(x) : x; }
 };
 
 inline void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
 
-/// All that this machine can run, and pairs of bfloat16 emulated.
-inline std::vector<Kernels> AllKernels() {
+/// Portable kernels with emulated pairs of bfloat16.
+inline const IsaKernels& EmulatedPairKernels() {
   static const IsaKernels emulated = [] {
     IsaKernels kernels = KernelsFor(Isa::kPortable);
     const PairKernels& pairs = kPairKernels<Portable, EmulatedPairs>;
@@ -39,7 +33,12 @@ inline std::vector<Kernels> AllKernels() {
     std::ranges::copy(pairs.attention, kernels.attention);
     return kernels;
   }();
-  std::vector<Kernels> all = {{"emulated_pairs", &emulated, true}};
+  return emulated;
+}
+
+/// All that this machine can run, and pairs of bfloat16 emulated.
+inline std::vector<Kernels> AllKernels() {
+  std::vector<Kernels> all = {{"emulated_pairs", &EmulatedPairKernels(), true}};
   for (const Isa isa : RunnableIsas()) {
     all.push_back({ToString(isa), &KernelsFor(isa)});
     if (!HasBfloatProducts(isa)) continue;

@@ -3,16 +3,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <ostream>
 #include <string>
 #include <vector>
 
 #include "kernels/bfloat_case.h"
 #include "kernels/cpu/amx_table.h"
-#include "kernels/cpu/bfloat_pairs_table.h"
-#include "kernels/cpu/isa_kernels.h"
 #include "kernels/guarded.h"
-#include "support/emulated_pairs.h"
+#include "kernels/kernel_tables.h"
 #include "support/emulated_tiles.h"
 
 // Many rows of x that are rounded to bfloat16: by pairs and by tiles, on emulated instructions
@@ -20,47 +17,25 @@
 namespace xcomposer::cpu {
 namespace {
 
-/// Kernels that round x, and the same that do not.
-struct Kernels {
-  const char* name = "";
-  const IsaKernels* rounding = nullptr;
-  const IsaKernels* exact = nullptr;
-};
-
-IsaKernels PortableWith(const PanelKernel& bfloat16) {
-  IsaKernels kernels = KernelsFor(Isa::kPortable);
-  kernels.special.bfloat16 = bfloat16;
-  return kernels;
-}
-
+/// All kernels that round x.
 std::vector<Kernels> RoundingKernels() {
-  static const IsaKernels pairs = PortableWith(kPairKernels<Portable, EmulatedPairs>.dense);
-  static const IsaKernels tiles = PortableWith(kTileKernels<EmulatedTiles, 1>.bfloat16);
-  const IsaKernels& portable = KernelsFor(Isa::kPortable);
-  std::vector<Kernels> all = {{"emulated_pairs", &pairs, &portable},
-                              {"emulated_tiles", &tiles, &portable}};
-  for (const Isa isa : RunnableIsas()) {
-    if (!HasBfloatProducts(isa)) continue;
-    all.push_back(
-        {ToString(isa), &KernelsFor(isa, Activations::kBfloat16), &KernelsFor(Isa::kAvx512Vnni)});
+  static const IsaKernels tiles = [] {
+    IsaKernels kernels = KernelsFor(Isa::kPortable);
+    kernels.special.bfloat16 = kTileKernels<EmulatedTiles, 1>.bfloat16;
+    return kernels;
+  }();
+  std::vector<Kernels> all = {{"emulated_tiles", &tiles, true}};
+  for (const Kernels& kernels : AllKernels()) {
+    if (kernels.rounds) all.push_back(kernels);
   }
   return all;
 }
 
 class RoundedActivations : public testing::TestWithParam<Kernels> {
  protected:
-  const IsaKernels& rounding() const { return *GetParam().rounding; }
-  const IsaKernels& exact() const { return *GetParam().exact; }
+  const IsaKernels& rounding() const { return *GetParam().kernels; }
   bool takes_pairs() const { return rounding().special.bfloat16.depth_grain == 2; }
 };
-
-void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
-
-float Rounded(float x) {
-  const uint32_t bits = EmulatedPairs::Nearest(x) << 16;
-  std::memcpy(&x, &bits, 4);
-  return x;
-}
 
 // Products are exact, so a sum has no more roundings than inputs; three more for scale, bias and y.
 TEST_P(RoundedActivations, AgreeWithDouble) {
@@ -85,7 +60,7 @@ TEST_P(RoundedActivations, AgreeWithDouble) {
     const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
     Poison(pool);
     Linear(params, pool, rounding());
-    c.Expect(before, params, Gamma(shape.depth + 3), Rounded);
+    c.Expect(before, params, Gamma(shape.depth + 3), EmulatedPairs::Rounded);
   }
 }
 
@@ -106,7 +81,8 @@ TEST_P(RoundedActivations, EachNumberIsTheNearest) {
   Linear(c.Params(), pool, rounding());
   for (int64_t t = 0; t < shape.rows; ++t) {
     for (int64_t n = 0; n < shape.outputs; ++n) {
-      ASSERT_EQ(c.y[t * c.y_stride + n], Rounded(c.x[t * c.x_stride + n])) << t << ", " << n;
+      ASSERT_EQ(c.y[t * c.y_stride + n], EmulatedPairs::Rounded(c.x[t * c.x_stride + n]))
+          << t << ", " << n;
     }
   }
 }
@@ -139,27 +115,7 @@ TEST_P(RoundedActivations, OddNumbersStayInTheirRow) {
 
 TEST_P(RoundedActivations, RowDoesNotDependOnTheOthersNorOnThreads) {
   Random random(54);
-  ThreadPool one(1);
-  ThreadPool four(4);
-  for (const Shape& shape : {Shape{290, 40, 200}, Shape{70, 230, 1050}}) {
-    BfloatCase c(shape, random, 0);
-    Linear(c.Params(), four, rounding());
-    for (const int64_t rows : {17, 32, 33, 50}) {
-      for (int64_t first = 0; first + rows <= shape.rows; first += 37) {
-        Guarded<float> some(rows * shape.outputs);
-        LinearParams params = c.Params();
-        params.x += first * c.x_stride;
-        params.rows = rows;
-        params.y = some.data();
-        params.y_stride = shape.outputs;
-        Linear(params, one, rounding());
-        for (int64_t i = 0; i < some.size(); ++i) {
-          ASSERT_EQ(some[i], c.y[(first + i / shape.outputs) * c.y_stride + i % shape.outputs])
-              << rows << " rows from " << first << ", " << i;
-        }
-      }
-    }
-  }
+  ExpectRowsAreAlike(rounding(), 0, random);
 }
 
 // Few rows, other weights, and what makes no pairs keep every digit.
@@ -172,12 +128,13 @@ TEST_P(RoundedActivations, ElsewhereNothingChanges) {
     Stored weight(shape.outputs * c.w_stride, format, random);
     LinearParams params = c.Params();
     params.weight = StoredMatrix{weight.data(), format, shape.outputs, depth, c.w_stride};
-    std::vector<float> results[2];
-    for (const IsaKernels* kernels : {&exact(), &rounding()}) {
-      Linear(params, pool, *kernels);
-      results[kernels == &rounding()].assign(c.y.data(), c.y.data() + c.y.size());
-    }
-    return results[0] != results[1];
+    const auto run = [&](const IsaKernels& kernels) {
+      Linear(params, pool, kernels);
+      return std::vector<float>(c.y.data(), c.y.data() + c.y.size());
+    };
+    IsaKernels exact = rounding();
+    exact.special.bfloat16 = {};
+    return run(exact) != run(rounding());
   };
   const int64_t few = rounding().special.bfloat16.few_rows;
   ASSERT_GT(few, 1);
@@ -192,7 +149,7 @@ TEST_P(RoundedActivations, ElsewhereNothingChanges) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, RoundedActivations, testing::ValuesIn(RoundingKernels()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& info) { return info.param.name; });
 
 TEST(RoundedActivationsChoice, OnlyWhereTheProcessorHasTheProducts) {
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {

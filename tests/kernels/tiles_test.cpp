@@ -161,27 +161,7 @@ TEST_P(TilesTest, OddNumbers) {
 
 TEST_P(TilesTest, RowDoesNotDependOnTheOthersNorOnThreads) {
   Random random(34);
-  ThreadPool one(1);
-  ThreadPool four(4);
-  for (const Shape& shape : {Shape{290, 40, 200}, Shape{70, 230, 1050}}) {
-    BfloatCase c(shape, random);
-    Linear(c.Params(), four, with());
-    for (const int64_t rows : {17, 32, 33, 50}) {
-      for (int64_t first = 0; first + rows <= shape.rows; first += 37) {
-        Guarded<float> some(rows * shape.outputs);
-        LinearParams params = c.Params();
-        params.x += first * c.x_stride;
-        params.rows = rows;
-        params.y = some.data();
-        params.y_stride = shape.outputs;
-        Linear(params, one, with());
-        for (int64_t i = 0; i < some.size(); ++i) {
-          ASSERT_EQ(some[i], c.y[(first + i / shape.outputs) * c.y_stride + i % shape.outputs])
-              << rows << " rows from " << first << ", " << i;
-        }
-      }
-    }
-  }
+  ExpectRowsAreAlike(with(), 3, random);
 }
 
 /// x, y and an own weight of 8 bits, groups of `group` inputs.

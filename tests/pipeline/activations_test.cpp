@@ -51,7 +51,7 @@ double Distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(difference / size);
 }
 
-// Each of some twenty rounded products on the way moves the scores by up to 2^-9 of their size; in
+// Each of some twenty rounded products on the way moves the scores by up to 2^-8 of their size; in
 // a random model the moves add up like the steps of a walk.
 TEST(Activations, RoundedOnesMoveScoresALittleWhereTheProcessorHasTheProducts) {
   for (const Kind kind : {Kind::kVl7b, Kind::k4khd7b, Kind::k25_7b}) {

@@ -58,22 +58,18 @@ TEST_F(Mismatch, AnotherPlan) {
   EXPECT_EQ(WholeRun(), expected_);
 }
 
-TEST_F(Mismatch, AnotherPrecisionOfKeysAndValues) {
-  Set(kOther, "kv_precision", "int8");
-  ExpectDifference("plan");
-  SetAll("kv_precision", "int8");
-  EXPECT_NE(WholeRun(), "");
-  SetAll("kv_precision", "auto");
-  EXPECT_EQ(WholeRun(), expected_);
-}
-
-TEST_F(Mismatch, OtherActivations) {
-  Set(kOther, "activations", "bf16");
-  ExpectDifference("plan");
-  SetAll("activations", "bf16");
-  EXPECT_NE(WholeRun(), "");
-  SetAll("activations", "fp32");
-  EXPECT_EQ(WholeRun(), expected_);
+TEST_F(Mismatch, AnotherPrecision) {
+  const char* const precisions[][3] = {{"kv_precision", "int8", "auto"},
+                                       {"activations", "bf16", "fp32"}};
+  for (const auto& [name, other, usual] : precisions) {
+    SCOPED_TRACE(name);
+    Set(kOther, name, other);
+    ExpectDifference("plan");
+    SetAll(name, other);
+    EXPECT_NE(WholeRun(), "");
+    SetAll(name, usual);
+    EXPECT_EQ(WholeRun(), expected_);
+  }
 }
 
 TEST_F(Mismatch, AnotherVersion) {

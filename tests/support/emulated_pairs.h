@@ -43,25 +43,22 @@ struct EmulatedPairs : Portable {
     if (std::isnan(x)) return bits >> 16 | 0x40u;
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
   }
+  /// The same as a float.
+  static float Rounded(float x) { return Float(Nearest(x) << 16); }
 
  private:
-  static float Pair(float low, float high) {
-    const uint32_t word = Nearest(low) | Nearest(high) << 16;
-    float lane;
-    std::memcpy(&lane, &word, 4);
-    return lane;
+  static float Pair(float low, float high) { return Float(Nearest(low) | Nearest(high) << 16); }
+  static float Float(uint32_t word) {
+    float x;
+    std::memcpy(&x, &word, 4);
+    return x;
   }
   static uint32_t Word(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     return bits;
   }
-  static float Bfloat(uint32_t low_half) {
-    const uint32_t bits = low_half << 16;
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return Flushed(x);
-  }
+  static float Bfloat(uint32_t low_half) { return Flushed(Float(low_half << 16)); }
   static float Flushed(float x) {
     return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
   }

@@ -110,7 +110,7 @@ class Blocks:
         if form.name not in self._pieces:
             if form in (F16, BF16):
                 drawn = 0.02 * self._generator.standard_normal(self.PIECE, np.float32)
-                # A bfloat16 is the upper half of a float32; which way it is rounded matters to no one here.
+                # A bfloat16 is the upper half of a float32; how it is rounded matters to no one.
                 halves = drawn.astype(np.float16) if form is F16 else (
                     drawn.view(np.uint32) >> 16).astype(np.uint16)
                 self._pieces[form.name] = halves.view(np.uint8).reshape(-1, 2)
