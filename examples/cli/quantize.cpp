@@ -77,8 +77,8 @@ void AddQuantize(CLI::App& app, Chosen& chosen) {
       ->type_name("TYPE");
   AddNumber<int64_t>(
       *command, "--group-size", flags->group_size, {8, int64_t{1} << 20},
-      "Inputs of the decoder's linears that share a scale, a multiple of 8 (default: "
-      "128 for int8, 32 for int4)");
+      "Inputs of the decoder's linears that share a scale, a multiple of 128 for int8 (default "
+      "128), of 32 for int4 (default 32)");
   AddNumber<int64_t>(*command, "--threads", flags->threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(*command, "--max-shard-bytes", flags->max_shard_bytes, {1, int64_t{1} << 60},
                      "Largest file (default 5000000000)");

@@ -30,7 +30,7 @@ struct CheckpointReport {
   int64_t layers = 0;
   int64_t hidden = 0;
   int64_t vocab = 0;
-  /// "none", "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128", ...
+  /// "none", "xcomposer 4 bit, groups of 32, output 8 bit, groups of 128", ...
   std::string quantization;
   int64_t parameters =
       0;  ///< of the model; of all tensors where their number is not what it should be
@@ -93,7 +93,8 @@ XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string
 
 struct QuantizeOptions {
   int bits = 8;  ///< 8 or 4
-  /// Inputs of the decoder's linears that share a scale; 0: 128 for 8 bits, 32 for 4.
+  /// Inputs of the decoder's linears that share a scale: a multiple of 128 for 8 bits, of 32 for 4,
+  /// or no fewer than a row has; 0: 128 and 32.
   int64_t group_size = 0;
   int threads = 0;  ///< 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
@@ -109,8 +110,8 @@ struct QuantizeSummary {
 };
 
 /// Writes the checkpoint with the linears of its decoder quantised, and its output matrix to 8
-/// bits, in GPTQ's layout: safetensors that Engine and other programs read (docs/quantisation.md).
-/// Throws kUsage for a checkpoint that is quantised already.
+/// bits: safetensors in the layout of docs/quantisation.md, which Engine reads. Throws kUsage for a
+/// checkpoint that is quantised already and for other group sizes.
 XCOMPOSER_API QuantizeSummary Quantize(const std::string& model, const std::string& out_folder,
                                        const QuantizeOptions& options = {});
 

@@ -12,16 +12,16 @@ namespace xcomposer::cpu {
 // those of integer_panels.h, bit for bit: codes, scales and the order of the float32 sums are the
 // same, and sums of integers have no order.
 //
-// GPTQ's words are the second factor of a tile's product as they lie: a row of a tile is the codes
-// of four inputs for each of 16 outputs. Codes of x have 16 bits; their upper bytes (with the sign)
-// and their lower ones are multiplied apart, and 256 times one sum plus the other is the sum. A
-// block of 128 inputs is two steps of 64. Blocks of the weight are copied, which fills up what the
-// shape lacks with zeros and lays rows that are far apart next to each other.
+// Words in panels are the second factor of a tile's product as they lie: a row of a tile is the
+// codes of four inputs for each of 16 outputs, and the next row follows in memory. Codes of x have
+// 16 bits; their upper bytes (with the sign) and their lower ones are multiplied apart, and 256
+// times one sum plus the other is the sum. A block of 128 inputs is two steps of 64. Blocks of the
+// weight are copied, which fills up what the shape lacks with zeros.
 
 /// Inputs in a row of a tile.
 inline constexpr int64_t kByteTileInputs = 64;
 inline constexpr int64_t kByteTileWords = kByteTileInputs / 4;
-inline constexpr int64_t kByteTileBlock = IntegerBlock(Packing::kGptq8);
+inline constexpr int64_t kByteTileBlock = IntegerBlock(Packing::kInt8);
 inline constexpr int64_t kByteTileSteps = kByteTileBlock / kByteTileInputs;
 
 /// Codes of x from input k on for the panel of 16 rows at `row`: (step of 64 inputs, upper and
@@ -45,8 +45,8 @@ void RoundTilesOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t pa
       const int64_t count = args.depth - k < kByteTileBlock ? args.depth - k : kByteTileBlock;
       const int64_t place = k / kByteTileBlock * args.packed_rows + row;
       uint32_t codes[kByteTileBlock + S::kWidth];
-      RoundCodes<S, Packing::kGptq8>(args.x + row * args.x_stride + k, count, codes,
-                                     args.x_scales + place, args.x_sums + place);
+      RoundCodes<S, Packing::kInt8>(args.x + row * args.x_stride + k, count, codes,
+                                    args.x_scales + place, args.x_sums + place);
       for (int64_t j = count; j < kByteTileBlock; ++j) codes[j] = 0;
       uint8_t* out = CodeTilesOfX(args, row - i, k) + i * kByteTileInputs;
       for (int64_t step = 0; step < count; step += kByteTileInputs) {
@@ -72,28 +72,26 @@ struct CodeTiles {
 template <typename S>
 inline void CopyCodes(const LinearKernelArgs& args, int64_t k, int64_t n, int64_t n_end,
                       const CodeTiles& to) {
+  static_assert(kTileRows == kPanelOutputs);
+  constexpr int64_t kTileWords = kTileBytes / 4;
   const int64_t g = k / args.group;
-  const int64_t words = args.depth / 4;
-  for (int64_t v = 0; v < kTilePanel; v += S::kWidth) {
-    const int64_t left = n_end - n - v;
-    const int64_t lanes = left < S::kWidth ? (left < 0 ? 0 : left) : S::kWidth;
-    uint32_t* out = to.words + v / kTileRows * (kTileBytes / 4) + v % kTileRows;
-    for (int64_t step = 0; step < to.steps; ++step) {
-      for (int64_t w = 0; w < kByteTileWords; ++w) {
-        const int64_t word = k / 4 + step * kByteTileWords + w;
-        const uint32_t* place = static_cast<const uint32_t*>(args.weight) + word * args.outputs + n;
-        const bool some = word < words && lanes > 0;
-        S::StoreWords(out + w * kTileRows, !some                ? S::SetWords(0)
-                                           : lanes == S::kWidth ? S::LoadWords(place + v)
-                                                                : S::LoadWordsN(place + v, lanes));
-        // The same inputs of the next panel.
-        if (v % kTileRows == 0) S::Prefetch(place + v + kTilePanel);
+  const int64_t rows = args.depth / 4 - k / 4;
+  for (int64_t tile = 0; tile < kTilePanel / kTileRows && n < n_end; ++tile, n += kTileRows) {
+    const StoredPanel<S, Packing::kInt8> stored(args, n / kPanelOutputs);
+    const uint32_t* words = stored.words + k / 4 * kPanelOutputs;
+    uint32_t* out = to.words + tile * kTileWords;
+    for (int64_t row = 0; row < to.steps * kByteTileWords; ++row) {
+      for (int64_t lane = 0; lane < kTileRows; lane += S::kWidth) {
+        S::StoreWords(out + lane, row < rows ? S::LoadWords(words + lane) : S::SetWords(0));
       }
-      out += 2 * (kTileBytes / 4);
+      words += kPanelOutputs;
+      out += kTileRows;
+      if ((row + 1) % kByteTileWords == 0) out += kTileWords;  // the other tile's
     }
-    if (lanes == 0) continue;
-    S::StoreWords(to.zeros + v, ZeroWordsOf<S, Packing::kGptq8>(args, g, n + v, lanes));
-    S::Store(to.scales + v, ScalesOf<S>(args, g, n + v, lanes));
+    for (int64_t lane = 0; lane < kTileRows; lane += S::kWidth) {
+      S::StoreWords(to.zeros + tile * kTileRows + lane, stored.Zeros(g, lane));
+      S::Store(to.scales + tile * kTileRows + lane, stored.Scales(g, lane));
+    }
   }
 }
 
@@ -145,10 +143,9 @@ inline void AddCodes(const CodeTiles& weight, const uint32_t* products, const fl
     for (int64_t t = 0; t < block.row_end - block.row_begin; ++t) {
       const auto sum = S::JoinPlanes(S::LoadWords(high + t * kTileRows),
                                      S::LoadWords(high + kTileWords + t * kTileRows));
-      const auto total = S::SubProduct(sum, zeros, S::SetWords(static_cast<uint32_t>(x_sums[t])));
-      const auto value = S::Mul(weight_scales, S::FromWords(total));
       float* place = sums + t * kTilePanel + v;
-      S::Store(place, S::Fma(S::Set(scales[t]), value, S::Load(place)));
+      S::Store(place, BlockSum<S, Packing::kInt8>(sum, zeros, weight_scales, x_sums[t], scales[t],
+                                                  S::Load(place)));
     }
   }
 }
@@ -158,15 +155,22 @@ inline void AddCodes(const CodeTiles& weight, const uint32_t* products, const fl
 inline constexpr int64_t kIntegerTileScratch =
     (2 * kByteTileSteps + 4) * kTileBytes / 4 + 2 * kTilePanel;
 
-/// Inputs [inputs.begin, inputs.end) of a span: adds to `sums`, (panel of outputs, row, output).
+/// The block of x rows [row_begin, row_end) (row_begin a multiple of 16) with the weight's outputs
+/// [n_begin, n_end). `memory`: kIntegerTileScratch floats, and one for each sum, in whole panels of
+/// x and of outputs.
 template <typename S>
-inline void MultiplyIntegerTiles(const LinearKernelArgs& args, const LinearBlock& block,
-                                 const IntegerInputs& inputs, float* memory, float* sums) {
+void LinearIntegerTiles(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
+  const int64_t rows = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t panel_sums = rows * kTilePanel;
+  const int64_t panels = (block.n_end - block.n_begin + kTilePanel - 1) / kTilePanel;
   CodeTiles weight{.words = reinterpret_cast<uint32_t*>(memory)};
   uint32_t* products = weight.words + 2 * kByteTileSteps * (kTileBytes / 4);
   weight.zeros = products + 4 * (kTileBytes / 4);
   weight.scales = reinterpret_cast<float*>(weight.zeros + kTilePanel);
-  for (int64_t k = inputs.begin; k < inputs.end; k += kByteTileBlock) {
+  float* sums = memory + kIntegerTileScratch;
+  for (int64_t i = 0; i < panels * panel_sums; i += S::kWidth) S::Store(sums + i, S::Zero());
+  S::BeginTiles();
+  for (int64_t k = 0; k < args.depth; k += kByteTileBlock) {
     weight.steps = args.depth - k > kByteTileInputs ? kByteTileSteps : 1;
     float* place = sums;
     for (int64_t n = block.n_begin; n < block.n_end; n += kTilePanel) {
@@ -189,26 +193,6 @@ inline void MultiplyIntegerTiles(const LinearKernelArgs& args, const LinearBlock
       }
     }
   }
-}
-
-/// The block of x rows [row_begin, row_end) (row_begin a multiple of 16) with the weight's outputs
-/// [n_begin, n_end). `memory`: kIntegerTileScratch floats, and two for each sum, in whole panels of
-/// x and of outputs.
-template <typename S>
-void LinearIntegerTiles(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
-  const int64_t rows = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows * kTileRows;
-  const int64_t panel_sums = rows * kTilePanel;
-  const int64_t panels = (block.n_end - block.n_begin + kTilePanel - 1) / kTilePanel;
-  const int64_t count = panels * panel_sums;
-  float* totals = memory + kIntegerTileScratch;
-  S::BeginTiles();
-  for (int64_t k = 0; k < args.depth; k += kIntegerSpan) {
-    const IntegerInputs inputs{k, args.depth - k < kIntegerSpan ? args.depth : k + kIntegerSpan};
-    float* sums = k == 0 ? totals : totals + count;
-    for (int64_t i = 0; i < count; i += S::kWidth) S::Store(sums + i, S::Zero());
-    MultiplyIntegerTiles<S>(args, block, inputs, memory, sums);
-    if (k > 0) AddSums<S>(totals, sums, count);
-  }
   S::EndTiles();
   for (int64_t n = block.n_begin; n < block.n_end; n += kTilePanel) {
     FinishPanel<TilePanel<S>>(
@@ -217,7 +201,7 @@ void LinearIntegerTiles(const LinearKernelArgs& args, const LinearBlock& block, 
          .row_end = block.row_end,
          .n_begin = n,
          .n_end = n + kTilePanel < block.n_end ? n + kTilePanel : block.n_end},
-        totals + (n - block.n_begin) / kTilePanel * panel_sums);
+        sums + (n - block.n_begin) / kTilePanel * panel_sums);
   }
 }
 

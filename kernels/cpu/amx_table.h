@@ -21,14 +21,14 @@ inline constexpr SpecialKernels kTileKernels = {
                  .x_bytes = 2 * kParts,
                  .pack_x = &PackTilesOfX<S, kParts>,
                  .multiply = &LinearTiles<S, kParts>},
-    .gptq8 = {.few_rows = kFewTileRows,
-              .rows = kTileRows,
-              .columns = kTilePanel,
-              .scratch = kIntegerTileScratch,
-              .x = {.block = kByteTileBlock,
-                    .most = IntegerCodes<S, Packing::kGptq8>::kMost,
-                    .dword_codes = 2,
-                    .round = &RoundTilesOfX<S>},
-              .multiply = &LinearIntegerTiles<S>}};
+    .int8 = {.few_rows = kFewTileRows,
+             .rows = kTileRows,
+             .columns = kTilePanel,
+             .scratch = kIntegerTileScratch,
+             .x = {.block = kByteTileBlock,
+                   .most = IntegerCodes<S, Packing::kInt8>::kMost,
+                   .dword_codes = 2,
+                   .round = &RoundTilesOfX<S>},
+             .multiply = &LinearIntegerTiles<S>}};
 
 }  // namespace xcomposer::cpu

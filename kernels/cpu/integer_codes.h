@@ -14,7 +14,7 @@ struct IntegerCodes;
 /// 255 * 32767 * 128 < 2^31: a block of 128 inputs fits, before and after the zero is taken away.
 /// Where bytes are multiplied with bytes, a word is taken as it is.
 template <typename S>
-struct IntegerCodes<S, Packing::kGptq8> {
+struct IntegerCodes<S, Packing::kInt8> {
   using W = typename S::W;
   static constexpr int64_t kBlock = S::kRoundsToBytes ? 64 : 128;
   static constexpr float kMost = S::kRoundsToBytes ? 127.0f : 32767.0f;
@@ -35,7 +35,7 @@ struct IntegerCodes<S, Packing::kGptq8> {
 
 /// 15 * 127 * 2 * 8 < 2^15: the eight dwords of a block of 32 inputs may be summed in 16 bits.
 template <typename S>
-struct IntegerCodes<S, Packing::kGptq4> {
+struct IntegerCodes<S, Packing::kInt4> {
   using W = typename S::W;
   static constexpr int64_t kBlock = 32;
   static constexpr float kMost = 127.0f;
@@ -49,15 +49,14 @@ struct IntegerCodes<S, Packing::kGptq4> {
   static W Sum(W sum) { return S::Widened(sum); }
 };
 
-/// The sums of one block of inputs added to y: what zero times the sum of x amounts to is taken
+/// `total` and the sums of one block of inputs: what zero times the sum of x amounts to is taken
 /// away as an integer, then come the scales of the weight and of x.
 template <typename S, Packing packing>
-XCOMPOSER_INLINE void AddBlock(typename S::W sums, typename S::W zero, typename S::F scale,
-                               int32_t x_sum, float x_scale, float* y) {
-  const auto total = S::SubProduct(IntegerCodes<S, packing>::Sum(sums), zero,
-                                   S::SetWords(static_cast<uint32_t>(x_sum)));
-  const auto value = S::Mul(scale, S::FromWords(total));
-  S::Store(y, S::Fma(S::Set(x_scale), value, S::Load(y)));
+XCOMPOSER_INLINE typename S::F BlockSum(typename S::W sums, typename S::W zero, typename S::F scale,
+                                        int32_t x_sum, float x_scale, typename S::F total) {
+  const auto integers = S::SubProduct(IntegerCodes<S, packing>::Sum(sums), zero,
+                                      S::SetWords(static_cast<uint32_t>(x_sum)));
+  return S::Fma(S::Set(x_scale), S::Mul(scale, S::FromWords(integers)), total);
 }
 
 /// The products of one dword of each of some rows of x with dwords of codes, added to the sums.

@@ -1,177 +1,129 @@
 #pragma once
 
 #include "kernels/cpu/integer_codes.h"
+#include "kernels/cpu/integer_stored.h"
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/kernel_args.h"
-#include "kernels/cpu/linear_packed.h"
+#include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/simd.h"
 
 namespace xcomposer::cpu {
 
-// A few rounded rows of x with a quantised weight, as decoding has them: the sums of
-// integer_panels.h, bit for bit, arranged for the weight to be read as fast as memory gives it.
-// Four rows of words are read side by side, so that they find room in the first cache however far
-// apart they lie; whole lines of each; scales and zeros are asked for ahead like the words.
-//
-// What limits this is how often those four streams turn: at the end of the outputs the processor
-// has to find out anew what comes next. So a range of outputs is a whole row of words where it can
-// be, and in a block with more than four rows of words each stream keeps to its quarter of them,
-// in which one row follows the other in memory.
+// A few rounded rows of x with a weight in panels, as decoding has them: the sums of
+// integer_pieces.h, bit for bit, arranged for the weight to be read as fast as memory gives it. A
+// panel is one run of words from the first input to the last, and its sums stay in registers and
+// in the first cache meanwhile. The next panel follows in memory, so that a thread reads three
+// streams (words, scales and zeros) from the beginning of its outputs to their end.
 
-/// Most rows of x. Measured: up to so many, long runs are worth taking codes out of their words for
-/// each row anew.
-template <typename S, Packing packing>
-inline constexpr int kFewRows = S::kRoundsToBytes&& packing == Packing::kGptq8 ? 6 : 2;
+/// Most rows of x: as many sums of a panel as there are registers for.
+template <typename S>
+inline constexpr int kFewRows = S::kWidth < 8    ? 2
+                                : S::kWidth < 16 ? 6
+                                                 : 16;
 
-/// Rows of words of a step.
-inline constexpr int64_t kRowWords = 4;
+/// Rows of words between those that are worked on and those that are asked for. Measured: less was
+/// up to a tenth slower.
+inline constexpr int64_t kWordRowsAhead = 96;
 
-/// Inputs of a step: of 4 bits a block, of 8 bits a part of one.
-template <Packing packing>
-inline constexpr int64_t kRowDepth = kRowWords* InputsOfWord(packing);
-
-/// Vectors of outputs of a step: as many sums as there are registers for.
-template <typename S, int kRows>
-inline constexpr int kRowVectors = S::kWidth < 16 && kRows == 1 ? 4 : 2;
-
-/// Between the outputs that are worked on and those that are asked for.
-inline constexpr int64_t kRowAhead = 512;
-
-/// Products of some rows of words, `stride` words apart, added to the sums. `x`: two dwords for
-/// each row of words and row of x; those of the rows of words that are worked on are `x_stride`
-/// apart.
+/// Products of `words` rows of words with as many of x, added to the sums. `x` goes on.
 template <typename S, Packing packing, int kRows, int kVectors>
-XCOMPOSER_INLINE void AddRowWords(const uint32_t* words, int64_t stride, const uint32_t* x,
-                                  int64_t x_stride, typename S::W (&sums)[kRows][kVectors]) {
+XCOMPOSER_INLINE void AddRowWords(const uint32_t* row, int64_t words, const uint32_t*& x,
+                                  typename S::W (&sums)[kRows][kVectors]) {
   using W = typename S::W;
   using Arithmetic = IntegerCodes<S, packing>;
-  static_assert(Arithmetic::kDwords == 2);
   XCOMPOSER_UNROLL
-  for (int64_t word = 0; word < kRowWords; ++word) {
+  for (int64_t word = 0; word < words; ++word) {
+    S::Prefetch(row + kWordRowsAhead * kPanelOutputs);
     W stored[kVectors];
     XCOMPOSER_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      stored[v] = S::LoadWords(words + word * stride + v * S::kWidth);
-    }
+    for (int v = 0; v < kVectors; ++v) stored[v] = S::LoadWords(row + v * S::kWidth);
+    W codes[kVectors];
     XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(x[word * x_stride + t]);
+    for (int v = 0; v < kVectors; ++v) codes[v] = Arithmetic::template Half<0>(stored[v]);
+    AddProducts<S, packing>(codes, x, sums);
+    x += kRows;
+    if constexpr (Arithmetic::kDwords == 2) {
       XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] =
-            S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<0>(stored[v]), row));
-      }
+      for (int v = 0; v < kVectors; ++v) codes[v] = Arithmetic::template Half<1>(stored[v]);
+      AddProducts<S, packing>(codes, x, sums);
+      x += kRows;
     }
-    XCOMPOSER_UNROLL
-    for (int t = 0; t < kRows; ++t) {
-      const W row = S::SetWords(x[word * x_stride + kRows + t]);
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        sums[t][v] =
-            S::KeepWords(Arithmetic::Dot(sums[t][v], Arithmetic::template Half<1>(stored[v]), row));
-      }
-    }
+    row += kPanelOutputs;
   }
 }
 
-/// A step of a block of inputs: the words `step`, `steps` + step, 2 * steps + step, ... of it.
-struct RowStep {
-  int64_t k = 0;       ///< the block's first input
-  int64_t inputs = 0;  ///< of the block
-  int64_t step = 0;
-  int64_t steps = 0;
-};
-
-/// One step for `count` outputs from n on, in whole vectors. The first and the last step of a block
-/// begin its sums and add them to what is there; in between they are kept.
-template <typename S, Packing packing, int kRows, bool kFirst, bool kLast>
-inline void RunStep(const LinearKernelArgs& args, const RowStep& at, int64_t n, int64_t count,
-                    const RowSums& to) {
+/// The sums of one panel of outputs, from n on, with all inputs: `out` (row, output).
+template <typename S, Packing packing, int kRows>
+inline void RowPanel(const LinearKernelArgs& args, int64_t n, float* out) {
   using F = typename S::F;
   using W = typename S::W;
-  constexpr int kVectors = kRowVectors<S, kRows>;
-  constexpr int64_t kOutputs = kVectors * S::kWidth;
-  constexpr int64_t kInputs = InputsOfWord(packing);
-  const RoundedBlock x = BlockOfX<S, packing>(args, 0, at.k, at.inputs);
-  const int64_t g = at.k / args.group;
-  const int64_t stride = at.steps * args.outputs;
-  const auto* words =
-      static_cast<const uint32_t*>(args.weight) + (at.k / kInputs + at.step) * args.outputs + n;
-  const auto* scales = static_cast<const uint16_t*>(args.scales) + g * args.outputs + n;
-  const uint32_t* zeros = args.zeros + (g * args.outputs + n) / kInputs;
-  // After these outputs come the same ones of the next step or block, if there are any.
-  const int64_t next = at.k + at.inputs;
-  const int64_t next_words = kLast ? x.words - at.step : 1;
-  const int64_t turn = kLast && next >= args.depth ? -count : next_words * args.outputs - count;
-  const int64_t turn_scales =
-      next < args.depth && next / args.group != g ? args.outputs - count : -count;
-  for (int64_t i = 0; i < count; i += kOutputs) {
-    const bool turns = i + kRowAhead >= count;
-    const int64_t ahead = i + kRowAhead + (turns ? turn : 0);
-    XCOMPOSER_UNROLL
-    for (int64_t word = 0; word < kRowWords; ++word) {
-      for (int64_t line = 0; line < kOutputs; line += 16) {
-        S::Prefetch(words + word * stride + ahead + line);
-      }
-    }
+  using Arithmetic = IntegerCodes<S, packing>;
+  constexpr int kVectors = kPanelOutputs / S::kWidth;
+  constexpr int64_t kWords = Arithmetic::kBlock / InputsOfWord(packing);
+  const StoredPanel<S, packing> weight(args, n / kPanelOutputs);
+  const uint32_t* words = weight.words;
+  const uint32_t* x = args.x_codes;
+  const float* x_scales = args.x_scales;
+  const int32_t* x_sums = args.x_sums;
+  const int64_t groups_ahead = kWordRowsAhead * InputsOfWord(packing) / args.group + 1;
+  for (int64_t i = 0; i < kRows * kPanelOutputs; i += S::kWidth) S::Store(out + i, S::Zero());
+  int64_t g = 0;
+  int64_t group_left = args.group;
+  for (int64_t left = args.depth; left > 0; left -= Arithmetic::kBlock) {
     W sums[kRows][kVectors];
     XCOMPOSER_UNROLL
     for (int t = 0; t < kRows; ++t) {
       XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        const uint32_t* kept = to.partial + t * to.partial_stride + i + v * S::kWidth;
-        sums[t][v] = kFirst ? S::SetWords(0) : S::LoadWords(kept);
-      }
+      for (int v = 0; v < kVectors; ++v) sums[t][v] = S::SetWords(0);
     }
-    AddRowWords<S, packing, kRows, kVectors>(words + i, stride, x.codes + 2 * at.step * kRows,
-                                             2 * at.steps * kRows, sums);
-    if constexpr (!kLast) {
+    S::Prefetch(weight.scales + (g + groups_ahead) * kPanelOutputs);
+    S::Prefetch(weight.zeros + (g + groups_ahead) * StoredPanel<S, packing>::kZeroWords);
+    if (left >= Arithmetic::kBlock) {
+      AddRowWords<S, packing>(words, kWords, x, sums);
+    } else {
+      AddRowWords<S, packing>(words, left / InputsOfWord(packing), x, sums);
+    }
+    XCOMPOSER_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const W zeros = weight.Zeros(g, v * S::kWidth);
+      const F scales = weight.Scales(g, v * S::kWidth);
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {
-        XCOMPOSER_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          S::StoreWords(to.partial + t * to.partial_stride + i + v * S::kWidth, sums[t][v]);
-        }
+        float* total = out + t * kPanelOutputs + v * S::kWidth;
+        S::Store(total, BlockSum<S, packing>(sums[t][v], zeros, scales, x_sums[t], x_scales[t],
+                                             S::Load(total)));
       }
-    } else {
-      const int64_t scales_ahead = i + kRowAhead + (turns ? turn_scales : 0);
-      S::Prefetch(scales + scales_ahead);
-      S::Prefetch(zeros + scales_ahead / kInputs);
-      XCOMPOSER_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t place = i + v * S::kWidth;
-        const W zero = ZeroWordsOf<S, packing>(args, g, n + place, S::kWidth);
-        const F scale = S::template LoadAs<Format::kFloat16>(scales + place);
-        XCOMPOSER_UNROLL
-        for (int t = 0; t < kRows; ++t) {
-          AddBlock<S, packing>(sums[t][v], zero, scale, x.sums[t], x.scales[t],
-                               to.sums + t * to.stride + place);
-        }
-      }
+    }
+    words += kWords * kPanelOutputs;
+    x_scales += kRows;
+    x_sums += kRows;
+    group_left -= Arithmetic::kBlock;
+    if (group_left <= 0) {
+      ++g;
+      group_left = args.group;
     }
   }
 }
 
-/// The outputs of the block with inputs [begin, end), both in whole blocks or at the weight's end.
+/// For args.rows <= kRows that are known only now.
 template <typename S, Packing packing, int kRows>
-inline void RowRange(const LinearKernelArgs& args, const LinearBlock& block, int64_t begin,
-                     int64_t end, const RowSums& to) {
-  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
-  static_assert(kIntegerSpan % kBlock == 0 && kBlock % kRowDepth<packing> == 0);
-  const int64_t count = block.n_end - block.n_begin;
-  for (int64_t k = begin; k < end; k += kBlock) {
-    const int64_t inputs = end - k < kBlock ? end - k : kBlock;
-    const int64_t steps = inputs / kRowDepth<packing>;
-    for (int64_t step = 0; step < steps; ++step) {
-      const bool last = step == steps - 1;
-      const auto run = step == 0 ? (last ? &RunStep<S, packing, kRows, true, true>
-                                         : &RunStep<S, packing, kRows, true, false>)
-                                 : (last ? &RunStep<S, packing, kRows, false, true>
-                                         : &RunStep<S, packing, kRows, false, false>);
-      run(args, {.k = k, .inputs = inputs, .step = step, .steps = steps}, block.n_begin, count, to);
-    }
+inline void RowPanels(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
+  if constexpr (kRows > 1) {
+    if (args.rows < kRows) return RowPanels<S, packing, kRows - 1>(args, n_begin, n_end);
   }
+  for (int64_t n = n_begin; n < n_end; n += kPanelOutputs) {
+    float sums[kRows * kPanelOutputs];
+    RowPanel<S, packing, kRows>(args, n, sums);
+    FinishPanel<S, kPanelOutputs>(
+        args, {.row_begin = 0, .row_end = kRows, .n_begin = n, .n_end = n + kPanelOutputs}, sums);
+  }
+}
+
+/// y of up to kFewRows rows of x and the outputs [n_begin, n_end), multiples of kPanelOutputs.
+template <typename S, Packing packing>
+void LinearIntegerRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
+  RowPanels<S, packing, kFewRows<S>>(args, n_begin, n_end);
 }
 
 }  // namespace xcomposer::cpu

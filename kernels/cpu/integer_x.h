@@ -16,10 +16,6 @@ namespace xcomposer::cpu {
 //   4 bits, a word of inputs 0 .. 7:  (x0, x2, x4, x6), (x1, x3, x5, x7)  in 8 bits each
 // which is the order in which masks take codes out of a word, or in which it holds them.
 
-/// Inputs whose blocks are added up by themselves: few rows of x are worked on in ranges of outputs
-/// and spans of inputs, so that threads find enough to do and each still reads long runs.
-inline constexpr int64_t kIntegerSpan = 512;
-
 /// Inputs of which the codes of the weight are unpacked at a time, for many rows.
 inline constexpr int64_t kIntegerDepth = 256;
 
@@ -30,9 +26,6 @@ struct RoundedBlock {
   const int32_t* sums = nullptr;    ///< (row) of the codes
   int64_t words = 0;                ///< of the weight
 };
-
-/// Inputs that a word of the weight holds.
-constexpr int64_t InputsOfWord(Packing packing) { return 32 / BitsOf(packing); }
 
 /// Codes of x in a dword.
 template <typename S, Packing packing>
@@ -107,7 +100,7 @@ inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t str
     const uint32_t* c = codes + i;
     if constexpr (Codes::kDwords == 1) {
       out[0] = (c[0] & 255u) | (c[1] & 255u) << 8 | (c[2] & 255u) << 16 | c[3] << 24;
-    } else if constexpr (packing == Packing::kGptq8) {
+    } else if constexpr (packing == Packing::kInt8) {
       out[0] = (c[0] & 0xffffu) | c[2] << 16;
       out[stride] = (c[1] & 0xffffu) | c[3] << 16;
     } else {

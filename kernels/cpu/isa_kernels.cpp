@@ -21,18 +21,6 @@ extern const SpecialKernels kAmxRoundingTiles;
 namespace {
 
 #if defined(__x86_64__)
-/// One or two rows with 4 bits take AVX2's kernel: measured on an EPYC of 2024 alone, 2 to 4 % of a
-/// step. The bits are the same.
-const IsaKernels& VnniKernels() {
-  static const IsaKernels kernels = [] {
-    constexpr auto kFour = static_cast<size_t>(Packing::kGptq4);
-    IsaKernels with_rows = kAvx512VnniKernels;
-    with_rows.linear_integer_rows[kFour] = kAvx2Kernels.linear_integer_rows[kFour];
-    return with_rows;
-  }();
-  return kernels;
-}
-
 /// Activations rounded where bfloat16 weights are not concerned.
 IsaKernels WithPairs(IsaKernels kernels) {
   std::ranges::copy(kAvx512PairKernels.packed, kernels.packed_panels);
@@ -43,7 +31,7 @@ IsaKernels WithPairs(IsaKernels kernels) {
 /// Activations rounded to bfloat16, for many rows of them.
 const IsaKernels& RoundingPairKernels() {
   static const IsaKernels kernels = [] {
-    IsaKernels with_pairs = WithPairs(VnniKernels());
+    IsaKernels with_pairs = WithPairs(kAvx512VnniKernels);
     with_pairs.special.bfloat16 = kAvx512PairKernels.dense;
     return with_pairs;
   }();
@@ -54,7 +42,7 @@ const IsaKernels& RoundingPairKernels() {
 /// of x as the tiles have them, so that a row's bits do not depend on how many there are.
 IsaKernels WithTiles(const SpecialKernels& tiles) {
   IsaKernels with_tiles = kAvx512VnniKernels;
-  constexpr auto kEight = static_cast<size_t>(Packing::kGptq8);
+  constexpr size_t kEight = IntegerIndex(Packing::kInt8);
   with_tiles.linear_integers[kEight] = kPairs8;
   with_tiles.linear_integer_rows[kEight] = kPairs8Rows;
   with_tiles.special = tiles;
@@ -78,8 +66,8 @@ const IsaKernels& KernelsFor(Isa isa, Activations activations) {
 #if defined(__x86_64__)
   const bool rounds = activations == Activations::kBfloat16;
   if (isa == Isa::kAmx) return rounds ? RoundingAmxKernels() : AmxKernels();
-  if (isa == Isa::kAvx512Bf16) return rounds ? RoundingPairKernels() : VnniKernels();
-  if (isa == Isa::kAvx512Vnni) return VnniKernels();
+  if (isa == Isa::kAvx512Bf16) return rounds ? RoundingPairKernels() : kAvx512VnniKernels;
+  if (isa == Isa::kAvx512Vnni) return kAvx512VnniKernels;
   if (isa == Isa::kAvx512) return kAvx512Kernels;
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif

@@ -38,7 +38,7 @@ struct IntegerKernel {
   int64_t rows = 0;           ///< most rows of x in a panel
   bool equal_panels = false;  ///< panels may have fewer rows, all the same
   int64_t columns = 0;        ///< tasks hold a multiple of so many outputs
-  int64_t scratch = 0;        ///< floats that `multiply` needs beside three for each sum
+  int64_t scratch = 0;        ///< floats that `multiply` needs beside one for each sum
   RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
 };
@@ -48,21 +48,20 @@ struct IntegerKernel {
 struct IntegerRowsKernel {
   int64_t rows = 0;  ///< most rows of x
   RoundingKernel x = {};
-  void (*multiply)(const LinearKernelArgs&, const LinearBlock&, int64_t span,
-                   const RowSums& to) = nullptr;
+  void (*multiply)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
 };
 
 /// Kernels for many rows that some processors have besides: tiles, and pairs of bfloat16.
 struct SpecialKernels {
   PanelKernel bfloat16;
-  IntegerKernel gptq8;
+  IntegerKernel int8;
 };
 
 /// What takes the place of other kernels where activations are rounded to bfloat16 and multiplied
 /// in pairs.
 struct PairKernels {
   PanelKernel dense;
-  PanelKernel packed[kPackings];
+  PanelKernel packed[kOfficialPackings];
   void (*attention[2])(const AttentionTileArgs&, float* scratch) = {};  ///< by KvFormat
 };
 
@@ -76,15 +75,15 @@ struct IsaKernels {
   int64_t (*row_piece)(int64_t rows);
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   PanelKernel linear_panels[3];
-  /// The same for quantised weights, by Packing.
-  void (*packed_rows[kPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
-                                 const RowSums& to);
+  /// The same for weights in official packings, by Packing.
+  void (*packed_rows[kOfficialPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
+                                         const RowSums& to);
   void (*pack_places[2])(const LinearKernelArgs&, int64_t begin, int64_t end);  ///< not kAwq4
-  PanelKernel packed_panels[kPackings];
-  /// Quantised weights with rounded rows of x, by Packing (not kAwq4).
+  PanelKernel packed_panels[kOfficialPackings];
+  /// Weights in panels with rounded rows of x, by IntegerIndex.
   IntegerKernel linear_integers[2];
   IntegerRowsKernel linear_integer_rows[2];
-  /// y from the sums of spans, of packed_rows and linear_integer_rows.
+  /// y from the sums of spans, of packed_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
                        int64_t n_end);
   SpecialKernels special = {};  ///< without functions where there are none

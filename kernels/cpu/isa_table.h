@@ -50,13 +50,12 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
 
 template <typename S, Packing packing>
 inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
-    .rows = kFewRows<S, packing>,
+    .rows = kFewRows<S>,
     .x = kRoundingKernel<S, packing>,
     .multiply = &LinearIntegerRows<S, packing>};
 
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
-/// `Rows` is S for few rounded rows of x.
-template <typename S, typename Rows = S>
+template <typename S>
 struct IsaTable {
   static_assert(kFewPackedRows<S> <= kMostPackedRows && kFewDenseRows<S> <= kMostRows);
   static constexpr IsaKernels kKernels = {
@@ -76,9 +75,9 @@ struct IsaTable {
       .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>, kFewPackedRows<S>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kGptq8>, kFewPackedRows<S>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kAwq4>, kFewPackedRows<S>>},
-      .linear_integers = {kIntegerKernel<S, Packing::kGptq4>, kIntegerKernel<S, Packing::kGptq8>},
-      .linear_integer_rows = {kIntegerRowsKernel<Rows, Packing::kGptq4>,
-                              kIntegerRowsKernel<Rows, Packing::kGptq8>},
+      .linear_integers = {kIntegerKernel<S, Packing::kInt4>, kIntegerKernel<S, Packing::kInt8>},
+      .linear_integer_rows = {kIntegerRowsKernel<S, Packing::kInt4>,
+                              kIntegerRowsKernel<S, Packing::kInt8>},
       .finish_spans = &FinishSpans<S>,
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,

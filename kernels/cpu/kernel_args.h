@@ -37,24 +37,16 @@ struct LinearKernelArgs {
   int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
 
-/// Up to so many panels of x, integer_panels.h takes codes out of their words for each of them anew
-/// and reads the weight in long runs; for more, once for all.
-inline constexpr int64_t kStreamedPanels = 2;
-
-/// What outputs and inputs are multiples of in integer_rows.h.
-inline constexpr int64_t kIntegerRowGrain = 32;
-
 /// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.
 inline constexpr int64_t kMostPackedRows = 16;
 inline constexpr int64_t kPackedGrain = 128;
 
-/// Where integer_rows.h and packed_rows.h leave the sums of a range of outputs and a span of
+/// Where packed_rows.h leaves the sums of a range of outputs and a span of
 /// inputs.
 struct RowSums {
   float* sums = nullptr;  ///< (row, output), rows `stride` apart
   int64_t stride = 0;
-  uint32_t* partial = nullptr;    ///< (row, output of the range): integers of blocks that go on
-  float* partial_sums = nullptr;  ///< the same in float32, of groups that go on
+  float* partial_sums = nullptr;  ///< (row, output of the range): of groups that go on
   int64_t partial_stride = 0;
   const float* x_sums = nullptr;  ///< (row): of the inputs of the group
 };

@@ -59,8 +59,10 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 }
 
 Weight WeightOf(const PackedMatrix& matrix, const IsaKernels& kernels) {
-  const auto packing = static_cast<size_t>(matrix.packing);
-  Weight weight{.panels = &kernels.packed_panels[packing]};
+  Weight weight;
+  if (!TakesIntegers(matrix.packing)) {
+    weight.panels = &kernels.packed_panels[static_cast<size_t>(matrix.packing)];
+  }
   weight.args.weight = matrix.words;
   weight.args.zeros = matrix.zeros;
   weight.args.scales = matrix.scales;
@@ -163,7 +165,7 @@ Weight WeightOf(const LinearParams& params, const IsaKernels& kernels) {
 /// The weight where its products are of integers.
 const PackedMatrix* IntegersOf(const LinearParams& params) {
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
-  return packed != nullptr && packed->columns > 0 && TakesIntegers(*packed) ? packed : nullptr;
+  return packed != nullptr && TakesIntegers(packed->packing) ? packed : nullptr;
 }
 
 /// Both as products of integers in one loop, if that can be.
@@ -175,8 +177,8 @@ bool FewIntegers(const LinearParams& first, const LinearParams& second, ThreadPo
       {*matrices[0], first.bias, ArgumentsOf(first, WeightOf(*matrices[0], kernels))},
       {*matrices[1], second.bias, ArgumentsOf(second, WeightOf(*matrices[1], kernels))}};
   for (const IntegerProduct& product : products) {
-    if (product.args.rows <= 0 || product.args.outputs <= 0 || !TakesFewRows(product, kernels) ||
-        product.matrix.packing != matrices[0]->packing ||
+    if (product.args.rows <= 0 || product.args.outputs <= 0 || product.args.depth <= 0 ||
+        !TakesFewRows(product, kernels) || product.matrix.packing != matrices[0]->packing ||
         product.args.depth != products[0].args.depth) {
       return false;
     }
@@ -229,6 +231,15 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   const Weight weight = WeightOf(params, kernels);
   LinearKernelArgs args = ArgumentsOf(params, weight);
   if (args.rows <= 0 || args.outputs <= 0) return;
+  const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
+  if (args.depth <= 0) {
+    if (params.bias) {
+      float* bias = pool.SharedScratch(bias_floats);
+      Widen(*params.bias, bias, kernels);
+      args.bias = bias;
+    }
+    return FillWithBias(args);
+  }
   if (const PackedMatrix* integers = IntegersOf(params)) {
     return LinearInteger({*integers, params.bias, args}, pool, kernels);
   }
@@ -236,14 +247,13 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
   const auto* packed = std::get_if<PackedMatrix>(&params.weight);
   const PanelKernel& panels = *weight.panels;
   const bool stream = args.rows <= panels.few_rows;
-  if (packed != nullptr && args.depth > 0 && stream) {
+  if (packed != nullptr && stream) {
     return LinearFewPacked(*packed, params.bias, args, pool, kernels);
   }
   const int64_t most_rows =
       std::max<int64_t>(kBlockRows, kPackedFloats / std::max<int64_t>(1, args.depth));
   const int64_t packed_rows =
       stream ? args.rows : RoundUp(std::min(args.rows, most_rows), panels.rows);
-  const int64_t bias_floats = params.bias ? RoundUp(args.outputs, 16) : 0;
   const int64_t x_bytes = stream ? SizeOf(Format::kFloat32) : panels.x_bytes;
   float* scratch = pool.SharedScratch(bias_floats + PackedFloats(args, packed_rows, x_bytes));
   if (params.bias) {
@@ -251,7 +261,6 @@ void Linear(const LinearParams& params, ThreadPool& pool, const IsaKernels& kern
     args.bias = scratch;
   }
   args.packed_x = scratch + bias_floats;
-  if (args.depth <= 0) return FillWithBias(args);
   if (stream) return Stream(weight, {&args, 1}, pool);
   // Turns of equal size, so that the last one is not a crumb.
   const int64_t turns = DivideUp(params.rows, most_rows);

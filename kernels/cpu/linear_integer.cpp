@@ -1,11 +1,11 @@
 #include "kernels/cpu/linear_integer.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/integer_x.h"
 #include "kernels/cpu/isa_kernels.h"
-#include "kernels/cpu/linear_spans.h"
 #include "kernels/cpu/round_up.h"
 
 namespace xcomposer::cpu {
@@ -17,13 +17,8 @@ constexpr int64_t kTurnInputs = int64_t{8} << 20;
 constexpr int64_t kBlockRows = 256;
 // Outputs of one task.
 constexpr int64_t kTaskOutputs = 256;
-// The same with few panels of x: longer runs of each row of words. Measured: 7 and 8 rows are up to
-// an eighth faster with shorter ones, fewer rows slower.
-constexpr int64_t StreamedOutputs(int64_t rows) { return rows <= 6 ? 1024 : 512; }
-// Outputs of one task with a few rows of x: whole rows of words, but not so many that a thread
-// finds nothing to do.
-constexpr int64_t kRowRange = 16384;
-constexpr int64_t kLeastRowRange = 256;
+// Words that a thread takes at a time with few rows of x: what another may have to wait for.
+constexpr int64_t kFewWords = 16384;
 // Codes of a row of x may be filled up to a multiple of so many inputs.
 constexpr int64_t kWholeInputs = 64;
 
@@ -39,10 +34,10 @@ struct RoundedSizes {
 
 /// What takes this weight with so many rows of x.
 const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
-  const IntegerKernel& tiles = kernels.special.gptq8;
+  const IntegerKernel& tiles = kernels.special.int8;
   const bool takes_tiles =
-      tiles.multiply != nullptr && matrix.packing == Packing::kGptq8 && rows > tiles.few_rows;
-  return takes_tiles ? tiles : kernels.linear_integers[static_cast<size_t>(matrix.packing)];
+      tiles.multiply != nullptr && matrix.packing == Packing::kInt8 && rows > tiles.few_rows;
+  return takes_tiles ? tiles : kernels.linear_integers[IntegerIndex(matrix.packing)];
 }
 
 /// Rows args.x on, args.rows of them.
@@ -52,11 +47,10 @@ void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPo
                    [&](int64_t begin, int64_t end, int) { kernel.x.round(args, begin, end); });
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
-  const int64_t task_outputs = RoundUp(
-      panels <= kStreamedPanels ? StreamedOutputs(args.rows) : kTaskOutputs, kernel.columns);
+  const int64_t task_outputs = RoundUp(kTaskOutputs, std::lcm(kernel.columns, kPanelOutputs));
   const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
   pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch = pool.WorkerScratch(worker, kernel.scratch + 3 * block_rows * task_outputs);
+    float* scratch = pool.WorkerScratch(worker, kernel.scratch + block_rows * task_outputs);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % row_blocks * block_rows;
       const int64_t n = task / row_blocks * task_outputs;
@@ -98,10 +92,8 @@ void SetRounded(LinearKernelArgs& args, const RoundedSizes& sizes, float* scratc
 }  // namespace
 
 bool TakesFewRows(const IntegerProduct& product, const IsaKernels& kernels) {
-  const auto packing = static_cast<size_t>(product.matrix.packing);
-  const LinearKernelArgs& args = product.args;
-  return args.rows <= kernels.linear_integer_rows[packing].rows &&
-         args.outputs % kIntegerRowGrain == 0 && args.depth % kIntegerRowGrain == 0;
+  return product.args.rows <=
+         kernels.linear_integer_rows[IntegerIndex(product.matrix.packing)].rows;
 }
 
 void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels) {
@@ -131,40 +123,46 @@ void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKer
 
 void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& pool,
                        const IsaKernels& kernels) {
-  const PackedMatrix& matrix = products.front().matrix;
-  const auto packing = static_cast<size_t>(matrix.packing);
-  const IntegerRowsKernel& kernel = kernels.linear_integer_rows[packing];
+  const Packing packing = products.front().matrix.packing;
+  const IntegerRowsKernel& kernel = kernels.linear_integer_rows[IntegerIndex(packing)];
   LinearKernelArgs rounded = products.front().args;
   rounded.panel_rows = rounded.rows;
   rounded.packed_rows = rounded.rows;
   const RoundedSizes sizes(kernel.x, rounded.depth, rounded.packed_rows);
-  std::vector<SpanProduct> few;
   int64_t floats = sizes.codes + 2 * sizes.scales + 1;
+  int64_t outputs = 0;
   for (const IntegerProduct& product : products) {
-    few.push_back({.args = product.args});
-    few.back().args.span = kIntegerSpan;
-    floats += BiasFloats(product) + SpanSums(few.back().args);
+    floats += BiasFloats(product);
+    outputs += product.args.outputs;
   }
   float* scratch = pool.SharedScratch(floats);
   SetRounded(rounded, sizes, scratch);
   kernel.x.round(rounded, 0, 1);
   scratch += sizes.codes + 2 * sizes.scales;
-  for (size_t i = 0; i < few.size(); ++i) {
-    auto& [args, sums] = few[i];
+  std::vector<LinearKernelArgs> all;
+  for (const IntegerProduct& product : products) {
+    LinearKernelArgs& args = all.emplace_back(product.args);
     args.panel_rows = rounded.panel_rows;
     args.packed_rows = rounded.packed_rows;
     args.x_codes = rounded.x_codes;
     args.x_scales = rounded.x_scales;
     args.x_sums = rounded.x_sums;
-    WidenBias(products[i].bias, args, scratch, kernels);
-    sums = scratch + BiasFloats(products[i]);
-    scratch = sums + SpanSums(args);
+    WidenBias(product.bias, args, scratch, kernels);
+    scratch += BiasFloats(product);
   }
-  RunSpans({.run = kernel.multiply,
-            .most_range = kRowRange,
-            .least_range = kLeastRowRange,
-            .grain = kIntegerRowGrain},
-           few, pool, kernels);
+  const int64_t panel_words = rounded.depth / InputsOfWord(packing) * kPanelOutputs;
+  const int64_t grain = DivideUp(kFewWords, panel_words);
+  pool.ParallelRuns(outputs / kPanelOutputs, grain, [&](int64_t begin, int64_t end, int) {
+    // Of the panels of all products, one after the other.
+    int64_t first = 0;
+    for (const LinearKernelArgs& args : all) {
+      const int64_t panels = args.outputs / kPanelOutputs;
+      const int64_t from = std::max(begin, first) - first;
+      const int64_t to = std::min(end, first + panels) - first;
+      if (from < to) kernel.multiply(args, from * kPanelOutputs, to * kPanelOutputs);
+      first += panels;
+    }
+  });
 }
 
 }  // namespace xcomposer::cpu

@@ -60,7 +60,6 @@ void RunSpans(const SpanKernel& kernel, std::span<const SpanProduct> products, T
       kernel.run(args, block, span,
                  {.sums = sums + span * args.rows * stride + n,
                   .stride = stride,
-                  .partial = reinterpret_cast<uint32_t*>(partial),
                   .partial_sums = partial,
                   .partial_stride = range});
     }

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/linear_packed.h"
+#include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/simd.h"
 
@@ -340,6 +341,28 @@ void LinearPackedRows(const LinearKernelArgs& args, const LinearBlock& block, in
       step.first = false;
     }
     k = group_end;
+  }
+}
+
+template <typename S>
+inline void AddSums(float* to, const float* sums, int64_t count) {
+  for (int64_t i = 0; i < count; i += S::kWidth) {
+    S::Store(to + i, S::Add(S::Load(to + i), S::Load(sums + i)));
+  }
+}
+
+/// y of a few rows of x and the outputs [n_begin, n_end), n_begin a multiple of 16, from the sums
+/// (span, row, output), rows `stride` apart.
+template <typename S>
+void FinishSpans(const LinearKernelArgs& args, float* sums, int64_t stride, int64_t n_begin,
+                 int64_t n_end) {
+  for (int64_t t = 0; t < args.rows; ++t) {
+    float* row = sums + t * stride + n_begin;
+    for (int64_t k = args.span; k < args.depth; k += args.span) {
+      AddSums<S>(row, row + k / args.span * args.rows * stride, n_end - n_begin);
+    }
+    FinishPanel<S>(args, {.row_begin = t, .row_end = t + 1, .n_begin = n_begin, .n_end = n_end},
+                   row);
   }
 }
 

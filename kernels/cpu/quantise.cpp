@@ -11,7 +11,6 @@
 namespace xcomposer::cpu {
 namespace {
 
-constexpr int64_t kBlockOutputs = 16;  // of one task: whole words of zeros, two lines of scales
 constexpr int kShrinkSteps = 8;
 constexpr float kShrinkStep = 0.04f;
 constexpr uint16_t kSmallestFloat16 = 1;  // 2^-24
@@ -144,13 +143,17 @@ class Quantiser {
   }
 
   void Write(int64_t n, int64_t k, const Choice& choice) {
-    const int64_t g = k / target_.group;
     const int64_t per_word = 32 / bits_;
-    target_.scales[g * weight_.rows + n] = choice.scale;
-    Put(target_.zeros[(g * weight_.rows + n) / per_word], n % per_word, choice.zero - 1);
+    const int64_t panel = n / kPanelOutputs;
+    const int64_t lane = n % kPanelOutputs;
+    const int64_t groups = (weight_.columns + target_.group - 1) / target_.group;
+    const int64_t place = (panel * groups + k / target_.group) * kPanelOutputs + lane;
+    target_.scales[place] = choice.scale;
+    Put(target_.zeros[place / per_word], lane % per_word, choice.zero);
+    uint32_t* words = target_.words + panel * (weight_.columns / per_word) * kPanelOutputs + lane;
     for (size_t i = 0; i < codes_.size(); ++i) {
       const int64_t input = k + static_cast<int64_t>(i);
-      Put(target_.words[input / per_word * weight_.rows + n], input % per_word, codes_[i]);
+      Put(words[input / per_word * kPanelOutputs], input % per_word, codes_[i]);
     }
   }
 
@@ -189,14 +192,13 @@ uint16_t ToFloat16(float value) {
 }
 
 QuantiseLoss Quantise(const StoredMatrix& weight, const QuantiseTarget& target, ThreadPool& pool) {
-  const int64_t blocks = (weight.rows + kBlockOutputs - 1) / kBlockOutputs;
-  std::vector<QuantiseLoss> losses(static_cast<size_t>(blocks));
-  pool.ParallelFor(blocks, 1, [&](int64_t begin, int64_t end, int) {
+  const int64_t panels = weight.rows / kPanelOutputs;
+  std::vector<QuantiseLoss> losses(static_cast<size_t>(panels));
+  pool.ParallelFor(panels, 1, [&](int64_t begin, int64_t end, int) {
     Quantiser quantiser(weight, target);
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t last = std::min(weight.rows, (block + 1) * kBlockOutputs);
-      for (int64_t n = block * kBlockOutputs; n < last; ++n) {
-        quantiser.Run(n, losses[static_cast<size_t>(block)]);
+    for (int64_t panel = begin; panel < end; ++panel) {
+      for (int64_t n = panel * kPanelOutputs; n < (panel + 1) * kPanelOutputs; ++n) {
+        quantiser.Run(n, losses[static_cast<size_t>(panel)]);
       }
     }
   });

@@ -8,13 +8,13 @@
 
 namespace xcomposer::cpu {
 
-/// Where Quantise writes; the layouts of PackedMatrix. N and K are multiples of 8.
+/// Where Quantise writes; the layouts of PackedMatrix. N is a multiple of kPanelOutputs, K of 8.
 struct QuantiseTarget {
-  Packing packing = Packing::kGptq4;  ///< kGptq4 or kGptq8
-  int64_t group = 0;                  ///< a multiple of 8
-  uint32_t* words = nullptr;          ///< (K * bits / 32, N)
-  uint32_t* zeros = nullptr;          ///< (groups, N * bits / 32)
-  uint16_t* scales = nullptr;         ///< (groups, N) float16
+  Packing packing = Packing::kInt4;  ///< kInt4 or kInt8
+  int64_t group = 0;                 ///< a multiple of IntegerBlock, or not less than K
+  uint32_t* words = nullptr;         ///< (N / 16, K * bits / 32, 16)
+  uint32_t* zeros = nullptr;         ///< (N / 16, groups, bits / 2)
+  uint16_t* scales = nullptr;        ///< (N / 16, groups, 16) float16
 };
 
 /// What was lost.

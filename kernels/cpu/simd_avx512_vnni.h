@@ -14,12 +14,6 @@ struct Avx512Vnni : Avx512 {
   static W Widened(W sum) { return sum; }
 };
 
-/// The same sums for a few rows of x, where memory is what they wait for: by pairs one row came out
-/// 2 % faster.
-struct Avx512VnniRows : Avx512Vnni {
-  static constexpr bool kMultipliesBytes = false;
-};
-
 /// Activations of 16 bits, beside tiles that want them so.
 struct Avx512VnniPairs : Avx512Vnni {
   static constexpr bool kRoundsToBytes = false;

@@ -41,7 +41,7 @@ void ThreadPool::FreeAligned::operator()(float* memory) const {
   ::operator delete(memory, kAlignment);
 }
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(std::max(1, threads)) {
   threads = std::max(1, threads);
   scratch_.resize(static_cast<size_t>(threads) + 1);
   workers_.reserve(static_cast<size_t>(threads) - 1);
@@ -74,7 +74,11 @@ void ThreadPool::Run(const Loop& loop) {
     loop_ = loop;
     error_ = nullptr;
     open_ = true;
-    next_.store(0, std::memory_order_relaxed);
+    if (loop.runs) {
+      shares_.Fill(loop.count);
+    } else {
+      next_.store(0, std::memory_order_relaxed);
+    }
     // Release: whoever sees the new number while spinning finds the loop when it takes the mutex.
     generation_.fetch_add(1, std::memory_order_release);
     wake = sleepers_ > 0;
@@ -99,15 +103,21 @@ void ThreadPool::Run(const Loop& loop) {
   if (error) std::rethrow_exception(error);
 }
 
+bool ThreadPool::TakeChunk(const Loop& loop, int worker, int64_t& begin, int64_t& end) {
+  if (loop.runs) return shares_.Take(worker, loop.grain, begin, end);
+  begin = next_.fetch_add(loop.grain, std::memory_order_relaxed);
+  end = std::min(loop.count, begin + loop.grain);
+  return begin < loop.count;
+}
+
 void ThreadPool::RunChunks(const Loop& loop, int worker) {
   try {
-    for (;;) {
-      const int64_t begin = next_.fetch_add(loop.grain, std::memory_order_relaxed);
-      if (begin >= loop.count) return;
-      loop.call(loop.body, begin, std::min(loop.count, begin + loop.grain), worker);
-    }
+    int64_t begin = 0;
+    int64_t end = 0;
+    while (TakeChunk(loop, worker, begin, end)) loop.call(loop.body, begin, end, worker);
   } catch (...) {
     next_.store(loop.count, std::memory_order_relaxed);
+    shares_.Clear();
     std::lock_guard lock(mutex_);
     if (!error_) error_ = std::current_exception();
   }

@@ -7,14 +7,15 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
+
+#include "kernels/cpu/work_shares.h"
 
 namespace xcomposer::cpu {
 
 /// A fixed set of threads that work off the chunks of one loop at a time. Waiting threads spin for
-/// some microseconds and then sleep, and chunks are handed out as threads come, so that a thread
-/// that has lost its processor to another program delays a loop by no more than the chunk it holds.
+/// some microseconds and then sleep, and no chunk waits for a certain thread, so that one that has
+/// lost its processor to another program delays a loop by no more than the chunk it holds.
 ///
 /// A pool serves one caller at a time: it belongs to the thread that drives an engine's stage.
 /// Loops do not nest.
@@ -33,12 +34,14 @@ class ThreadPool {
   /// exception of a body ends the loop early and is thrown here.
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    Run(Loop{.call = [](const void* self, int64_t begin, int64_t end,
-                        int worker) { (*static_cast<const Plain*>(self))(begin, end, worker); },
-             .body = &body,
-             .count = count,
-             .grain = grain});
+    Run(LoopOf(body, count, grain, false));
+  }
+
+  /// The same for what is read from memory as it lies: a thread's chunks follow each other, but for
+  /// those that it takes over from another. count < 2^32.
+  template <typename Body>
+  void ParallelRuns(int64_t count, int64_t grain, Body&& body) {
+    Run(LoopOf(body, count, grain, true));
   }
 
   /// Memory for a worker's own use inside a loop, or (SharedScratch) for the caller to hand to all
@@ -56,6 +59,7 @@ class ThreadPool {
     const void* body = nullptr;
     int64_t count = 0;
     int64_t grain = 1;
+    bool runs = false;  ///< chunks come from shares_, not from next_
   };
   struct FreeAligned {
     void operator()(float* memory) const;
@@ -65,7 +69,17 @@ class ThreadPool {
     int64_t floats = 0;
   };
 
+  template <typename Body>
+  static Loop LoopOf(const Body& body, int64_t count, int64_t grain, bool runs) {
+    return {.call = [](const void* self, int64_t begin, int64_t end,
+                       int worker) { (*static_cast<const Body*>(self))(begin, end, worker); },
+            .body = &body,
+            .count = count,
+            .grain = grain,
+            .runs = runs};
+  }
   void Run(const Loop& loop);
+  bool TakeChunk(const Loop& loop, int worker, int64_t& begin, int64_t& end);
   void RunChunks(const Loop& loop, int worker);
   void WorkerMain(int worker);
   /// Returns when there is a loop (or the end) that is not number `seen`.
@@ -85,7 +99,8 @@ class ThreadPool {
   std::atomic<int> active_{0};  // workers inside loop_, the caller not counted
 
   alignas(64) std::atomic<int64_t> next_{0};  // first index not handed out yet
-  std::vector<Scratch> scratch_;              // one per worker, then the shared one
+  WorkShares shares_;
+  std::vector<Scratch> scratch_;  // one per worker, then the shared one
   std::vector<std::thread> workers_;
 };
 

@@ -107,9 +107,9 @@ QuantizeSummary Quantize(const std::string& model, const std::string& out_folder
                          const QuantizeOptions& options) {
   Require(options.bits == 8 || options.bits == 4, ErrorKind::kUsage, "bits is ", options.bits,
           ", expected 8 or 4");
-  Require(options.group_size >= 0 && options.group_size % 8 == 0, ErrorKind::kUsage,
-          "the group size is ", options.group_size, ", expected a multiple of 8");
   Quantization wanted = options.bits == 8 ? kInt8 : kInt4;
+  Require(options.group_size >= 0, ErrorKind::kUsage, "the group size is ", options.group_size,
+          ", expected a multiple of ", OwnBlock(wanted.bits));
   if (options.group_size > 0) wanted.group_size = options.group_size;
   const auto folder = api::FindModelFolder(model);
   const Checkpoint checkpoint = Checkpoint::Open(folder);

@@ -16,11 +16,8 @@ using Json = nlohmann::json;
 using Method = Quantization::Method;
 
 constexpr const char* kFirstLinear = "model.layers.0.attention.wqkv.";
-constexpr const char* kHeadWords = "output.qweight";
-constexpr const char* kHeadScales = "output.scales";
 constexpr int64_t kMaxGroup = int64_t{1} << 20;
 constexpr int64_t kUsualBits = 4;
-constexpr int64_t kUsualGroup = 128;
 constexpr int64_t kUsualHeadBits = 8;
 
 std::string Lower(std::string text) {
@@ -39,14 +36,6 @@ class Declaration {
   std::string Text(const char* name) const {
     const auto it = json_.find(name);
     return it != json_.end() && it->is_string() ? Lower(it->get<std::string>()) : "";
-  }
-
-  /// Whether "meta" says that this program quantised the checkpoint.
-  bool IsOwn() const {
-    const auto meta = json_.find("meta");
-    if (meta == json_.end() || !meta->is_object()) return false;
-    const auto quantizer = meta->find("quantizer");
-    return quantizer != meta->end() && *quantizer == kOwnQuantizer;
   }
 
   std::optional<int64_t> Int(const char* name, int64_t low, int64_t high) {
@@ -121,14 +110,37 @@ bool EndsWith(const std::string& text, const std::string& end) {
 /// By any quantised tensor of the layers: a file in which the first layer's is missing is still
 /// told apart.
 Method MethodOf(const WeightHeaders& headers) {
+  const std::string head = StrCat(kHeadModule, ".");
   for (const auto& [name, header] : headers) {
+    if (name.compare(0, head.size(), head) == 0) continue;
+    if (EndsWith(name, ".codes")) return Method::kOwn;
     if (EndsWith(name, ".linear.qweight")) return Method::kGptq;
-    if (EndsWith(name, ".qweight") && name != kHeadWords) return Method::kAwq;
+    if (EndsWith(name, ".qweight")) return Method::kAwq;
   }
   return Method::kNone;
 }
 
-/// Bits of GPTQ's codes of `in` inputs in so many words; 0 where that tells nothing.
+/// The parts of a quantised linear that tell its bits and groups, and the axis of both that is
+/// along the inputs.
+struct Parts {
+  std::string words;
+  std::string scales;
+  size_t axes = 2;
+  size_t axis = 0;
+};
+
+Parts PartsOf(Method method, const std::string& stem) {
+  if (method == Method::kOwn) return {stem + "codes", stem + "scales", 3, 1};
+  return {stem + "qweight", stem + "scales"};
+}
+
+Parts LayerParts(Method method) {
+  return PartsOf(method, StrCat(kFirstLinear, method == Method::kGptq ? "linear." : ""));
+}
+
+Parts HeadParts(Method method) { return PartsOf(method, StrCat(kHeadModule, ".")); }
+
+/// Bits of the codes of `in` inputs in so many words; 0 where that tells nothing.
 int64_t BitsOfWords(const std::optional<int64_t>& words, int64_t in) {
   if (!words || in <= 0 || *words > INT64_MAX / 32) return 0;
   return *words * 32 % in == 0 ? *words * 32 / in : 0;
@@ -138,50 +150,70 @@ int64_t SizeOfGroups(const std::optional<int64_t>& groups, int64_t in) {
   return groups && *groups > 0 && in % *groups == 0 ? in / *groups : 0;
 }
 
+/// Of what is quantised so and does not say.
+int64_t UsualGroup(Method method, int64_t bits) {
+  return method == Method::kOwn ? OwnBlock(bits) : 128;
+}
+
 /// Bits of one code, from the shape of wqkv's words; 0 where it tells nothing.
 int64_t BitsOf(const WeightHeaders& headers, Method method, int64_t in) {
+  const Parts parts = LayerParts(method);
   if (method == Method::kAwq) {
-    const auto words = Extent(headers, StrCat(kFirstLinear, "qweight"), 2, 1);
-    const auto outputs = Extent(headers, StrCat(kFirstLinear, "scales"), 2, 1);
+    const auto words = Extent(headers, parts.words, 2, 1);
+    const auto outputs = Extent(headers, parts.scales, 2, 1);
     if (!words || !outputs || *outputs <= 0 || *words > INT64_MAX / 32) return 0;
     return *words * 32 % *outputs == 0 ? *words * 32 / *outputs : 0;
   }
-  return BitsOfWords(Extent(headers, StrCat(kFirstLinear, "linear.qweight"), 2, 0), in);
+  return BitsOfWords(Extent(headers, parts.words, parts.axes, parts.axis), in);
 }
 
-int64_t GroupSizeOf(const WeightHeaders& headers, Method method, int64_t in) {
-  const char* scales = method == Method::kGptq ? "linear.scales" : "scales";
-  return SizeOfGroups(Extent(headers, StrCat(kFirstLinear, scales), 2, 0), in);
+/// Of the linear whose parts these are, its bits settled; 0 where the shape of its scales tells
+/// nothing. Rows shorter than an own group are one group, as rows that are one by intent: the size
+/// that this program gives goes first where it fits.
+int64_t GroupSizeOf(const WeightHeaders& headers, const Parts& parts, Method method, int64_t bits,
+                    int64_t in) {
+  const auto groups = Extent(headers, parts.scales, parts.axes, parts.axis);
+  if (method != Method::kOwn || !groups) return SizeOfGroups(groups, in);
+  const int64_t usual = UsualGroup(method, bits);
+  if (*groups == (in + usual - 1) / usual) return usual;
+  return *groups == 1 ? -1 : SizeOfGroups(groups, in);
 }
 
 int64_t First(int64_t a, int64_t b, int64_t c) { return a != 0 ? a : b != 0 ? b : c; }
 
 Method MethodNamed(const std::string& name) {
+  if (name == kOwnMethod) return Method::kOwn;
   if (name == "gptq") return Method::kGptq;
   return name == "awq" ? Method::kAwq : Method::kNone;
 }
 
-void RequireGroups(const char* what, int64_t size) {
-  Require(size == -1 || (size > 0 && size % 8 == 0), ErrorKind::kCheckpoint,
-          "the groups of the quantised ", what, " have ", size,
-          " inputs, expected a multiple of 8, or -1 for whole rows");
+const char* NameOf(Method method) {
+  if (method == Method::kOwn) return kOwnMethod;
+  return method == Method::kGptq ? "GPTQ" : "AWQ";
 }
 
-void RequireReadable(const Quantization& quantization) {
+void RequireGroups(const char* what, const Quantization& quantization, int64_t in) {
+  const bool own = quantization.method == Method::kOwn;
+  Require(quantization.TakesGroupsOf(in), ErrorKind::kCheckpoint, "the groups of the quantised ",
+          what, " have ", quantization.group_size, " inputs, expected a multiple of ",
+          own ? OwnBlock(quantization.bits) : 8, ", or -1 for whole rows");
+}
+
+/// `in`: inputs of the linear that told, and of the output matrix.
+void RequireReadable(const Quantization& quantization, int64_t in) {
   const bool four = quantization.bits == 4;
-  const bool eight = quantization.bits == 8 && quantization.method == Method::kGptq;
-  Require(
-      four || eight, ErrorKind::kCheckpoint, "the decoder's linears are quantised (",
-      quantization.method == Method::kGptq ? "GPTQ" : "AWQ", ") to ", quantization.bits,
-      " bits; 4 bits are read, and 8 of GPTQ. Use a checkpoint with one of these, or the 16-bit "
-      "checkpoint of the same model");
-  RequireGroups("linears", quantization.group_size);
+  const bool eight = quantization.bits == 8 && quantization.method != Method::kAwq;
+  Require(four || eight, ErrorKind::kCheckpoint, "the decoder's linears are quantised (",
+          NameOf(quantization.method), ") to ", quantization.bits,
+          " bits; 4 bits are read, and 8 of GPTQ and ", kOwnMethod,
+          ". Use a checkpoint with one of these, or the 16-bit checkpoint of the same model");
+  RequireGroups("linears", quantization, in);
   if (quantization.head_bits == 0) return;
   Require(quantization.head_bits == 4 || quantization.head_bits == 8, ErrorKind::kCheckpoint,
           "the output matrix is quantised to ", quantization.head_bits,
           " bits; 4 and 8 are read. Use a checkpoint with one of these, or one whose output matrix "
           "is not quantised");
-  RequireGroups("output matrix", quantization.head_group_size);
+  RequireGroups("output matrix", quantization.Head(), in);
 }
 
 /// Adds the output matrix to `found`, whose layers are settled: quantised where it has words.
@@ -195,10 +227,12 @@ void SettleHead(const WeightHeaders* headers, const std::optional<DeclaredQuanti
   if (headers == nullptr) {
     if (!is_declared) return;
     found.head_bits = First(bits, found.bits, kUsualHeadBits);
-    found.head_group_size = First(group, found.group_size, kUsualGroup);
+    found.head_group_size =
+        First(group, found.group_size, UsualGroup(found.method, found.head_bits));
     return;
   }
-  if (headers->count(kHeadWords) == 0) {
+  const Parts parts = HeadParts(found.method);
+  if (headers->count(parts.words) == 0) {
     if (is_declared) {
       notes.push_back(StrCat(declared->file,
                              " describes a quantised output matrix, the tensor is not quantised; "
@@ -206,14 +240,16 @@ void SettleHead(const WeightHeaders* headers, const std::optional<DeclaredQuanti
     }
     return;
   }
-  const int64_t bits_of_shape = BitsOfWords(Extent(*headers, kHeadWords, 2, 0), in);
+  const int64_t bits_of_shape =
+      BitsOfWords(Extent(*headers, parts.words, parts.axes, parts.axis), in);
   Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
           declared ? declared->file : "", " says ", bits,
-          " bits for the output matrix, the shape of ", kHeadWords, " says ", bits_of_shape,
+          " bits for the output matrix, the shape of ", parts.words, " says ", bits_of_shape,
           "; they do not belong together");
   found.head_bits = First(bits_of_shape, bits, kUsualHeadBits);
   found.head_group_size =
-      First(group, SizeOfGroups(Extent(*headers, kHeadScales, 2, 0), in), kUsualGroup);
+      First(group, GroupSizeOf(*headers, parts, found.method, found.head_bits, in),
+            UsualGroup(found.method, found.head_bits));
 }
 
 std::string CodesOf(int64_t bits, int64_t group_size) {
@@ -225,19 +261,25 @@ std::string CodesOf(int64_t bits, int64_t group_size) {
 
 Quantization Quantization::Head() const {
   if (head_bits == 0) return {};
-  return {Method::kGptq, head_bits, head_group_size, rounds_activations};
+  return {method, head_bits, head_group_size};
+}
+
+bool Quantization::TakesGroupsOf(int64_t in) const {
+  if (group_size == -1) return true;
+  if (group_size <= 0 || group_size % 8 != 0) return false;
+  return method != Method::kOwn || group_size >= in || group_size % OwnBlock(bits) == 0;
 }
 
 Quantization Quantization::ForVocabulary(int64_t vocab_size) const {
   Quantization fitting = *this;
-  if (vocab_size % 8 != 0) fitting.head_bits = fitting.head_group_size = 0;
+  if (vocab_size % kOwnPanel != 0) fitting.head_bits = fitting.head_group_size = 0;
   return fitting;
 }
 
 std::string ToString(const Quantization& quantization) {
   if (!quantization) return "none";
-  std::string text = StrCat(quantization.method == Method::kGptq ? "GPTQ " : "AWQ ",
-                            CodesOf(quantization.bits, quantization.group_size));
+  std::string text =
+      StrCat(NameOf(quantization.method), " ", CodesOf(quantization.bits, quantization.group_size));
   if (quantization.head_bits != 0) {
     text += ", output " + CodesOf(quantization.head_bits, quantization.head_group_size);
   }
@@ -251,7 +293,6 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
                                 .method = fields.Text("quant_method"),
                                 .bits = fields.Int("bits", 1, 16),
                                 .group_size = fields.GroupSize(),
-                                .rounds_activations = fields.IsOwn(),
                                 .head = fields.Flag("lm_head")};
   if (const Json* own = fields.Dynamic(kHeadModule); declared.head && own != nullptr) {
     Declaration head(*own, "dynamic.output.");
@@ -261,7 +302,8 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
     fields.TakeProblems(head);
   }
   if (!declared.method.empty() && MethodNamed(declared.method) == Method::kNone) {
-    fields.Wrong(StrCat("quant_method is ", declared.method, ", expected gptq or awq"));
+    fields.Wrong(
+        StrCat("quant_method is ", declared.method, ", expected gptq, awq or ", kOwnMethod));
   }
   const std::string layout = fields.Text("checkpoint_format");
   if (!layout.empty() && layout != "gptq") {
@@ -287,10 +329,9 @@ Quantization SettleQuantization(const WeightHeaders* headers,
     if (!declared) return found;
     found.method = declared->method.empty() ? Method::kGptq : MethodNamed(declared->method);
     found.bits = declared->bits.value_or(kUsualBits);
-    found.group_size = declared->group_size.value_or(kUsualGroup);
-    found.rounds_activations = declared->rounds_activations;
-    if (found.method == Method::kGptq) SettleHead(nullptr, declared, in, found, notes);
-    RequireReadable(found);
+    found.group_size = declared->group_size.value_or(UsualGroup(found.method, found.bits));
+    if (found.method != Method::kAwq) SettleHead(nullptr, declared, in, found, notes);
+    RequireReadable(found, in);
     return found;
   }
   found.method = MethodOf(*headers);
@@ -307,15 +348,15 @@ Quantization SettleQuantization(const WeightHeaders* headers,
   const int64_t bits = declared ? declared->bits.value_or(0) : 0;
   const int64_t group = declared ? declared->group_size.value_or(0) : 0;
   const int64_t bits_of_shape = BitsOf(*headers, found.method, in);
-  const int64_t group_of_shape = GroupSizeOf(*headers, found.method, in);
   Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
-          declared ? declared->file : "", " says ", bits, " bits, the shape of ", kFirstLinear,
-          "...qweight says ", bits_of_shape, "; they do not belong together");
+          declared ? declared->file : "", " says ", bits, " bits, the shape of ",
+          LayerParts(found.method).words, " says ", bits_of_shape, "; they do not belong together");
   found.bits = First(bits_of_shape, bits, kUsualBits);
-  found.group_size = First(group, group_of_shape, kUsualGroup);
-  found.rounds_activations = declared && declared->rounds_activations;
-  if (found.method == Method::kGptq) SettleHead(headers, declared, in, found, notes);
-  RequireReadable(found);
+  found.group_size =
+      First(group, GroupSizeOf(*headers, LayerParts(found.method), found.method, found.bits, in),
+            UsualGroup(found.method, found.bits));
+  if (found.method != Method::kAwq) SettleHead(headers, declared, in, found, notes);
+  RequireReadable(found, in);
   return found;
 }
 

@@ -18,15 +18,13 @@ struct Quantization {
     kNone,  ///< 16 or 32 bits
     kGptq,  ///< ...linear.qweight, .qzeros, .scales, .g_idx, perhaps .bias
     kAwq,   ///< ...qweight, .qzeros, .scales
+    kOwn,   ///< ...codes, .zeros, .scales: quantised by this program
   };
   Method method = Method::kNone;
-  int64_t bits = 0;        ///< GPTQ 4 or 8, AWQ 4
+  int64_t bits = 0;        ///< GPTQ and own 4 or 8, AWQ 4
   int64_t group_size = 0;  ///< inputs that share a scale and a zero; -1: all of a row
-  /// Quantised by this program: products may round activations as well (docs/quantisation.md).
-  /// Official checkpoints are computed with float32 activations.
-  bool rounds_activations = false;
-  /// Of the output matrix, which lies in GPTQ's layout whatever the layers' bits are: 4 or 8; 0: it
-  /// is not quantised.
+  /// Of the output matrix, which lies in the layout of the layers, GPTQ's or own, whatever their
+  /// bits are: 4 or 8; 0: it is not quantised.
   int64_t head_bits = 0;
   int64_t head_group_size = 0;  ///< as group_size
 
@@ -37,36 +35,46 @@ struct Quantization {
   int64_t GroupOf(int64_t in) const { return group_size < 0 ? in : group_size; }
   int64_t GroupsOf(int64_t in) const { return (in + GroupOf(in) - 1) / GroupOf(in); }
 
+  /// Whether kernels take such groups of rows of `in` inputs. Own groups hold whole blocks
+  /// (OwnBlock) or the row.
+  bool TakesGroupsOf(int64_t in) const;
+
   /// The output matrix as a linear of its own; none where it is not quantised.
   Quantization Head() const;
-  /// This, but for an output matrix that cannot be packed: one of a vocabulary that is no multiple
-  /// of 8 stays as it is stored.
+  /// This, but for an output matrix that does not fill panels (kOwnPanel): it stays as it is
+  /// stored.
   Quantization ForVocabulary(int64_t vocab_size) const;
 };
 
-/// What this program quantises to: GPTQ's layout, 8 bits in groups of 128 or 4 bits in groups of
-/// 32, the output matrix always to 8 (docs/quantisation.md has the measurements).
-inline constexpr Quantization kInt8{Quantization::Method::kGptq, 8, 128, true, 8, 128};
-inline constexpr Quantization kInt4{Quantization::Method::kGptq, 4, 32, true, 8, 128};
+/// Outputs that lie side by side in the own layout: own linears have a multiple of them.
+inline constexpr int64_t kOwnPanel = 16;
 
-/// "none", "GPTQ 4 bit, groups of 128", "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128".
+/// Inputs that share a scale of their rounded activations: own groups are multiples of them.
+constexpr int64_t OwnBlock(int64_t bits) { return bits == 8 ? 128 : 32; }
+
+/// What this program quantises to: its own layout, 8 bits in groups of 128 or 4 bits in groups of
+/// 32, the output matrix always to 8 (docs/quantisation.md has the measurements).
+inline constexpr Quantization kInt8{Quantization::Method::kOwn, 8, 128, 8, 128};
+inline constexpr Quantization kInt4{Quantization::Method::kOwn, 4, 32, 8, 128};
+
+/// "none", "GPTQ 4 bit, groups of 128", "xcomposer 4 bit, groups of 32, output 8 bit, groups of
+/// 128".
 std::string ToString(const Quantization& quantization);
 
 /// What quantize_config.json, or quantization_config of config.json, says.
 struct DeclaredQuantization {
   std::string file;    ///< where it stood
-  std::string method;  ///< "gptq", "awq"; empty where the file does not say
+  std::string method;  ///< "gptq", "awq", "xcomposer"; empty where the file does not say
   std::optional<int64_t> bits;
   std::optional<int64_t> group_size;
-  bool rounds_activations = false;  ///< "meta" names this program as the quantizer
-  bool head = false;                ///< "lm_head": the output matrix is quantised too
+  bool head = false;  ///< "lm_head": the output matrix is quantised too
   /// Where "dynamic" has numbers for it that are not the layers'.
   std::optional<int64_t> head_bits = std::nullopt;
   std::optional<int64_t> head_group_size = std::nullopt;
 };
 
-/// What this program writes as "quantizer" of "meta" in quantize_config.json.
-inline constexpr const char* kOwnQuantizer = "xcomposer";
+/// "quant_method" of what this program quantised.
+inline constexpr const char* kOwnMethod = "xcomposer";
 
 /// The module whose weight is the output matrix: what "dynamic" and the tensors call it.
 inline constexpr const char* kHeadModule = "output";
@@ -80,8 +88,8 @@ DeclaredQuantization ParseQuantization(const std::string& text, const std::strin
 /// What a checkpoint is. The tensors decide where `headers` are given: names and shapes of layer
 /// 0's wqkv and of the output matrix; `declared` completes them, and without headers is all there
 /// is. `in`: inputs of both.
-/// Throws kConfig where tensors and declaration differ in bits, kCheckpoint for bits that are not
-/// read. What is declared and not there is added to `notes`.
+/// Throws kConfig where tensors and declaration differ in bits, kCheckpoint for bits and groups
+/// that are not read. What is declared and not there is added to `notes`.
 Quantization SettleQuantization(const WeightHeaders* headers,
                                 const std::optional<DeclaredQuantization>& declared, int64_t in,
                                 std::vector<std::string>& notes);

@@ -115,7 +115,19 @@ class Table {
         AddPart(name + ".scales", {groups, out}, NumberKind::kFloat16);
         return;
       }
+      case Quantization::Method::kOwn:
+        Own(name + ".", stored, out, in);
+        return;
     }
+  }
+
+  void Own(const std::string& stem, const Quantization& stored, int64_t out, int64_t in) {
+    const int64_t panels = out / kOwnPanel;
+    const int64_t groups = stored.GroupsOf(in);
+    const int64_t zeros = kOwnPanel * stored.bits / 32;
+    AddPart(stem + "codes", {panels, in * stored.bits / 32, kOwnPanel}, NumberKind::kInt32);
+    AddPart(stem + "zeros", {panels, groups, zeros}, NumberKind::kInt32);
+    AddPart(stem + "scales", {panels, groups, kOwnPanel}, NumberKind::kFloat16);
   }
 
   void Gptq(const std::string& stem, const Quantization& stored, int64_t out, int64_t in) {
@@ -129,6 +141,7 @@ class Table {
   void Output(int64_t out, int64_t in) {
     const std::string stem = StrCat(kHeadModule, ".");
     const Quantization stored = config_.quantization.Head();
+    if (stored.method == Quantization::Method::kOwn) return Own(stem, stored, out, in);
     if (stored) return Gptq(stem, stored, out, in);
     Add(stem + "weight", {out, in});
   }

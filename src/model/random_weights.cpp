@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/check.h"
 
@@ -24,6 +25,10 @@ uint64_t Hash(const std::string& text, uint64_t seed) {
 bool IsNormWeight(const std::string& name) {
   return name.find("norm") != std::string::npos && name.size() > 7 &&
          name.compare(name.size() - 7, 7, ".weight") == 0;
+}
+
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 /// Numbers center - scale .. center + scale.
@@ -68,7 +73,12 @@ std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::S
   uint64_t state = Hash(name, seed_);
   const int64_t count = part.numel();
   const auto next = [&state] { return Mixed(state += 0x9e3779b97f4a7c15ULL); };
-  if (type == at::kInt) {
+  const bool is_head = name.compare(0, std::strlen(kHeadModule), kHeadModule) == 0;
+  const Quantization own = is_head ? stored().Head() : stored();
+  const bool eight = own.method == Quantization::Method::kOwn && own.bits == 8;
+  if (EndsWith(name, ".zeros")) {
+    part.fill_(static_cast<int32_t>(eight ? 0x80808080u : 0x88888888u));
+  } else if (type == at::kInt) {
     auto* codes = part.mutable_data_ptr<int32_t>();
     for (int64_t i = 0; i < count; ++i) {
       codes[i] = static_cast<int32_t>(static_cast<uint32_t>(next()));
@@ -77,7 +87,7 @@ std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::S
     auto* scales = part.mutable_data_ptr<at::Half>();
     for (int64_t i = 0; i < count; ++i) {
       const float unit = static_cast<float>(next() >> 40) / static_cast<float>(1 << 24);  // [0, 1)
-      scales[i] = at::Half(0.002f + 0.002f * unit);
+      scales[i] = at::Half((eight ? 1.0f / 16.0f : 1.0f) * (0.002f + 0.002f * unit));
     }
   }
   if (on_drawn_) on_drawn_(static_cast<int64_t>(part.nbytes()), name);

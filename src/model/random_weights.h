@@ -26,7 +26,8 @@ class RandomWeights final : public WeightSource {
 
  private:
   at::Tensor Load(const std::string& name, at::IntArrayRef shape) override;
-  /// Any code and any zero; scales of a size that keeps activations theirs. No g_idx, no bias.
+  /// Any code, own zeros in the middle and any other zero; scales of a size that keeps activations
+  /// theirs. No g_idx, no bias.
   std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                      at::IntArrayRef shape) override;
 

@@ -23,6 +23,18 @@ void RequireAscendingGroups(const at::Tensor& g_idx, int64_t group, const std::s
   }
 }
 
+/// What lies in panels and blocks: the table of names counts whole ones.
+void RequirePanels(const std::string& name, const Quantization& stored, int64_t outputs,
+                   int64_t inputs) {
+  if (outputs % kOwnPanel == 0 && inputs % 8 == 0 && stored.TakesGroupsOf(inputs)) return;
+  throw Error(ErrorKind::kCheckpoint,
+              StrCat(name, " has ", outputs, " outputs and ", inputs, " inputs in groups of ",
+                     stored.GroupOf(inputs), "; quantised by this program it has a multiple of ",
+                     kOwnPanel, " outputs and of 8 inputs, in groups of a multiple of ",
+                     OwnBlock(stored.bits), " inputs or of the whole row"),
+              {{"tensor", name}});
+}
+
 /// What every dense tensor must be.
 void RequireDense(const std::string& name, at::ScalarType type, at::IntArrayRef found,
                   at::IntArrayRef shape) {
@@ -115,13 +127,18 @@ ops::LinearWeight WeightSource::TakeLinear(const std::string& name, int64_t outp
 }
 
 ops::LinearWeight WeightSource::TakeHead(const std::string& name, int64_t outputs, int64_t inputs) {
-  const Quantization stored = stored_.Head();
   ops::LinearWeight weight =
-      stored ? TakeGptq(name + ".", stored, outputs, inputs)
-             : ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
-  weight = Prepared(std::move(weight), name, LinearRole::kHead);
+      Prepared(TakeStoredHead(name, outputs, inputs), name, LinearRole::kHead);
   bytes_ += weight.nbytes();
   return weight;
+}
+
+ops::LinearWeight WeightSource::TakeStoredHead(const std::string& name, int64_t outputs,
+                                               int64_t inputs) {
+  const Quantization stored = stored_.Head();
+  if (stored.method == Quantization::Method::kOwn) return TakeOwn(name, stored, outputs, inputs);
+  if (stored) return TakeGptq(name + ".", stored, outputs, inputs);
+  return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
 }
 
 ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outputs,
@@ -138,6 +155,8 @@ ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outp
     }
     case Quantization::Method::kAwq:
       return TakeAwq(name + ".", outputs, inputs);
+    case Quantization::Method::kOwn:
+      return TakeOwn(name, stored_, outputs, inputs);
   }
   return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
 }
@@ -149,7 +168,6 @@ ops::LinearWeight WeightSource::TakeGptq(const std::string& module, const Quanti
   ops::LinearWeight weight;
   weight.packing = stored.bits == 8 ? ops::WeightPacking::kGptq8 : ops::WeightPacking::kGptq4;
   weight.group = stored.GroupOf(inputs);
-  weight.rounds_x = stored.rounds_activations;
   weight.data = TakePart(module + "qweight", at::kInt, {inputs / per_word, outputs});
   weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / per_word});
   weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});
@@ -169,6 +187,21 @@ ops::LinearWeight WeightSource::TakeAwq(const std::string& module, int64_t outpu
   weight.data = TakePart(module + "qweight", at::kInt, {inputs, outputs / 8});
   weight.zeros = TakePart(module + "qzeros", at::kInt, {groups, outputs / 8});
   weight.scales = TakePart(module + "scales", at::kHalf, {groups, outputs});
+  return weight;
+}
+
+ops::LinearWeight WeightSource::TakeOwn(const std::string& name, const Quantization& stored,
+                                        int64_t outputs, int64_t inputs) {
+  RequirePanels(name, stored, outputs, inputs);
+  const int64_t panels = outputs / kOwnPanel;
+  const int64_t groups = stored.GroupsOf(inputs);
+  ops::LinearWeight weight;
+  weight.packing = stored.bits == 8 ? ops::WeightPacking::kInt8 : ops::WeightPacking::kInt4;
+  weight.group = stored.GroupOf(inputs);
+  weight.data = TakePart(name + ".codes", at::kInt, {panels, inputs * stored.bits / 32, kOwnPanel});
+  weight.zeros =
+      TakePart(name + ".zeros", at::kInt, {panels, groups, kOwnPanel * stored.bits / 32});
+  weight.scales = TakePart(name + ".scales", at::kHalf, {panels, groups, kOwnPanel});
   return weight;
 }
 

@@ -77,6 +77,8 @@ class WeightSource {
   void RequireTaken(const std::vector<std::string>& names) const;
 
  protected:
+  const Quantization& stored() const { return stored_; }
+
   /// The tensor that Load gives, unless a source knows better.
   virtual UnreadTensor LoadUnread(const std::string& name, at::IntArrayRef shape);
 
@@ -96,10 +98,13 @@ class WeightSource {
   void TickOff(const std::string& name);
   at::Tensor TakeDense(const std::string& name, at::IntArrayRef shape);
   ops::LinearWeight TakeStored(const std::string& name, int64_t outputs, int64_t inputs);
+  ops::LinearWeight TakeStoredHead(const std::string& name, int64_t outputs, int64_t inputs);
   at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
   ops::LinearWeight TakeGptq(const std::string& module, const Quantization& stored, int64_t outputs,
                              int64_t inputs);
   ops::LinearWeight TakeAwq(const std::string& module, int64_t outputs, int64_t inputs);
+  ops::LinearWeight TakeOwn(const std::string& name, const Quantization& stored, int64_t outputs,
+                            int64_t inputs);
 
   Quantization stored_;
   int64_t bytes_ = 0;

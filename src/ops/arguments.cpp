@@ -5,6 +5,8 @@
 
 #include "base/check.h"
 #include "kernels/cpu/kv_format.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "ops/cpu_context.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -126,23 +128,30 @@ void CheckRowsInto(const char* op, const Tensor& out, IntArrayRef shape) {
 
 void CheckPackedWeight(const char* op, const LinearWeight& weight) {
   const Tensor& words = weight.data;
-  Check(words.scalar_type() == at::kInt && words.dim() == 2 && words.is_contiguous(), op,
-        ": the words must be a dense int32 matrix, found ", Describe(words));
+  const cpu::Packing packing = PackingOf(weight.packing);
+  const bool panels = cpu::TakesIntegers(packing);
+  Check(words.scalar_type() == at::kInt && words.dim() == (panels ? 3 : 2) &&
+            (!panels || words.size(2) == cpu::kPanelOutputs) && words.is_contiguous(),
+        op, ": the words of ", ToString(weight.packing), " must be a dense int32 ",
+        panels ? "tensor of panels of 16 outputs" : "matrix", ", found ", Describe(words));
   const int64_t n = weight.outputs();
   const int64_t k = weight.inputs();
   Check(n % 8 == 0 && k % 8 == 0, op, ": a packed weight of ", n, " outputs and ", k,
         " inputs; both must be multiples of 8");
-  Check(weight.group > 0 && weight.group % 8 == 0, op, ": groups of ", weight.group,
-        " inputs, expected a positive multiple of 8");
+  const int64_t grain = panels ? cpu::IntegerBlock(packing) : 8;
+  Check(weight.group > 0 && (weight.group % grain == 0 || (panels && weight.group >= k)), op,
+        ": groups of ", weight.group, " inputs, expected a positive multiple of ", grain);
   const int64_t groups = (k + weight.group - 1) / weight.group;
-  const auto expect = [&](const char* name, const Tensor& t, at::ScalarType type, int64_t columns) {
-    Check(t.defined() && t.scalar_type() == type && t.dim() == 2 && t.is_contiguous() &&
-              t.size(0) == groups && t.size(1) == columns,
-          op, ": the ", name, " must be a dense ", type, " matrix [", groups, ", ", columns,
-          "], found ", Describe(t));
+  const int64_t columns = panels ? cpu::kPanelOutputs : n;
+  const auto expect = [&](const char* name, const Tensor& t, at::ScalarType type, int64_t last) {
+    std::vector<int64_t> shape{groups, last};
+    if (panels) shape.insert(shape.begin(), words.size(0));
+    Check(t.defined() && t.scalar_type() == type && t.is_contiguous() && t.sizes() == shape, op,
+          ": the ", name, " must be dense ", type, " ", IntArrayRef(shape), ", found ",
+          Describe(t));
   };
-  expect("scales", weight.scales, at::kHalf, n);
-  expect("zeros", weight.zeros, at::kInt, n * weight.bits() / 32);
+  expect("scales", weight.scales, at::kHalf, columns);
+  expect("zeros", weight.zeros, at::kInt, columns * weight.bits() / 32);
   if (weight.bias) CheckVector(op, "bias", *weight.bias, n);
 }
 

@@ -43,18 +43,33 @@ inline cpu::StoredMatrix StoredMatrixOf(const at::Tensor& t) {
           .row_stride = t.stride(0)};
 }
 
+inline cpu::Packing PackingOf(WeightPacking packing) {
+  switch (packing) {
+    case WeightPacking::kDense:
+      break;
+    case WeightPacking::kGptq4:
+      return cpu::Packing::kGptq4;
+    case WeightPacking::kGptq8:
+      return cpu::Packing::kGptq8;
+    case WeightPacking::kAwq4:
+      return cpu::Packing::kAwq4;
+    case WeightPacking::kInt4:
+      return cpu::Packing::kInt4;
+    case WeightPacking::kInt8:
+      return cpu::Packing::kInt8;
+  }
+  throw Error(ErrorKind::kInternal, "a dense weight has no packing");
+}
+
 /// Of a weight that CheckPackedWeight has passed.
 inline cpu::PackedMatrix PackedMatrixOf(const LinearWeight& weight) {
-  return {.packing = weight.packing == WeightPacking::kGptq4   ? cpu::Packing::kGptq4
-                     : weight.packing == WeightPacking::kGptq8 ? cpu::Packing::kGptq8
-                                                               : cpu::Packing::kAwq4,
+  return {.packing = PackingOf(weight.packing),
           .words = static_cast<const uint32_t*>(weight.data.const_data_ptr()),
           .zeros = static_cast<const uint32_t*>(weight.zeros.const_data_ptr()),
           .scales = weight.scales.const_data_ptr(),
           .rows = weight.outputs(),
           .columns = weight.inputs(),
-          .group = weight.group,
-          .rounds_x = weight.rounds_x};
+          .group = weight.group};
 }
 
 }  // namespace xcomposer::ops

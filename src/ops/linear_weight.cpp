@@ -18,31 +18,28 @@ const char* ToString(WeightPacking packing) {
       return "gptq8";
     case WeightPacking::kAwq4:
       return "awq4";
+    case WeightPacking::kInt4:
+      return "int4";
+    case WeightPacking::kInt8:
+      return "int8";
   }
   return "dense";
-}
-
-const char* LinearWeight::OpName() const {
-  if (!rounds_x || packing == WeightPacking::kAwq4) return ToString(packing);
-  return packing == WeightPacking::kGptq8 ? "int8" : "int4";
 }
 
 LinearWeight LinearWeight::Packed(c10::string_view packing, const at::Tensor& words,
                                   const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
                                   const std::optional<at::Tensor>& bias) {
-  for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4}) {
-    for (const bool rounds_x : {false, true}) {
-      LinearWeight weight;
-      weight.packing = known;
-      weight.group = group;
-      weight.rounds_x = rounds_x;
-      if (packing != weight.OpName()) continue;
-      weight.data = words;
-      weight.scales = scales;
-      weight.zeros = zeros;
-      weight.bias = bias;
-      return weight;
-    }
+  for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4,
+                           WeightPacking::kInt4, WeightPacking::kInt8}) {
+    if (packing != ToString(known)) continue;
+    LinearWeight weight;
+    weight.packing = known;
+    weight.data = words;
+    weight.scales = scales;
+    weight.zeros = zeros;
+    weight.group = group;
+    weight.bias = bias;
+    return weight;
   }
   throw Error(ErrorKind::kInternal, StrCat("no packing of weights is called ", packing));
 }
@@ -60,6 +57,9 @@ int64_t LinearWeight::outputs() const {
     case WeightPacking::kGptq4:
     case WeightPacking::kGptq8:
       return data.size(1);
+    case WeightPacking::kInt4:
+    case WeightPacking::kInt8:
+      return data.size(0) * cpu::kPanelOutputs;
     case WeightPacking::kAwq4:
       break;
   }
@@ -73,6 +73,9 @@ int64_t LinearWeight::inputs() const {
     case WeightPacking::kGptq4:
     case WeightPacking::kGptq8:
       return data.size(0) * 32 / bits();
+    case WeightPacking::kInt4:
+    case WeightPacking::kInt8:
+      return data.size(1) * 32 / bits();
     case WeightPacking::kAwq4:
       break;
   }

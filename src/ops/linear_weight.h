@@ -13,26 +13,27 @@ enum class WeightPacking {
   kGptq4,  ///< GPTQ with 4 bits
   kGptq8,  ///< GPTQ with 8 bits
   kAwq4,   ///< AWQ ("GEMM") with 4 bits
+  kInt4,   ///< quantised by this program to 4 bits: panels of outputs, products in integers
+  kInt8,   ///< the same with 8 bits
 };
 
-/// "dense", "gptq4", "gptq8", "awq4".
+/// "dense", "gptq4", "gptq8", "awq4", "int4", "int8".
 const char* ToString(WeightPacking packing);
 
 /// A linear layer's weight in any of the formats that Linear reads: what a layer holds and a back
 /// end unpacks. A value; copies share the tensors. docs/quantisation.md shows the packings.
 struct LinearWeight {
   WeightPacking packing = WeightPacking::kDense;
-  at::Tensor data;    ///< dense (N, K); else int32 words: GPTQ (K * bits / 32, N), AWQ (K, N / 8)
-  at::Tensor scales;  ///< float16 (groups, N); undefined where dense
-  at::Tensor zeros;   ///< int32 (groups, N * bits / 32), as stored; undefined where dense
+  /// Dense (N, K); else int32 words: GPTQ (K * bits / 32, N), AWQ (K, N / 8), own
+  /// (N / 16, K * bits / 32, 16).
+  at::Tensor data;
+  at::Tensor scales;  ///< float16 (groups, N), own (N / 16, groups, 16); undefined where dense
+  /// int32 (groups, N * bits / 32), own (N / 16, groups, bits / 2), as stored; undefined where
+  /// dense
+  at::Tensor zeros;
   int64_t group = 0;  ///< inputs that share a scale and a zero; a multiple of 8
-  /// GPTQ: products may be taken in integers, of rows of x that are rounded (docs/quantisation.md).
-  bool rounds_x = false;
   std::optional<at::Tensor> bias = std::nullopt;  ///< (N) bfloat16, float16 or float32
 
-  /// What the op linear_packed is called with: the packing, "int8" or "int4" for a GPTQ one of so
-  /// many bits that rounds x.
-  const char* OpName() const;
   /// From the arguments of the op linear_packed. Throws kInternal for an unknown packing.
   static LinearWeight Packed(c10::string_view packing, const at::Tensor& words,
                              const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
@@ -45,10 +46,13 @@ struct LinearWeight {
     return dense;
   }
 
-  int bits() const { return packing == WeightPacking::kGptq8 ? 8 : 4; }  ///< of a packed weight
-  int64_t outputs() const;                                               ///< N
-  int64_t inputs() const;                                                ///< K
-  int64_t nbytes() const;                                                ///< of all its tensors
+  /// Of a packed weight.
+  int bits() const {
+    return packing == WeightPacking::kGptq8 || packing == WeightPacking::kInt8 ? 8 : 4;
+  }
+  int64_t outputs() const;  ///< N
+  int64_t inputs() const;   ///< K
+  int64_t nbytes() const;   ///< of all its tensors
 };
 
 /// W as float32 (N, K): exact for the packed formats. On the CPU.

@@ -23,8 +23,8 @@ bool IsPlain(const LinearWeight& weight) {
 
 /// Packed weights that may be worked on together.
 bool AreAlike(const LinearWeight& a, const LinearWeight& b) {
-  return a.packing != WeightPacking::kDense && a.packing == b.packing && a.rounds_x == b.rounds_x &&
-         a.group == b.group && !a.bias && !b.bias;
+  return a.packing != WeightPacking::kDense && a.packing == b.packing && a.group == b.group &&
+         !a.bias && !b.bias;
 }
 
 void LinearPackedInto(Tensor& y, const Tensor& x, const LinearWeight& weight, bool accumulate) {
@@ -32,7 +32,7 @@ void LinearPackedInto(Tensor& y, const Tensor& x, const LinearWeight& weight, bo
       Find<void(Tensor&, const Tensor&, c10::string_view, const Tensor&, const Tensor&,
                 const Tensor&, int64_t, const std::optional<Tensor>&, bool)>(
           "xcomposer::linear_packed_into_");
-  op.call(y, x, weight.OpName(), weight.data, weight.scales, weight.zeros, weight.group,
+  op.call(y, x, ToString(weight.packing), weight.data, weight.scales, weight.zeros, weight.group,
           weight.bias, accumulate);
 }
 
@@ -49,8 +49,8 @@ Tensor Linear(const Tensor& x, const LinearWeight& weight) {
   static const auto op =
       Find<Tensor(const Tensor&, c10::string_view, const Tensor&, const Tensor&, const Tensor&,
                   int64_t, const std::optional<Tensor>&)>("xcomposer::linear_packed");
-  return op.call(x, weight.OpName(), weight.data, weight.scales, weight.zeros, weight.group,
-                 weight.bias);
+  return op.call(x, ToString(weight.packing), weight.data, weight.scales, weight.zeros,
+                 weight.group, weight.bias);
 }
 
 Tensor LinearFloat(const Tensor& x, const Tensor& weight) {
@@ -192,7 +192,7 @@ Tensor NormGateUp(const Tensor& hidden, const Tensor& norm, double eps, const Li
     static const auto packed =
         Find<Tensor(const Tensor&, const Tensor&, double, c10::string_view, at::TensorList,
                     at::TensorList, int64_t)>("xcomposer::norm_gate_up_packed");
-    return packed.call(hidden, norm, eps, w1.OpName(), {w1.data, w1.scales, w1.zeros},
+    return packed.call(hidden, norm, eps, ToString(w1.packing), {w1.data, w1.scales, w1.zeros},
                        {w3.data, w3.scales, w3.zeros}, w1.group);
   }
   if (!IsPlain(w1) || !IsPlain(w3)) return ComposedNormGateUp(hidden, norm, eps, w1, w3);

@@ -9,33 +9,35 @@ namespace xcomposer::ops {
 
 QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
                          const std::string& name) {
-  Check((bits == 4 || bits == 8) && group > 0 && group % 8 == 0, "quantise: ", bits,
-        " bits in groups of ", group);
+  Check(bits == 4 || bits == 8, "quantise: ", bits, " bits");
+  const cpu::Packing packing = bits == 8 ? cpu::Packing::kInt8 : cpu::Packing::kInt4;
   Check(weight.dim() == 2 && weight.is_contiguous() && weight.is_cpu(), "quantise: ", name,
         " must be a dense matrix on the CPU, found ", weight.sizes());
   const int64_t outputs = weight.size(0);
   const int64_t inputs = weight.size(1);
-  if (outputs % 8 != 0 || inputs % 8 != 0) {
+  Check(group > 0 && (group % cpu::IntegerBlock(packing) == 0 || group >= inputs),
+        "quantise: ", bits, " bits in groups of ", group);
+  if (outputs % cpu::kPanelOutputs != 0 || inputs % 8 != 0) {
     throw Error(ErrorKind::kCheckpoint,
-                StrCat(name, " is ", outputs, " x ", inputs,
-                       "; only matrices with multiples of 8 on both sides can be quantised"),
+                StrCat(name, " is ", outputs, " x ", inputs, "; only matrices with multiples of ",
+                       cpu::kPanelOutputs, " outputs and of 8 inputs can be quantised"),
                 {{"tensor", name}});
   }
   const int64_t groups = (inputs + group - 1) / group;
   QuantisedWeight result;
   LinearWeight& to = result.weight;
-  to.packing = bits == 8 ? WeightPacking::kGptq8 : WeightPacking::kGptq4;
+  constexpr int64_t kOutputs = cpu::kPanelOutputs;
+  const int64_t panels = outputs / kOutputs;
+  to.packing = bits == 8 ? WeightPacking::kInt8 : WeightPacking::kInt4;
   to.group = group;
-  to.rounds_x = true;
-  to.data = at::empty({inputs * bits / 32, outputs}, at::kInt);
-  to.zeros = at::empty({groups, outputs * bits / 32}, at::kInt);
-  to.scales = at::empty({groups, outputs}, at::kHalf);
-  const cpu::QuantiseTarget target{
-      .packing = bits == 8 ? cpu::Packing::kGptq8 : cpu::Packing::kGptq4,
-      .group = group,
-      .words = static_cast<uint32_t*>(to.data.mutable_data_ptr()),
-      .zeros = static_cast<uint32_t*>(to.zeros.mutable_data_ptr()),
-      .scales = static_cast<uint16_t*>(to.scales.mutable_data_ptr())};
+  to.data = at::empty({panels, inputs * bits / 32, kOutputs}, at::kInt);
+  to.zeros = at::empty({panels, groups, kOutputs * bits / 32}, at::kInt);
+  to.scales = at::empty({panels, groups, kOutputs}, at::kHalf);
+  const cpu::QuantiseTarget target{.packing = packing,
+                                   .group = group,
+                                   .words = static_cast<uint32_t*>(to.data.mutable_data_ptr()),
+                                   .zeros = static_cast<uint32_t*>(to.zeros.mutable_data_ptr()),
+                                   .scales = static_cast<uint16_t*>(to.scales.mutable_data_ptr())};
   const cpu::QuantiseLoss loss =
       cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext().pool);
   if (loss.not_finite > 0) {

@@ -28,7 +28,7 @@ struct LoadStep {
 /// change their storage type are copied. For other devices the files' bytes (TakeUnread).
 class CheckpointWeights final : public WeightSource {
  public:
-  /// `stored` says how the checkpoint's linears and output matrix are quantised; `wanted` (GPTQ's
+  /// `stored` says how the checkpoint's linears and output matrix are quantised; `wanted` (the own
   /// layout, or none) how those that are not shall be. `storage` does not touch quantised ones.
   /// Throws kUsage where both quantise.
   CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,

@@ -1,9 +1,8 @@
 #include "pipeline/quantise_checkpoint.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/floor_divide.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <map>
@@ -13,6 +12,7 @@
 #include "base/check.h"
 #include "config/weight_names.h"
 #include "kernels/cpu/core_count.h"
+#include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/thread_pool.h"
 #include "ops/quantise.h"
 #include "pipeline/checkpoint_weights.h"
@@ -21,6 +21,10 @@
 namespace xcomposer {
 namespace {
 
+static_assert(kOwnPanel == cpu::kPanelOutputs);
+static_assert(OwnBlock(4) == cpu::IntegerBlock(cpu::Packing::kInt4));
+static_assert(OwnBlock(8) == cpu::IntegerBlock(cpu::Packing::kInt8));
+
 /// What stands before `end` in `text`; empty where it does not end so.
 std::string WithoutEnd(const std::string& text, const std::string& end) {
   if (text.size() < end.size()) return "";
@@ -28,7 +32,7 @@ std::string WithoutEnd(const std::string& text, const std::string& end) {
   return text.compare(length, end.size(), end) == 0 ? text.substr(0, length) : "";
 }
 
-/// What becomes of a weight: the tensors `stem`qweight, `stem`qzeros, ...
+/// What becomes of a weight: the tensors `stem`codes, `stem`zeros, `stem`scales.
 struct QuantisedLinear {
   std::string stem;
   Quantization wanted;
@@ -42,11 +46,9 @@ std::map<std::string, QuantisedLinear> LinearsOf(const ModelConfig& config,
   quantised.quantization = wanted;
   std::map<std::string, QuantisedLinear> linears;
   for (const WeightSpec& spec : WeightTable(quantised)) {
-    const std::string stem = WithoutEnd(spec.name, "qweight");
+    const std::string stem = WithoutEnd(spec.name, "codes");
     if (stem.empty()) continue;
-    const std::string wrapped = WithoutEnd(stem, ".linear.");
-    const std::string module = wrapped.empty() ? WithoutEnd(stem, ".") : wrapped;
-    linears[module + ".weight"] = {stem, spec.part == Part::kOutput ? wanted.Head() : wanted};
+    linears[stem + "weight"] = {stem, spec.part == Part::kOutput ? wanted.Head() : wanted};
   }
   return linears;
 }
@@ -61,10 +63,10 @@ class LinearParts {
   /// The tensors that take the place of `entry`, the weight of `linear`.
   std::vector<TensorSource> SourcesOf(const TensorEntry& entry, const QuantisedLinear& linear) {
     const Quantization& wanted = linear.wanted;
-    const int64_t out = entry.shape[0];
+    const int64_t panels = entry.shape[0] / kOwnPanel;
     const int64_t in = entry.shape[1];
     const int64_t groups = wanted.GroupsOf(in);
-    const int64_t per_word = 32 / wanted.bits;
+    const int64_t zeros = kOwnPanel * wanted.bits / 32;
     const auto part = [this, entry, wanted](at::Tensor ops::LinearWeight::*member) {
       return [this, entry, wanted, member](const ByteSink& sink) {
         ops::LinearWeight& weight = Quantised(entry, wanted);
@@ -75,16 +77,16 @@ class LinearParts {
         }
       };
     };
-    const auto g_idx = [in, group = wanted.GroupOf(in)](const ByteSink& sink) {
-      const at::Tensor inputs = at::arange(in, at::kInt);
-      Write(at::floor_divide(inputs, group).to(at::kInt), sink);
-    };
     const std::string& stem = linear.stem;
-    return {
-        {stem + "qweight", DType::kI32, {in / per_word, out}, part(&ops::LinearWeight::data)},
-        {stem + "qzeros", DType::kI32, {groups, out / per_word}, part(&ops::LinearWeight::zeros)},
-        {stem + "scales", DType::kF16, {groups, out}, part(&ops::LinearWeight::scales)},
-        {stem + "g_idx", DType::kI32, {in}, g_idx}};
+    return {{stem + "codes",
+             DType::kI32,
+             {panels, in * wanted.bits / 32, kOwnPanel},
+             part(&ops::LinearWeight::data)},
+            {stem + "zeros", DType::kI32, {panels, groups, zeros}, part(&ops::LinearWeight::zeros)},
+            {stem + "scales",
+             DType::kF16,
+             {panels, groups, kOwnPanel},
+             part(&ops::LinearWeight::scales)}};
   }
 
   double relative_error() const {
@@ -120,22 +122,26 @@ std::string HeadEntries(const Quantization& head) {
                 "\": {\"bits\": ", head.bits, ", \"group_size\": ", head.group_size, "}}");
 }
 
-/// As AutoGPTQ writes it, so that its loader and others find what they ask for.
+/// What people read, and what shapes leave open: the size of groups that do not divide a row.
 std::filesystem::path WriteQuantizeConfig(const Quantization& wanted,
                                           const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "quantize_config.json";
   std::ofstream file(path, std::ios::binary);
-  file << "{\n  \"bits\": " << wanted.bits << ",\n  \"group_size\": " << wanted.group_size
-       << ",\n  \"damp_percent\": 0.01,\n  \"desc_act\": false,\n  \"static_groups\": false,\n"
-       << "  \"sym\": " << (wanted.bits == 8 ? "true" : "false") << HeadEntries(wanted.Head())
-       << ",\n  \"meta\": {\"quantizer\": \"" << kOwnQuantizer << "\"}"
-       << ",\n  \"true_sequential\": false,\n  \"model_name_or_path\": null,\n"
-       << "  \"model_file_base_name\": null\n}\n";
+  file << "{\n  \"quant_method\": \"" << kOwnMethod << "\",\n  \"bits\": " << wanted.bits
+       << ",\n  \"group_size\": " << wanted.group_size << HeadEntries(wanted.Head()) << "\n}\n";
   if (!file.flush()) {
     throw Error(ErrorKind::kCheckpoint, StrCat("cannot write ", path.string()),
                 {{"file", path.string()}});
   }
   return path;
+}
+
+/// What fits the longest rows fits the others.
+void RequireGroups(const Quantization& wanted, const ModelConfig& config) {
+  const int64_t longest = std::max(config.hidden_size, config.intermediate_size);
+  Require(wanted.TakesGroupsOf(longest), ErrorKind::kUsage, "the group size is ", wanted.group_size,
+          ", expected a multiple of ", OwnBlock(wanted.bits), " for ", wanted.bits,
+          " bits, or of 8 from ", longest, " on for whole rows");
 }
 
 }  // namespace
@@ -146,6 +152,7 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
                                       const ConversionOptions& options,
                                       const WriteProgressCallback& progress) {
   const Quantization wanted = asked.ForVocabulary(config.vocab_size);
+  RequireGroups(wanted, config);
   RequireOtherDirectory(checkpoint, directory);
   Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised already (",
           ToString(config.quantization), "); quantise the 16-bit checkpoint");

@@ -17,12 +17,13 @@ struct QuantisationReport {
 };
 
 /// Writes `checkpoint`, whose configuration is `config`, into `directory` with the linears of its
-/// decoder and its output matrix quantised as `asked` (GPTQ's layout) and everything else as it is;
-/// adds quantize_config.json. An output matrix whose vocabulary does not fill words stays too.
+/// decoder and its output matrix quantised as `asked` (the own layout) and everything else as it
+/// is; adds quantize_config.json. An output matrix whose vocabulary does not fill panels stays too.
 /// Memory: one linear, and the scales of those of one shard.
 ///
 /// Throws kCheckpoint where the tensors are not those of `config` or cannot be quantised, kUsage
-/// where they are quantised already, and what ConvertCheckpoint throws.
+/// where they are quantised already or groups are asked for that do not hold blocks, and what
+/// ConvertCheckpoint throws.
 QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config,
                                       const Quantization& asked, int threads,
                                       const std::filesystem::path& directory,

@@ -165,7 +165,7 @@ BENCHMARK(BM_Linear)
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 
-/// Arguments: rows, outputs, depth, packing, group, whether x is rounded.
+/// Arguments: rows, outputs, depth, packing, group.
 void BM_LinearPacked(benchmark::State& state) {
   const int64_t rows = state.range(0);
   const int64_t outputs = state.range(1);
@@ -173,8 +173,8 @@ void BM_LinearPacked(benchmark::State& state) {
   PackedMatrix matrix{.packing = static_cast<Packing>(state.range(3)),
                       .rows = outputs,
                       .columns = depth,
-                      .group = state.range(4),
-                      .rounds_x = state.range(5) != 0};
+                      .group = state.range(4)};
+  const bool integers = TakesIntegers(matrix.packing);
   ThreadPool pool(Threads());
   const auto x = Values(rows * depth);
   const int64_t words = outputs * depth * BitsOf(matrix.packing) / 32;
@@ -190,8 +190,8 @@ void BM_LinearPacked(benchmark::State& state) {
   const std::vector<uint16_t> all_scales(static_cast<size_t>(copies * scales), 0x2000);
   std::vector<float> y(static_cast<size_t>(rows * outputs));
   const Bound bound(rows, static_cast<double>(outputs * depth), static_cast<double>(bytes),
-                    matrix.rounds_x ? Limit::kInteger : Limit::kFma,
-                    matrix.rounds_x ? kOpsPerByte : kFlopsPerByte);
+                    integers ? Limit::kInteger : Limit::kFma,
+                    integers ? kOpsPerByte : kFlopsPerByte);
   BesideLimit beside(state, pool, bound.limit, bound.work);
   int64_t copy = 0;
   for (auto _ : state) {
@@ -214,15 +214,17 @@ void BM_LinearPacked(benchmark::State& state) {
 constexpr int64_t kGptq4 = static_cast<int64_t>(Packing::kGptq4);
 constexpr int64_t kGptq8 = static_cast<int64_t>(Packing::kGptq8);
 constexpr int64_t kAwq4 = static_cast<int64_t>(Packing::kAwq4);
+constexpr int64_t kInt4 = static_cast<int64_t>(Packing::kInt4);
+constexpr int64_t kInt8 = static_cast<int64_t>(Packing::kInt8);
 BENCHMARK(BM_LinearPacked)
-    ->ArgsProduct({kRows, {14336}, {4096}, {kGptq8}, {128}, {1}})
-    ->ArgsProduct({kRows, {14336}, {4096}, {kGptq4}, {32}, {1}})
-    ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kGptq8}, {128}, {1}})
-    ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kGptq4}, {32}, {1}})
-    ->ArgsProduct({{1, 4, 16, 512}, {14336}, {4096}, {kGptq8, kGptq4, kAwq4}, {128}, {0}})
-    ->ArgsProduct({{1}, {2048, 6144, 8192}, {4096}, {kGptq4}, {32}, {1}})
-    ->ArgsProduct({{1}, {2048, 6144, 8192}, {4096}, {kGptq8}, {128}, {1}})
-    ->ArgsProduct({{1, 8}, {92544}, {4096}, {kGptq8}, {128}, {0, 1}})
+    ->ArgsProduct({kRows, {14336}, {4096}, {kInt8}, {128}})
+    ->ArgsProduct({kRows, {14336}, {4096}, {kInt4}, {32}})
+    ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kInt8}, {128}})
+    ->ArgsProduct({{1, 8, 512}, {4096}, {14336}, {kInt4}, {32}})
+    ->ArgsProduct({{1, 4, 16, 512}, {14336}, {4096}, {kGptq8, kGptq4, kAwq4}, {128}})
+    ->ArgsProduct({{1}, {2048, 6144, 8192}, {4096}, {kInt4}, {32}})
+    ->ArgsProduct({{1}, {2048, 6144, 8192}, {4096}, {kInt8}, {128}})
+    ->ArgsProduct({{1, 8}, {92544}, {4096}, {kInt8}, {128}})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 

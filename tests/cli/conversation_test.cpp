@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <tuple>
 
 #include "cli/program.h"
 
@@ -11,6 +12,7 @@ namespace xcomposer::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -185,8 +187,8 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
     const ProgramOutput inspected = RunProgram({"inspect", "--model", folder / "small", "--json"});
     EXPECT_EQ(inspected.exit_code, 0) << inspected.out;
     EXPECT_EQ(inspected.Json()["quantization"],
-              weights == "int8" ? "GPTQ 8 bit, groups of 128, output 8 bit, groups of 128"
-                                : "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128");
+              weights == "int8" ? "xcomposer 8 bit, groups of 128, output 8 bit, groups of 128"
+                                : "xcomposer 4 bit, groups of 32, output 8 bit, groups of 128");
     EXPECT_EQ(inspected.Json()["kind"], "2-vl-7b");
     const auto answer = [](const std::string& model, std::vector<std::string> more) {
       std::vector<std::string> arguments = {
@@ -204,6 +206,24 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
     EXPECT_EQ(twice.exit_code, 2);
     EXPECT_THAT(twice.out, HasSubstr("quantised already"));
   }
+}
+
+TEST_F(DemoModel, GroupsThatDoNotHoldBlocksAreWrongUsage) {
+  const TemporaryFolder folder;
+  for (const auto& [weights, size, expected] :
+       {std::tuple{"int4", "40", "multiple of 32"}, {"int8", "64", "multiple of 128"}}) {
+    const ProgramOutput run = RunProgram({"quantize", "--model", kDemo, "--out", folder / "small",
+                                          "--weights", weights, "--group-size", size, "--json"});
+    EXPECT_EQ(run.exit_code, 2) << run.out;
+    EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(),
+                AllOf(HasSubstr("the group size is " + std::string(size)), HasSubstr(expected)));
+    EXPECT_FALSE(std::filesystem::exists(folder / "small"));
+  }
+  const ProgramOutput whole = RunProgram({"quantize", "--model", kDemo, "--out", folder / "small",
+                                          "--weights", "int4", "--group-size", "384", "--json"});
+  EXPECT_EQ(whole.exit_code, 0) << whole.out;
+  EXPECT_EQ(RunProgram({"inspect", "--model", folder / "small", "--json"}).Json()["quantization"],
+            "xcomposer 4 bit, groups of 384, output 8 bit, groups of 128");
 }
 
 TEST_F(DemoModel, AnswersWithKeysAndValuesInInt8) {

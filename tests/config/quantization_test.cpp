@@ -10,8 +10,10 @@
 namespace xcomposer {
 namespace {
 
+using testing::AnyOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using Method = Quantization::Method;
 
 constexpr const char* kGptqFile = R"({"bits": 4, "group_size": 128, "damp_percent": 0.01,
@@ -34,23 +36,6 @@ void ExpectRefused(const std::function<void()>& call, ErrorKind kind, const std:
     EXPECT_EQ(error.kind(), kind) << error.what();
     EXPECT_THAT(error.what(), HasSubstr(part));
   }
-}
-
-// Only what this program quantised is computed with rounded activations.
-TEST(Quantization, OwnCheckpointsRoundActivations) {
-  const auto declared = [](const char* meta) {
-    return ParseQuantization(std::string(R"({"bits": 8, "group_size": 128, "meta": )") + meta + "}",
-                             "quantize_config.json");
-  };
-  EXPECT_TRUE(declared(R"({"quantizer": "xcomposer"})").rounds_activations);
-  for (const char* other : {R"({"quantizer": ["gptqmodel:1.0"]})", R"({"quantizer": 1})", "{}",
-                            "null", R"("xcomposer")"}) {
-    EXPECT_FALSE(declared(other).rounds_activations) << other;
-  }
-  std::vector<std::string> notes;
-  EXPECT_EQ(SettleQuantization(nullptr, declared(R"({"quantizer": "xcomposer"})"), 4096, notes),
-            (Quantization{Method::kGptq, 8, 128, true}));
-  EXPECT_FALSE(ParseQuantization(kGptqFile, "quantize_config.json").rounds_activations);
 }
 
 nlohmann::json FourBitConfig(Kind kind) {
@@ -175,7 +160,8 @@ TEST(Quantization, RefusesWhatIsNotRead) {
   ExpectRefused(declared("group_size", "128"), ErrorKind::kConfig, "group_size is \"128\"");
   ExpectRefused(declared("bits", 0), ErrorKind::kConfig, "bits is 0");
   ExpectRefused(declared("bits", 18446744073709551615u), ErrorKind::kConfig, "bits is 18446");
-  ExpectRefused(declared("quant_method", "squeezellm"), ErrorKind::kConfig, "squeezellm");
+  ExpectRefused(declared("quant_method", "squeezellm"), ErrorKind::kConfig,
+                "quant_method is squeezellm, expected gptq, awq or xcomposer");
   ExpectRefused(declared("checkpoint_format", "gptq_v2"), ErrorKind::kConfig, "gptq_v2");
   nlohmann::json gemv = Awq();
   gemv["version"] = "gemv";
@@ -219,10 +205,16 @@ TEST(Quantization, RefusesBitsThatTheShapesTell) {
 }
 
 /// What `quantize` writes.
-constexpr const char* kOwnInt4 = R"({"bits": 4, "group_size": 32, "lm_head": true,
+constexpr const char* kOwnInt4 = R"({"quant_method": "xcomposer", "bits": 4, "group_size": 32,
+  "lm_head": true, "dynamic": {"output": {"bits": 8, "group_size": 128}}})";
+
+/// What it wrote when it had GPTQ's layout.
+constexpr const char* kGptqInt4 = R"({"bits": 4, "group_size": 32, "lm_head": true,
   "dynamic": {"output": {"bits": 8, "group_size": 128}}, "meta": {"quantizer": "xcomposer"}})";
 
-ModelConfig OwnModel(const char* declaration = kOwnInt4) {
+constexpr Quantization kGptqWithHead{Method::kGptq, 4, 32, 8, 128};
+
+ModelConfig ModelOf(const char* declaration) {
   return ParseConfig(ShippedConfig(Kind::kVl7b).dump(), std::nullopt, std::nullopt, declaration);
 }
 
@@ -232,40 +224,217 @@ ModelConfig Read(const WeightHeaders& headers, const char* declaration) {
   return ParseConfig(ShippedConfig(Kind::kVl7b).dump(), headers, std::nullopt, file);
 }
 
-TEST(QuantisedHead, HasBitsAndGroupsOfItsOwn) {
-  const ModelConfig config = OwnModel();
+/// The shape of a tensor of the table, nothing where it is not there.
+std::vector<int64_t> ShapeOf(const WeightHeaders& headers, const std::string& name) {
+  const auto it = headers.find(name);
+  return it != headers.end() ? it->second.shape : std::vector<int64_t>{};
+}
+
+TEST(OwnQuantization, LiesInPanelsOfOutputs) {
+  const ModelConfig config = ModelOf(kOwnInt4);
   EXPECT_EQ(config.quantization, kInt4);
-  EXPECT_EQ(kInt4.Head(), (Quantization{Method::kGptq, 8, 128, true}));
-  EXPECT_EQ(ToString(kInt4), "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128");
+  EXPECT_EQ(ToString(kInt4), "xcomposer 4 bit, groups of 32, output 8 bit, groups of 128");
+  EXPECT_EQ(ToString(kInt8), "xcomposer 8 bit, groups of 128, output 8 bit, groups of 128");
+  const WeightHeaders headers = QuantisedHeaders(config);
+  using Shape = std::vector<int64_t>;
+  const std::string w2 = "model.layers.31.feed_forward.w2.";  // 4096 outputs, 14336 inputs
+  EXPECT_EQ(ShapeOf(headers, w2 + "codes"), (Shape{256, 1792, 16}));
+  EXPECT_EQ(ShapeOf(headers, w2 + "zeros"), (Shape{256, 448, 2}));
+  EXPECT_EQ(ShapeOf(headers, w2 + "scales"), (Shape{256, 448, 16}));
+  EXPECT_EQ(ShapeOf(headers, "output.codes"), (Shape{5784, 1024, 16}));
+  EXPECT_EQ(ShapeOf(headers, "output.zeros"), (Shape{5784, 32, 4}));
+  EXPECT_EQ(ShapeOf(headers, "output.scales"), (Shape{5784, 32, 16}));
+  EXPECT_EQ(headers.at(w2 + "zeros").dtype, "I32");
+  EXPECT_EQ(headers.at(w2 + "scales").dtype, "F16");
+  EXPECT_EQ(headers.count("output.weight"), 0u);
+  for (const auto& [name, header] : headers) {
+    EXPECT_THAT(name, Not(AnyOf(HasSubstr(".linear."), HasSubstr("g_idx"), HasSubstr("qweight"))));
+  }
+  // Each code, zero and scale once, as in GPTQ's layout without its indices.
+  int64_t indices = 0;
+  WeightHeaders gptq = QuantisedHeaders(ModelOf(kGptqInt4));
+  for (const auto& [name, header] : gptq) {
+    if (name.find("g_idx") != std::string::npos) indices += 4 * header.shape[0];
+    if (name.find("linear.bias") != std::string::npos) indices += 2 * header.shape[0];
+  }
+  EXPECT_EQ(Bytes(headers), Bytes(gptq) - indices);
+  EXPECT_EQ(ParameterCount(config), ParameterCount(ModelOf(kGptqFile)));
+}
+
+TEST(OwnQuantization, IsToldFromTheTensors) {
+  for (const Quantization& own :
+       {kInt8, kInt4, Quantization{Method::kOwn, 4, 128, 4, 32}, Quantization{Method::kOwn, 8, -1},
+        Quantization{Method::kOwn, 4, -1, 8, 256}}) {
+    ModelConfig config = ParseConfig(ShippedConfig(Kind::kVl7b).dump());
+    config.quantization = own;
+    const WeightHeaders headers = QuantisedHeaders(config);
+    const ModelConfig read = Read(headers, nullptr);
+    EXPECT_EQ(ToString(read.quantization), ToString(own));
+    EXPECT_EQ(read.quantization, own);
+    EXPECT_FALSE(read.before_february_2024);
+    EXPECT_NO_THROW(CheckWeights(read, headers));
+    // Whatever the file calls it.
+    EXPECT_EQ(Read(headers, R"({"quant_method": "gptq"})").quantization, own);
+  }
+}
+
+TEST(OwnQuantization, IsDeclaredByName) {
+  EXPECT_EQ(ModelOf(R"({"quant_method": "xcomposer", "bits": 8})").quantization,
+            (Quantization{Method::kOwn, 8, 128}));
+  EXPECT_EQ(ModelOf(R"({"quant_method": "XComposer"})").quantization,
+            (Quantization{Method::kOwn, 4, 32}));
+  EXPECT_EQ(ModelOf(R"({"quant_method": "xcomposer", "bits": 4, "group_size": -1,
+                        "lm_head": true})")
+                .quantization,
+            (Quantization{Method::kOwn, 4, -1, 4, -1}));
+}
+
+/// A row of 160 inputs in two groups of 128 says so only in the file: 80 would divide it.
+TEST(OwnQuantization, GroupsThatDoNotDivideARowAreDeclared) {
+  const std::string wqkv = "model.layers.0.attention.wqkv.";
+  const auto settle = [&](int64_t words, int64_t groups, const char* declaration) {
+    const WeightHeaders headers = {{wqkv + "codes", {"I32", {6, words, 16}}},
+                                   {wqkv + "scales", {"F16", {6, groups, 16}}}};
+    std::optional<DeclaredQuantization> declared;
+    if (declaration != nullptr) declared = ParseQuantization(declaration, "quantize_config.json");
+    std::vector<std::string> notes;
+    return SettleQuantization(&headers, declared, 160, notes);
+  };
+  EXPECT_EQ(settle(20, 2, R"({"group_size": 96})"), (Quantization{Method::kOwn, 4, 96}));
+  ExpectRefused([&] { settle(20, 2, nullptr); }, ErrorKind::kCheckpoint,
+                "have 80 inputs, expected a multiple of 32, or -1");
+  // The sizes that this program gives need no file, short rows included.
+  EXPECT_EQ(settle(40, 2, nullptr), (Quantization{Method::kOwn, 8, 128}));
+  EXPECT_EQ(settle(20, 5, nullptr), (Quantization{Method::kOwn, 4, 32}));
+  EXPECT_EQ(settle(40, 1, nullptr), (Quantization{Method::kOwn, 8, -1}));
+  EXPECT_EQ(settle(40, 1, R"({"group_size": 256})"), (Quantization{Method::kOwn, 8, 256}));
+}
+
+TEST(OwnQuantization, GroupsHoldWholeBlocks) {
+  const auto takes = [](int64_t bits, int64_t group, int64_t in) {
+    return Quantization{Method::kOwn, bits, group}.TakesGroupsOf(in);
+  };
+  for (const int64_t group : {-1, 128, 256, 4096, 4104}) {
+    EXPECT_TRUE(takes(8, group, 4096)) << group;
+    EXPECT_TRUE(takes(4, group, 4096)) << group;
+  }
+  for (const int64_t group : {0, -2, 8, 16, 40, 4088, 4100}) {
+    EXPECT_FALSE(takes(8, group, 4096)) << group;
+    EXPECT_FALSE(takes(4, group, 4096)) << group;
+  }
+  EXPECT_TRUE(takes(4, 96, 4096));
+  EXPECT_FALSE(takes(8, 96, 4096));
+  EXPECT_TRUE(takes(8, 96, 96));
+  EXPECT_FALSE(takes(8, 96, 104));
+  EXPECT_TRUE((Quantization{Method::kGptq, 8, 40}).TakesGroupsOf(4096));
+
+  const auto refused = [](const char* declaration, const std::string& part) {
+    ExpectRefused([&] { ModelOf(declaration); }, ErrorKind::kCheckpoint, part);
+  };
+  refused(R"({"quant_method": "xcomposer", "bits": 4, "group_size": 40})",
+          "the groups of the quantised linears have 40 inputs, expected a multiple of 32");
+  refused(R"({"quant_method": "xcomposer", "bits": 8, "group_size": 96})",
+          "the groups of the quantised linears have 96 inputs, expected a multiple of 128");
+  refused(R"({"quant_method": "xcomposer", "bits": 4, "group_size": 32, "lm_head": true,
+              "dynamic": {"output": {"bits": 8}}})",
+          "the groups of the quantised output matrix have 32 inputs, expected a multiple of 128");
+  ModelConfig config = ParseConfig(ShippedConfig(Kind::kVl7b).dump());
+  config.quantization = {Method::kOwn, 4, 8};
+  const WeightHeaders headers = QuantisedHeaders(config);
+  ExpectRefused([&] { Read(headers, nullptr); }, ErrorKind::kCheckpoint,
+                "have 8 inputs, expected a multiple of 32");
+}
+
+TEST(OwnQuantization, RefusesBitsThatAreNotThere) {
+  WeightHeaders headers = QuantisedHeaders(ModelOf(kOwnInt4));
+  auto& words = headers["model.layers.0.attention.wqkv.codes"].shape;
+  words[1] = 4096 * 3 / 32;
+  ExpectRefused([&] { Read(headers, nullptr); }, ErrorKind::kCheckpoint, "(xcomposer) to 3 bits");
+  words[1] = 4096 * 8 / 32;
+  ExpectRefused([&] { Read(headers, kOwnInt4); }, ErrorKind::kConfig,
+                "says 4 bits, the shape of model.layers.0.attention.wqkv.codes says 8");
+  for (const int64_t nonsense : {INT64_MAX, int64_t{0}, int64_t{-1}, int64_t{7}}) {
+    words[1] = nonsense;
+    ExpectRefused([&] { CheckWeights(Read(headers, kOwnInt4), headers); }, ErrorKind::kCheckpoint,
+                  "model.layers.0.attention.wqkv.codes: found I32");
+  }
+  words = {1536, 4096};  // of two axes
+  ExpectRefused([&] { CheckWeights(Read(headers, kOwnInt4), headers); }, ErrorKind::kCheckpoint,
+                "model.layers.0.attention.wqkv.codes: found I32 [1536, 4096], expected "
+                "[384, 512, 16]");
+}
+
+// One layout for layers and output matrix, whatever is beside them.
+TEST(OwnQuantization, IsNotMixedWithGptq) {
+  const WeightHeaders own = QuantisedHeaders(ModelOf(kOwnInt4));
+  const WeightHeaders gptq = QuantisedHeaders(ModelOf(kGptqInt4));
+  const auto moved = [](WeightHeaders to, const WeightHeaders& from, const std::string& stem) {
+    for (auto it = to.begin(); it != to.end();) {
+      it = it->first.compare(0, stem.size(), stem) == 0 ? to.erase(it) : std::next(it);
+    }
+    for (const auto& [name, header] : from) {
+      if (name.compare(0, stem.size(), stem) == 0) to[name] = header;
+    }
+    return to;
+  };
+  const auto refused = [](const WeightHeaders& headers, const char* declaration,
+                          const std::vector<std::string>& parts) {
+    for (const std::string& part : parts) {
+      ExpectRefused([&] { CheckWeights(Read(headers, declaration), headers); },
+                    ErrorKind::kCheckpoint, part);
+    }
+  };
+  refused(moved(own, gptq, "output."), kOwnInt4,
+          {"1 missing:\n  output.weight", "output.qweight\n"});
+  refused(moved(gptq, own, "output."), kGptqInt4,
+          {"1 missing:\n  output.weight", "unexpected:\n  output.codes\n"});
+  refused(moved(own, gptq, "model.layers.7.attention.wo."), kOwnInt4,
+          {"missing:\n  model.layers.7.attention.wo.codes\n",
+           "unexpected:\n  model.layers.7.attention.wo.linear.bias\n"});
+  // Codes of the output matrix alone do not make a checkpoint of this layout.
+  WeightHeaders stored = QuantisedHeaders(ParseConfig(ShippedConfig(Kind::kVl7b).dump()));
+  refused(moved(stored, own, "output."), nullptr,
+          {"1 missing:\n  output.weight", "unexpected:\n  output.codes\n"});
+}
+
+// Folders of earlier versions are GPTQ as any other.
+TEST(QuantisedHead, HasBitsAndGroupsOfItsOwn) {
+  const ModelConfig config = ModelOf(kGptqInt4);
+  EXPECT_EQ(config.quantization, kGptqWithHead);
+  EXPECT_EQ(kGptqWithHead.Head(), (Quantization{Method::kGptq, 8, 128}));
+  EXPECT_EQ(kInt4.Head(), (Quantization{Method::kOwn, 8, 128}));
+  EXPECT_EQ(ToString(kGptqWithHead), "GPTQ 4 bit, groups of 32, output 8 bit, groups of 128");
   const WeightHeaders headers = QuantisedHeaders(config);
   EXPECT_EQ(headers.count("output.weight"), 0u);
   EXPECT_EQ(headers.at("output.qweight").shape, (std::vector<int64_t>{1024, 92544}));
   EXPECT_EQ(headers.at("output.qzeros").shape, (std::vector<int64_t>{32, 23136}));
   EXPECT_EQ(headers.at("output.scales").shape, (std::vector<int64_t>{32, 92544}));
   EXPECT_EQ(headers.at("output.g_idx").shape, (std::vector<int64_t>{4096}));
-  const ModelConfig read = Read(headers, kOwnInt4);
-  EXPECT_EQ(read.quantization, kInt4);
+  const ModelConfig read = Read(headers, kGptqInt4);
+  EXPECT_EQ(read.quantization, kGptqWithHead);
   EXPECT_THAT(read.notes, IsEmpty());
   EXPECT_NO_THROW(CheckWeights(read, headers));
-  EXPECT_EQ(ParameterCount(read), ParameterCount(OwnModel(kGptqFile)));
+  EXPECT_EQ(ParameterCount(read), ParameterCount(ModelOf(kGptqFile)));
 }
 
-// Without a file only the activations are left exact.
 TEST(QuantisedHead, IsToldFromTheTensors) {
-  WeightHeaders headers = QuantisedHeaders(OwnModel());
-  EXPECT_EQ(Read(headers, nullptr).quantization,
-            (Quantization{Method::kGptq, 4, 32, false, 8, 128}));
+  WeightHeaders own = QuantisedHeaders(ModelOf(kOwnInt4));
+  EXPECT_EQ(Read(own, nullptr).quantization, kInt4);
+  own["output.codes"].shape[1] = 4096 * 4 / 32;
+  EXPECT_EQ(Read(own, nullptr).quantization.head_bits, 4);
+  WeightHeaders headers = QuantisedHeaders(ModelOf(kGptqInt4));
+  EXPECT_EQ(Read(headers, nullptr).quantization, kGptqWithHead);
   headers["output.qweight"].shape[0] = 4096 * 4 / 32;
   EXPECT_EQ(Read(headers, nullptr).quantization.head_bits, 4);
 }
 
 TEST(QuantisedHead, HasTheLayersNumbersWhereItHasNone) {
-  const ModelConfig config = OwnModel(R"({"bits": 4, "group_size": 64, "lm_head": true,
-                                          "dynamic": {"model.*": {"bits": 8}}})");
-  EXPECT_EQ(config.quantization, (Quantization{Method::kGptq, 4, 64, false, 4, 64}));
-  const ModelConfig whole = OwnModel(R"({"bits": 8, "group_size": 64, "lm_head": true,
-                                         "dynamic": {"+:output": {"group_size": -1}}})");
-  EXPECT_EQ(whole.quantization, (Quantization{Method::kGptq, 8, 64, false, 8, -1}));
+  const ModelConfig config = ModelOf(R"({"bits": 4, "group_size": 64, "lm_head": true,
+                                         "dynamic": {"model.*": {"bits": 8}}})");
+  EXPECT_EQ(config.quantization, (Quantization{Method::kGptq, 4, 64, 4, 64}));
+  const ModelConfig whole = ModelOf(R"({"bits": 8, "group_size": 64, "lm_head": true,
+                                        "dynamic": {"+:output": {"group_size": -1}}})");
+  EXPECT_EQ(whole.quantization, (Quantization{Method::kGptq, 8, 64, 8, -1}));
   EXPECT_EQ(ToString(whole.quantization),
             "GPTQ 8 bit, groups of 64, output 8 bit, one group per "
             "row");
@@ -277,7 +446,7 @@ TEST(QuantisedHead, StaysAsItIsStored) {
        {kGptqFile, R"({"bits": 4, "group_size": 128, "lm_head": false,
                        "dynamic": {"output": {"bits": 8}}})",
         R"({"bits": 4, "group_size": 128, "dynamic": null, "lm_head": null})"}) {
-    const ModelConfig config = OwnModel(declaration);
+    const ModelConfig config = ModelOf(declaration);
     EXPECT_EQ(config.quantization, (Quantization{Method::kGptq, 4, 128})) << declaration;
     EXPECT_FALSE(config.quantization.Head());
     const WeightHeaders headers = QuantisedHeaders(config);
@@ -285,17 +454,17 @@ TEST(QuantisedHead, StaysAsItIsStored) {
     EXPECT_EQ(Read(headers, declaration).quantization, config.quantization);
   }
   // The tensor decides here too.
-  const WeightHeaders stored = QuantisedHeaders(OwnModel(kGptqFile));
+  const WeightHeaders stored = QuantisedHeaders(ModelOf(kGptqFile));
   const ModelConfig read = Read(stored, R"({"bits": 4, "group_size": 128, "lm_head": true})");
   EXPECT_FALSE(read.quantization.Head());
   EXPECT_THAT(read.notes, testing::Contains(HasSubstr("the tensor decides")));
 }
 
 TEST(QuantisedHead, RefusesContradictions) {
-  const WeightHeaders whole = QuantisedHeaders(OwnModel());
+  const WeightHeaders whole = QuantisedHeaders(ModelOf(kGptqInt4));
   const auto expect = [&](ErrorKind kind, const std::string& part,
                           const std::function<void(WeightHeaders&)>& change,
-                          const char* declaration = kOwnInt4) {
+                          const char* declaration = kGptqInt4) {
     WeightHeaders headers = whole;
     change(headers);
     ExpectRefused([&] { CheckWeights(Read(headers, declaration), headers); }, kind, part);
@@ -350,14 +519,15 @@ TEST(QuantisedHead, RefusesDeclarationsThatAreNotRead) {
   expect(R"({"desc_act": true})", "dynamic.output.desc_act is true");
   expect(R"({"bits": "8", "group_size": 0})", "dynamic.output.group_size is 0");
   ExpectRefused(
-      [] { OwnModel(R"({"bits": 4, "lm_head": true, "dynamic": {"output": {"bits": 3}}})"); },
+      [] { ModelOf(R"({"bits": 4, "lm_head": true, "dynamic": {"output": {"bits": 3}}})"); },
       ErrorKind::kCheckpoint, "the output matrix is quantised to 3 bits");
 }
 
-// Words hold whole outputs only where their number is a multiple of 8.
-TEST(QuantisedHead, NeedsAVocabularyThatFillsWords) {
+TEST(QuantisedHead, NeedsAVocabularyThatFillsPanels) {
   EXPECT_EQ(kInt8.ForVocabulary(92544), kInt8);
-  EXPECT_EQ(kInt4.ForVocabulary(92548), (Quantization{Method::kGptq, 4, 32, true}));
+  for (const int64_t odd : {92545, 92548, 92552}) {
+    EXPECT_EQ(kInt4.ForVocabulary(odd), (Quantization{Method::kOwn, 4, 32})) << odd;
+  }
 }
 
 TEST(Quantization, GroupsOfARow) {

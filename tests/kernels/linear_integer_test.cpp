@@ -22,19 +22,19 @@ struct Shape {
   int64_t rows, outputs, depth, group;
 };
 
-// Around every boundary: vectors of 4, 8, 16 outputs and what is left of them; panels of 4, 6, 8
-// rows; tasks of 256, 512 and 1024 outputs; blocks of 32, 64 and 128 inputs, pieces of 128 and 256,
-// and short last ones; more rows than one block. Ranges of few rows, where outputs and inputs are
-// multiples of 32; spans of 512 inputs, of few rows and of more;
-// no inputs at all.
+// Around every boundary: panels of 16 outputs and three of them; panels of 4, 6, 8 rows, few rows
+// and more than those; tasks of 256 outputs and of some panels each; blocks of 32, 64 and 128
+// inputs, pieces of 256, turns of 512, and short last ones; more rows than one block; no inputs at
+// all.
 const Shape kShapes[] = {
-    {1, 8, 8, 128},     {1, 24, 136, 128},    {2, 1032, 264, 128},  {3, 72, 520, 256},
-    {5, 264, 32, 128},  {6, 40, 384, 384},    {7, 56, 640, 128},    {9, 280, 128, 128},
-    {13, 16, 776, 256}, {24, 520, 96, 128},   {33, 104, 384, 384},  {270, 24, 264, 128},
-    {1, 64, 2048, 128}, {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
-    {4, 32, 160, 128},  {4, 1056, 2080, 128}, {4, 24, 4104, 128},   {45, 16, 2056, 128},
-    {5, 96, 1056, 128}, {6, 544, 2080, 128},  {8, 1096, 392, 128},  {12, 552, 136, 128},
-    {1, 32, 0, 128},    {20, 24, 0, 128}};
+    {1, 16, 8, 128},     {1, 32, 136, 128},    {2, 1040, 264, 128},  {3, 80, 520, 256},
+    {5, 272, 32, 128},   {6, 48, 384, 384},    {7, 64, 640, 128},    {9, 288, 128, 128},
+    {13, 16, 776, 256},  {24, 528, 96, 128},   {33, 112, 384, 384},  {270, 32, 264, 128},
+    {1, 64, 2048, 128},  {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
+    {4, 32, 160, 128},   {4, 1056, 2080, 128}, {4, 32, 4104, 128},   {45, 16, 2056, 128},
+    {5, 96, 1056, 128},  {6, 544, 2080, 128},  {8, 1104, 392, 128},  {12, 560, 136, 128},
+    {16, 48, 1032, 128}, {17, 64, 1032, 128},  {15, 320, 72, 72},    {1, 32, 0, 128},
+    {20, 32, 0, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
@@ -71,18 +71,21 @@ struct Case {
                                    .scales = scales.data(),
                                    .rows = shape.outputs,
                                    .columns = shape.depth,
-                                   .group = shape.group,
-                                   .rounds_x = true},
+                                   .group = shape.group},
             .y = y.data(),
             .y_stride = y_stride};
   }
 
   int64_t Code(int64_t n, int64_t k) const {
-    return Field(words[k / PerWord() * shape.outputs + n], k % PerWord());
+    const int64_t row = n / 16 * (shape.depth / PerWord()) + k / PerWord();
+    return Field(words[row * 16 + n % 16], k % PerWord());
   }
   int64_t Zero(int64_t n, int64_t g) const {
-    return 1 + Field(zeros[(g * shape.outputs + n) / PerWord()], n % PerWord());
+    return Field(zeros[Place(n, g) / PerWord()], n % PerWord());
   }
+  double Scale(int64_t n, int64_t g) const { return scales[Place(n, g)]; }
+  /// Of a number that each group has for each output: (panel, group, output).
+  int64_t Place(int64_t n, int64_t g) const { return (n / 16 * groups + g) * 16 + n % 16; }
   int64_t PerWord() const { return 32 / BitsOf(packing); }
   int64_t Field(uint32_t word, int64_t i) const {
     const int bits = BitsOf(packing);
@@ -101,8 +104,8 @@ struct Case {
 struct Rounding {
   Rounding(Isa isa, Packing packing) {
     const bool bytes =
-        packing == Packing::kGptq4 || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16;
-    block = packing == Packing::kGptq4 ? 32 : bytes ? 64 : 128;
+        packing == Packing::kInt4 || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16;
+    block = packing == Packing::kInt4 ? 32 : bytes ? 64 : 128;
     most = bytes ? 127.0f : 32767.0f;
   }
   int64_t block;
@@ -148,8 +151,7 @@ void Expect(const Case& c, const std::vector<float>& before, const LinearParams&
           for (int64_t k = b * x.block; k < std::min(c.shape.depth, (b + 1) * x.block); ++k) {
             total += (c.Code(n, k) - c.Zero(n, g)) * x.codes[static_cast<size_t>(k)];
           }
-          sum.Add(static_cast<double>(total) * x.scales[static_cast<size_t>(b)] *
-                  c.scales[g * c.shape.outputs + n]);
+          sum.Add(static_cast<double>(total) * x.scales[static_cast<size_t>(b)] * c.Scale(n, g));
         }
         return sum;
       });
@@ -165,7 +167,6 @@ TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
                    << " in groups of " << shape.group << ", variant " << variant);
       Case c(shape, packing(), random);
       LinearParams params = c.Params();
-      ASSERT_TRUE(TakesIntegers(std::get<PackedMatrix>(params.weight)));
       if (variant % 2 == 1) params.bias = c.bias.Vector();
       if (variant >= 2) {
         params.accumulate = true;
@@ -185,10 +186,11 @@ TEST_P(LinearIntegerTest, LargestSumsAreExact) {
   const float most = Rounding(isa(), packing()).most;
   for (const uint32_t zero : {0u, 0xffffffffu}) {
     for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
-      for (int pattern = 0; pattern < 3; ++pattern) {
+      for (const auto& [pattern, rows] :
+           {std::pair{0, 9}, {1, 9}, {2, 9}, {0, 20}, {1, 20}, {2, 20}}) {
         const int64_t depth = IntegerBlock(packing());
-        Case c({9, 24, depth, depth}, packing(), random);
-        const std::vector<uint16_t> ones(24, 0x3c00);
+        Case c({rows, 32, depth, depth}, packing(), random);
+        const std::vector<uint16_t> ones(32, 0x3c00);
         for (int64_t i = 0; i < c.x.size(); ++i) {
           c.x[i] = pattern == 0 ? most : pattern == 1 ? -most : i % 2 == 0 ? most : -most;
         }
@@ -217,10 +219,10 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   Random random(23);
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
-  for (const auto& [outputs, depth] : {std::pair{72, 392}, {96, 4128}, {72, 4104}}) {
+  for (const auto& [outputs, depth] : {std::pair{80, 392}, {96, 4128}, {80, 4104}}) {
     Case c({40, outputs, depth, 128}, packing(), random);
     Linear(c.Params(), context);
-    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 20}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20}) {
       for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
         Guarded<float> some(rows * c.shape.outputs);
         LinearParams params = c.Params();
@@ -239,7 +241,7 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
 }
 
 TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
-  for (const Shape& shape : {Shape{3, 2056, 136, 128}, Shape{50, 552, 264, 128},
+  for (const Shape& shape : {Shape{3, 2064, 136, 128}, Shape{50, 560, 264, 128},
                              Shape{1, 4192, 4128, 128}, Shape{3, 640, 2080, 128}}) {
     std::vector<float> results[2];
     for (const int threads : {1, 4}) {
@@ -253,27 +255,12 @@ TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
   }
 }
 
-/// So many outputs that several threads add up the spans.
-TEST_P(LinearIntegerTest, ManyOutputsOfOneRow) {
-  std::vector<float> results[2];
-  for (const int64_t rows : {1, 4}) {
-    Random random(31);
-    Case c({4, 40'032, 1056, 128}, packing(), random);
-    ThreadPool pool(3);
-    LinearParams params = c.Params();
-    params.rows = rows;
-    Linear(params, {.pool = pool, .isa = isa()});
-    results[rows / 4].assign(c.y.data(), c.y.data() + c.shape.outputs);
-  }
-  EXPECT_EQ(results[0], results[1]);
-}
-
 /// Of the same packing and few rows in one loop, otherwise one after the other.
 TEST_P(LinearIntegerTest, PairIsBothAlone) {
-  const Packing other = packing() == Packing::kGptq4 ? Packing::kGptq8 : Packing::kGptq4;
-  for (const int64_t rows : {1, 2, 5, 7}) {
+  const Packing other = packing() == Packing::kInt4 ? Packing::kInt8 : Packing::kInt4;
+  for (const int64_t rows : {1, 2, 5, 7, 17}) {
     for (const auto& [outputs, packings] :
-         {std::pair{96, packing()}, {1120, packing()}, {24, packing()}, {96, other}}) {
+         {std::pair{96, packing()}, {1120, packing()}, {16, packing()}, {96, other}}) {
       SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs");
       Random random(32);
       Case first({rows, 160, 1056, 128}, packing(), random);
@@ -291,7 +278,7 @@ TEST_P(LinearIntegerTest, PairIsBothAlone) {
 TEST_P(LinearIntegerTest, OddNumbers) {
   Random random(25);
   ThreadPool pool(2);
-  Case c({4, 24, 136, 136}, packing(), random);
+  Case c({4, 32, 136, 136}, packing(), random);
   c.x[0 * c.x_stride + 17] = std::numeric_limits<float>::quiet_NaN();
   c.x[1 * c.x_stride + 131] = -std::numeric_limits<float>::infinity();
   for (int64_t k = 0; k < c.shape.depth; ++k) {
@@ -307,26 +294,11 @@ TEST_P(LinearIntegerTest, OddNumbers) {
   }
 }
 
-// Groups that do not hold whole blocks: x stays as it is.
-TEST_P(LinearIntegerTest, OtherGroupsAreNotRounded) {
-  Random random(26);
-  ThreadPool pool(2);
-  for (const int64_t rows : {1, 20}) {
-    Case c({rows, 24, 240, 40}, packing(), random);
-    LinearParams params = c.Params();
-    Linear(params, {.pool = pool, .isa = isa()});
-    const std::vector<float> found(c.y.data(), c.y.data() + c.y.size());
-    std::get<PackedMatrix>(params.weight).rounds_x = false;
-    Linear(params, {.pool = pool, .isa = isa()});
-    EXPECT_EQ(found, std::vector<float>(c.y.data(), c.y.data() + c.y.size()));
-  }
-}
-
 /// What the tier with tiles takes few rows with needs no tiles: the sums of AVX-512 without VNNI.
 TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
   if (BestIsa() < Isa::kAvx512Vnni) GTEST_SKIP() << "this processor has no AVX-512 VNNI";
   ThreadPool pool(2);
-  for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
+  for (const Packing packing : {Packing::kInt4, Packing::kInt8}) {
     for (const int64_t rows : {1, 2, 3, 7, 16, 20}) {
       SCOPED_TRACE(testing::Message() << BitsOf(packing) << " bits, " << rows << " rows");
       Random random(33);
@@ -346,15 +318,15 @@ TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
   for (const Isa isa :
        {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx}) {
     const IsaKernels& kernels = KernelsFor(isa);
-    for (const Packing packing : {Packing::kGptq4, Packing::kGptq8}) {
+    for (const Packing packing : {Packing::kInt4, Packing::kInt8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");
-      const RoundingKernel& many = kernels.linear_integers[static_cast<size_t>(packing)].x;
-      const RoundingKernel& few = kernels.linear_integer_rows[static_cast<size_t>(packing)].x;
-      const RoundingKernel& tiles = kernels.special.gptq8.x;
+      const RoundingKernel& many = kernels.linear_integers[IntegerIndex(packing)].x;
+      const RoundingKernel& few = kernels.linear_integer_rows[IntegerIndex(packing)].x;
+      const RoundingKernel& tiles = kernels.special.int8.x;
       EXPECT_EQ(IntegerBlock(packing) % many.block, 0);
       EXPECT_EQ(few.block, many.block);
       EXPECT_EQ(few.most, many.most);
-      if (packing != Packing::kGptq8 || kernels.special.gptq8.multiply == nullptr) continue;
+      if (packing != Packing::kInt8 || kernels.special.int8.multiply == nullptr) continue;
       EXPECT_EQ(tiles.block, many.block);
       EXPECT_EQ(tiles.most, many.most);
     }
@@ -363,10 +335,10 @@ TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
 
 INSTANTIATE_TEST_SUITE_P(, LinearIntegerTest,
                          testing::Combine(testing::ValuesIn(RunnableIsas()),
-                                          testing::Values(Packing::kGptq4, Packing::kGptq8)),
+                                          testing::Values(Packing::kInt4, Packing::kInt8)),
                          [](const auto& info) {
                            return std::string(ToString(std::get<0>(info.param))) +
-                                  (std::get<1>(info.param) == Packing::kGptq4 ? "_int4" : "_int8");
+                                  (std::get<1>(info.param) == Packing::kInt4 ? "_int4" : "_int8");
                          });
 
 }  // namespace

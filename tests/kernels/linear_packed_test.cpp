@@ -52,24 +52,20 @@ struct Quantised {
   }
 
   int Code(int64_t n, int64_t k) const {
-    switch (packing) {
-      case Packing::kGptq4:
-        return static_cast<int>(words[k / 8 * shape.outputs + n] >> (4 * (k % 8)) & 15);
-      case Packing::kGptq8:
-        return static_cast<int>(words[k / 4 * shape.outputs + n] >> (8 * (k % 4)) & 255);
-      case Packing::kAwq4:
-        break;
+    if (packing == Packing::kGptq4) {
+      return static_cast<int>(words[k / 8 * shape.outputs + n] >> (4 * (k % 8)) & 15);
+    }
+    if (packing == Packing::kGptq8) {
+      return static_cast<int>(words[k / 4 * shape.outputs + n] >> (8 * (k % 4)) & 255);
     }
     return AwqField(words[k * (shape.outputs / 8) + n / 8], n % 8);
   }
   int Zero(int64_t n, int64_t g) const {
-    switch (packing) {
-      case Packing::kGptq4:
-        return 1 + static_cast<int>(zeros[g * (shape.outputs / 8) + n / 8] >> (4 * (n % 8)) & 15);
-      case Packing::kGptq8:
-        return 1 + static_cast<int>(zeros[g * (shape.outputs / 4) + n / 4] >> (8 * (n % 4)) & 255);
-      case Packing::kAwq4:
-        break;
+    if (packing == Packing::kGptq4) {
+      return 1 + static_cast<int>(zeros[g * (shape.outputs / 8) + n / 8] >> (4 * (n % 8)) & 15);
+    }
+    if (packing == Packing::kGptq8) {
+      return 1 + static_cast<int>(zeros[g * (shape.outputs / 4) + n / 4] >> (8 * (n % 4)) & 255);
     }
     return AwqField(zeros[g * (shape.outputs / 8) + n / 8], n % 8);
   }

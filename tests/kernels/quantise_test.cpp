@@ -40,7 +40,7 @@ TEST(ToFloat16, RoundsToTheNearest) {
 
 struct Quantised {
   Quantised(const StoredMatrix& weight, int bits, int64_t group_, int threads = 2)
-      : packing(bits == 8 ? Packing::kGptq8 : Packing::kGptq4),
+      : packing(bits == 8 ? Packing::kInt8 : Packing::kInt4),
         rows(weight.rows),
         columns(weight.columns),
         group(group_),
@@ -81,7 +81,7 @@ struct Quantised {
 struct Shape {
   int64_t rows, columns, group;
 };
-const Shape kShapes[] = {{8, 8, 8}, {40, 136, 32}, {24, 128, 128}, {72, 200, 64}};
+const Shape kShapes[] = {{16, 8, 8}, {48, 136, 32}, {32, 128, 128}, {80, 200, 64}};
 
 StoredMatrix MatrixOf(const Stored& stored, const Shape& shape) {
   return {.data = stored.data(),
@@ -157,18 +157,20 @@ double LossOf(const float* values, int64_t group, float shrink) {
 // float16), and all together hardly more than with the best of a hundred ranges each.
 TEST(Quantise, FourBitsBeatThePlainRange) {
   Random random(4);
+  constexpr int64_t kRows = 16;
   constexpr int64_t kGroup = 32;
   double ours = 0, plain = 0, best = 0;
-  for (int round = 0; round < 200; ++round) {
-    Guarded<float> weight(8 * kGroup);
+  for (int round = 0; round < 100; ++round) {
+    Guarded<float> weight(kRows * kGroup);
     for (int64_t i = 0; i < weight.size(); ++i) {
       const float u = random.Value();
       weight[i] = u * u * u;
     }
     const Quantised quantised(
-        {.data = weight.data(), .rows = 8, .columns = kGroup, .row_stride = kGroup}, 4, kGroup, 1);
+        {.data = weight.data(), .rows = kRows, .columns = kGroup, .row_stride = kGroup}, 4, kGroup,
+        1);
     const std::vector<float> values = quantised.Values();
-    for (int64_t n = 0; n < 8; ++n) {
+    for (int64_t n = 0; n < kRows; ++n) {
       double loss = 0;
       for (int64_t i = n * kGroup; i < (n + 1) * kGroup; ++i) {
         loss += std::pow(static_cast<double>(values[static_cast<size_t>(i)]) - weight[i], 2);
@@ -190,7 +192,7 @@ TEST(Quantise, FourBitsBeatThePlainRange) {
 
 TEST(Quantise, DoesNotDependOnTheThreads) {
   Random random(5);
-  const Shape shape{72, 136, 32};
+  const Shape shape{80, 136, 32};
   const Stored stored(shape.rows * shape.columns, Format::kBfloat16, random);
   for (const int bits : {8, 4}) {
     const Quantised one(MatrixOf(stored, shape), bits, shape.group, 1);
@@ -204,10 +206,10 @@ TEST(Quantise, GroupsOfOneSignOfZerosAndOfExtremes) {
   const float kCases[] = {0.0f, 1.0f, -3.0f, 1e-9f, -1e-7f, 3e38f, 65504.0f};
   for (const int bits : {8, 4}) {
     for (const float value : kCases) {
-      Guarded<float> weight(8 * 16, value);
+      Guarded<float> weight(16 * 16, value);
       weight[3] = value / 2;
-      const Quantised quantised({.data = weight.data(), .rows = 8, .columns = 16, .row_stride = 16},
-                                bits, 16);
+      const Quantised quantised(
+          {.data = weight.data(), .rows = 16, .columns = 16, .row_stride = 16}, bits, 16);
       EXPECT_EQ(quantised.loss.not_finite, 0);
       for (const float found : quantised.Values()) {
         ASSERT_TRUE(std::isfinite(found)) << value;
@@ -222,9 +224,9 @@ TEST(Quantise, GroupsOfOneSignOfZerosAndOfExtremes) {
 
 TEST(Quantise, CountsWhatIsNotFinite) {
   for (const float bad : {INFINITY, -INFINITY, std::nanf("")}) {
-    Guarded<float> weight(8 * 16, 1.0f);
+    Guarded<float> weight(16 * 16, 1.0f);
     weight[77] = bad;
-    const Quantised quantised({.data = weight.data(), .rows = 8, .columns = 16, .row_stride = 16},
+    const Quantised quantised({.data = weight.data(), .rows = 16, .columns = 16, .row_stride = 16},
                               4, 8);
     EXPECT_EQ(quantised.loss.not_finite, 1);
   }

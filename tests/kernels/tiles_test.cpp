@@ -181,14 +181,13 @@ struct IntegerCase {
   }
 
   PackedMatrix Matrix() const {
-    return {.packing = Packing::kGptq8,
+    return {.packing = Packing::kInt8,
             .words = words.data(),
             .zeros = zeros.data(),
             .scales = scales.data(),
             .rows = shape.outputs,
             .columns = shape.depth,
-            .group = group,
-            .rounds_x = true};
+            .group = group};
   }
   /// y of all rows.
   std::vector<float> Run(ThreadPool& pool, const IsaKernels& kernels, bool all_terms) const {
@@ -229,16 +228,15 @@ void ExpectSameBits(const std::vector<float>& a, const std::vector<float>& b) {
 TEST_P(TilesTest, IntegersAreThoseOfOtherKernels) {
   Random random(35);
   ThreadPool pool(3);
-  // Steps of 64, blocks of 128, spans of 2048 inputs and what is left of each.
+  // Steps of 64, blocks of 128, pieces of 256 inputs and what is left of each.
   const int64_t depths[] = {8, 56, 64, 72, 120, 128, 136, 192, 200, 264, 1032};
-  std::vector<Shape> shapes = {{300, 24, 264}, {17, 296, 136}, {33, 40, 2056}, {20, 72, 4168}};
-  for (int64_t i = 0; i < 54; ++i) shapes.push_back({17 + i, 8 + i * 8 % 72, depths[i % 11]});
+  std::vector<Shape> shapes = {{300, 32, 264}, {17, 304, 136}, {33, 48, 2056}, {20, 80, 4168}};
+  for (int64_t i = 0; i < 54; ++i) shapes.push_back({17 + i, 16 + i * 16 % 112, depths[i % 11]});
   int variant = 0;
   for (const Shape& shape : shapes) {
     SCOPED_TRACE(Name(shape));
     const int64_t groups[] = {128, 256, shape.depth};
     IntegerCase c(shape, groups[++variant % 3], random);
-    ASSERT_TRUE(TakesIntegers(c.Matrix()));
     const bool all_terms = variant % 2 == 1;
     Poison(pool);
     ExpectSameBits(c.Run(pool, with(), all_terms), c.Run(pool, without(), all_terms));
@@ -249,11 +247,11 @@ TEST_P(TilesTest, IntegersAreThoseOfOtherKernels) {
 TEST_P(TilesTest, LargestIntegerSumsAreExact) {
   Random random(36);
   ThreadPool pool(2);
-  const std::vector<uint16_t> ones(24, 0x3c00);
+  const std::vector<uint16_t> ones(48, 0x3c00);
   for (const uint32_t zero : {0u, 0xffffffffu}) {
     for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
       for (int pattern = 0; pattern < 3; ++pattern) {
-        const Shape shape{19, 24, 128};
+        const Shape shape{19, 48, 128};
         IntegerCase c(shape, 128, random);
         for (int64_t i = 0; i < c.x.size(); ++i) {
           c.x[i] = pattern == 0 || (pattern == 2 && i % 2 == 0) ? 32767.0f : -32767.0f;
@@ -274,8 +272,7 @@ TEST_P(TilesTest, LargestIntegerSumsAreExact) {
           int64_t total = 0;
           for (int64_t k = 0; k < shape.depth; ++k) {
             const int64_t code = word >> (8 * (k % 4)) & 255;
-            total +=
-                (code - 1 - (zero & 255)) * static_cast<int64_t>(c.x[t * (shape.depth + 5) + k]);
+            total += (code - (zero & 255)) * static_cast<int64_t>(c.x[t * (shape.depth + 5) + k]);
           }
           for (int64_t n = 0; n < shape.outputs; ++n) {
             ASSERT_EQ(y[t * shape.outputs + n], static_cast<float>(total));
@@ -289,7 +286,7 @@ TEST_P(TilesTest, LargestIntegerSumsAreExact) {
 TEST_P(TilesTest, OddIntegers) {
   Random random(37);
   ThreadPool pool(2);
-  const Shape shape{18, 24, 136};
+  const Shape shape{18, 48, 136};
   IntegerCase c(shape, 136, random);
   const int64_t stride = shape.depth + 5;
   c.x[0 * stride + 17] = std::numeric_limits<float>::quiet_NaN();
@@ -322,7 +319,7 @@ TEST(TileChoice, TakesWhatTilesAreFor) {
   kernels.special.bfloat16.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
     ++bfloat_calls;
   };
-  kernels.special.gptq8.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
+  kernels.special.int8.multiply = [](const LinearKernelArgs&, const LinearBlock&, float*) {
     ++integer_calls;
   };
   Random random(38);
@@ -341,27 +338,26 @@ TEST(TileChoice, TakesWhatTilesAreFor) {
   EXPECT_FALSE(takes_bfloats(17, 31, Format::kBfloat16));
   EXPECT_FALSE(takes_bfloats(17, 160, Format::kFloat16));
   EXPECT_FALSE(takes_bfloats(17, 160, Format::kFloat32));
-  const auto takes_integers = [&](int64_t rows, Packing packing, bool rounds_x) {
-    const Shape shape{rows, 8, 128};
+  const auto takes_integers = [&](int64_t rows, Packing packing) {
+    const Shape shape{rows, 16, 128};
     IntegerCase c(shape, 128, random);
     PackedMatrix matrix = c.Matrix();
     matrix.packing = packing;
-    matrix.rounds_x = rounds_x;
-    Guarded<float> y(rows * 8);
+    Guarded<float> y(rows * 16);
     integer_calls = 0;
     Linear({.x = c.x.data(),
             .x_stride = 133,
             .rows = rows,
             .weight = matrix,
             .y = y.data(),
-            .y_stride = 8},
+            .y_stride = 16},
            pool, kernels);
     return integer_calls > 0;
   };
-  EXPECT_TRUE(takes_integers(17, Packing::kGptq8, true));
-  EXPECT_FALSE(takes_integers(16, Packing::kGptq8, true));
-  EXPECT_FALSE(takes_integers(17, Packing::kGptq8, false));
-  EXPECT_FALSE(takes_integers(17, Packing::kGptq4, true));
+  EXPECT_TRUE(takes_integers(17, Packing::kInt8));
+  EXPECT_FALSE(takes_integers(16, Packing::kInt8));
+  EXPECT_FALSE(takes_integers(17, Packing::kGptq8));
+  EXPECT_FALSE(takes_integers(17, Packing::kInt4));
 }
 
 INSTANTIATE_TEST_SUITE_P(, TilesTest, testing::ValuesIn(KernelsWithTiles()),

@@ -79,8 +79,10 @@ TEST(RequestWork, ACheckpointThatIsQuantisedComputesTheSame) {
   config.quantization = {Quantization::Method::kGptq, 4, 128};
   EXPECT_EQ(PrefillWork(config, Half(), {16, 0}).operations, half.operations);
   EXPECT_LT(PrefillWork(config, Half(), {16, 0}).bytes, 0.4 * half.bytes);
-  config.quantization = {Quantization::Method::kAwq, 4, 128};
-  EXPECT_EQ(PrefillWork(config, Half(), {16, 0}).operations, half.operations);
+  for (const Quantization& other : {Quantization{Quantization::Method::kAwq, 4, 128}, kInt4}) {
+    config.quantization = other;
+    EXPECT_EQ(PrefillWork(config, Half(), {16, 0}).operations, half.operations);
+  }
 }
 
 TEST(RequestWork, APictureIsTowerAndProjector) {

@@ -1,4 +1,5 @@
 #include <tuple>
+#include <utility>
 
 #include "kernels/cpu/cpu_info.h"
 #include "ops/op_testing.h"
@@ -15,29 +16,46 @@ struct Sizes {
   int64_t outputs, inputs, group;
 };
 
+/// Quantised by this program: in panels of 16 outputs, with products of integers.
+bool IsOwn(WeightPacking packing) {
+  return packing == WeightPacking::kInt4 || packing == WeightPacking::kInt8;
+}
+
 LinearWeight RandomWeight(WeightPacking packing, const Sizes& sizes) {
   LinearWeight weight;
   weight.packing = packing;
   weight.group = sizes.group;
   const int64_t per_word = 32 / weight.bits();
   const int64_t groups = (sizes.inputs + sizes.group - 1) / sizes.group;
-  const auto words = [](int64_t rows, int64_t columns) {
-    return at::randint(INT32_MIN, int64_t{INT32_MAX} + 1, {rows, columns}, at::kLong).to(at::kInt);
+  const auto words = [](at::IntArrayRef shape) {
+    return at::randint(INT32_MIN, int64_t{INT32_MAX} + 1, shape, at::kLong).to(at::kInt);
   };
-  weight.data = packing == WeightPacking::kAwq4 ? words(sizes.inputs, sizes.outputs / 8)
-                                                : words(sizes.inputs / per_word, sizes.outputs);
-  weight.zeros = words(groups, sizes.outputs / per_word);
+  if (IsOwn(packing)) {
+    const int64_t panels = sizes.outputs / 16;
+    weight.data = words({panels, sizes.inputs / per_word, 16});
+    weight.zeros = words({panels, groups, 16 / per_word});
+    weight.scales = Uniform({panels, groups, 16}).to(at::kHalf);
+    return weight;
+  }
+  weight.data = packing == WeightPacking::kAwq4 ? words({sizes.inputs, sizes.outputs / 8})
+                                                : words({sizes.inputs / per_word, sizes.outputs});
+  weight.zeros = words({groups, sizes.outputs / per_word});
   weight.scales = Uniform({groups, sizes.outputs}).to(at::kHalf);
   return weight;
 }
 
 const Sizes kSizes[] = {{8, 8, 8}, {24, 136, 64}, {136, 24, 32}, {264, 256, 128}};
-const WeightPacking kPackings[] = {WeightPacking::kGptq4, WeightPacking::kGptq8,
+const Sizes kOwnSizes[] = {{16, 8, 8}, {32, 136, 128}, {144, 24, 32}, {272, 256, 128}};
+const WeightPacking kOfficial[] = {WeightPacking::kGptq4, WeightPacking::kGptq8,
                                    WeightPacking::kAwq4};
+const WeightPacking kOwn[] = {WeightPacking::kInt4, WeightPacking::kInt8};
+const WeightPacking kPackings[] = {WeightPacking::kGptq4, WeightPacking::kGptq8,
+                                   WeightPacking::kAwq4, WeightPacking::kInt4,
+                                   WeightPacking::kInt8};
 
 TEST_F(LinearPackedOp, DequantisesAsTheReference) {
   for (const WeightPacking packing : kPackings) {
-    for (const Sizes& sizes : kSizes) {
+    for (const Sizes& sizes : IsOwn(packing) ? kOwnSizes : kSizes) {
       const LinearWeight weight = RandomWeight(packing, sizes);
       EXPECT_EQ(weight.outputs(), sizes.outputs);
       EXPECT_EQ(weight.inputs(), sizes.inputs);
@@ -49,7 +67,7 @@ TEST_F(LinearPackedOp, DequantisesAsTheReference) {
 /// The dequantised matrix is exact, so the budget is that of a dense one, with a rounding for each
 /// group's scale.
 TEST_F(LinearPackedOp, AgreesWithReference) {
-  for (const WeightPacking packing : kPackings) {
+  for (const WeightPacking packing : kOfficial) {
     for (const Sizes& sizes : kSizes) {
       for (const int64_t rows : {0, 1, 3, 40}) {
         LinearWeight weight = RandomWeight(packing, sizes);
@@ -67,29 +85,26 @@ TEST_F(LinearPackedOp, AgreesWithReference) {
 
 /// Rounded x is off by half a step of its block at most, a step being the block's largest magnitude
 /// over the largest code.
-TEST_F(LinearPackedOp, RoundsActivationsWhereAsked) {
-  const Sizes sizes{136, 384, 128};
+TEST_F(LinearPackedOp, RoundsActivationsForOwnWeights) {
+  const Sizes sizes{144, 384, 128};
   const cpu::Isa isa = cpu::BestIsa();
   const bool bytes = isa == cpu::Isa::kAvx512Vnni || isa == cpu::Isa::kAvx512Bf16;
-  for (const auto& [packing, name, block, most] :
-       {std::tuple{WeightPacking::kGptq8, "int8", bytes ? 64 : 128, bytes ? 127.0 : 32767.0},
-        std::tuple{WeightPacking::kGptq4, "int4", 32, 127.0}}) {
-    LinearWeight weight = RandomWeight(packing, sizes);
+  for (const auto& [packing, block, most] :
+       {std::tuple{WeightPacking::kInt8, bytes ? 64 : 128, bytes ? 127.0 : 32767.0},
+        std::tuple{WeightPacking::kInt4, 32, 127.0}}) {
+    const LinearWeight weight = RandomWeight(packing, sizes);
     for (const int64_t rows : {1, 40}) {
       const Tensor x = Uniform({rows, sizes.inputs});
-      const Tensor exact = Linear(x, weight);
-      weight.rounds_x = true;
-      EXPECT_EQ(std::string(weight.OpName()), name);
       const Tensor dense = reference::Dequantised(weight);
       const Tensor blocks = x.to(at::kDouble).abs().reshape({rows, -1, block});
       const Tensor steps = std::get<0>(blocks.max(2)) / most;  // (rows, blocks)
       const Tensor sizes_of = dense.abs().reshape({sizes.outputs, -1, block}).sum(2);
       const Tensor magnitude = reference::Linear(x.abs(), dense.abs());
-      ExpectWithin(Linear(x, weight), reference::Linear(x, dense),
+      const Tensor y = Linear(x, weight);
+      ExpectWithin(y, reference::Linear(x, dense),
                    steps.matmul(sizes_of.t()) * 0.5 * (1 + 1e-5) +
                        magnitude * Gamma(sizes.inputs / block + 7));
-      EXPECT_FALSE(Linear(x, weight).equal(exact));
-      weight.rounds_x = false;
+      EXPECT_FALSE(y.equal(Linear(x, Dequantised(weight))));
     }
   }
 }
@@ -97,22 +112,19 @@ TEST_F(LinearPackedOp, RoundsActivationsWhereAsked) {
 /// The head is a linear after a norm, into scores that are there already.
 TEST_F(LinearPackedOp, ScoresAreThoseOfTheNormedRows) {
   for (const WeightPacking packing : kPackings) {
-    for (const bool rounds_x : {false, true}) {
-      LinearWeight output = RandomWeight(packing, {264, 256, 128});
-      output.rounds_x = rounds_x;
-      for (const int64_t rows : {0, 1, 2, 33}) {
-        const Tensor hidden = Uniform({rows, 256});
-        const Tensor norm = Uniform({256}).to(at::kBFloat16);
-        Tensor scores = at::full({rows, 264}, NAN);
-        NormScores_(scores, hidden, norm, 1e-5, output);
-        EXPECT_TRUE(scores.equal(Linear(RmsNorm(hidden, norm, 1e-5), output)));
-        Tensor meta = scores.to(at::kMeta);
-        LinearWeight shapes = output;
-        for (Tensor* part : {&shapes.data, &shapes.scales, &shapes.zeros}) {
-          *part = part->to(at::kMeta);
-        }
-        NormScores_(meta, hidden.to(at::kMeta), norm.to(at::kMeta), 1e-5, shapes);
+    const LinearWeight output = RandomWeight(packing, {272, 256, 128});
+    for (const int64_t rows : {0, 1, 2, 33}) {
+      const Tensor hidden = Uniform({rows, 256});
+      const Tensor norm = Uniform({256}).to(at::kBFloat16);
+      Tensor scores = at::full({rows, 272}, NAN);
+      NormScores_(scores, hidden, norm, 1e-5, output);
+      EXPECT_TRUE(scores.equal(Linear(RmsNorm(hidden, norm, 1e-5), output)));
+      Tensor meta = scores.to(at::kMeta);
+      LinearWeight shapes = output;
+      for (Tensor* part : {&shapes.data, &shapes.scales, &shapes.zeros}) {
+        *part = part->to(at::kMeta);
       }
+      NormScores_(meta, hidden.to(at::kMeta), norm.to(at::kMeta), 1e-5, shapes);
     }
   }
   const LinearWeight output = RandomWeight(WeightPacking::kGptq8, {264, 256, 128});
@@ -129,33 +141,34 @@ TEST_F(LinearPackedOp, ScoresAreThoseOfTheNormedRows) {
 /// What a decoding step calls is the ops that it is made of, bit for bit.
 TEST_F(LinearPackedOp, FusedOpsAreTheirParts) {
   for (const WeightPacking packing : kPackings) {
-    for (const bool rounds_x : {false, true}) {
-      LinearWeight w1 = RandomWeight(packing, {96, 256, 128});
-      LinearWeight w3 = RandomWeight(packing, {96, 256, 128});
-      w1.rounds_x = w3.rounds_x = rounds_x;
-      for (const int64_t rows : {0, 1, 2, 33}) {
-        const Tensor hidden = Uniform({rows, 256});
-        const Tensor norm = Uniform({256}).to(at::kBFloat16);
-        const Tensor x = RmsNorm(hidden, norm, 1e-5);
-        Tensor gate = Linear(x, w1);
-        SiluMul_(gate, Linear(x, w3));
-        EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
-        Tensor y = Uniform({rows, 96});
-        const Tensor sum = y + Linear(x, w1);
-        LinearAdd_(y, x, w1);
-        EXPECT_TRUE(y.equal(sum));
-      }
+    const LinearWeight w1 = RandomWeight(packing, {96, 256, 128});
+    const LinearWeight w3 = RandomWeight(packing, {96, 256, 128});
+    for (const int64_t rows : {0, 1, 2, 33}) {
+      const Tensor hidden = Uniform({rows, 256});
+      const Tensor norm = Uniform({256}).to(at::kBFloat16);
+      const Tensor x = RmsNorm(hidden, norm, 1e-5);
+      Tensor gate = Linear(x, w1);
+      SiluMul_(gate, Linear(x, w3));
+      EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+      Tensor y = Uniform({rows, 96});
+      const Tensor sum = y + Linear(x, w1);
+      LinearAdd_(y, x, w1);
+      EXPECT_TRUE(y.equal(sum));
     }
   }
   // Weights that are not alike are worked on one after the other.
-  const LinearWeight w1 = RandomWeight(WeightPacking::kGptq8, {96, 256, 128});
-  const LinearWeight w3 = RandomWeight(WeightPacking::kGptq4, {96, 256, 64});
-  const Tensor hidden = Uniform({1, 256});
-  const Tensor norm = Uniform({256});
-  const Tensor x = RmsNorm(hidden, norm, 1e-5);
-  Tensor gate = Linear(x, w1);
-  SiluMul_(gate, Linear(x, w3));
-  EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+  for (const auto& [one, other] : {std::pair{WeightPacking::kGptq8, WeightPacking::kGptq4},
+                                   {WeightPacking::kInt8, WeightPacking::kInt4},
+                                   {WeightPacking::kInt4, WeightPacking::kGptq4}}) {
+    const LinearWeight w1 = RandomWeight(one, {96, 256, 128});
+    const LinearWeight w3 = RandomWeight(other, {96, 256, 64});
+    const Tensor hidden = Uniform({1, 256});
+    const Tensor norm = Uniform({256});
+    const Tensor x = RmsNorm(hidden, norm, 1e-5);
+    Tensor gate = Linear(x, w1);
+    SiluMul_(gate, Linear(x, w3));
+    EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+  }
 }
 
 TEST_F(LinearPackedOp, FusedOpsRefuseWhatDoesNotFit) {
@@ -206,6 +219,30 @@ TEST_F(LinearPackedOp, RefusesPartsThatDoNotFit) {
   expect("bias", [](LinearWeight& w) { w.bias = Uniform({23}); });
   expect("20 outputs", [](LinearWeight& w) { w.data = w.data.slice(1, 0, 20).contiguous(); });
   ExpectInternalError([&] { Linear(Uniform({2, 128}), good); }, "136 inputs");
+}
+
+TEST_F(LinearPackedOp, RefusesPanelsThatDoNotFit) {
+  for (const WeightPacking packing : kOwn) {
+    const LinearWeight good = RandomWeight(packing, {32, 264, 128});
+    const Tensor x = Uniform({2, 264});
+    Linear(x, good);
+    const auto expect = [&](const std::string& part, const auto& change) {
+      LinearWeight weight = good;
+      change(weight);
+      ExpectInternalError([&] { Linear(x, weight); }, part);
+    };
+    expect("panels of 16 outputs", [](LinearWeight& w) { w.data = w.data.flatten(1); });
+    expect("panels of 16 outputs",
+           [](LinearWeight& w) { w.data = w.data.slice(2, 0, 8).contiguous(); });
+    expect("dense int32", [](LinearWeight& w) { w.data = w.data.transpose(0, 1); });
+    expect("groups of 72", [](LinearWeight& w) { w.group = 72; });
+    expect("groups of 0", [](LinearWeight& w) { w.group = 0; });
+    expect("scales", [](LinearWeight& w) { w.group = 264; });
+    expect("scales", [](LinearWeight& w) { w.scales = w.scales.flatten(0, 1); });
+    expect("scales", [](LinearWeight& w) { w.scales = w.scales.slice(0, 0, 1).contiguous(); });
+    expect("zeros", [](LinearWeight& w) { w.zeros = w.zeros.slice(2, 0, 1).contiguous(); });
+    expect("bias", [](LinearWeight& w) { w.bias = Uniform({31}); });
+  }
 }
 
 }  // namespace

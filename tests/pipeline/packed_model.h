@@ -27,6 +27,15 @@ inline ModelConfig PackedModel(Kind kind, const Quantization& stored) {
   return config;
 }
 
+/// The same of sizes that fill panels of 16 outputs, and no block of inputs: what this program
+/// quantises.
+inline ModelConfig PanelModel(Kind kind, const Quantization& stored) {
+  ModelConfig config = PackedModel(kind, stored);
+  config.intermediate_size = 144;
+  config.vocab_size = 224;
+  return config;
+}
+
 /// A folder that goes away.
 class Folder {
  public:

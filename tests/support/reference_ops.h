@@ -36,18 +36,22 @@ inline at::Tensor Fields(const at::Tensor& words, int bits, const std::vector<in
 /// W (N, K) of a packed weight: scale * (code - zero).
 inline at::Tensor Dequantised(const ops::LinearWeight& weight) {
   const bool awq = weight.packing == ops::WeightPacking::kAwq4;
+  const bool own =
+      weight.packing == ops::WeightPacking::kInt4 || weight.packing == ops::WeightPacking::kInt8;
   const int bits = weight.bits();
+  // Panels side by side: (rows, outputs or words of them).
+  const auto flat = [&](const at::Tensor& t) { return own ? t.permute({1, 0, 2}).flatten(1) : t; };
   std::vector<int64_t> order;
   for (int64_t i = 0; i < 32 / bits; ++i) order.push_back(i);
   if (awq) order = {0, 4, 1, 5, 2, 6, 3, 7};
   const at::Tensor codes =
-      awq ? Fields(weight.data, bits, order).t() : Fields(weight.data.t(), bits, order);
+      awq ? Fields(weight.data, bits, order).t() : Fields(flat(weight.data).t(), bits, order);
   const at::Tensor group_of_input = at::arange(codes.size(1)).div(weight.group, "floor");  // (K)
   const auto per_input = [&](const at::Tensor& per_group) {
     return at::index_select(per_group, 0, group_of_input).t();  // (N, K)
   };
-  const at::Tensor zeros = Fields(weight.zeros, bits, order) + (awq ? 0.0 : 1.0);
-  return per_input(Wide(weight.scales)) * (codes - per_input(zeros));
+  const at::Tensor zeros = Fields(flat(weight.zeros), bits, order) + (awq || own ? 0.0 : 1.0);
+  return per_input(Wide(flat(weight.scales))) * (codes - per_input(zeros));
 }
 
 /// The convolution as LibTorch has it.
