@@ -34,14 +34,15 @@ XCOMPOSER_INLINE uint8_t* CodeTilesOfX(const LinearKernelArgs& args, int64_t row
   return reinterpret_cast<uint8_t*>(args.x_codes) + 2 * inputs;
 }
 
-/// Rounds the panels [panel_begin, panel_end) of 16 rows. Rows past the end are left as they are:
-/// their sums are never asked for.
+/// Rounds inputs [k_begin, k_end), in whole blocks or to the last, of a panel of 16 rows. Rows past
+/// the end are left as they are: their sums are never asked for.
 template <typename S>
-void RoundTilesOfX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
-  const int64_t last = panel_end * kTileRows < args.rows ? panel_end * kTileRows : args.rows;
-  for (int64_t row = panel_begin * kTileRows; row < last; ++row) {
-    const int64_t i = row % kTileRows;
-    for (int64_t k = 0; k < args.depth; k += kByteTileBlock) {
+void RoundTilesOfX(const LinearKernelArgs& args, int64_t panel, int64_t k_begin, int64_t k_end) {
+  const int64_t first = panel * kTileRows;
+  const int64_t last = args.rows - first < kTileRows ? args.rows : first + kTileRows;
+  for (int64_t row = first; row < last; ++row) {
+    const int64_t i = row - first;
+    for (int64_t k = k_begin; k < k_end; k += kByteTileBlock) {
       const int64_t count = args.depth - k < kByteTileBlock ? args.depth - k : kByteTileBlock;
       const int64_t place = k / kByteTileBlock * args.packed_rows + row;
       uint32_t codes[kByteTileBlock + S::kWidth];

@@ -16,11 +16,11 @@ namespace xcomposer::cpu {
 // in the first cache meanwhile. The next panel follows in memory, so that a thread reads three
 // streams (words, scales and zeros) from the beginning of its outputs to their end.
 
-/// Most rows of x: as many sums of a panel as there are registers for.
+/// Rows of x that share a loop: as many sums of a panel as there are registers for.
 template <typename S>
-inline constexpr int kFewRows = S::kWidth < 8    ? 2
-                                : S::kWidth < 16 ? 6
-                                                 : 16;
+inline constexpr int kRowsTogether = S::kWidth < 8    ? 2
+                                     : S::kWidth < 16 ? 6
+                                                      : 16;
 
 /// Rows of words between those that are worked on and those that are asked for. Measured: less was
 /// up to a tenth slower.
@@ -120,10 +120,10 @@ inline void RowPanels(const LinearKernelArgs& args, int64_t n_begin, int64_t n_e
   }
 }
 
-/// y of up to kFewRows rows of x and the outputs [n_begin, n_end), multiples of kPanelOutputs.
+/// y of up to kRowsTogether rows of x and the outputs [n_begin, n_end), multiples of kPanelOutputs.
 template <typename S, Packing packing>
 void LinearIntegerRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  RowPanels<S, packing, kFewRows<S>>(args, n_begin, n_end);
+  RowPanels<S, packing, kRowsTogether<S>>(args, n_begin, n_end);
 }
 
 }  // namespace xcomposer::cpu

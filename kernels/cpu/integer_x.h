@@ -16,9 +16,6 @@ namespace xcomposer::cpu {
 //   4 bits, a word of inputs 0 .. 7:  (x0, x2, x4, x6), (x1, x3, x5, x7)  in 8 bits each
 // which is the order in which masks take codes out of a word, or in which it holds them.
 
-/// Inputs of which the codes of the weight are unpacked at a time, for many rows.
-inline constexpr int64_t kIntegerDepth = 256;
-
 /// Codes of one block of inputs for the rows of one panel.
 struct RoundedBlock {
   const uint32_t* codes = nullptr;  ///< (2 * words, rows of a panel)
@@ -111,18 +108,18 @@ inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t str
   }
 }
 
-/// Rounds the panels [panel_begin, panel_end) of x. Rows past the end are left as they are: nobody
-/// reads them.
+/// Rounds inputs [k_begin, k_end), in whole pieces or to the last, of one panel of x. Rows past the
+/// end are left as they are: nobody reads them.
 template <typename S, Packing packing>
-void LinearRoundX(const LinearKernelArgs& args, int64_t panel_begin, int64_t panel_end) {
+void LinearRoundX(const LinearKernelArgs& args, int64_t panel, int64_t k_begin, int64_t k_end) {
   constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
-  const int64_t last =
-      panel_end * args.panel_rows < args.rows ? panel_end * args.panel_rows : args.rows;
-  for (int64_t row = panel_begin * args.panel_rows; row < last; ++row) {
-    const int64_t i = row % args.panel_rows;
-    for (int64_t k = 0; k < args.depth; k += kBlock) {
+  const int64_t first = panel * args.panel_rows;
+  const int64_t last = args.rows - first < args.panel_rows ? args.rows : first + args.panel_rows;
+  for (int64_t row = first; row < last; ++row) {
+    const int64_t i = row - first;
+    for (int64_t k = k_begin; k < k_end; k += kBlock) {
       const int64_t count = args.depth - k < kBlock ? args.depth - k : kBlock;
-      const RoundedBlock block = BlockOfX<S, packing>(args, row / args.panel_rows, k, count);
+      const RoundedBlock block = BlockOfX<S, packing>(args, panel, k, count);
       // The arrays are ours; RoundedBlock is the view of those who read them.
       RoundBlock<S, packing>(args.x + row * args.x_stride + k, count,
                              args.x_codes + (block.codes - args.x_codes) + i, args.panel_rows,

@@ -29,7 +29,7 @@ struct RoundingKernel {
   int64_t block = 0;        ///< inputs that share a scale
   float most = 0;           ///< largest code
   int64_t dword_codes = 0;  ///< codes in a dword
-  void (*round)(const LinearKernelArgs&, int64_t panel_begin, int64_t panel_end) = nullptr;
+  void (*round)(const LinearKernelArgs&, int64_t panel, int64_t k_begin, int64_t k_end) = nullptr;
 };
 
 /// The same with rounded rows of x, for quantised weights.
@@ -46,7 +46,8 @@ struct IntegerKernel {
 /// The same for a few rows (integer_rows.h): the same codes of x, which may lie otherwise, and the
 /// same sums.
 struct IntegerRowsKernel {
-  int64_t rows = 0;  ///< most rows of x
+  int64_t few_rows = 0;  ///< of x: only for so many
+  int64_t rows = 0;      ///< most that `multiply` takes at a time
   RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
 };

@@ -26,6 +26,11 @@ inline constexpr int64_t kFewDenseRows = S::kWidth < 16 ? 16 : 28;
 template <typename S>
 inline constexpr int64_t kFewPackedRows = S::kWidth < 16 ? 10 : 16;
 
+/// Of rounded rows: above so many, taking codes out of their words once for all of them pays, or
+/// where words are multiplied as they lie, three vectors of outputs at a time.
+template <typename S, Packing packing>
+inline constexpr int64_t kFewIntegerRows = IntegerCodes<S, packing>::kDwords == 1 ? 64 : 128;
+
 template <typename S, typename Weight, int64_t few_rows>
 inline constexpr PanelKernel kPanelKernel = {.few_rows = few_rows,
                                              .rows = S::kRows,
@@ -50,7 +55,8 @@ inline constexpr IntegerKernel kIntegerKernel = {.rows = S::kIntegerRows,
 
 template <typename S, Packing packing>
 inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
-    .rows = kFewRows<S>,
+    .few_rows = kFewIntegerRows<S, packing>,
+    .rows = kRowsTogether<S>,
     .x = kRoundingKernel<S, packing>,
     .multiply = &LinearIntegerRows<S, packing>};
 

@@ -37,6 +37,10 @@ struct LinearKernelArgs {
   int32_t* x_sums = nullptr;  ///< the same, of the codes
 };
 
+/// Inputs of a piece of rounded rows of x (integer_x.h), and of a weight whose codes are taken out
+/// of their words at a time.
+inline constexpr int64_t kIntegerDepth = 256;
+
 /// Most rows of x of packed_rows.h, and what its ranges of outputs are multiples of.
 inline constexpr int64_t kMostPackedRows = 16;
 inline constexpr int64_t kPackedGrain = 128;

@@ -17,6 +17,8 @@ constexpr int64_t kTurnInputs = int64_t{8} << 20;
 constexpr int64_t kBlockRows = 256;
 // Outputs of one task.
 constexpr int64_t kTaskOutputs = 256;
+// Numbers of x that are rounded in one task: fewer take no longer than to ask another thread.
+constexpr int64_t kRoundedNumbers = 16384;
 // Words that a thread takes at a time with few rows of x: what another may have to wait for.
 constexpr int64_t kFewWords = 16384;
 // Codes of a row of x may be filled up to a multiple of so many inputs.
@@ -32,19 +34,29 @@ struct RoundedSizes {
   int64_t scales = 0;
 };
 
-/// What takes this weight with so many rows of x.
-const IntegerKernel& KernelOf(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
+bool TakesTiles(const PackedMatrix& matrix, int64_t rows, const IsaKernels& kernels) {
   const IntegerKernel& tiles = kernels.special.int8;
-  const bool takes_tiles =
-      tiles.multiply != nullptr && matrix.packing == Packing::kInt8 && rows > tiles.few_rows;
-  return takes_tiles ? tiles : kernels.linear_integers[IntegerIndex(matrix.packing)];
+  return tiles.multiply != nullptr && matrix.packing == Packing::kInt8 && rows > tiles.few_rows;
+}
+
+/// The rows of each of `products`, which have depth and count of panels in common.
+void Round(const RoundingKernel& kernel, std::span<const LinearKernelArgs> products,
+           ThreadPool& pool) {
+  const LinearKernelArgs& common = products.front();
+  const int64_t panels = DivideUp(common.rows, common.panel_rows);
+  const int64_t step = RoundUp(DivideUp(kRoundedNumbers, common.panel_rows), kIntegerDepth);
+  const int64_t steps = DivideUp(common.depth, step);
+  const auto count = static_cast<int64_t>(products.size());
+  pool.ParallelFor(count * panels * steps, 1, [&](int64_t task, int64_t, int) {
+    const int64_t k = task % steps * step;
+    const LinearKernelArgs& args = products[static_cast<size_t>(task / steps % count)];
+    kernel.round(args, task / steps / count, k, std::min(args.depth, k + step));
+  });
 }
 
 /// Rows args.x on, args.rows of them.
 void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPool& pool) {
-  const int64_t panels = DivideUp(args.rows, args.panel_rows);
-  pool.ParallelFor(panels, 4,
-                   [&](int64_t begin, int64_t end, int) { kernel.x.round(args, begin, end); });
+  Round(kernel.x, {&args, 1}, pool);
   const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
   const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
   const int64_t task_outputs = RoundUp(kTaskOutputs, std::lcm(kernel.columns, kPanelOutputs));
@@ -92,8 +104,10 @@ void SetRounded(LinearKernelArgs& args, const RoundedSizes& sizes, float* scratc
 }  // namespace
 
 bool TakesFewRows(const IntegerProduct& product, const IsaKernels& kernels) {
-  return product.args.rows <=
-         kernels.linear_integer_rows[IntegerIndex(product.matrix.packing)].rows;
+  const PackedMatrix& matrix = product.matrix;
+  const int64_t rows = product.args.rows;
+  return !TakesTiles(matrix, rows, kernels) &&
+         rows <= kernels.linear_integer_rows[IntegerIndex(matrix.packing)].few_rows;
 }
 
 void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels) {
@@ -104,7 +118,9 @@ void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKer
       std::max<int64_t>(kBlockRows, kTurnInputs / std::max<int64_t>(1, args.depth));
   const int64_t turns = DivideUp(rows, most_rows);
   const int64_t turn_rows = DivideUp(rows, turns);
-  const IntegerKernel& kernel = KernelOf(product.matrix, rows, kernels);
+  const IntegerKernel& kernel = TakesTiles(product.matrix, rows, kernels)
+                                    ? kernels.special.int8
+                                    : kernels.linear_integers[IntegerIndex(product.matrix.packing)];
   SetPanels(args, turn_rows, kernel);
   const RoundedSizes sizes(kernel.x, args.depth, args.packed_rows);
   const int64_t bias_floats = BiasFloats(product);
@@ -125,42 +141,45 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
                        const IsaKernels& kernels) {
   const Packing packing = products.front().matrix.packing;
   const IntegerRowsKernel& kernel = kernels.linear_integer_rows[IntegerIndex(packing)];
-  LinearKernelArgs rounded = products.front().args;
-  rounded.panel_rows = rounded.rows;
-  rounded.packed_rows = rounded.rows;
-  const RoundedSizes sizes(kernel.x, rounded.depth, rounded.packed_rows);
-  int64_t floats = sizes.codes + 2 * sizes.scales + 1;
+  const LinearKernelArgs& common = products.front().args;
+  const int64_t turns = DivideUp(common.rows, kernel.rows);
+  const int64_t turn_rows = DivideUp(common.rows, turns);
+  const RoundedSizes sizes(kernel.x, common.depth, turn_rows);
+  const int64_t turn_floats = RoundUp(sizes.codes + 2 * sizes.scales, 16);
+  int64_t floats = turns * turn_floats;
   int64_t outputs = 0;
   for (const IntegerProduct& product : products) {
     floats += BiasFloats(product);
     outputs += product.args.outputs;
   }
   float* scratch = pool.SharedScratch(floats);
-  SetRounded(rounded, sizes, scratch);
-  kernel.x.round(rounded, 0, 1);
-  scratch += sizes.codes + 2 * sizes.scales;
-  std::vector<LinearKernelArgs> all;
+  float* bias = scratch + turns * turn_floats;
+  std::vector<LinearKernelArgs> all;  // (product, turn)
   for (const IntegerProduct& product : products) {
-    LinearKernelArgs& args = all.emplace_back(product.args);
-    args.panel_rows = rounded.panel_rows;
-    args.packed_rows = rounded.packed_rows;
-    args.x_codes = rounded.x_codes;
-    args.x_scales = rounded.x_scales;
-    args.x_sums = rounded.x_sums;
-    WidenBias(product.bias, args, scratch, kernels);
-    scratch += BiasFloats(product);
+    LinearKernelArgs args = product.args;
+    WidenBias(product.bias, args, bias, kernels);
+    bias += BiasFloats(product);
+    for (int64_t turn = 0; turn < turns; ++turn) {
+      args.rows = std::min(turn_rows, product.args.rows - turn * turn_rows);
+      args.panel_rows = args.packed_rows = args.rows;
+      args.x = product.args.x + turn * turn_rows * args.x_stride;
+      args.y = product.args.y + turn * turn_rows * args.y_stride;
+      SetRounded(args, sizes, scratch + turn * turn_floats);
+      all.push_back(args);
+    }
   }
-  const int64_t panel_words = rounded.depth / InputsOfWord(packing) * kPanelOutputs;
+  Round(kernel.x, std::span(all).first(static_cast<size_t>(turns)), pool);
+  const int64_t panel_words = common.depth / InputsOfWord(packing) * kPanelOutputs;
   const int64_t grain = DivideUp(kFewWords, panel_words);
   pool.ParallelRuns(outputs / kPanelOutputs, grain, [&](int64_t begin, int64_t end, int) {
     // Of the panels of all products, one after the other.
     int64_t first = 0;
-    for (const LinearKernelArgs& args : all) {
-      const int64_t panels = args.outputs / kPanelOutputs;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const int64_t panels = all[i].outputs / kPanelOutputs;
       const int64_t from = std::max(begin, first) - first;
       const int64_t to = std::min(end, first + panels) - first;
-      if (from < to) kernel.multiply(args, from * kPanelOutputs, to * kPanelOutputs);
-      first += panels;
+      if (from < to) kernel.multiply(all[i], from * kPanelOutputs, to * kPanelOutputs);
+      if ((i + 1) % static_cast<size_t>(turns) == 0) first += panels;
     }
   });
 }

@@ -22,19 +22,20 @@ struct Shape {
   int64_t rows, outputs, depth, group;
 };
 
-// Around every boundary: panels of 16 outputs and three of them; panels of 4, 6, 8 rows, few rows
-// and more than those; tasks of 256 outputs and of some panels each; blocks of 32, 64 and 128
-// inputs, pieces of 256, turns of 512, and short last ones; more rows than one block; no inputs at
-// all.
+// Around every boundary: panels of 16 outputs and three of them; 2, 6 and 16 rows that share a
+// loop, several such loops, and with more than 64 or 128 rows panels of 4, 6 and 8; chunks of some
+// panels and tasks of 256 outputs; blocks of 32, 64 and 128 inputs, pieces of 256, turns of 512,
+// and short last ones; more rows than one block; no inputs at all.
 const Shape kShapes[] = {
-    {1, 16, 8, 128},     {1, 32, 136, 128},    {2, 1040, 264, 128},  {3, 80, 520, 256},
-    {5, 272, 32, 128},   {6, 48, 384, 384},    {7, 64, 640, 128},    {9, 288, 128, 128},
-    {13, 16, 776, 256},  {24, 528, 96, 128},   {33, 112, 384, 384},  {270, 32, 264, 128},
-    {1, 64, 2048, 128},  {1, 96, 4192, 128},   {2, 2144, 2144, 256}, {3, 288, 4128, 128},
-    {4, 32, 160, 128},   {4, 1056, 2080, 128}, {4, 32, 4104, 128},   {45, 16, 2056, 128},
-    {5, 96, 1056, 128},  {6, 544, 2080, 128},  {8, 1104, 392, 128},  {12, 560, 136, 128},
-    {16, 48, 1032, 128}, {17, 64, 1032, 128},  {15, 320, 72, 72},    {1, 32, 0, 128},
-    {20, 32, 0, 128}};
+    {1, 16, 8, 128},      {1, 32, 136, 128},     {2, 1040, 264, 128},  {3, 80, 520, 256},
+    {5, 272, 32, 128},    {6, 48, 384, 384},     {7, 64, 640, 128},    {9, 288, 128, 128},
+    {13, 16, 776, 256},   {24, 528, 96, 128},    {33, 112, 384, 384},  {270, 32, 264, 128},
+    {1, 64, 2048, 128},   {1, 96, 4192, 128},    {2, 2144, 2144, 256}, {3, 288, 4128, 128},
+    {4, 1056, 2080, 128}, {4, 32, 4104, 128},    {8, 1104, 392, 128},  {12, 560, 136, 128},
+    {16, 48, 1032, 128},  {17, 64, 1032, 128},   {15, 320, 72, 72},    {64, 32, 520, 128},
+    {65, 80, 520, 128},   {128, 48, 72, 128},    {129, 16, 8, 128},    {130, 112, 1032, 128},
+    {137, 304, 96, 128},  {150, 64, 2056, 2056}, {1, 32, 0, 128},      {20, 32, 0, 128},
+    {300, 16, 0, 128}};
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:
@@ -187,7 +188,7 @@ TEST_P(LinearIntegerTest, LargestSumsAreExact) {
   for (const uint32_t zero : {0u, 0xffffffffu}) {
     for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
       for (const auto& [pattern, rows] :
-           {std::pair{0, 9}, {1, 9}, {2, 9}, {0, 20}, {1, 20}, {2, 20}}) {
+           {std::pair{0, 9}, {1, 9}, {2, 9}, {0, 130}, {1, 130}, {2, 130}}) {
         const int64_t depth = IntegerBlock(packing());
         Case c({rows, 32, depth, depth}, packing(), random);
         const std::vector<uint16_t> ones(32, 0x3c00);
@@ -220,10 +221,11 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   ThreadPool pool(2);
   const Context context{.pool = pool, .isa = isa()};
   for (const auto& [outputs, depth] : {std::pair{80, 392}, {96, 4128}, {80, 4104}}) {
-    Case c({40, outputs, depth, 128}, packing(), random);
+    Case c({140, outputs, depth, 128}, packing(), random);
     Linear(c.Params(), context);
-    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20}) {
-      for (int64_t first = 0; first + rows <= c.shape.rows; first += 9) {
+    for (const int64_t rows :
+         {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 33, 64, 65, 128, 129}) {
+      for (int64_t first = 0; first + rows <= c.shape.rows; first += 29) {
         Guarded<float> some(rows * c.shape.outputs);
         LinearParams params = c.Params();
         params.x += first * c.x_stride;
@@ -241,8 +243,9 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
 }
 
 TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
-  for (const Shape& shape : {Shape{3, 2064, 136, 128}, Shape{50, 560, 264, 128},
-                             Shape{1, 4192, 4128, 128}, Shape{3, 640, 2080, 128}}) {
+  for (const Shape& shape :
+       {Shape{3, 2064, 136, 128}, Shape{50, 560, 264, 128}, Shape{150, 560, 264, 128},
+        Shape{1, 4192, 4128, 128}, Shape{3, 640, 2080, 128}}) {
     std::vector<float> results[2];
     for (const int threads : {1, 4}) {
       Random random(24);
@@ -258,7 +261,7 @@ TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
 /// Of the same packing and few rows in one loop, otherwise one after the other.
 TEST_P(LinearIntegerTest, PairIsBothAlone) {
   const Packing other = packing() == Packing::kInt4 ? Packing::kInt8 : Packing::kInt4;
-  for (const int64_t rows : {1, 2, 5, 7, 17}) {
+  for (const int64_t rows : {1, 2, 5, 7, 17, 130}) {
     for (const auto& [outputs, packings] :
          {std::pair{96, packing()}, {1120, packing()}, {16, packing()}, {96, other}}) {
       SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs");
