@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/activations.h"
 #include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/group_choice.h"
 #include "kernels/cpu/half_cast.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/number.h"
@@ -87,6 +88,9 @@ struct IsaKernels {
   /// y from the sums of spans, of packed_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
                        int64_t n_end);
+  /// How a group of values, filled up to whole kQuantisedLanes, is rounded for such a weight, and
+  /// its codes; by IntegerIndex.
+  GroupChoice (*quantise_group[2])(const float* values, int64_t count, float* codes);
   SpecialKernels special = {};  ///< without functions where there are none
 
   void (*rms_norm)(const NormKernelArgs&, int64_t row_begin, int64_t row_end);

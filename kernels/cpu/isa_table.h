@@ -11,6 +11,7 @@
 #include "kernels/cpu/linear_rows.h"
 #include "kernels/cpu/norm_rows.h"
 #include "kernels/cpu/packed_rows.h"
+#include "kernels/cpu/quantise_group.h"
 
 namespace xcomposer::cpu {
 
@@ -85,6 +86,7 @@ struct IsaTable {
       .linear_integer_rows = {kIntegerRowsKernel<S, Packing::kInt4>,
                               kIntegerRowsKernel<S, Packing::kInt8>},
       .finish_spans = &FinishSpans<S>,
+      .quantise_group = {&ChooseGroup4<S>, &ChooseGroup8<S>},
       .rms_norm = &RmsNormRows<S>,
       .layer_norm = &LayerNormRows<S>,
       .quick_gelu = &QuickGeluRange<S>,

@@ -3,157 +3,72 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
-#include "kernels/cpu/simd.h"
-#include "kernels/cpu/simd_portable.h"
+#include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/quantise_group.h"
+#include "kernels/cpu/round_up.h"
 
 namespace xcomposer::cpu {
 namespace {
 
-constexpr int kShrinkSteps = 8;
-constexpr float kShrinkStep = 0.04f;
 constexpr uint16_t kSmallestFloat16 = 1;  // 2^-24
-constexpr uint16_t kLargestFloat16 = 0x7bff;
-
-float FromFloat16(uint16_t stored) { return Widen<Portable, Format::kFloat16>(&stored); }
-
-/// A scale that is never zero and never infinite.
-uint16_t ScaleOf(float value) {
-  return std::clamp(ToFloat16(value), kSmallestFloat16, kLargestFloat16);
-}
-
-/// Nearest whole number of |x| < 2^22, by a sum that leaves no bits behind the point.
-float Nearest(float x) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23
-  return (x + kMagic) - kMagic;
-}
-
-struct Choice {
-  uint16_t scale = kSmallestFloat16;
-  float zero = 0;
-  double error = 0;
-};
-
-/// Codes of the values for a scale and a zero, and the squared error.
-double Encode(const std::vector<float>& values, uint16_t scale, float zero, float most,
-              std::vector<float>& codes) {
-  const float s = FromFloat16(scale);
-  const float inverse = 1.0f / s;
-  float error = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    // The clamp comes first: a value far outside of the range must stay below 2^22.
-    const float code = Nearest(std::min(std::max(values[i] * inverse + zero, 0.0f), most));
-    const float off = values[i] - s * (code - zero);
-    codes[i] = code;
-    error += off * off;
-  }
-  return error;
-}
-
-/// The scale that fits the codes best.
-float FittedScale(const std::vector<float>& values, const std::vector<float>& codes, float zero) {
-  double products = 0;
-  double squares = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double step = static_cast<double>(codes[i]) - zero;
-    products += step * values[i];
-    squares += step * step;
-  }
-  return squares > 0 ? static_cast<float>(products / squares) : 0.0f;
-}
-
-Choice Choose8(const std::vector<float>& values, std::vector<float>& codes) {
-  float largest = 0;
-  for (const float value : values) largest = std::max(largest, std::abs(value));
-  Choice choice{.zero = 128};
-  choice.scale = ScaleOf(largest / 127);
-  if (FromFloat16(choice.scale) * 127 < largest && choice.scale < kLargestFloat16) ++choice.scale;
-  choice.error = Encode(values, choice.scale, choice.zero, 255, codes);
-  return choice;
-}
-
-Choice Choose4(const std::vector<float>& values, std::vector<float>& codes) {
-  float low = 0;
-  float high = 0;
-  for (const float value : values) {
-    low = std::min(low, value);
-    high = std::max(high, value);
-  }
-  Choice best;
-  std::vector<float> tried(codes.size());
-  const auto consider = [&](uint16_t scale, float zero) {
-    const double error = Encode(values, scale, zero, 15, tried);
-    if (best.zero > 0 && error >= best.error) return;
-    best = {.scale = scale, .zero = zero, .error = error};
-    codes = tried;
-  };
-  for (int step = 0; step < kShrinkSteps; ++step) {
-    const float shrink = 1 - kShrinkStep * static_cast<float>(step);
-    const uint16_t scale = ScaleOf(shrink * (high - low) / 15);
-    consider(scale, std::clamp(Nearest(-shrink * low / FromFloat16(scale)), 1.0f, 15.0f));
-  }
-  const float fitted = FittedScale(values, codes, best.zero);
-  if (fitted > 0) consider(ScaleOf(fitted), best.zero);
-  return best;
-}
 
 /// One output after the other, group by group.
 class Quantiser {
  public:
-  Quantiser(const StoredMatrix& weight, const QuantiseTarget& target)
-      : weight_(weight), target_(target), bits_(BitsOf(target.packing)) {}
+  Quantiser(const StoredMatrix& weight, const QuantiseTarget& target, const IsaKernels& kernels)
+      : weight_(weight),
+        target_(target),
+        kernels_(kernels),
+        bits_(BitsOf(target.packing)),
+        row_(static_cast<size_t>(weight.columns)) {}
 
   void Run(int64_t n, QuantiseLoss& loss) {
+    const auto* bytes = static_cast<const unsigned char*>(weight_.data);
+    kernels_.widen[static_cast<size_t>(weight_.format)](
+        bytes + n * weight_.row_stride * SizeOf(weight_.format), row_.data(), weight_.columns);
+    for (const float value : row_) loss.not_finite += !std::isfinite(value);
+    loss.squares += Squares();
+    if (loss.not_finite > 0) return;
     for (int64_t k = 0; k < weight_.columns; k += target_.group) {
       const int64_t size = std::min(target_.group, weight_.columns - k);
-      Read(n, k, size);
-      for (const float value : values_) {
-        loss.not_finite += !std::isfinite(value);
-        loss.squares += static_cast<double>(value) * value;
-      }
-      if (loss.not_finite > 0) return;
-      const Choice choice = bits_ == 8 ? Choose8(values_, codes_) : Choose4(values_, codes_);
+      const int64_t filled = RoundUp(size, kQuantisedLanes);
+      values_.assign(static_cast<size_t>(filled), 0.0f);
+      codes_.resize(static_cast<size_t>(filled));
+      std::copy_n(row_.data() + k, size, values_.data());
+      const GroupChoice choice = kernels_.quantise_group[IntegerIndex(target_.packing)](
+          values_.data(), filled, codes_.data());
       loss.squared_error += choice.error;
-      Write(n, k, choice);
+      Write(n, k, size, choice);
     }
   }
 
  private:
-  void Read(int64_t n, int64_t k, int64_t size) {
-    values_.resize(static_cast<size_t>(size));
-    codes_.resize(static_cast<size_t>(size));
-    const auto* bytes = static_cast<const unsigned char*>(weight_.data);
-    const unsigned char* from = bytes + (n * weight_.row_stride + k) * SizeOf(weight_.format);
-    for (int64_t i = 0; i < size; ++i) {
-      values_[static_cast<size_t>(i)] = Value(from + i * SizeOf(weight_.format));
+  double Squares() const {
+    double sums[8] = {};
+    for (size_t i = 0; i < row_.size(); ++i) {
+      sums[i % 8] += static_cast<double>(row_[i]) * row_[i];
     }
+    return std::accumulate(sums, sums + 8, 0.0);
   }
 
-  float Value(const unsigned char* place) const {
-    if (weight_.format == Format::kFloat32) {
-      float value;
-      std::memcpy(&value, place, sizeof(value));
-      return value;
-    }
-    uint16_t stored;
-    std::memcpy(&stored, place, sizeof(stored));
-    return weight_.format == Format::kBfloat16 ? Widen<Portable, Format::kBfloat16>(&stored)
-                                               : FromFloat16(stored);
-  }
-
-  void Write(int64_t n, int64_t k, const Choice& choice) {
+  void Write(int64_t n, int64_t k, int64_t size, const GroupChoice& choice) {
     const int64_t per_word = 32 / bits_;
     const int64_t panel = n / kPanelOutputs;
     const int64_t lane = n % kPanelOutputs;
-    const int64_t groups = (weight_.columns + target_.group - 1) / target_.group;
+    const int64_t groups = DivideUp(weight_.columns, target_.group);
     const int64_t place = (panel * groups + k / target_.group) * kPanelOutputs + lane;
     target_.scales[place] = choice.scale;
     Put(target_.zeros[place / per_word], lane % per_word, choice.zero);
-    uint32_t* words = target_.words + panel * (weight_.columns / per_word) * kPanelOutputs + lane;
-    for (size_t i = 0; i < codes_.size(); ++i) {
-      const int64_t input = k + static_cast<int64_t>(i);
-      Put(words[input / per_word * kPanelOutputs], input % per_word, codes_[i]);
+    uint32_t* word = target_.words + lane +
+                     (panel * (weight_.columns / per_word) + k / per_word) * kPanelOutputs;
+    for (int64_t i = 0; i < size; i += per_word) {
+      uint32_t fields = 0;
+      for (int64_t j = 0; j < per_word; ++j) Put(fields, j, codes_[static_cast<size_t>(i + j)]);
+      *word = fields;
+      word += kPanelOutputs;
     }
   }
 
@@ -165,12 +80,18 @@ class Quantiser {
 
   const StoredMatrix& weight_;
   const QuantiseTarget& target_;
+  const IsaKernels& kernels_;
   int bits_;
+  std::vector<float> row_;
   std::vector<float> values_;
   std::vector<float> codes_;
 };
 
 }  // namespace
+
+uint16_t ScaleOf(float value) {
+  return std::clamp(ToFloat16(value), kSmallestFloat16, kLargestFloat16);
+}
 
 uint16_t ToFloat16(float value) {
   uint32_t bits;
@@ -191,11 +112,13 @@ uint16_t ToFloat16(float value) {
   return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-QuantiseLoss Quantise(const StoredMatrix& weight, const QuantiseTarget& target, ThreadPool& pool) {
+QuantiseLoss Quantise(const StoredMatrix& weight, const QuantiseTarget& target,
+                      const Context& context) {
+  const IsaKernels& kernels = KernelsFor(context.isa);
   const int64_t panels = weight.rows / kPanelOutputs;
   std::vector<QuantiseLoss> losses(static_cast<size_t>(panels));
-  pool.ParallelFor(panels, 1, [&](int64_t begin, int64_t end, int) {
-    Quantiser quantiser(weight, target);
+  context.pool.ParallelFor(panels, 1, [&](int64_t begin, int64_t end, int) {
+    Quantiser quantiser(weight, target, kernels);
     for (int64_t panel = begin; panel < end; ++panel) {
       for (int64_t n = panel * kPanelOutputs; n < (panel + 1) * kPanelOutputs; ++n) {
         quantiser.Run(n, losses[static_cast<size_t>(panel)]);

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/packed_matrix.h"
-#include "kernels/cpu/thread_pool.h"
 
 namespace xcomposer::cpu {
 
@@ -30,8 +30,9 @@ struct QuantiseLoss {
 /// 8 bits: the zero is 128 and the scale the largest magnitude over 127, rounded up to float16. 4
 /// bits: zero (1 to 15, so that 0 is a code) and scale are those with the least squared error among
 /// eight shrunken ranges of the group's values, the scale then being fitted to the codes by least
-/// squares. The result does not depend on the count of threads.
-QuantiseLoss Quantise(const StoredMatrix& weight, const QuantiseTarget& target, ThreadPool& pool);
+/// squares. The result depends neither on the count of threads nor on the instruction set.
+QuantiseLoss Quantise(const StoredMatrix& weight, const QuantiseTarget& target,
+                      const Context& context);
 
 /// The nearest float16, ties to even; infinite from 65520 on.
 uint16_t ToFloat16(float value);

@@ -39,7 +39,7 @@ QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
                                    .zeros = static_cast<uint32_t*>(to.zeros.mutable_data_ptr()),
                                    .scales = static_cast<uint16_t*>(to.scales.mutable_data_ptr())};
   const cpu::QuantiseLoss loss =
-      cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext().pool);
+      cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext());
   if (loss.not_finite > 0) {
     throw Error(ErrorKind::kCheckpoint,
                 StrCat(name, " holds infinities or NaNs, which cannot be quantised"),

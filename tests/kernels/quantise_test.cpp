@@ -39,7 +39,8 @@ TEST(ToFloat16, RoundsToTheNearest) {
 }
 
 struct Quantised {
-  Quantised(const StoredMatrix& weight, int bits, int64_t group_, int threads = 2)
+  Quantised(const StoredMatrix& weight, int bits, int64_t group_, int threads = 2,
+            Isa isa = BestIsa())
       : packing(bits == 8 ? Packing::kInt8 : Packing::kInt4),
         rows(weight.rows),
         columns(weight.columns),
@@ -55,7 +56,7 @@ struct Quantised {
                      .words = words.data(),
                      .zeros = zeros.data(),
                      .scales = scales.data()},
-                    pool);
+                    {.pool = pool, .isa = isa});
   }
 
   std::vector<float> Values() const {
@@ -190,15 +191,18 @@ TEST(Quantise, FourBitsBeatThePlainRange) {
   EXPECT_LT(ours, 1.05 * best) << "plain " << plain;
 }
 
-TEST(Quantise, DoesNotDependOnTheThreads) {
+TEST(Quantise, DependsNeitherOnThreadsNorOnTheInstructionSet) {
   Random random(5);
-  const Shape shape{80, 136, 32};
-  const Stored stored(shape.rows * shape.columns, Format::kBfloat16, random);
-  for (const int bits : {8, 4}) {
-    const Quantised one(MatrixOf(stored, shape), bits, shape.group, 1);
-    const Quantised four(MatrixOf(stored, shape), bits, shape.group, 4);
-    EXPECT_EQ(one.Values(), four.Values());
-    EXPECT_EQ(one.loss.squared_error, four.loss.squared_error);
+  for (const Shape& shape : {Shape{80, 136, 32}, Shape{16, 200, 200}, Shape{32, 520, 128}}) {
+    const Stored stored(shape.rows * shape.columns, Format::kBfloat16, random);
+    for (const int bits : {8, 4}) {
+      const Quantised one(MatrixOf(stored, shape), bits, shape.group, 1, Isa::kPortable);
+      for (const Isa isa : RunnableIsas()) {
+        const Quantised four(MatrixOf(stored, shape), bits, shape.group, 4, isa);
+        EXPECT_EQ(one.Values(), four.Values()) << ToString(isa);
+        EXPECT_EQ(one.loss.squared_error, four.loss.squared_error);
+      }
+    }
   }
 }
 
