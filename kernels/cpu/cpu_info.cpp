@@ -3,7 +3,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -95,6 +95,17 @@ const char* ToString(Isa isa) {
       return "amx";
   }
   return "portable";
+}
+
+int64_t FirstCacheBytes() {
+  static const int64_t bytes = [] {
+    int64_t found = 0;
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+    found = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
+    return found > 0 ? found : int64_t{32} << 10;
+  }();
+  return bytes;
 }
 
 }  // namespace xcomposer::cpu

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 namespace xcomposer::cpu {
 
 /// The instruction sets that our kernels are written for, from the most portable to the widest.
@@ -15,5 +17,8 @@ inline bool HasBfloatProducts(Isa isa) { return isa >= Isa::kAvx512Bf16; }
 /// "portable", "avx2" (with FMA and F16C), "avx512" (F, BW, VL, DQ), "avx512vnni", "avx512bf16"
 /// (besides avx512vnni) or "amx" (tiles of int8 and bfloat16, besides avx512bf16).
 const char* ToString(Isa isa);
+
+/// Bytes of a core's first cache for data; 32 KiB where the system does not say.
+int64_t FirstCacheBytes();
 
 }  // namespace xcomposer::cpu

@@ -26,9 +26,10 @@ inline constexpr bool kTakesWords =
 /// A piece of the weight. Blocks as IntegerCodes has them; the last one may be shorter.
 template <typename S>
 struct IntegerPiece {
-  const uint32_t* codes = nullptr;  ///< (dword, output of a vector)
-  int64_t dword_stride = 0;         ///< between two dwords ...
-  int64_t vector_stride = 0;        ///< ... and between two vectors of codes
+  /// (dword, vector, output) where they were taken out of their words; else (vector, word, output),
+  /// vectors `vector_stride` apart.
+  const uint32_t* codes = nullptr;
+  int64_t vector_stride = 0;
   const uint32_t* zeros = nullptr;  ///< (block, output)
   const float* scales = nullptr;    ///< (block, output)
   int64_t depth = 0;                ///< inputs
@@ -65,12 +66,8 @@ inline IntegerPiece<S> PieceOf(const LinearKernelArgs& args, int64_t k, int64_t 
   float* scales = memory;
   auto* zeros = reinterpret_cast<uint32_t*>(scales + kBlocks * kColumns);
   uint32_t* codes = zeros + kBlocks * kColumns;
-  IntegerPiece<S> piece{.codes = codes,
-                        .dword_stride = kColumns,
-                        .vector_stride = S::kWidth,
-                        .zeros = zeros,
-                        .scales = scales,
-                        .depth = depth};
+  IntegerPiece<S> piece{
+      .codes = codes, .vector_stride = S::kWidth, .zeros = zeros, .scales = scales, .depth = depth};
   for (int v = 0; v < kVectors; ++v) {
     const int64_t output = n + v * S::kWidth;
     const int64_t lane = output % kPanelOutputs;
@@ -89,7 +86,6 @@ inline IntegerPiece<S> PieceOf(const LinearKernelArgs& args, int64_t k, int64_t 
     }
   }
   if constexpr (kTakesWords<S, packing>) {
-    piece.dword_stride = kPanelOutputs;
     piece.vector_stride = args.depth / kInputs * kPanelOutputs;
   }
   return piece;

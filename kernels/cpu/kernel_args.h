@@ -23,7 +23,8 @@ struct LinearKernelArgs {
   int64_t y_stride = 0;
   bool accumulate = false;
   float scale = 1.0f;
-  float* packed_x = nullptr;  ///< see linear_panels.h and linear_rows.h; for more than two rows
+  float* packed_x = nullptr;  ///< see linear_panels.h and linear_rows.h
+  int64_t first_cache = 0;    ///< bytes of a core's; linear_stream.h
   int64_t packed_rows = 0;    ///< of x, rounded up to whole panels
   // Of a quantised weight, see packed_matrix.h; `weight` holds its words.
   const uint32_t* zeros = nullptr;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_args.h"
-#include "kernels/cpu/linear_row.h"
+#include "kernels/cpu/linear_stream.h"
 #include "kernels/cpu/simd.h"
 
 namespace xcomposer::cpu {
@@ -103,7 +103,7 @@ struct Piece {
   const float* x;        ///< packed
   int64_t depth;         ///< inputs, in whole pairs of vectors ...
   int64_t rest;          ///< ... and what is left after them
-  // Weights that do not begin with a line are joined of two (see linear_row.h), where both lines
+  // Weights that do not begin with a line are joined of two (see linear_stream.h), where both lines
   // are the row's own.
   int64_t shift = 0;       ///< bytes from the line to the weights, in each row
   int64_t join_begin = 0;  ///< first input that is read so
@@ -388,11 +388,10 @@ class Stripe {
   F sums_[kStripe<S> * kMostRows];  // (output, row)
 };
 
-/// Outputs whose weights are read side by side, with so many rows of x. One row has room for eight
-/// streams, with which memory gives most; for more rows it was measured.
+/// Outputs whose weights are read side by side, with so many rows of x, as measured.
 template <typename S>
 constexpr int RunOutputs(int rows) {
-  if (rows == 1) return 8;
+  if (rows == 1) return S::kWidth < 16 ? 8 : 6;
   if (rows == 4) return S::kWidth < 16 ? 3 : 4;
   return S::kWidth < 16 ? 4 : 6;
 }
@@ -412,8 +411,8 @@ inline void LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
 template <typename S, Format format>
 void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
   if constexpr (kReadsLines<S, format>) {
-    if (args.rows == 1 && args.depth <= kRunInputs) {
-      return OneRow<S, format>(args).Run(n_begin, n_end);
+    if (IsOneStream(args)) {
+      return RunOneStream<S, format, kStreamRows>(args, n_begin, n_end);
     }
   }
   if (args.rows <= kDotRows<S>) return LongRuns<S, format, kDotRows<S>>(args, n_begin, n_end);

@@ -103,19 +103,15 @@ class Declaration {
   std::string problems_;
 };
 
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 /// By any quantised tensor of the layers: a file in which the first layer's is missing is still
 /// told apart.
 Method MethodOf(const WeightHeaders& headers) {
   const std::string head = StrCat(kHeadModule, ".");
   for (const auto& [name, header] : headers) {
-    if (name.compare(0, head.size(), head) == 0) continue;
-    if (EndsWith(name, ".codes")) return Method::kOwn;
-    if (EndsWith(name, ".linear.qweight")) return Method::kGptq;
-    if (EndsWith(name, ".qweight")) return Method::kAwq;
+    if (name.starts_with(head)) continue;
+    if (name.ends_with(".codes")) return Method::kOwn;
+    if (name.ends_with(".linear.qweight")) return Method::kGptq;
+    if (name.ends_with(".qweight")) return Method::kAwq;
   }
   return Method::kNone;
 }

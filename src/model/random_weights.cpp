@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
 
@@ -25,10 +24,6 @@ uint64_t Hash(const std::string& text, uint64_t seed) {
 bool IsNormWeight(const std::string& name) {
   return name.find("norm") != std::string::npos && name.size() > 7 &&
          name.compare(name.size() - 7, 7, ".weight") == 0;
-}
-
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 /// Numbers center - scale .. center + scale.
@@ -73,10 +68,10 @@ std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::S
   uint64_t state = Hash(name, seed_);
   const int64_t count = part.numel();
   const auto next = [&state] { return Mixed(state += 0x9e3779b97f4a7c15ULL); };
-  const bool is_head = name.compare(0, std::strlen(kHeadModule), kHeadModule) == 0;
+  const bool is_head = name.starts_with(kHeadModule);
   const Quantization own = is_head ? stored().Head() : stored();
   const bool eight = own.method == Quantization::Method::kOwn && own.bits == 8;
-  if (EndsWith(name, ".zeros")) {
+  if (name.ends_with(".zeros")) {
     part.fill_(static_cast<int32_t>(eight ? 0x80808080u : 0x88888888u));
   } else if (type == at::kInt) {
     auto* codes = part.mutable_data_ptr<int32_t>();

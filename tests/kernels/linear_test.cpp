@@ -121,9 +121,10 @@ TEST_P(LinearTest, RowDoesNotDependOnItsNeighbours) {
   const Context context{.pool = pool, .isa = isa()};
   const int64_t most = KernelsFor(isa()).linear_panels[static_cast<size_t>(format())].few_rows;
   ASSERT_GE(most, 2);
-  for (const int64_t depth : {99, 1120}) {
+  // Of which one, two, or up to four rows are few enough for one stream.
+  for (const int64_t depth : {99, 1120, 3000, 4200}) {
     Random random(8);
-    Case c({most, 70, depth}, format(), random);
+    Case c({most, depth > 2000 ? 26 : 70, depth}, format(), random);
     Guarded<float> alone(c.shape.outputs * most);
     for (int64_t row = 0; row < most; ++row) {
       LinearParams params = c.Params();
@@ -195,7 +196,8 @@ TEST_P(LinearTest, BitsDoNotDependOnWhereTheWeightLies) {
   // with a step, within one and within its line; tiles of all sizes.
   for (const Shape& shape :
        {Shape{1, 70, 64}, Shape{1, 5, 95}, Shape{1, 3, 4096}, Shape{1, 7, 4130}, Shape{2, 9, 32},
-        Shape{2, 9, 1120}, Shape{3, 9, 288}, Shape{3, 25, 1056}, Shape{4, 29, 1030},
+        Shape{2, 9, 1120}, Shape{2, 5, 4096}, Shape{2, 7, 4130}, Shape{3, 9, 288},
+        Shape{3, 25, 1056}, Shape{3, 4, 3001}, Shape{4, 29, 1030}, Shape{4, 7, 4100},
         Shape{5, 8, 64}, Shape{6, 25, 2048}, Shape{7, 4, 544}, Shape{8, 25, 1056}, Shape{8, 5, 31},
         Shape{40, 26, 640}}) {
     for (const int64_t gap : {0, 1, 6}) {
