@@ -24,7 +24,6 @@ inline constexpr bool kTakesWords =
     S::kWidth == kPanelOutputs&& IntegerCodes<S, packing>::kDwords == 1;
 
 /// A piece of the weight. Blocks as IntegerCodes has them; the last one may be shorter.
-template <typename S>
 struct IntegerPiece {
   /// (dword, vector, output) where they were taken out of their words; else (vector, word, output),
   /// vectors `vector_stride` apart.
@@ -57,8 +56,8 @@ inline void UnpackWords(const uint32_t* words, int64_t count, uint32_t* codes, i
 
 /// Of `depth` inputs from k on and kVectors vectors of outputs from n on.
 template <typename S, Packing packing, int kVectors>
-inline IntegerPiece<S> PieceOf(const LinearKernelArgs& args, int64_t k, int64_t depth, int64_t n,
-                               float* memory) {
+inline IntegerPiece PieceOf(const LinearKernelArgs& args, int64_t k, int64_t depth, int64_t n,
+                            float* memory) {
   constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   constexpr int64_t kColumns = kVectors * S::kWidth;
   constexpr int64_t kBlocks = kIntegerDepth / kBlock;
@@ -66,7 +65,7 @@ inline IntegerPiece<S> PieceOf(const LinearKernelArgs& args, int64_t k, int64_t 
   float* scales = memory;
   auto* zeros = reinterpret_cast<uint32_t*>(scales + kBlocks * kColumns);
   uint32_t* codes = zeros + kBlocks * kColumns;
-  IntegerPiece<S> piece{
+  IntegerPiece piece{
       .codes = codes, .vector_stride = S::kWidth, .zeros = zeros, .scales = scales, .depth = depth};
   for (int v = 0; v < kVectors; ++v) {
     const int64_t output = n + v * S::kWidth;
@@ -115,7 +114,7 @@ struct WordsAhead {
 /// Not inlined, and one dword a turn: otherwise the compiler finds so much to do at the same time
 /// that it keeps sums in memory.
 template <typename S, Packing packing, int kVectors, int kRows>
-XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPiece<S>& weight,
+XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPiece& weight,
                                   RoundedBlock x, WordsAhead& ahead, float* y) {
   using F = typename S::F;
   using W = typename S::W;
@@ -165,7 +164,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPie
 
 /// PieceTile for `rows` <= S::kIntegerRows that are known only now.
 template <typename S, Packing packing, int kVectors, int kRows>
-inline void PieceRows(int64_t rows, const LinearKernelArgs& args, const IntegerPiece<S>& weight,
+inline void PieceRows(int64_t rows, const LinearKernelArgs& args, const IntegerPiece& weight,
                       const RoundedBlock& x, WordsAhead& ahead, float* y) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
@@ -205,7 +204,7 @@ inline void MultiplyPieces(const LinearKernelArgs& args, const LinearBlock& rows
                            int64_t end, int64_t n, float* memory, float* y) {
   for (int64_t k = begin; k < end; k += kIntegerDepth) {
     const int64_t depth = end - k < kIntegerDepth ? end - k : kIntegerDepth;
-    const IntegerPiece<S> weight = PieceOf<S, packing, kVectors>(args, k, depth, n, memory);
+    const IntegerPiece weight = PieceOf<S, packing, kVectors>(args, k, depth, n, memory);
     float* to = y;
     WordsAhead ahead =
         AheadOf<S, packing>(args, rows, begin, end, k + depth, n, n + kVectors * S::kWidth);

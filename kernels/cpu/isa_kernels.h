@@ -44,12 +44,11 @@ struct IntegerKernel {
   void (*multiply)(const LinearKernelArgs&, const LinearBlock&, float* scratch) = nullptr;
 };
 
-/// The same for a few rows (integer_rows.h): the same codes of x, which may lie otherwise, and the
-/// same sums.
+/// The same for a few rows (integer_rows.h), which are rounded as for the IntegerKernel: the same
+/// sums.
 struct IntegerRowsKernel {
   int64_t few_rows = 0;  ///< of x: only for so many
   int64_t rows = 0;      ///< most that `multiply` takes at a time
-  RoundingKernel x = {};
   void (*multiply)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
 };
 

@@ -58,7 +58,6 @@ template <typename S, Packing packing>
 inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
     .few_rows = kFewIntegerRows<S, packing>,
     .rows = kRowsTogether<S>,
-    .x = kRoundingKernel<S, packing>,
     .multiply = &LinearIntegerRows<S, packing>};
 
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.

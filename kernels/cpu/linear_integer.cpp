@@ -17,7 +17,8 @@ constexpr int64_t kTurnInputs = int64_t{8} << 20;
 constexpr int64_t kBlockRows = 256;
 // Outputs of one task.
 constexpr int64_t kTaskOutputs = 256;
-// Numbers of x that are rounded in one task: fewer take no longer than to ask another thread.
+// Numbers of x that are rounded in one task: five to ten microseconds, where to hand a loop to
+// another thread takes one.
 constexpr int64_t kRoundedNumbers = 16384;
 // Words that a thread takes at a time with few rows of x: what another may have to wait for.
 constexpr int64_t kFewWords = 16384;
@@ -141,10 +142,11 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
                        const IsaKernels& kernels) {
   const Packing packing = products.front().matrix.packing;
   const IntegerRowsKernel& kernel = kernels.linear_integer_rows[IntegerIndex(packing)];
+  const RoundingKernel& rounding = kernels.linear_integers[IntegerIndex(packing)].x;
   const LinearKernelArgs& common = products.front().args;
   const int64_t turns = DivideUp(common.rows, kernel.rows);
   const int64_t turn_rows = DivideUp(common.rows, turns);
-  const RoundedSizes sizes(kernel.x, common.depth, turn_rows);
+  const RoundedSizes sizes(rounding, common.depth, turn_rows);
   const int64_t turn_floats = RoundUp(sizes.codes + 2 * sizes.scales, 16);
   int64_t floats = turns * turn_floats;
   int64_t outputs = 0;
@@ -168,7 +170,7 @@ void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& poo
       all.push_back(args);
     }
   }
-  Round(kernel.x, std::span(all).first(static_cast<size_t>(turns)), pool);
+  Round(rounding, std::span(all).first(static_cast<size_t>(turns)), pool);
   const int64_t panel_words = common.depth / InputsOfWord(packing) * kPanelOutputs;
   const int64_t grain = DivideUp(kFewWords, panel_words);
   pool.ParallelRuns(outputs / kPanelOutputs, grain, [&](int64_t begin, int64_t end, int) {

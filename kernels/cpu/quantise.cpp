@@ -23,7 +23,8 @@ class Quantiser {
         target_(target),
         kernels_(kernels),
         bits_(BitsOf(target.packing)),
-        row_(static_cast<size_t>(weight.columns)) {}
+        row_(static_cast<size_t>(RoundUp(weight.columns, kQuantisedLanes))),
+        codes_(row_.size()) {}
 
   void Run(int64_t n, QuantiseLoss& loss) {
     const auto* bytes = static_cast<const unsigned char*>(weight_.data);
@@ -34,12 +35,8 @@ class Quantiser {
     if (loss.not_finite > 0) return;
     for (int64_t k = 0; k < weight_.columns; k += target_.group) {
       const int64_t size = std::min(target_.group, weight_.columns - k);
-      const int64_t filled = RoundUp(size, kQuantisedLanes);
-      values_.assign(static_cast<size_t>(filled), 0.0f);
-      codes_.resize(static_cast<size_t>(filled));
-      std::copy_n(row_.data() + k, size, values_.data());
       const GroupChoice choice = kernels_.quantise_group[IntegerIndex(target_.packing)](
-          values_.data(), filled, codes_.data());
+          row_.data() + k, RoundUp(size, kQuantisedLanes), codes_.data());
       loss.squared_error += choice.error;
       Write(n, k, size, choice);
     }
@@ -82,8 +79,7 @@ class Quantiser {
   const QuantiseTarget& target_;
   const IsaKernels& kernels_;
   int bits_;
-  std::vector<float> row_;
-  std::vector<float> values_;
+  std::vector<float> row_;  // zeros behind it fill its last group up
   std::vector<float> codes_;
 };
 

@@ -212,6 +212,16 @@ void RequireReadable(const Quantization& quantization, int64_t in) {
   RequireGroups("output matrix", quantization.Head(), in);
 }
 
+/// What is declared (0: nothing) and what the shape of `words` says (0: nothing).
+void RequireSameBits(const std::optional<DeclaredQuantization>& declared, int64_t bits,
+                     const char* what, int64_t bits_of_shape, const std::string& words) {
+  if (bits == 0 || bits_of_shape == 0 || bits == bits_of_shape) return;
+  throw Error(ErrorKind::kConfig,
+              StrCat(declared->file, " says ", bits, " ", what, ", the shape of ", words, " says ",
+                     bits_of_shape, "; they do not belong together"),
+              {{"file", declared->file}});
+}
+
 /// Adds the output matrix to `found`, whose layers are settled: quantised where it has words.
 void SettleHead(const WeightHeaders* headers, const std::optional<DeclaredQuantization>& declared,
                 int64_t in, Quantization& found, std::vector<std::string>& notes) {
@@ -238,10 +248,7 @@ void SettleHead(const WeightHeaders* headers, const std::optional<DeclaredQuanti
   }
   const int64_t bits_of_shape =
       BitsOfWords(Extent(*headers, parts.words, parts.axes, parts.axis), in);
-  Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
-          declared ? declared->file : "", " says ", bits,
-          " bits for the output matrix, the shape of ", parts.words, " says ", bits_of_shape,
-          "; they do not belong together");
+  RequireSameBits(declared, bits, "bits for the output matrix", bits_of_shape, parts.words);
   found.head_bits = First(bits_of_shape, bits, kUsualHeadBits);
   found.head_group_size =
       First(group, GroupSizeOf(*headers, parts, found.method, found.head_bits, in),
@@ -344,9 +351,7 @@ Quantization SettleQuantization(const WeightHeaders* headers,
   const int64_t bits = declared ? declared->bits.value_or(0) : 0;
   const int64_t group = declared ? declared->group_size.value_or(0) : 0;
   const int64_t bits_of_shape = BitsOf(*headers, found.method, in);
-  Require(bits == 0 || bits_of_shape == 0 || bits == bits_of_shape, ErrorKind::kConfig,
-          declared ? declared->file : "", " says ", bits, " bits, the shape of ",
-          LayerParts(found.method).words, " says ", bits_of_shape, "; they do not belong together");
+  RequireSameBits(declared, bits, "bits", bits_of_shape, LayerParts(found.method).words);
   found.bits = First(bits_of_shape, bits, kUsualBits);
   found.group_size =
       First(group, GroupSizeOf(*headers, LayerParts(found.method), found.method, found.bits, in),

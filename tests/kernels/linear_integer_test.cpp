@@ -317,21 +317,18 @@ TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
 }
 
 /// Also on processors that this one is not: nothing is computed.
-TEST(IntegerKernels, EveryCountOfRowsIsRoundedAlike) {
+TEST(IntegerKernels, BlocksFitGroupsAndTilesRoundAlike) {
   for (const Isa isa :
        {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx}) {
     const IsaKernels& kernels = KernelsFor(isa);
     for (const Packing packing : {Packing::kInt4, Packing::kInt8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");
-      const RoundingKernel& many = kernels.linear_integers[IntegerIndex(packing)].x;
-      const RoundingKernel& few = kernels.linear_integer_rows[IntegerIndex(packing)].x;
+      const RoundingKernel& rounding = kernels.linear_integers[IntegerIndex(packing)].x;
       const RoundingKernel& tiles = kernels.special.int8.x;
-      EXPECT_EQ(IntegerBlock(packing) % many.block, 0);
-      EXPECT_EQ(few.block, many.block);
-      EXPECT_EQ(few.most, many.most);
+      EXPECT_EQ(IntegerBlock(packing) % rounding.block, 0);
       if (packing != Packing::kInt8 || kernels.special.int8.multiply == nullptr) continue;
-      EXPECT_EQ(tiles.block, many.block);
-      EXPECT_EQ(tiles.most, many.most);
+      EXPECT_EQ(tiles.block, rounding.block);
+      EXPECT_EQ(tiles.most, rounding.most);
     }
   }
 }

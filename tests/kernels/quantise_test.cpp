@@ -231,7 +231,7 @@ TEST(Quantise, CountsWhatIsNotFinite) {
     Guarded<float> weight(16 * 16, 1.0f);
     weight[77] = bad;
     const Quantised quantised({.data = weight.data(), .rows = 16, .columns = 16, .row_stride = 16},
-                              4, 8);
+                              4, 16);
     EXPECT_EQ(quantised.loss.not_finite, 1);
   }
 }

@@ -1,5 +1,7 @@
 #include "model/weight_scope.h"
 
+#include <algorithm>
+
 #include "gmock/gmock.h"
 #include "model/random_weights.h"
 #include "xcomposer/error.h"

@@ -119,8 +119,10 @@ INSTANTIATE_TEST_SUITE_P(, PackedModels, testing::ValuesIn(kStored), [](const au
 
 class OwnModels : public testing::TestWithParam<Quantization> {};
 
-// Activations are rounded too, a number of a block by up to 1/254 of its largest: through all
-// layers that was 0.3 % to 0.6 % of the scores.
+// Activations are rounded too. A step is 1/127 of a block's largest number, and an error evenly
+// spread over a step is 0.29 of it; where the largest is twice the numbers' usual size, that is 0.5
+// % of a product. The sixteen products after each other (five in each of three layers, and the
+// output) add up as squares do, to four times as much.
 TEST_P(OwnModels, IsCloseToDequantisedWeights) {
   for (const Kind kind : {Kind::kVl7b, Kind::k25_7b}) {
     const ModelConfig config = PanelModel(kind, GetParam());
@@ -262,40 +264,6 @@ TEST(PackedLoading, RefusesOwnPartsOfOtherShapes) {
   EXPECT_NO_THROW(
       Pipeline(Checkpoint::Open(whole.path()), config, EvenDeviceMap(config, {"cpu"}), {}));
   ExpectRefused(config, whole.path(), "quantised already (xcomposer 4 bit", kInt8);
-}
-
-// Layers and output matrix have one layout.
-TEST(PackedLoading, RefusesLayoutsThatAreMixed) {
-  const Quantization gptq{Method::kGptq, 4, 32, 8, 32};
-  Folder folder("mixed");
-  WriteRandom(PanelModel(Kind::kVl7b, kInt4), folder.path() / "own");
-  WriteRandom(PanelModel(Kind::kVl7b, gptq), folder.path() / "gptq");
-  const WeightHeaders own = HeadersOf(Checkpoint::Open(folder.path() / "own"));
-  const WeightHeaders other = HeadersOf(Checkpoint::Open(folder.path() / "gptq"));
-  const auto expect = [](const WeightHeaders& layers, const WeightHeaders& head,
-                         const std::string& part) {
-    const auto of_head = [](const std::string& name) { return name.rfind("output.", 0) == 0; };
-    WeightHeaders headers;
-    for (const auto& entry : layers) {
-      if (!of_head(entry.first)) headers.insert(entry);
-    }
-    for (const auto& entry : head) {
-      if (of_head(entry.first)) headers.insert(entry);
-    }
-    ModelConfig config = PanelModel(Kind::kVl7b, {});
-    config.quantization =
-        SettleQuantization(&headers, std::nullopt, config.hidden_size, config.notes);
-    try {
-      CheckWeights(config, headers);
-      ADD_FAILURE() << "both were taken";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
-      EXPECT_THAT(error.what(), HasSubstr("missing:\n  output.weight"));
-      EXPECT_THAT(error.what(), HasSubstr(part));
-    }
-  };
-  expect(own, other, "unexpected:\n  output.g_idx\n  output.qweight");
-  expect(other, own, "unexpected:\n  output.codes\n  output.scales");
 }
 
 TEST(PackedLoading, RefusesOutputsThatContradictThemselves) {
