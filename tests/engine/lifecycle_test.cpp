@@ -171,11 +171,15 @@ TEST_F(LifecycleTest, DestructionEndsAllJobsAndWakesAllWaiters) {
 
 TEST_F(LifecycleTest, AfterShutdownEventsCanStillBeTaken) {
   const JobId id = scheduler_->Submit(Endless());
+  // However late this thread is, the id of the second job ends the first long before its last.
+  scheduler_->Submit(TextJob({1, 2}, Greedy(2)),
+                     [this](const JobEvent&) { scheduler_->Shutdown(); });
   gate_.Open();
   scheduler_->Shutdown();
   scheduler_->Shutdown();
   EXPECT_EQ(KindOf([&] { scheduler_->Submit(Endless()); }), ErrorKind::kCancelled);
   const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.error);
   EXPECT_EQ(outcome.error->kind(), ErrorKind::kCancelled);
   EXPECT_EQ(scheduler_->stats().free_kv_blocks, 200);
 }
