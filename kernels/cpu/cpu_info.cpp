@@ -108,4 +108,12 @@ int64_t FirstCacheBytes() {
   return bytes;
 }
 
+bool FetchesOneStreamFaster() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace xcomposer::cpu

@@ -24,7 +24,7 @@ struct LinearKernelArgs {
   bool accumulate = false;
   float scale = 1.0f;
   float* packed_x = nullptr;  ///< see linear_panels.h and linear_rows.h
-  int64_t first_cache = 0;    ///< bytes of a core's; linear_stream.h
+  int64_t one_stream_x = 0;   ///< most bytes of x beside one stream; 0: never one. linear_stream.h
   int64_t packed_rows = 0;    ///< of x, rounded up to whole panels
   // Of a quantised weight, see packed_matrix.h; `weight` holds its words.
   const uint32_t* zeros = nullptr;

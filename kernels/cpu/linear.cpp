@@ -55,7 +55,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   weight.args.weight_stride = matrix.row_stride;
   weight.args.outputs = matrix.rows;
   weight.args.depth = matrix.columns;
-  weight.args.first_cache = FirstCacheBytes();
+  weight.args.one_stream_x = FetchesOneStreamFaster() ? 2 * FirstCacheBytes() / 3 : 0;
   return weight;
 }
 

@@ -11,9 +11,13 @@ namespace xcomposer::cpu {
 // taken over S::kWidth interleaved partial sums in ascending order of k and does not depend on
 // which rows of x or of the weight happen to share the loop.
 
-/// Up to so many rows of x, long runs of a few rows of the weight are read.
+/// Up to so many rows of x, long runs of a few rows of the weight are read ...
 template <typename S>
 inline constexpr int kDotRows = S::kWidth < 16 ? 4 : 2;
+/// ... or so many, where several streams are fetched faster than one. Measured (Cascade Lake):
+/// three to six rows 12 to 20 % faster than in stripes, eight alike.
+template <typename S>
+inline constexpr int kMostDotRows = S::kWidth < 16 ? kDotRows<S> : 8;
 /// Most rows of x that LinearRows takes.
 inline constexpr int64_t kMostRows = 28;
 /// Outputs whose sums are kept while all of K is read, piece by piece, for more rows. Each reads x
@@ -57,8 +61,8 @@ int64_t RowPiece(int64_t rows) {
 }
 
 /// Packs the pieces [begin, end) of x as (piece, group of rows, step, row, input), a step being two
-/// vectors of inputs in the order in which S::LoadFirst and S::LoadSecond give the weights: a tile
-/// reads x from one place on. What is left of the last step is filled with zeros.
+/// vectors of inputs in the order of S::LoadFirst and S::LoadSecond: a tile reads x from one place
+/// on. What is left of the last step is filled with zeros.
 template <typename S, Format format>
 void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
   constexpr int64_t kStep = 2 * S::kWidth;
@@ -71,10 +75,13 @@ void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) 
       const int64_t row_end = args.rows * (group + 1) / groups;
       for (int64_t i = 0; i < depth; i += kStep) {
         for (int64_t row = args.rows * group / groups; row < row_end; ++row) {
-          const float* x = args.x + row * args.x_stride + k;
-          for (int64_t j = 0; j < kStep; ++j) {
-            const int64_t from = i + S::template PairPlace<format>(j);
-            out[j] = from < depth ? x[from] : 0.0f;
+          const float* x = args.x + row * args.x_stride + k + i;
+          if (depth - i >= kStep) {
+            S::template StorePairs<format>(x, out);
+          } else {
+            float rest[kStep] = {};
+            std::memcpy(rest, x, static_cast<size_t>(depth - i) * sizeof(float));
+            S::template StorePairs<format>(rest, out);
           }
           out += kStep;
         }
@@ -391,9 +398,8 @@ class Stripe {
 /// Outputs whose weights are read side by side, with so many rows of x, as measured.
 template <typename S>
 constexpr int RunOutputs(int rows) {
-  if (rows == 1) return S::kWidth < 16 ? 8 : 6;
-  if (rows == 4) return S::kWidth < 16 ? 3 : 4;
-  return S::kWidth < 16 ? 4 : 6;
+  if (S::kWidth < 16) return rows == 1 ? 8 : rows == 4 ? 3 : 4;
+  return rows <= 2 ? 6 : rows <= 5 ? 4 : 3;
 }
 
 /// All rows of x there are, up to kRows.
@@ -415,7 +421,9 @@ void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
       return RunOneStream<S, format, kStreamRows>(args, n_begin, n_end);
     }
   }
-  if (args.rows <= kDotRows<S>) return LongRuns<S, format, kDotRows<S>>(args, n_begin, n_end);
+  if (args.rows <= (args.one_stream_x > 0 ? kDotRows<S> : kMostDotRows<S>)) {
+    return LongRuns<S, format, kMostDotRows<S>>(args, n_begin, n_end);
+  }
   for (int64_t n = n_begin; n < n_end; n += kStripe<S>) {
     Stripe<S, format>(args, n, n_end - n < kStripe<S> ? n_end - n : kStripe<S>).Run();
   }

@@ -5,7 +5,7 @@
 
 namespace xcomposer::cpu {
 
-// One row of x, or a few that stay in the first cache: there the processor fetches one long stream
+// One row of x, or a few that stay in the first cache, on processors that fetch one long stream
 // faster than several. Rows of the weight come one after another, and what comes two pages later is
 // asked for meanwhile. Loads lie on whole lines, two of which are joined where the weight does not
 // begin with a line, as in a file: loads across two lines cost a third of the speed. The order of
@@ -19,11 +19,10 @@ inline constexpr int kStreamRows = 4;
 inline constexpr int64_t kStreamAhead = 8192;
 
 /// Whether rows of x are so few and so short. Measured: with a third of the first cache left to the
-/// weight it is faster than several streams, with none up to 2.8 times slower.
+/// weight one stream is faster than several, with none up to 2.8 times slower.
 XCOMPOSER_INLINE bool IsOneStream(const LinearKernelArgs& args) {
   const int64_t bytes = args.rows * args.depth * static_cast<int64_t>(sizeof(float));
-  return args.rows <= kStreamRows && args.depth <= kStreamInputs &&
-         3 * bytes <= 2 * args.first_cache;
+  return args.rows <= kStreamRows && args.depth <= kStreamInputs && bytes <= args.one_stream_x;
 }
 
 /// y of one output and row from its sum.

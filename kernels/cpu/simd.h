@@ -34,9 +34,9 @@
 //   Load(p), Store(p, f)                anywhere in memory
 //   LoadN(p, n), StoreN(p, f, n)        the first n < kWidth; zeros for the rest
 //   LoadAs<Format>(p), LoadAsN<...>     stored numbers, widened
-//   LoadFirst<Format>(p),               of 2 * kWidth stored numbers: the j-th number, counting on
-//   LoadSecond<Format>(p)               from the first into the second, is number PairPlace(j)
-//   PairPlace<Format>(j)
+//   LoadFirst<Format>(p),               2 * kWidth stored numbers in two vectors, in an order that is
+//   LoadSecond<Format>(p)               cheap for this format ...
+//   StorePairs<Format>(x, out)          ... and so many floats in the same order
 //   kJoinsLines                         whether there are:
 //   LoadLine(p), LoadLinePart(p, b, e)  an aligned line of 64 bytes; bytes b .. e - 1, else zeros
 //   JoinLines(w, JoinPlaces(s), next)   64 bytes from byte s of w on, s a multiple of 4
@@ -62,7 +62,7 @@
 //   kRoundsToBytes                      x has 8 bits for weights of 8 bits, else 16
 //   kMultipliesBytes                    DotBytes takes codes of 8 bits too
 //   kMultipliesPairs                    words hold pairs of bfloat16, see bfloat_pairs.h
-//   SubProduct(sum, a, b)               sum - a * b in 32 bits
+//   SubProduct(sum, a, b)               sum - a * b in 32 bits, a and b of 16 with kMultipliesBytes
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times
 //                                       2^(i * bits)

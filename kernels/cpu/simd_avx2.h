@@ -66,8 +66,17 @@ struct Avx2 {
     }
   }
   template <Format format>
-  static constexpr int64_t PairPlace(int64_t j) {
-    return format == Format::kBfloat16 ? (j % kWidth) * 2 + j / kWidth : j;
+  static void StorePairs(const float* x, float* out) {
+    F first = Load(x);
+    F second = Load(x + kWidth);
+    if constexpr (format == Format::kBfloat16) {
+      const F even = _mm256_shuffle_ps(first, second, 0x88);  // 0 2 8 10 | 4 6 12 14
+      const F odd = _mm256_shuffle_ps(first, second, 0xdd);
+      first = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
+      second = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(odd), 0xd8));
+    }
+    Store(out, first);
+    Store(out + kWidth, second);
   }
   static F Keep(F f) {
     asm("" : "+x"(f));

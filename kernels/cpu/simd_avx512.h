@@ -62,8 +62,18 @@ struct Avx512 {
     }
   }
   template <Format format>
-  static constexpr int64_t PairPlace(int64_t j) {
-    return format == Format::kBfloat16 ? (j % kWidth) * 2 + j / kWidth : j;
+  static void StorePairs(const float* x, float* out) {
+    F first = Load(x);
+    F second = Load(x + kWidth);
+    if constexpr (format == Format::kBfloat16) {
+      const W even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+      const W odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+      const F low = first;
+      first = _mm512_permutex2var_ps(low, even, second);
+      second = _mm512_permutex2var_ps(low, odd, second);
+    }
+    Store(out, first);
+    Store(out + kWidth, second);
   }
   // The same of 32 numbers of 16 bits in a register.
   template <Format format>

@@ -56,8 +56,9 @@ struct Portable {
     return LoadAs<format>(p + kWidth);
   }
   template <Format format>
-  static constexpr int64_t PairPlace(int64_t j) {
-    return j;
+  static void StorePairs(const float* x, float* out) {
+    Store(out, Load(x));
+    Store(out + kWidth, Load(x + kWidth));
   }
   static F Keep(F f) { return f; }
   static F Add(F a, F b) { return a + b; }

@@ -223,6 +223,47 @@ TEST_P(LinearTest, BitsDoNotDependOnWhereTheWeightLies) {
   }
 }
 
+/// In one stream or several, as this processor does and as others do.
+TEST_P(LinearTest, BitsDoNotDependOnHowTheWeightIsFetched) {
+  const IsaKernels& kernels = KernelsFor(isa());
+  const auto index = static_cast<size_t>(format());
+  Random random(12);
+  for (int64_t rows = 1; rows <= 9; ++rows) {
+    for (const int64_t depth : {31, 96, 544, 1120, 4130}) {
+      Case c({rows, 26, depth}, format(), random);
+      c.w_stride = depth + depth % 4;
+      Stored weight(c.shape.outputs * c.w_stride, format(), random);
+      const int64_t bytes = ((c.shape.outputs - 1) * c.w_stride + depth) * SizeOf(format());
+      Guarded<float> packed_x(rows * (depth + 31));
+      std::vector<float> expected;
+      for (const int64_t one_stream_x : {0, 1 << 20}) {
+        for (const int64_t shift : {0, 2, 20, 60}) {
+          SCOPED_TRACE(testing::Message() << rows << " x " << depth << ", shift " << shift
+                                          << ", one stream up to " << one_stream_x << " bytes");
+          const ShiftedCopy copy(weight.data(), bytes, shift);
+          LinearKernelArgs args;
+          args.x = c.x.data();
+          args.x_stride = c.x_stride;
+          args.rows = rows;
+          args.depth = depth;
+          args.weight = copy.data();
+          args.weight_stride = c.w_stride;
+          args.outputs = c.shape.outputs;
+          args.y = c.y.data();
+          args.y_stride = c.y_stride;
+          args.packed_x = packed_x.data();
+          args.one_stream_x = one_stream_x;
+          kernels.linear_pack_pieces[index](args, 0, depth / kernels.row_piece(rows) + 1);
+          kernels.linear_rows[index](args, 0, args.outputs);
+          const std::vector<float> y(c.y.data(), c.y.data() + c.y.size());
+          if (expected.empty()) expected = y;
+          ASSERT_EQ(y, expected);
+        }
+      }
+    }
+  }
+}
+
 TEST_P(LinearTest, EmptySizes) {
   Random random(9);
   ThreadPool pool(2);
