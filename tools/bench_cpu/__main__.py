@@ -67,6 +67,7 @@ def add_measure(commands: argparse._SubParsersAction) -> None:
 def run_measure(arguments: argparse.Namespace) -> None:
     names = {field.name for field in dataclasses.fields(rounds.Sizes)} - {"kind", "adapters"}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # not found out after an hour
     settings = rounds.Settings(
         xcomposer=arguments.xcomposer, peer_python=arguments.peer_python,
         sizes=dataclasses.replace(KINDS[arguments.kind], **given), weights=arguments.weights,
@@ -81,6 +82,7 @@ def run_measure(arguments: argparse.Namespace) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.results]
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "cpu.md").write_text(report.document(results, "cpu.svg"), encoding="utf-8")
     (arguments.out / "cpu.svg").write_text(report.picture(results), encoding="utf-8")
 
