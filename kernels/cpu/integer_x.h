@@ -60,11 +60,7 @@ inline float Magnitude(const float* x, int64_t count) {
     largest = S::Max(largest, S::Max(value, S::Sub(S::Zero(), value)));
     nothing = S::Fma(value, S::Zero(), nothing);
   }
-  float lanes[S::kWidth];
-  S::Store(lanes, largest);
-  float result = lanes[0];
-  for (int64_t i = 1; i < S::kWidth; ++i) result = lanes[i] > result ? lanes[i] : result;
-  return result + S::Sum(nothing);
+  return S::Largest(largest) + S::Sum(nothing);
 }
 
 /// One block of one row: its codes (room for a vector more), its scale and the sum of its codes.
@@ -77,35 +73,33 @@ inline void RoundCodes(const float* x, int64_t count, uint32_t* codes, float* sc
   const float magnitude = Magnitude<S>(x, count);
   const float inverse = magnitude < kLeast ? 0.0f : kMost / magnitude;
   *scale = magnitude < kLeast ? 0.0f : magnitude / kMost;
+  auto total = S::SetWords(0);
   for (int64_t i = 0; i < count; i += S::kWidth) {
     const auto value = count - i >= S::kWidth ? S::Load(x + i) : S::LoadN(x + i, count - i);
-    S::StoreWords(codes + i, S::RoundToWords(S::Mul(value, S::Set(inverse))));
+    const auto rounded = S::RoundToWords(S::Mul(value, S::Set(inverse)));
+    S::StoreWords(codes + i, rounded);
+    total = S::AddWords(total, rounded);
   }
-  uint32_t total = 0;
-  for (int64_t i = 0; i < count; ++i) total += codes[i];
-  *sum = static_cast<int32_t>(total);
+  *sum = S::SumWords(total);
 }
 
 /// The same; writes its dwords, `stride` apart.
 template <typename S, Packing packing>
 inline void RoundBlock(const float* x, int64_t count, uint32_t* out, int64_t stride, float* scale,
                        int32_t* sum) {
-  using Codes = IntegerCodes<S, packing>;
-  uint32_t codes[Codes::kBlock + S::kWidth];
+  constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
+  constexpr int64_t kCodes = kDwordCodes<S, packing>;
+  uint32_t codes[kBlock + S::kCodeWords];
+  uint32_t dwords[(kBlock + S::kCodeWords) / kCodes];
   RoundCodes<S, packing>(x, count, codes, scale, sum);
-  for (int64_t i = 0; i < count; i += InputsOfWord(packing)) {
-    const uint32_t* c = codes + i;
-    if constexpr (Codes::kDwords == 1) {
-      out[0] = (c[0] & 255u) | (c[1] & 255u) << 8 | (c[2] & 255u) << 16 | c[3] << 24;
-    } else if constexpr (packing == Packing::kInt8) {
-      out[0] = (c[0] & 0xffffu) | c[2] << 16;
-      out[stride] = (c[1] & 0xffffu) | c[3] << 16;
+  for (int64_t i = 0; i < count; i += S::kCodeWords) {
+    if constexpr (kCodes == 2) {
+      S::StoreShorts(codes + i, dwords + i / kCodes);
     } else {
-      out[0] = (c[0] & 255u) | (c[2] & 255u) << 8 | (c[4] & 255u) << 16 | c[6] << 24;
-      out[stride] = (c[1] & 255u) | (c[3] & 255u) << 8 | (c[5] & 255u) << 16 | c[7] << 24;
+      S::template StoreBytes<packing == Packing::kInt4>(codes + i, dwords + i / kCodes);
     }
-    out += Codes::kDwords * stride;
   }
+  for (int64_t i = 0; i < count / kCodes; ++i) out[i * stride] = dwords[i];
 }
 
 /// Rounds inputs [k_begin, k_end), in whole pieces or to the last, of one panel of x. Rows past the
@@ -115,11 +109,11 @@ void LinearRoundX(const LinearKernelArgs& args, int64_t panel, int64_t k_begin, 
   constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   const int64_t first = panel * args.panel_rows;
   const int64_t last = args.rows - first < args.panel_rows ? args.rows : first + args.panel_rows;
-  for (int64_t row = first; row < last; ++row) {
-    const int64_t i = row - first;
-    for (int64_t k = k_begin; k < k_end; k += kBlock) {
-      const int64_t count = args.depth - k < kBlock ? args.depth - k : kBlock;
-      const RoundedBlock block = BlockOfX<S, packing>(args, panel, k, count);
+  for (int64_t k = k_begin; k < k_end; k += kBlock) {
+    const int64_t count = args.depth - k < kBlock ? args.depth - k : kBlock;
+    const RoundedBlock block = BlockOfX<S, packing>(args, panel, k, count);
+    for (int64_t row = first; row < last; ++row) {
+      const int64_t i = row - first;
       // The arrays are ours; RoundedBlock is the view of those who read them.
       RoundBlock<S, packing>(args.x + row * args.x_stride + k, count,
                              args.x_codes + (block.codes - args.x_codes) + i, args.panel_rows,

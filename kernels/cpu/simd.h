@@ -48,12 +48,16 @@
 //   Less(a, b, x, y)                    a < b ? x : y
 //   Round(a)                            to the nearest whole number, |a| < 2^22
 //   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
-//   Sum(a)                              of all lanes, in a fixed order
+//   Sum(a), Largest(a)                  of all lanes, sums in a fixed order
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
 //   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
 //   SetWords(n), StoreWords(p, w)       one word in all lanes; the counterpart of LoadWords
 //   KeepWords(w)                        w, in a register: sums are not taken in another order
 //   RoundToWords(f), FromWords(w)       to the nearest int32 and back
+//   kCodeWords                          words that StoreBytes and StoreShorts take from memory:
+//   StoreBytes<kApart>(words, out)      the lowest byte of each; kApart: the even ones of every eight
+//                                       before the odd ones
+//   StoreShorts(words, out)             the lower half of each, the even ones of every four first
 //   EvenBytes(w), OddBytes(w)           bytes 0 and 2, or 1 and 3, of each word as two of 16 bits
 //   LowNibbles(w), HighNibbles(w)       of each byte
 //   DotPairs(sum, a, b)                 sum + a0 b0 + a1 b1, each word two int16
@@ -67,7 +71,7 @@
 //   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times
 //                                       2^(i * bits)
 //   TurnEights(rows, out)               out[c * 8 + r] = rows[r][c], c < kWidth, r < 8
-//   AddWords(a, b)                      a + b in 32 bits
+//   AddWords(a, b), SumWords(a)         a + b in 32 bits; the sum of all lanes
 //   NibbleWords<awq>(row, n, lanes)     4-bit fields of outputs n .. n + lanes of a row of words
 //   ByteWords(p, lanes)                 bytes as words; lanes is kWidth or 8 < kWidth, also above
 //   SignedBytes(p)                      kWidth of int8 as floats

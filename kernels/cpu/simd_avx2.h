@@ -103,6 +103,11 @@ struct Avx2 {
     half = _mm_add_ss(half, _mm_movehdup_ps(half));
     return _mm_cvtss_f32(half);
   }
+  static float Largest(F a) {
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+  }
   // An instruction that may not be left out: of the intrinsic the compiler knows no effect, and it
   // drops calls and loops that do nothing else.
   static XCOMPOSER_INLINE void Prefetch(const void* p) {
@@ -219,6 +224,26 @@ struct Avx2 {
     for (int c = 0; c < 8; ++c) Store(out + c * 8, _mm256_castsi256_ps(r[c]));
   }
   static W AddWords(W a, W b) { return _mm256_add_epi32(a, b); }
+  static int32_t SumWords(W a) {
+    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
+  }
+  static constexpr int64_t kCodeWords = 8;
+  template <bool kApart>
+  static void StoreBytes(const uint32_t* words, uint32_t* out) {
+    const __m128i shorts = Shorts(words);
+    __m128i bytes = _mm_packs_epi16(shorts, shorts);
+    if constexpr (kApart) {
+      const __m128i apart = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, -1, -1, -1, -1, -1, -1, -1, -1);
+      bytes = _mm_shuffle_epi8(bytes, apart);
+    }
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+  }
+  static void StoreShorts(const uint32_t* words, uint32_t* out) {
+    const __m128i low = _mm_shufflelo_epi16(Shorts(words), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shufflehi_epi16(low, 0xd8));
+  }
   template <bool kAwq>
   static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {
     const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)
@@ -268,6 +293,11 @@ struct Avx2 {
   }
 
  private:
+  /// Eight words, which fit.
+  static __m128i Shorts(const uint32_t* words) {
+    const W w = LoadWords(words);
+    return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+  }
   static __m256i Mask(int64_t n) {
     const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index);

@@ -122,6 +122,7 @@ struct Avx512 {
     four = _mm_add_ss(four, _mm_movehdup_ps(four));
     return _mm_cvtss_f32(four);
   }
+  static float Largest(F a) { return _mm512_reduce_max_ps(a); }
   // A row of numbers that does not begin with a line of memory is read by whole lines, each joined
   // with the next one: its words begin `shift` bytes into the line.
   static W LoadLine(const void* line) { return _mm512_load_si512(line); }
@@ -233,6 +234,22 @@ struct Avx512 {
     PackRows(second, out + 64, 8);
   }
   static W AddWords(W a, W b) { return _mm512_add_epi32(a, b); }
+  static int32_t SumWords(W a) { return _mm512_reduce_add_epi32(a); }
+  static constexpr int64_t kCodeWords = 16;
+  template <bool kApart>
+  static void StoreBytes(const uint32_t* words, uint32_t* out) {
+    __m128i bytes = _mm512_cvtepi32_epi8(LoadWords(words));
+    if constexpr (kApart) {
+      const __m128i apart = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+      bytes = _mm_shuffle_epi8(bytes, apart);
+    }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
+  }
+  static void StoreShorts(const uint32_t* words, uint32_t* out) {
+    const __m256i shorts = _mm512_cvtepi32_epi16(LoadWords(words));
+    const __m256i low = _mm256_shufflelo_epi16(shorts, 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_shufflehi_epi16(low, 0xd8));
+  }
   template <bool kAwq>
   static W NibbleWords(const uint32_t* row, int64_t n, int64_t lanes) {
     const __m256i shifts = kAwq ? _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28)

@@ -81,6 +81,11 @@ struct Portable {
     return f;
   }
   static float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static float Largest(F a) {
+    const float even = a[0] > a[2] ? a[0] : a[2];
+    const float odd = a[1] > a[3] ? a[1] : a[3];
+    return even > odd ? even : odd;
+  }
   static XCOMPOSER_INLINE void Prefetch(const void* p) {
     __builtin_prefetch(p);
     asm volatile("");  // else the compiler drops calls and loops that do nothing else
@@ -134,6 +139,23 @@ struct Portable {
     }
   }
   static W AddWords(W a, W b) { return a + b; }
+  static int32_t SumWords(W a) { return static_cast<int32_t>(a[0] + a[1] + a[2] + a[3]); }
+  static constexpr int64_t kCodeWords = 8;
+  template <bool kApart>
+  static void StoreBytes(const uint32_t* words, uint32_t* out) {
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t* w = words + (kApart ? i : 4 * i);
+      const int step = kApart ? 2 : 1;
+      out[i] =
+          (w[0] & 255u) | (w[step] & 255u) << 8 | (w[2 * step] & 255u) << 16 | w[3 * step] << 24;
+    }
+  }
+  static void StoreShorts(const uint32_t* words, uint32_t* out) {
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t* w = words + i / 2 * 4 + i % 2;
+      out[i] = (w[0] & 0xffffu) | w[2] << 16;
+    }
+  }
   template <bool kAwq>
   static W NibbleWords(const uint32_t* row, int64_t n, int64_t) {
     constexpr W kAwqLow = {0, 16, 4, 20};
