@@ -16,40 +16,61 @@ constexpr int64_t kRangeKeys = 64;
 constexpr int64_t kMostRanges = 32;
 constexpr int64_t kRangesAtATime = 64;
 
-void RunTiles(const std::vector<AttentionTileArgs>& tiles, KvFormat format, ThreadPool& pool,
+void RunTasks(const std::vector<AttentionTileArgs>& tasks, KvFormat format, ThreadPool& pool,
               const IsaKernels& kernels) {
-  if (tiles.empty()) return;
-  const int64_t floats = kernels.attention_scratch(tiles.front().head_dim);
+  if (tasks.empty()) return;
+  const int64_t floats = kernels.attention_scratch(tasks.front().head_dim);
   const auto attention = kernels.attention[static_cast<size_t>(format)];
-  pool.ParallelFor(static_cast<int64_t>(tiles.size()), 1,
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), 1,
                    [&](int64_t begin, int64_t end, int worker) {
                      float* scratch = pool.WorkerScratch(worker, floats);
                      for (int64_t i = begin; i < end; ++i) {
-                       attention(tiles[static_cast<size_t>(i)], scratch);
+                       attention(tasks[static_cast<size_t>(i)], scratch);
                      }
                    });
 }
 
-/// The tiles of one sequence and one key-value head. Long ones first: they see the most keys.
-void AddTiles(const PagedAttentionParams& params, const AttentionSequence& sequence,
-              int64_t kv_head, int64_t lanes, std::vector<AttentionTileArgs>& tiles) {
+/// Tiles in a task, of `all`: as many as may be, since each task gathers its keys and values, but
+/// enough tasks for the threads to share evenly.
+int64_t TilesOfTask(int64_t all, const ThreadPool& pool) {
+  constexpr int64_t kTasksOfThread = 6;
+  return std::clamp<int64_t>(all / (kTasksOfThread * pool.threads()), 1, kAttentionTiles);
+}
+
+/// How the rows of one sequence are cut.
+struct TileShape {
+  TileShape(const PagedAttentionParams& params, const AttentionSequence& sequence, int64_t lanes)
+      : group(params.heads / params.kv_heads),
+        heads(std::min(group, lanes)),
+        rows(std::min(sequence.row_count, lanes / heads)),
+        tiles(DivideUp(sequence.row_count, rows) * DivideUp(group, heads) * params.kv_heads) {}
+
+  int64_t group;  ///< query heads of a key-value head
+  int64_t heads;
+  int64_t rows;
+  int64_t tiles;  ///< of all heads
+};
+
+/// The tasks of one sequence and one key-value head. Long ones first: they see the most keys.
+void AddTasks(const PagedAttentionParams& params, const AttentionSequence& sequence,
+              int64_t kv_head, const TileShape& tile, int64_t tiles,
+              std::vector<AttentionTileArgs>& tasks) {
   const int64_t dim = params.head_dim;
-  const int64_t group = params.heads / params.kv_heads;
-  const int64_t tile_heads = std::min(group, lanes);
-  const int64_t tile_rows = std::min(sequence.row_count, lanes / tile_heads);
+  const int64_t task_rows = tiles * tile.rows;
   const int64_t head_bytes = KvHeadBytes(params.format, dim);
   const int64_t key_stride = params.kv_heads * head_bytes;
-  for (int64_t tile = DivideUp(sequence.row_count, tile_rows) - 1; tile >= 0; --tile) {
-    const int64_t row = tile * tile_rows;
-    for (int64_t head = 0; head < group; head += tile_heads) {
+  for (int64_t task = DivideUp(sequence.row_count, task_rows) - 1; task >= 0; --task) {
+    const int64_t row = task * task_rows;
+    for (int64_t head = 0; head < tile.group; head += tile.heads) {
       const int64_t query =
-          ((sequence.first_row + row) * params.heads + kv_head * group + head) * dim;
-      tiles.push_back({.q = params.q + query,
+          ((sequence.first_row + row) * params.heads + kv_head * tile.group + head) * dim;
+      tasks.push_back({.q = params.q + query,
                        .out = params.out + query,
                        .row_stride = params.heads * dim,
                        .head_stride = dim,
-                       .rows = std::min(tile_rows, sequence.row_count - row),
-                       .heads = std::min(tile_heads, group - head),
+                       .rows = std::min(task_rows, sequence.row_count - row),
+                       .tile_rows = tile.rows,
+                       .heads = std::min(tile.heads, tile.group - head),
                        .head_dim = dim,
                        .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
                        .k = static_cast<const char*>(params.k_cache) + kv_head * head_bytes,
@@ -176,17 +197,24 @@ void PagedAttention(const PagedAttentionParams& params, const Context& context) 
 void PagedAttention(const PagedAttentionParams& params, ThreadPool& pool,
                     const IsaKernels& kernels) {
   const int64_t lanes = kernels.attention_lanes;
-  std::vector<AttentionTileArgs> tiles;
+  std::vector<const AttentionSequence*> prompts;
   std::vector<AttentionSequence> rows;  // of sequences that have one, as in decoding
+  int64_t tiles = 0;
   for (int64_t s = 0; s < params.sequence_count; ++s) {
     const AttentionSequence& sequence = params.sequences[s];
     if (sequence.row_count == 1) rows.push_back(sequence);
     if (sequence.row_count <= 1) continue;
+    prompts.push_back(&sequence);
+    tiles += TileShape(params, sequence, lanes).tiles;
+  }
+  std::vector<AttentionTileArgs> tasks;
+  for (const AttentionSequence* prompt : prompts) {
     for (int64_t kv_head = 0; kv_head < params.kv_heads; ++kv_head) {
-      AddTiles(params, sequence, kv_head, lanes, tiles);
+      AddTasks(params, *prompt, kv_head, TileShape(params, *prompt, lanes),
+               TilesOfTask(tiles, pool), tasks);
     }
   }
-  RunTiles(tiles, params.format, pool, kernels);
+  RunTasks(tasks, params.format, pool, kernels);
   // So many sequences at a time that the results of their ranges take little memory.
   for (size_t begin = 0; begin < rows.size();) {
     size_t end = begin;
@@ -212,17 +240,19 @@ void VisionAttention(const VisionAttentionParams& params, ThreadPool& pool,
   const int64_t per_head = DivideUp(params.rows, lanes);
   if (params.views <= 0 || per_head == 0) return;
   const int64_t tile_rows = DivideUp(params.rows, per_head);
+  const int64_t task_rows = tile_rows * TilesOfTask(params.views * params.heads * per_head, pool);
   const int32_t only_block = 0;
-  std::vector<AttentionTileArgs> tiles;
+  std::vector<AttentionTileArgs> tasks;
   for (int64_t view = 0; view < params.views; ++view) {
     for (int64_t head = 0; head < params.heads; ++head) {
       const int64_t start = view * params.rows * row_stride + head * dim;
-      for (int64_t row = 0; row < params.rows; row += tile_rows) {
-        tiles.push_back({.q = params.q + start + row * row_stride,
+      for (int64_t row = 0; row < params.rows; row += task_rows) {
+        tasks.push_back({.q = params.q + start + row * row_stride,
                          .out = params.out + start + row * row_stride,
                          .row_stride = row_stride,
                          .head_stride = dim,
-                         .rows = std::min(tile_rows, params.rows - row),
+                         .rows = std::min(task_rows, params.rows - row),
+                         .tile_rows = tile_rows,
                          .heads = 1,
                          .head_dim = dim,
                          .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
@@ -237,7 +267,7 @@ void VisionAttention(const VisionAttentionParams& params, ThreadPool& pool,
       }
     }
   }
-  RunTiles(tiles, KvFormat::kFloat32, pool, kernels);
+  RunTasks(tasks, KvFormat::kFloat32, pool, kernels);
 }
 
 }  // namespace xcomposer::cpu

@@ -16,68 +16,63 @@ inline constexpr int64_t kAttentionLanes = (S::kWidth == 8 ? 3 : 2) * S::kVector
 /// Keys that are worked on at a time.
 inline constexpr int64_t kKeyBlock = 96;
 
-/// The places of a tile's intermediate results in its scratch memory.
+/// The places of intermediate results in scratch memory.
 template <typename S>
 struct AttentionScratch {
   static constexpr int64_t kKeyPanels = (kKeyBlock + S::kRows - 1) / S::kRows;
 
   AttentionScratch(float* memory, int64_t head_dim) {
-    queries = memory;
-    sums = queries + head_dim * kAttentionLanes<S>;
-    scores = sums + head_dim * kAttentionLanes<S>;
-    keys = scores + kKeyBlock * kAttentionLanes<S>;
+    keys = memory;
     values = keys + kKeyPanels * S::kRows * head_dim;
-    maximum = values + kKeyBlock * head_dim;
-    total = maximum + kAttentionLanes<S>;
-    decay = total + kAttentionLanes<S>;
-    limit = decay + kAttentionLanes<S>;
+    scores = values + kKeyBlock * head_dim;
+    decay = scores + kKeyBlock * kAttentionLanes<S>;
+    tiles = decay + kAttentionLanes<S>;
+  }
+
+  static constexpr int64_t TileFloats(int64_t head_dim) {
+    return (2 * head_dim + 3) * kAttentionLanes<S>;
   }
 
   static constexpr int64_t Floats(int64_t head_dim) {
-    return head_dim * (2 * kAttentionLanes<S> + kKeyPanels * S::kRows + kKeyBlock) +
-           (kKeyBlock + 4) * kAttentionLanes<S>;
+    return head_dim * (kKeyPanels * S::kRows + kKeyBlock) + (kKeyBlock + 1) * kAttentionLanes<S> +
+           kAttentionTiles * TileFloats(head_dim);
   }
 
   // With products of pairs: pairs of d, and of keys for probabilities and values.
-  float* queries;  // (d, lane)
-  float* sums;     // (d, lane), of probability * value
-  float* scores;   // (key, lane), then probabilities
-  float* keys;     // (panel, d, key of the panel)
-  float* values;   // (key, d)
-  float* maximum;  // (lane), of the scores so far
-  float* total;    // (lane), of the probabilities so far
-  float* decay;    // (lane), by which the earlier sums shrink at this block
-  float* limit;    // (lane), number of keys it sees
+  float* keys;    // (panel, d, key of the panel)
+  float* values;  // (key, d)
+  float* scores;  // (key, lane), then probabilities, of one tile
+  float* decay;   // (lane), by which its earlier sums shrink at this block
+  float* tiles;   // TileFloats each
 };
 
 /// P forms the products: S itself, or pairs of bfloat16 (bfloat_pairs.h), to which queries, keys,
 /// values and probabilities are then rounded. Everything else is float32 either way.
+///
+/// Keys and values are gathered block by block, once for all tiles.
 template <typename S, KvFormat format, typename P = S>
-class AttentionTile {
+class AttentionTiles {
  public:
-  AttentionTile(const AttentionTileArgs& args, float* memory)
+  AttentionTiles(const AttentionTileArgs& args, float* memory)
       : args_(args),
         at_(memory, args.head_dim),
-        lanes_(args.rows * args.heads),
-        width_((lanes_ + S::kWidth - 1) / S::kWidth * S::kWidth) {}
+        tiles_((args.rows + args.tile_rows - 1) / args.tile_rows),
+        all_keys_(args.keys + args.keys_per_row * (args.rows - 1)) {
+    for (int64_t i = 0; i < tiles_; ++i) SetTile(i);
+  }
 
   void Run() {
-    StartLanes();
-    PackQueries();
-    const int64_t all = args_.keys + args_.keys_per_row * (args_.rows - 1);
-    for (int64_t first = 0; first < all; first += kKeyBlock) {
-      const int64_t count = all - first < kKeyBlock ? all - first : kKeyBlock;
-      GatherKeys(first, count);
-      Scores(count);
-      // Only the last blocks hold keys that some rows must not see.
-      if (first + count > args_.keys) {
-        Softmax<true>(first, count);
-      } else {
-        Softmax<false>(first, count);
-      }
-      AddValues(count, first == 0);
+    for (int64_t i = 0; i < tiles_; ++i) {
+      StartLanes(tile_[i]);
+      PackQueries(tile_[i]);
     }
-    Write();
+    for (int64_t first = 0; first < all_keys_; first += kKeyBlock) {
+      GatherKeys(first, CountOf(all_keys_, first));
+      for (int64_t i = 0; i < tiles_; ++i) {
+        if (first < tile_[i].all_keys) AddKeys(tile_[i], first);
+      }
+    }
+    for (int64_t i = 0; i < tiles_; ++i) Write(tile_[i]);
   }
 
  private:
@@ -86,19 +81,71 @@ class AttentionTile {
   static constexpr int64_t kColumns = S::kVectors * S::kWidth;
   static constexpr bool kPairs = P::kMultipliesPairs;
 
+  struct Tile {
+    const float* q = nullptr;  ///< of the first row and head
+    float* out = nullptr;
+    int64_t lanes = 0;
+    int64_t width = 0;         ///< lanes, rounded up to whole vectors
+    int64_t keys = 0;          ///< seen by the first row
+    int64_t all_keys = 0;      ///< seen by the last row
+    float* queries = nullptr;  ///< (d, lane)
+    float* sums = nullptr;     ///< (d, lane), of probability * value
+    float* maximum = nullptr;  ///< (lane), of the scores so far
+    float* total = nullptr;    ///< (lane), of the probabilities so far
+    float* limit = nullptr;    ///< (lane), number of keys it sees
+  };
+
+  void SetTile(int64_t i) {
+    Tile& tile = tile_[i];
+    const int64_t row = i * args_.tile_rows;
+    const int64_t left = args_.rows - row;
+    const int64_t rows = left < args_.tile_rows ? left : args_.tile_rows;
+    tile.q = args_.q + row * args_.row_stride;
+    tile.out = args_.out + row * args_.row_stride;
+    tile.lanes = rows * args_.heads;
+    tile.width = (tile.lanes + S::kWidth - 1) / S::kWidth * S::kWidth;
+    tile.keys = args_.keys + args_.keys_per_row * row;
+    tile.all_keys = tile.keys + args_.keys_per_row * (rows - 1);
+    tile.queries = at_.tiles + i * AttentionScratch<S>::TileFloats(args_.head_dim);
+    tile.sums = tile.queries + args_.head_dim * kStride;
+    tile.maximum = tile.sums + args_.head_dim * kStride;
+    tile.total = tile.maximum + kStride;
+    tile.limit = tile.total + kStride;
+  }
+
+  static int64_t CountOf(int64_t keys, int64_t first) {
+    return keys - first < kKeyBlock ? keys - first : kKeyBlock;
+  }
+
+  /// The gathered keys, as far as the tile sees them.
+  void AddKeys(const Tile& tile, int64_t first) {
+    const int64_t count = CountOf(tile.all_keys, first);
+    Scores(tile, count);
+    // Only the last blocks hold keys that some rows must not see.
+    if (first + count > tile.keys) {
+      Softmax<true>(tile, first, count);
+    } else {
+      Softmax<false>(tile, first, count);
+    }
+    AddValues(tile, count, first == 0);
+  }
+
   /// Turns of a product over so many numbers.
   static constexpr int64_t Turns(int64_t count) { return kPairs ? (count + 1) / 2 : count; }
 
-  const float* Query(int64_t lane) const {
-    return args_.q + lane / args_.heads * args_.row_stride + lane % args_.heads * args_.head_stride;
+  /// From the first query of a tile on.
+  int64_t QueryOffset(int64_t lane) const {
+    return lane / args_.heads * args_.row_stride + lane % args_.heads * args_.head_stride;
   }
 
   /// Lanes past the end repeat the last one; nobody reads them.
-  int64_t RealLane(int64_t lane) const { return lane < lanes_ ? lane : lanes_ - 1; }
+  static int64_t RealLane(const Tile& tile, int64_t lane) {
+    return lane < tile.lanes ? lane : tile.lanes - 1;
+  }
 
-  void PackQueries() {
-    for (int64_t lane = 0; lane < width_; ++lane) {
-      const float* q = Query(RealLane(lane));
+  void PackQueries(const Tile& tile) const {
+    for (int64_t lane = 0; lane < tile.width; ++lane) {
+      const float* q = tile.q + QueryOffset(RealLane(tile, lane));
       if constexpr (kPairs) {
         constexpr int64_t kStep = 2 * P::kWidth;
         float pairs[P::kWidth];
@@ -106,33 +153,49 @@ class AttentionTile {
           const int64_t count = args_.head_dim - d < kStep ? args_.head_dim - d : kStep;
           RoundToPairs<P>(q + d, count, pairs);
           for (int64_t i = 0; i < Turns(count); ++i) {
-            at_.queries[(d / 2 + i) * kStride + lane] = pairs[i];
+            tile.queries[(d / 2 + i) * kStride + lane] = pairs[i];
           }
         }
       } else {
-        for (int64_t d = 0; d < args_.head_dim; ++d) at_.queries[d * kStride + lane] = q[d];
+        for (int64_t d = 0; d < args_.head_dim; ++d) tile.queries[d * kStride + lane] = q[d];
       }
     }
   }
 
-  void StartLanes() {
-    for (int64_t lane = 0; lane < width_; ++lane) {
-      const int64_t real = RealLane(lane);
-      at_.maximum[lane] = -__builtin_inff();
-      at_.total[lane] = 0.0f;
-      at_.limit[lane] = static_cast<float>(args_.keys + args_.keys_per_row * (real / args_.heads));
+  void StartLanes(const Tile& tile) const {
+    for (int64_t lane = 0; lane < tile.width; ++lane) {
+      const int64_t row = RealLane(tile, lane) / args_.heads;
+      tile.maximum[lane] = -__builtin_inff();
+      tile.total[lane] = 0.0f;
+      tile.limit[lane] = static_cast<float>(tile.keys + args_.keys_per_row * row);
     }
   }
 
   int64_t KeyOffset(int64_t key) const {
-    return args_.blocks[key / args_.block_size] * args_.block_stride +
-           key % args_.block_size * args_.key_stride;
+    const auto place = static_cast<uint32_t>(key);  // divided faster than 64 bits
+    const auto size = static_cast<uint32_t>(args_.block_size);
+    return args_.blocks[place / size] * args_.block_stride + place % size * args_.key_stride;
+  }
+
+  /// Asks for the panel of keys, and their values, that begins at `key`: they lie pages apart,
+  /// where the processor does not look ahead by itself.
+  void FetchPanel(int64_t key) const {
+    const int64_t left = all_keys_ - key;
+    const int64_t bytes = KvHeadBytes(format, args_.head_dim);
+    for (int64_t i = 0; i < S::kRows && i < left; ++i) {
+      const int64_t offset = KeyOffset(key + i);
+      for (int64_t byte = offset; byte < offset + bytes; byte += 64) {
+        S::Prefetch(static_cast<const char*>(args_.k) + byte);
+        S::Prefetch(static_cast<const char*>(args_.v) + byte);
+      }
+    }
   }
 
   void GatherKeys(int64_t first, int64_t count) {
     const int64_t dim = args_.head_dim;
     for (int64_t panel = 0; panel < count; panel += S::kRows) {
       const int64_t end = panel + S::kRows < count ? panel + S::kRows : count;
+      FetchPanel(first + end);
       const float* rows[S::kRows];
       for (int64_t i = 0; i < S::kRows; ++i) {
         const int64_t key = panel + i < end ? panel + i : end - 1;
@@ -196,23 +259,24 @@ class AttentionTile {
     }
   }
 
-  int Vectors(int64_t lane) const {
-    return width_ - lane < kColumns ? static_cast<int>((width_ - lane) / S::kWidth) : S::kVectors;
+  static int Vectors(const Tile& tile, int64_t lane) {
+    const int64_t left = tile.width - lane;
+    return left < kColumns ? static_cast<int>(left / S::kWidth) : S::kVectors;
   }
 
-  void Scores(int64_t count) {
+  void Scores(const Tile& tile, int64_t count) const {
     const F scale = S::Set(args_.scale);
-    for (int64_t lane = 0; lane < width_; lane += kColumns) {
+    for (int64_t lane = 0; lane < tile.width; lane += kColumns) {
       for (int64_t key = 0; key < count; key += S::kRows) {
         const int rows = count - key < S::kRows ? static_cast<int>(count - key) : S::kRows;
         const TileFactors factors{.depth = Turns(args_.head_dim),
                                   .a = at_.keys + key * args_.head_dim,
                                   .a_stride = S::kRows,
-                                  .b = at_.queries + lane,
+                                  .b = tile.queries + lane,
                                   .b_stride = kStride};
         float* out = at_.scores + key * kStride + lane;
         TileOf<P>(
-            rows, Vectors(lane), factors,
+            rows, Vectors(tile, lane), factors,
             [ out, scale ](int i, int v, F sum) __attribute__((always_inline)) {
               S::Store(out + i * kStride + v * S::kWidth, S::Mul(sum, scale));
             });
@@ -222,11 +286,11 @@ class AttentionTile {
 
   /// Turns scores into e^(score - maximum) and brings maximum, total and decay up to date.
   template <bool kMasked>
-  void Softmax(int64_t first, int64_t count) {
-    for (int64_t lane = 0; lane < width_; lane += S::kWidth) {
+  void Softmax(const Tile& tile, int64_t first, int64_t count) const {
+    for (int64_t lane = 0; lane < tile.width; lane += S::kWidth) {
       float* scores = at_.scores + lane;
-      const F before = S::Load(at_.maximum + lane);
-      const F limit = S::Load(at_.limit + lane);
+      const F before = S::Load(tile.maximum + lane);
+      const F limit = S::Load(tile.limit + lane);
       F maximum = before;
       for (int64_t key = 0; key < count; ++key) {
         F score = S::Load(scores + key * kStride);
@@ -241,8 +305,8 @@ class AttentionTile {
       // Every lane sees the first key, so that `maximum` is finite from the first block on.
       const F decay = Exp<S>(S::Sub(before, maximum));
       S::Store(at_.decay + lane, decay);
-      S::Store(at_.maximum + lane, maximum);
-      S::Store(at_.total + lane, S::Fma(S::Load(at_.total + lane), decay, total));
+      S::Store(tile.maximum + lane, maximum);
+      S::Store(tile.total + lane, S::Fma(S::Load(tile.total + lane), decay, total));
     }
   }
 
@@ -269,8 +333,8 @@ class AttentionTile {
     return total;
   }
 
-  void AddValues(int64_t count, bool fresh) {
-    for (int64_t lane = 0; lane < width_; lane += kColumns) {
+  void AddValues(const Tile& tile, int64_t count, bool fresh) const {
+    for (int64_t lane = 0; lane < tile.width; lane += kColumns) {
       for (int64_t d = 0; d < args_.head_dim; d += S::kRows) {
         const int64_t left = args_.head_dim - d;
         const TileFactors factors{.depth = Turns(count),
@@ -278,10 +342,10 @@ class AttentionTile {
                                   .a_stride = args_.head_dim,
                                   .b = at_.scores + lane,
                                   .b_stride = kStride};
-        float* out = at_.sums + d * kStride + lane;
+        float* out = tile.sums + d * kStride + lane;
         const float* decay = at_.decay + lane;
         TileOf<P>(
-            left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(lane), factors,
+            left < S::kRows ? static_cast<int>(left) : S::kRows, Vectors(tile, lane), factors,
             [ out, decay, fresh ](int i, int v, F sum) __attribute__((always_inline)) {
               float* place = out + i * kStride + v * S::kWidth;
               const F old = fresh ? S::Zero() : S::Load(place);
@@ -291,23 +355,24 @@ class AttentionTile {
     }
   }
 
-  void Write() const {
-    for (int64_t lane = 0; lane < lanes_; ++lane) {
-      float* out = args_.out + (Query(lane) - args_.q);
-      const float total = at_.total[lane];
-      for (int64_t d = 0; d < args_.head_dim; ++d) out[d] = at_.sums[d * kStride + lane] / total;
+  void Write(const Tile& tile) const {
+    for (int64_t lane = 0; lane < tile.lanes; ++lane) {
+      float* out = tile.out + QueryOffset(lane);
+      const float total = tile.total[lane];
+      for (int64_t d = 0; d < args_.head_dim; ++d) out[d] = tile.sums[d * kStride + lane] / total;
     }
   }
 
   const AttentionTileArgs& args_;
   const AttentionScratch<S> at_;
-  const int64_t lanes_;
-  const int64_t width_;  // lanes, rounded up to whole vectors
+  const int64_t tiles_;
+  const int64_t all_keys_;
+  Tile tile_[kAttentionTiles];
 };
 
 template <typename S, KvFormat format, typename P = S>
-void RunAttentionTile(const AttentionTileArgs& args, float* scratch) {
-  AttentionTile<S, format, P>(args, scratch).Run();
+void RunAttentionTiles(const AttentionTileArgs& args, float* scratch) {
+  AttentionTiles<S, format, P>(args, scratch).Run();
 }
 
 }  // namespace xcomposer::cpu

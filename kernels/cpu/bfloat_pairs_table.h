@@ -25,7 +25,7 @@ inline constexpr PairKernels kPairKernels = {
     .packed = {kPairPanels<P, PackedWeight<P, Packing::kGptq4>, 8>,
                kPairPanels<P, PackedWeight<P, Packing::kGptq8>, 12>,
                kPairPanels<P, PackedWeight<P, Packing::kAwq4>, 12>},
-    .attention = {&RunAttentionTile<S, KvFormat::kFloat32, P>,
-                  &RunAttentionTile<S, KvFormat::kInt8, P>}};
+    .attention = {&RunAttentionTiles<S, KvFormat::kFloat32, P>,
+                  &RunAttentionTiles<S, KvFormat::kInt8, P>}};
 
 }  // namespace xcomposer::cpu

@@ -73,6 +73,9 @@ struct NormKernelArgs {
   float eps = 0.0f;
 };
 
+/// Most tiles of queries that keys and values are gathered for at a time.
+inline constexpr int64_t kAttentionTiles = 4;
+
 /// One row and a range of the keys that it sees.
 struct AttentionRowArgs {
   const float* q = nullptr;  ///< (heads, head_dim)
@@ -92,16 +95,17 @@ struct AttentionRowArgs {
   float* total = nullptr;    ///< out (heads): of e^(score - maximum)
 };
 
-/// Some rows of some query heads that share one key-value head, with all their keys. A lane is one
-/// query: lane = row * heads + head. Everything is kept with the lanes side by side (d, lane),
-/// (key, lane), so that the softmax over keys needs no sums across a vector, and keys and values
-/// are the broadcast factor.
+/// Some rows of some query heads that share one key-value head, with all their keys, in tiles of
+/// tile_rows rows. A lane of a tile is one query: lane = row * heads + head. Everything is kept
+/// with the lanes side by side (d, lane), (key, lane), so that the softmax over keys needs no sums
+/// across a vector, and keys and values are the broadcast factor.
 struct AttentionTileArgs {
   const float* q = nullptr;  ///< of the first row and head
   float* out = nullptr;
   int64_t row_stride = 0;  ///< of q and out
   int64_t head_stride = 0;
-  int64_t rows = 0;
+  int64_t rows = 0;       ///< at most kAttentionTiles tiles
+  int64_t tile_rows = 0;  ///< but for the last tile
   int64_t heads = 0;
   int64_t head_dim = 0;
   float scale = 0.0f;  ///< scores are multiplied with it

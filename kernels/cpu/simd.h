@@ -49,6 +49,7 @@
 //   Round(a)                            to the nearest whole number, |a| < 2^22
 //   PowerOfTwo(n)                       2^n for whole n in [-126, 128]; 2^128 = inf
 //   Sum(a), Largest(a)                  of all lanes, sums in a fixed order
+//   SumFours(a)                         lane 4 i + h: Sum(a[i][h]), i < kWidth / 4, h < 4
 //   PackRows(rows, out, stride)         out[c * stride + r] = rows[r][c], c < 8, r < kRows
 //   W, LoadWords(p), LoadWordsN(p, n)   kWidth 32-bit words
 //   SetWords(n), StoreWords(p, w)       one word in all lanes; the counterpart of LoadWords

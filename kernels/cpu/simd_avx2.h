@@ -103,6 +103,19 @@ struct Avx2 {
     half = _mm_add_ss(half, _mm_movehdup_ps(half));
     return _mm_cvtss_f32(half);
   }
+  // The steps of Sum, each for two vectors at a time.
+  static F SumFours(const F (&a)[2][4]) {
+    const auto halves = [&a](int h) {
+      return Add(_mm256_permute2f128_ps(a[0][h], a[1][h], 0x20),
+                 _mm256_permute2f128_ps(a[0][h], a[1][h], 0x31));
+    };
+    const auto quarters = [](F x, F y) {
+      return Add(_mm256_shuffle_ps(x, y, 0x44), _mm256_shuffle_ps(x, y, 0xee));
+    };
+    const F low = quarters(halves(0), halves(1));
+    const F high = quarters(halves(2), halves(3));
+    return Add(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd));
+  }
   static float Largest(F a) {
     __m128 half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     half = _mm_max_ps(half, _mm_movehl_ps(half, half));

@@ -122,6 +122,23 @@ struct Avx512 {
     four = _mm_add_ss(four, _mm_movehdup_ps(four));
     return _mm_cvtss_f32(four);
   }
+  // The steps of Sum, each for two vectors at a time.
+  static F SumFours(const F (&a)[4][4]) {
+    const auto halves = [](F x, F y) {
+      return Add(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+    };
+    const auto quarters = [&](int h) {
+      const F x = halves(a[0][h], a[1][h]);
+      const F y = halves(a[2][h], a[3][h]);
+      return Add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+    };
+    const auto eighths = [](F x, F y) {
+      return Add(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xee));
+    };
+    const F low = eighths(quarters(0), quarters(1));
+    const F high = eighths(quarters(2), quarters(3));
+    return Add(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xdd));
+  }
   static float Largest(F a) { return _mm512_reduce_max_ps(a); }
   // A row of numbers that does not begin with a line of memory is read by whole lines, each joined
   // with the next one: its words begin `shift` bytes into the line.

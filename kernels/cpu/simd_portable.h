@@ -81,6 +81,9 @@ struct Portable {
     return f;
   }
   static float Sum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static F SumFours(const F (&a)[1][4]) {
+    return F{Sum(a[0][0]), Sum(a[0][1]), Sum(a[0][2]), Sum(a[0][3])};
+  }
   static float Largest(F a) {
     const float even = a[0] > a[2] ? a[0] : a[2];
     const float odd = a[1] > a[3] ? a[1] : a[3];
