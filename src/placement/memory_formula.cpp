@@ -152,8 +152,8 @@ ComputeTraits CpuTraits() {
   traits.panel_rows = 8;
   traits.panel_columns = 48;
   traits.panel_scratch = kFloat * 192 * 48;
-  traits.attention_scratch = kFloat * (2 * 96 + 96 + 96);
-  traits.attention_fixed = kFloat * (96 + 4) * 96;
+  traits.attention_scratch = kFloat * (4 * 2 * 96 + 96 + 96);
+  traits.attention_fixed = kFloat * (96 + 1 + 4 * 3) * 96;
   return traits;
 }
 
