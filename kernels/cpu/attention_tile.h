@@ -81,7 +81,7 @@ class AttentionTiles {
   static constexpr int64_t kColumns = S::kVectors * S::kWidth;
   static constexpr bool kPairs = P::kMultipliesPairs;
 
-  struct Tile {
+  struct LaneTile {
     const float* q = nullptr;  ///< of the first row and head
     float* out = nullptr;
     int64_t lanes = 0;
@@ -96,7 +96,7 @@ class AttentionTiles {
   };
 
   void SetTile(int64_t i) {
-    Tile& tile = tile_[i];
+    LaneTile& tile = tile_[i];
     const int64_t row = i * args_.tile_rows;
     const int64_t left = args_.rows - row;
     const int64_t rows = left < args_.tile_rows ? left : args_.tile_rows;
@@ -118,7 +118,7 @@ class AttentionTiles {
   }
 
   /// The gathered keys, as far as the tile sees them.
-  void AddKeys(const Tile& tile, int64_t first) {
+  void AddKeys(const LaneTile& tile, int64_t first) {
     const int64_t count = CountOf(tile.all_keys, first);
     Scores(tile, count);
     // Only the last blocks hold keys that some rows must not see.
@@ -139,11 +139,11 @@ class AttentionTiles {
   }
 
   /// Lanes past the end repeat the last one; nobody reads them.
-  static int64_t RealLane(const Tile& tile, int64_t lane) {
+  static int64_t RealLane(const LaneTile& tile, int64_t lane) {
     return lane < tile.lanes ? lane : tile.lanes - 1;
   }
 
-  void PackQueries(const Tile& tile) const {
+  void PackQueries(const LaneTile& tile) const {
     for (int64_t lane = 0; lane < tile.width; ++lane) {
       const float* q = tile.q + QueryOffset(RealLane(tile, lane));
       if constexpr (kPairs) {
@@ -162,7 +162,7 @@ class AttentionTiles {
     }
   }
 
-  void StartLanes(const Tile& tile) const {
+  void StartLanes(const LaneTile& tile) const {
     for (int64_t lane = 0; lane < tile.width; ++lane) {
       const int64_t row = RealLane(tile, lane) / args_.heads;
       tile.maximum[lane] = -__builtin_inff();
@@ -172,7 +172,7 @@ class AttentionTiles {
   }
 
   int64_t KeyOffset(int64_t key) const {
-    const auto place = static_cast<uint32_t>(key);  // divided faster than 64 bits
+    const auto place = static_cast<uint32_t>(key);  // as in attention_row.h
     const auto size = static_cast<uint32_t>(args_.block_size);
     return args_.blocks[place / size] * args_.block_stride + place % size * args_.key_stride;
   }
@@ -259,12 +259,12 @@ class AttentionTiles {
     }
   }
 
-  static int Vectors(const Tile& tile, int64_t lane) {
+  static int Vectors(const LaneTile& tile, int64_t lane) {
     const int64_t left = tile.width - lane;
     return left < kColumns ? static_cast<int>(left / S::kWidth) : S::kVectors;
   }
 
-  void Scores(const Tile& tile, int64_t count) const {
+  void Scores(const LaneTile& tile, int64_t count) const {
     const F scale = S::Set(args_.scale);
     for (int64_t lane = 0; lane < tile.width; lane += kColumns) {
       for (int64_t key = 0; key < count; key += S::kRows) {
@@ -286,7 +286,7 @@ class AttentionTiles {
 
   /// Turns scores into e^(score - maximum) and brings maximum, total and decay up to date.
   template <bool kMasked>
-  void Softmax(const Tile& tile, int64_t first, int64_t count) const {
+  void Softmax(const LaneTile& tile, int64_t first, int64_t count) const {
     for (int64_t lane = 0; lane < tile.width; lane += S::kWidth) {
       float* scores = at_.scores + lane;
       const F before = S::Load(tile.maximum + lane);
@@ -333,7 +333,7 @@ class AttentionTiles {
     return total;
   }
 
-  void AddValues(const Tile& tile, int64_t count, bool fresh) const {
+  void AddValues(const LaneTile& tile, int64_t count, bool fresh) const {
     for (int64_t lane = 0; lane < tile.width; lane += kColumns) {
       for (int64_t d = 0; d < args_.head_dim; d += S::kRows) {
         const int64_t left = args_.head_dim - d;
@@ -355,7 +355,7 @@ class AttentionTiles {
     }
   }
 
-  void Write(const Tile& tile) const {
+  void Write(const LaneTile& tile) const {
     for (int64_t lane = 0; lane < tile.lanes; ++lane) {
       float* out = tile.out + QueryOffset(lane);
       const float total = tile.total[lane];
@@ -367,7 +367,7 @@ class AttentionTiles {
   const AttentionScratch<S> at_;
   const int64_t tiles_;
   const int64_t all_keys_;
-  Tile tile_[kAttentionTiles];
+  LaneTile tile_[kAttentionTiles];
 };
 
 template <typename S, KvFormat format, typename P = S>

@@ -105,7 +105,7 @@ struct AttentionTileArgs {
   int64_t row_stride = 0;  ///< of q and out
   int64_t head_stride = 0;
   int64_t rows = 0;       ///< at most kAttentionTiles tiles
-  int64_t tile_rows = 0;  ///< but for the last tile
+  int64_t tile_rows = 0;  ///< of each tile but the last
   int64_t heads = 0;
   int64_t head_dim = 0;
   float scale = 0.0f;  ///< scores are multiplied with it
