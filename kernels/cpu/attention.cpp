@@ -208,10 +208,11 @@ void PagedAttention(const PagedAttentionParams& params, ThreadPool& pool,
     tiles += TileShape(params, sequence, lanes).tiles;
   }
   std::vector<AttentionTileArgs> tasks;
+  const int64_t task_tiles = TilesOfTask(tiles, pool);
   for (const AttentionSequence* prompt : prompts) {
+    const TileShape tile(params, *prompt, lanes);
     for (int64_t kv_head = 0; kv_head < params.kv_heads; ++kv_head) {
-      AddTasks(params, *prompt, kv_head, TileShape(params, *prompt, lanes),
-               TilesOfTask(tiles, pool), tasks);
+      AddTasks(params, *prompt, kv_head, tile, task_tiles, tasks);
     }
   }
   RunTasks(tasks, params.format, pool, kernels);

@@ -63,13 +63,11 @@ class AttentionRow {
     return rows < 1 ? 1 : rows < kMostAhead ? rows : kMostAhead;
   }
 
-  /// All heads of a key's row in one of the caches. Divided in 32 bits, which many processors do
-  /// several times faster than in 64.
+  /// All heads of a key's row in one of the caches.
   const char* RowOf(const void* cache, int64_t key) const {
-    const auto place = static_cast<uint32_t>(key);
-    const auto size = static_cast<uint32_t>(args_.block_size);
+    const KeySlot slot = SlotOf(args_.blocks, args_.block_size, key);
     return static_cast<const char*>(cache) +
-           (args_.blocks[place / size] * args_.block_size + place % size) * key_stride_;
+           (slot.block * args_.block_size + slot.place) * key_stride_;
   }
 
   void Start() {

@@ -172,9 +172,8 @@ class AttentionTiles {
   }
 
   int64_t KeyOffset(int64_t key) const {
-    const auto place = static_cast<uint32_t>(key);  // as in attention_row.h
-    const auto size = static_cast<uint32_t>(args_.block_size);
-    return args_.blocks[place / size] * args_.block_stride + place % size * args_.key_stride;
+    const KeySlot slot = SlotOf(args_.blocks, args_.block_size, key);
+    return slot.block * args_.block_stride + slot.place * args_.key_stride;
   }
 
   /// Asks for the panel of keys, and their values, that begins at `key`: they lie pages apart,

@@ -5,6 +5,19 @@
 
 namespace xcomposer::cpu {
 
+/// Where a key of a sequence lies.
+struct KeySlot {
+  int64_t block;  ///< physical
+  int64_t place;  ///< in the block
+};
+
+/// Divided in 32 bits, which many processors do several times faster than in 64.
+XCOMPOSER_INLINE KeySlot SlotOf(const int32_t* blocks, int64_t block_size, int64_t key) {
+  const auto place = static_cast<uint32_t>(key);
+  const auto size = static_cast<uint32_t>(block_size);
+  return {blocks[place / size], place % size};
+}
+
 /// Reads numbers of one group of a head in a cache, widened. `head` is where the head's numbers
 /// begin, places count from there.
 template <typename S, KvFormat format>

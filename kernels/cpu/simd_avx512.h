@@ -251,13 +251,10 @@ struct Avx512 {
     PackRows(second, out + 64, 8);
   }
   static W AddWords(W a, W b) { return _mm512_add_epi32(a, b); }
-  // Modulo 2^32, where the compiler's own reduction adds the last two as signed numbers.
+  // Modulo 2^32, in numbers of 64 bits that cannot overflow.
   static int32_t SumWords(W a) {
-    const __m256i eight =
-        _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+    const W pairs = _mm512_add_epi32(a, _mm512_srli_epi64(a, 32));
+    return static_cast<int32_t>(_mm512_reduce_add_epi64(_mm512_maskz_mov_epi32(0x5555, pairs)));
   }
   static constexpr int64_t kCodeWords = 16;
   template <bool kApart>

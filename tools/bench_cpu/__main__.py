@@ -67,7 +67,7 @@ def add_measure(commands: argparse._SubParsersAction) -> None:
 def run_measure(arguments: argparse.Namespace) -> None:
     names = {field.name for field in dataclasses.fields(rounds.Sizes)} - {"kind", "adapters"}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # not found out after an hour
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     settings = rounds.Settings(
         xcomposer=arguments.xcomposer, peer_python=arguments.peer_python,
         sizes=dataclasses.replace(KINDS[arguments.kind], **given), weights=arguments.weights,
