@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -84,6 +85,17 @@ struct Case {
   int64_t Zero(int64_t n, int64_t g) const {
     return Field(zeros[Place(n, g) / PerWord()], n % PerWord());
   }
+  /// (outputs, depth) codes less their zeros.
+  std::vector<int64_t> Integers() const {
+    std::vector<int64_t> integers;
+    integers.reserve(static_cast<size_t>(shape.outputs * shape.depth));
+    for (int64_t n = 0; n < shape.outputs; ++n) {
+      for (int64_t k = 0; k < shape.depth; ++k) {
+        integers.push_back(Code(n, k) - Zero(n, k / shape.group));
+      }
+    }
+    return integers;
+  }
   double Scale(int64_t n, int64_t g) const { return scales[Place(n, g)]; }
   /// Of a number that each group has for each output: (panel, group, output).
   int64_t Place(int64_t n, int64_t g) const { return (n / 16 * groups + g) * 16 + n % 16; }
@@ -142,16 +154,18 @@ void Expect(const Case& c, const std::vector<float>& before, const LinearParams&
   const auto blocks = (c.shape.depth + rounding.block - 1) / rounding.block;
   std::vector<Rounded> rows;
   for (int64_t t = 0; t < c.shape.rows; ++t) rows.emplace_back(c, t, rounding);
+  const int64_t depth = c.shape.depth;
+  const std::vector<int64_t> weight = c.Integers();
   ExpectLinear(
       params, c.shape.outputs, c.y, before, c.bias, Gamma(blocks + 7), [&](int64_t t, int64_t n) {
         const Rounded& x = rows[static_cast<size_t>(t)];
         DoubleSum sum;
         for (int64_t b = 0; b < blocks; ++b) {
           const int64_t g = b * x.block / c.shape.group;
-          int64_t total = 0;
-          for (int64_t k = b * x.block; k < std::min(c.shape.depth, (b + 1) * x.block); ++k) {
-            total += (c.Code(n, k) - c.Zero(n, g)) * x.codes[static_cast<size_t>(k)];
-          }
+          const int64_t begin = b * x.block;
+          const int64_t end = std::min(depth, begin + x.block);
+          const int64_t total = std::inner_product(x.codes.data() + begin, x.codes.data() + end,
+                                                   weight.data() + n * depth + begin, int64_t{0});
           sum.Add(static_cast<double>(total) * x.scales[static_cast<size_t>(b)] * c.Scale(n, g));
         }
         return sum;

@@ -5,9 +5,17 @@
 namespace xcomposer::emulator {
 namespace {
 
-void TakeLargest(std::vector<uint32_t>& to, const std::vector<uint32_t>& from) {
+using Moments = std::vector<uint32_t>;
+
+void TakeLargest(Moments& to, const Moments& from) {
   if (to.size() < from.size()) to.resize(from.size(), 0);
-  for (size_t i = 0; i < from.size(); ++i) to[i] = std::max(to[i], from[i]);
+  std::transform(from.begin(), from.end(), to.begin(), to.begin(),
+                 [](uint32_t a, uint32_t b) { return std::max(a, b); });
+}
+
+void TakeLeast(Moments& to, const Moments& from) {
+  std::transform(from.begin(), from.end(), to.begin(), to.begin(),
+                 [](uint32_t a, uint32_t b) { return std::min(a, b); });
 }
 
 }  // namespace
@@ -33,10 +41,8 @@ uint32_t Clocks::Now(int thread) const {
 Knowledge Clocks::Common(int first, int count) const {
   Knowledge common = Of(first);
   for (int t = first + 1; t < first + count; ++t) {
-    for (size_t i = 0; i < common.seen.size(); ++i) {
-      common.seen[i] = std::min(common.seen[i], Of(t).seen[i]);
-      common.fenced[i] = std::min(common.fenced[i], Of(t).fenced[i]);
-    }
+    TakeLeast(common.seen, Of(t).seen);
+    TakeLeast(common.fenced, Of(t).fenced);
   }
   return common;
 }
