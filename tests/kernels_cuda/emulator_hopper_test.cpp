@@ -113,6 +113,7 @@ enum class Slip {
   kNone,
   kNoAlignment,
   kNoProductFence,
+  kOneWarpDoesNotMeet,
   kNoWarpgroupFence,
   kReadsSumsTooEarly,
   kChangesSumsTooEarly,
@@ -145,7 +146,11 @@ void Product(Params p) {
     }
   }
   if (kSlip != Slip::kNoProductFence) ProductFence();
-  NamedBarrierSync(1, BlockThreads());
+  if (kSlip != Slip::kOneWarpDoesNotMeet) {
+    NamedBarrierSync(1, BlockThreads());
+  } else if (thread < 96) {
+    NamedBarrierSync(1, 96);
+  }
   if (kSlip == Slip::kOneWarpLess && thread >= 96) return;
   uint64_t a_descriptor = PanelDescriptor<64>(SharedAddress(a, 0));
   if (kSlip == Slip::kOtherDescriptor && thread == 5) a_descriptor += 2;
@@ -219,6 +224,8 @@ TEST(EmulatorHopper, MisusedProductsAreFound) {
   EXPECT_THAT(RunProduct(Product<Half, false, Slip::kNoAlignment>), HasSubstr("1,024 bytes"));
   EXPECT_THAT(RunProduct(Product<Half, false, Slip::kNoProductFence>),
               HasSubstr("no ProductFence"));
+  EXPECT_THAT(RunProduct(Product<Half, false, Slip::kOneWarpDoesNotMeet>),
+              HasSubstr("no barrier orders them"));
   EXPECT_THAT(RunProduct(Product<Half, false, Slip::kNoWarpgroupFence>),
               HasSubstr("without WarpgroupFence"));
   EXPECT_THAT(RunProduct(Product<Half, false, Slip::kChangesSumsTooEarly>),
