@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that the project checks about itself, from nothing, with the time of each part.
 #
-#   scripts/test.sh           the default: three quarters of an hour from nothing on two cores
+#   scripts/test.sh           the default: up to an hour from nothing on two cores
 #   scripts/test.sh --full    all sanitizers over all rooms, LibTorch included, every split of every golden, 200
 #                             lost ranks instead of 20, and ten minutes of fuzzing per target; takes hours
 #
