@@ -29,8 +29,8 @@ target_compile_options(xcomposer_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-ff
 find_package(Threads REQUIRED)
 target_link_libraries(xcomposer_options INTERFACE Threads::Threads)
 
-# Optimising instrumented code takes the longest of all that is compiled, and full symbols twice that
-# again; functions and lines are enough for a report.
+# Optimising instrumented code takes the longest of all that is compiled, and full symbols up to as
+# long again; functions and lines are enough for a report.
 set(XCOMPOSER_INSTRUMENTED_OPTIONS -O1 -g1 -fno-omit-frame-pointer)
 if(XCOMPOSER_SANITIZE)
   # Of the folder, so that what a target asks for comes after it.

@@ -151,15 +151,10 @@ Cluster RandomCluster(std::mt19937& random, int64_t model_bytes) {
 }
 
 TEST(Planner, IsAsGoodAsTryingEverything) {
-#if defined(__SANITIZE_ADDRESS__)
-  constexpr int kRounds = 300;  // ten times as slow
-#else
-  constexpr int kRounds = 3000;
-#endif
   std::mt19937 random(20261125);
   int fitting = 0;
   int refused = 0;
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < 3000; ++round) {
     const ModelFootprint footprint(SmallModel(1 + static_cast<int64_t>(random() % 6)));
     Workload workload = TextWorkload(512 + static_cast<int64_t>(random() % 8192),
                                      1 + static_cast<int64_t>(random() % 4));
@@ -198,8 +193,8 @@ TEST(Planner, IsAsGoodAsTryingEverything) {
     }
   }
   // The worlds must exercise both answers.
-  EXPECT_GT(fitting, kRounds / 6);
-  EXPECT_GT(refused, kRounds / 6);
+  EXPECT_GT(fitting, 500);
+  EXPECT_GT(refused, 500);
 }
 
 /// The balance of the head against layers, worked out by hand in the performance figures: a layer

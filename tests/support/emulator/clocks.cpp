@@ -14,7 +14,7 @@ void TakeLargest(Moments& to, const Moments& from) {
 }
 
 void TakeLeast(Moments& to, const Moments& from) {
-  std::transform(from.begin(), from.end(), to.begin(), to.begin(),
+  std::transform(to.begin(), to.end(), from.begin(), to.begin(),
                  [](uint32_t a, uint32_t b) { return std::min(a, b); });
 }
 
