@@ -61,20 +61,22 @@ class Chat {
       : session_(engine, ToSessionOptions(flags.request)),
         terminal_(isatty(STDIN_FILENO) == 1),
         reader_([this] {
+          if (Terminated()) return false;
           if (TakeInterrupt() && terminal_) std::cout << "\n(/exit leaves)\n> " << std::flush;
+          return true;
         }) {
     for (const std::string& image : flags.images) Show(image);
   }
 
   int Run() {
     if (terminal_) std::cout << kHelp;
-    while (true) {
+    while (!Terminated()) {
       if (terminal_) std::cout << "> " << std::flush;
       const std::optional<std::string> line = reader_.Next();
       if (!line || !Handle(*line)) break;
     }
     if (terminal_) std::cout << std::endl;
-    return exit_code_;
+    return Terminated() ? static_cast<int>(kInterrupted) : exit_code_;
   }
 
  private:
@@ -113,7 +115,7 @@ class Chat {
     return true;
   }
 
-  void Show(const std::string& name) { pending_.push_back(ImageAt(FindImage(name, {""}))); }
+  void Show(const std::string& name) { pending_.push_back(ImageAt(FindImage(name, {""}, ""))); }
 
   void Ask(const std::string& question) {
     RequireUtf8(question, ErrorKind::kPrompt, "the question");

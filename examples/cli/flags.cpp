@@ -10,12 +10,17 @@
 #include "interrupt.h"
 #include "number_option.h"
 #include "progress_bar.h"
+#include "utf8.h"
 #include "xcomposer/log.h"
 
 namespace xcomposer::cli {
 namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 30;
+
+void CheckSystem(const RequestFlags& flags) {
+  if (flags.system) RequireUtf8(*flags.system, ErrorKind::kPrompt, "--system");
+}
 
 WeightPrecision ToWeightPrecision(const std::string& weights) {
   if (weights == "int8") return WeightPrecision::kInt8;
@@ -115,8 +120,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
       .add_option("--device-map", flags.device_map, "auto, or a Hugging Face device_map JSON file")
       ->type_name("FILE");
-  command.add_option("--dtype", flags.dtype, "How weights are kept")
-      ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
+  command.add_option("--dtype", flags.dtype, "How weights are kept: auto, fp32, fp16 or bf16")
+      ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
   command
@@ -140,6 +145,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->type_name("TYPE")
       ->capture_default_str();
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");
+  AddNumber<int64_t>(command, "--kv-tokens", flags.kv_tokens, {1, kMostTokens},
+                     "Positions in the KV cache (default: from the free memory)");
   AddNumber<int64_t>(command, "--max-image-pixels", flags.max_image_pixels, {1, int64_t{1} << 40},
                      "Largest picture that is decoded (default 178956970)");
   command
@@ -165,7 +172,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   AddNumber<int64_t>(command, "--max-new-tokens", generation.max_new_tokens, {1, kMostTokens},
                      "Longest answer (default 1024)");
   command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
-  AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 1024},
+  AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 256},
                      "Beam search, without sampling");
   AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9},
                     "Sampling temperature");
@@ -227,6 +234,7 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
       flags.activations == "bf16" ? ActivationPrecision::kBFloat16 : ActivationPrecision::kFloat32;
   options.kv_precision = flags.kv == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
   options.threads = static_cast<int>(flags.threads.value_or(0));
+  options.kv_tokens = flags.kv_tokens.value_or(0);
   if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
   options.video_font = flags.video_font;
   options.ranks = ToRankOptions(flags.ranks);
@@ -255,6 +263,7 @@ std::optional<int> ServeWhereNotFirst(const EngineFlags& flags) {
 }
 
 void ApplyFlags(const RequestFlags& flags, Request& request) {
+  CheckSystem(flags);
   ApplyGeneration(flags, request.generation);
   Override(flags.system, request.meta_instruction);
   Override(flags.hd_num, request.hd_num);
@@ -263,6 +272,7 @@ void ApplyFlags(const RequestFlags& flags, Request& request) {
 }
 
 SessionOptions ToSessionOptions(const RequestFlags& flags) {
+  CheckSystem(flags);
   SessionOptions options;
   options.meta_instruction = flags.system;
   options.hd_num = flags.hd_num;

@@ -34,8 +34,10 @@ RequestFile FromPrompt(const GenerateFlags& flags) {
   parsed.request.place_missing_marks_first = true;
   if (!flags.images.empty()) {
     parsed.request.images.emplace();
+    ImageRoots roots = {""};
+    roots.insert(roots.end(), flags.image_roots.begin(), flags.image_roots.end());
     for (const std::string& image : flags.images) {
-      parsed.request.images->push_back(ImageAt(FindImage(image, {""})));
+      parsed.request.images->push_back(ImageAt(FindImage(image, roots)));
     }
   }
   RequestFile file;

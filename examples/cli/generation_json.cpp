@@ -14,7 +14,7 @@ namespace xcomposer::cli {
 namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 30;
-constexpr int64_t kMostBeams = 1024;
+constexpr int64_t kMostBeams = 256;
 constexpr double kHuge = 1e9;
 constexpr double kTiny = 1e-9;
 

@@ -24,7 +24,7 @@ bool IsUsable(const fs::path& path, const std::string& name) {
 
 }  // namespace
 
-fs::path FindImage(const std::string& name, const ImageRoots& roots) {
+fs::path FindImage(const std::string& name, const ImageRoots& roots, const std::string& advice) {
   if (name.empty() || name.find('\0') != std::string::npos) {
     throw Error(ErrorKind::kImage, "a picture's name is empty or holds a NUL character");
   }
@@ -39,9 +39,10 @@ fs::path FindImage(const std::string& name, const ImageRoots& roots) {
     if (IsUsable(candidate, name)) return candidate;
     places += (places.empty() ? "" : ", ") + (root.empty() ? std::string(".") : root.string());
   }
-  throw Error(ErrorKind::kImage,
-              "picture '" + name + "' was not found in: " + places + ". --image-root adds a folder",
-              {{"file", name}});
+  throw Error(
+      ErrorKind::kImage,
+      "picture '" + name + "' was not found in: " + places + (advice.empty() ? "" : "; " + advice),
+      {{"file", name}});
 }
 
 ImageSource ImageAt(const fs::path& path) {

@@ -12,6 +12,7 @@ namespace {
 
 // A signal handler has nothing but globals; a lock-free atomic is what it may touch.
 std::atomic<int> g_pressed{0};
+std::atomic<bool> g_terminated{false};
 static_assert(std::atomic<int>::is_always_lock_free);
 
 void Install(void (*handler)(int)) {
@@ -27,7 +28,8 @@ void Install(void (*handler)(int)) {
 }  // namespace
 
 void WatchInterrupt() {
-  Install([](int) {
+  Install([](int signal) {
+    if (signal == SIGTERM) g_terminated.store(true);
     if (g_pressed.fetch_add(1) > 0) _exit(kInterrupted);
   });
 }
@@ -39,5 +41,7 @@ void ExitOnInterrupt() {
 bool Interrupted() { return g_pressed.load() > 0; }
 
 bool TakeInterrupt() { return g_pressed.exchange(0) > 0; }
+
+bool Terminated() { return g_terminated.load(); }
 
 }  // namespace xcomposer::cli

@@ -15,4 +15,7 @@ bool Interrupted();
 /// The same, and takes it: the next call says no.
 bool TakeInterrupt();
 
+/// Whether the program was asked to end (SIGTERM); nothing takes that back.
+bool Terminated();
+
 }  // namespace xcomposer::cli

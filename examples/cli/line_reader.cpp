@@ -26,7 +26,7 @@ std::optional<std::string> LineReader::Next() {
     if (got > 0) {
       buffer_.append(chunk.data(), static_cast<size_t>(got));
     } else if (got < 0 && errno == EINTR) {
-      on_interrupt_();
+      if (!on_interrupt_()) return std::nullopt;
     } else {
       ended_ = true;
     }

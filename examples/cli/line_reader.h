@@ -10,15 +10,15 @@ namespace xcomposer::cli {
 /// prompt.
 class LineReader {
  public:
-  /// `on_interrupt` runs when a signal arrives while a line is waited for.
-  explicit LineReader(std::function<void()> on_interrupt)
+  /// `on_interrupt` runs when a signal arrives while a line is waited for; false ends the input.
+  explicit LineReader(std::function<bool()> on_interrupt)
       : on_interrupt_(std::move(on_interrupt)) {}
 
   /// The next line without its end, or nothing at the end of the input.
   std::optional<std::string> Next();
 
  private:
-  std::function<void()> on_interrupt_;
+  std::function<bool()> on_interrupt_;
   std::string buffer_;
   bool ended_ = false;
 };

@@ -1,4 +1,8 @@
 // The xcomposer command line. It uses the public headers only.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -16,13 +20,25 @@
 namespace xcomposer::cli {
 namespace {
 
+// Else the first files to be opened would be the streams that were closed: a log line would go into
+// a checkpoint that is being written, and chat would read its weights.
+void OccupyStandardStreams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
+    if (fcntl(stream, F_GETFD) == 0 || errno != EBADF) continue;
+    // The lowest free number is this one.
+    if (open("/dev/null", stream == STDIN_FILENO ? O_RDONLY : O_WRONLY) != stream) _exit(1);
+  }
+}
+
 // Whether errors of the command line itself should be JSON: it could not be parsed, so look for the
 // word.
 bool AsksForJson(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--json") == 0) return true;
   }
-  return std::getenv("XCOMPOSER_JSON") != nullptr;
+  // As the parser reads it.
+  const char* asked = std::getenv("XCOMPOSER_JSON");
+  return asked != nullptr && *asked != '\0' && CLI::detail::to_flag_value(asked) == 1;
 }
 
 // The parser says of an unknown command only that one is missing.
@@ -86,4 +102,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace xcomposer::cli
 
-int main(int argc, char** argv) { return xcomposer::cli::Main(argc, argv); }
+int main(int argc, char** argv) {
+  xcomposer::cli::OccupyStandardStreams();
+  return xcomposer::cli::Main(argc, argv);
+}

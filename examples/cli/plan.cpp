@@ -1,5 +1,7 @@
 #include "xcomposer/plan.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -115,7 +117,8 @@ void AddWork(CLI::App& command, PlanOptions& options) {
 void WriteFile(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   if (!(file << text << std::flush)) {
-    throw Error(ErrorKind::kUsage, "'" + path + "' cannot be written", {{"file", path}});
+    throw Error(ErrorKind::kUsage, "'" + path + "' cannot be written: " + std::strerror(errno),
+                {{"file", path}});
   }
 }
 
@@ -141,9 +144,13 @@ void AddPlan(CLI::App& app, Chosen& chosen) {
   auto flags = std::make_shared<PlanFlags>();
   AddPlaces(*command, *flags);
   AddWork(*command, flags->options);
+  const auto is_name = [](const std::string& name) {
+    return name.empty() ? std::string("expected a file's name, found none") : std::string();
+  };
   AddLast(*command, "--export-device-map", flags->export_device_map, "FILE",
-          "Write the placement as a Hugging Face device_map");
-  AddLast(*command, "--svg", flags->svg, "FILE", "Draw the placement");
+          "Write the placement as a Hugging Face device_map")
+      ->check(is_name);
+  AddLast(*command, "--svg", flags->svg, "FILE", "Draw the placement")->check(is_name);
   AddJsonFlag(*command, flags->json);
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {

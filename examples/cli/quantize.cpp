@@ -54,8 +54,9 @@ int RunQuantize(const QuantizeFlags& flags) {
                {"files", summary.written.files}});
     return kDone;
   }
-  std::cout << summary.linears << " linears quantised to " << flags.weights
-            << ", relative error of their weights " << summary.relative_error << '\n'
+  std::cout << summary.linears << " matrices quantised, the decoder's linears to " << flags.weights
+            << " and the output matrix, where its size allows it, to int8; relative error of all "
+            << "their weights " << summary.relative_error << '\n'
             << HumanBytes(summary.bytes_before) << " became " << HumanBytes(summary.written.bytes)
             << " in " << flags.out << '\n';
   for (const std::string& file : summary.written.files) std::cout << "  " << file << '\n';
@@ -78,7 +79,7 @@ void AddQuantize(CLI::App& app, Chosen& chosen) {
   AddNumber<int64_t>(
       *command, "--group-size", flags->group_size, {8, int64_t{1} << 20},
       "Inputs of the decoder's linears that share a scale, a multiple of 128 for int8 (default "
-      "128), of 32 for int4 (default 32)");
+      "128), of 32 for int4 (default 32), or at least a row's inputs for whole rows");
   AddNumber<int64_t>(*command, "--threads", flags->threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(*command, "--max-shard-bytes", flags->max_shard_bytes, {1, int64_t{1} << 60},
                      "Largest file (default 5000000000)");

@@ -315,7 +315,11 @@ RequestFile ParseRequests(std::string_view text, const ImageRoots& roots, const 
 RequestFile ReadRequestFile(const std::string& path, ImageRoots roots) {
   std::error_code failed;
   if (!std::filesystem::is_regular_file(path, failed)) {
-    throw Error(ErrorKind::kRequest, "request file '" + path + "': there is no such file",
+    const bool there = std::filesystem::exists(path, failed);
+    throw Error(ErrorKind::kRequest,
+                "request file '" + path + "': " +
+                    (there ? "expected a regular file, found a folder, a pipe or a device"
+                           : "there is no such file"),
                 {{"file", path}});
   }
   std::ifstream in(path, std::ios::binary | std::ios::ate);

@@ -19,14 +19,14 @@ struct TensorInfo {
 
 struct CheckpointFile {
   std::string name;
-  std::string format;  ///< "safetensors" or "torch zip"
+  std::string format;  ///< "safetensors" or "torch"
   int64_t bytes = 0;
 };
 
 /// What a checkpoint folder holds, read from headers only.
 struct CheckpointReport {
   std::string path;
-  std::string kind;  ///< empty where it could not be told
+  std::string kind;
   int64_t layers = 0;
   int64_t hidden = 0;
   int64_t vocab = 0;
@@ -44,7 +44,8 @@ struct CheckpointReport {
 };
 
 /// Reads headers and compares them with what config.json implies. `kind` overrides detection.
-/// Throws kConfig or kCheckpoint where a file cannot be parsed at all.
+/// Throws kConfig where the kind cannot be told, and kConfig or kCheckpoint where a file cannot be
+/// parsed at all.
 XCOMPOSER_API CheckpointReport Inspect(const std::string& model, const std::string& kind = "");
 
 struct FileDigest {
@@ -96,7 +97,7 @@ struct QuantizeOptions {
   /// Inputs of the decoder's linears that share a scale: a multiple of 128 for 8 bits, of 32 for 4,
   /// or no fewer than a row has; 0: 128 and 32.
   int64_t group_size = 0;
-  int threads = 0;  ///< 0: as many as this process may use
+  int threads = 0;  ///< up to 4096; 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
   std::function<void(const ConvertProgress&)> progress;

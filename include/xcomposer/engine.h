@@ -43,7 +43,10 @@ struct LoadProgress {
 };
 
 struct EngineOptions {
-  std::string model;  ///< checkpoint folder, or a Hugging Face repository id in the local cache
+  /// Checkpoint folder, or a Hugging Face repository id in the local cache. On the CPU weights are
+  /// used as they lie in its files, so these must not be changed or cut in place while the engine
+  /// lives; replacing them by renaming, or removing them, is safe.
+  std::string model;
 
   /// One stage each, in order. In a run over several processes these are the devices of every rank,
   /// rank 0's first; or each names its rank: "0:cpu", "1:cuda:0".
@@ -54,7 +57,7 @@ struct EngineOptions {
   WeightPrecision weights = WeightPrecision::kAsStored;
   KvPrecision kv_precision = KvPrecision::kAsComputed;
   ActivationPrecision activations = ActivationPrecision::kFloat32;
-  int threads = 0;            ///< 0: as many as this process may use
+  int threads = 0;            ///< up to 4096; 0: as many as this process may use
   int64_t kv_tokens = 0;      ///< positions in the KV pool; 0: from the free memory
   int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
   int64_t max_image_pixels = 178956970;
@@ -64,6 +67,8 @@ struct EngineOptions {
   /// tokenizer, and answers mean nothing. One process only.
   bool random_weights = false;
   RankOptions ranks;
+  /// Called while loading, one call at a time, not always on the thread that called Load. An
+  /// xcomposer::Error that it throws ends the loading and is what Load throws.
   std::function<void(const LoadProgress&)> progress;
 };
 
@@ -148,8 +153,9 @@ using TraceCallback = std::function<void(TraceTensor&&)>;
 /// one request is left for the next, except cached picture features, which change no result.
 class XCOMPOSER_API Engine {
  public:
-  /// Loads a checkpoint. Throws kConfig, kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity, and
-  /// in a run over several processes kRank or kTransport. Rank 0 only: the others call Serve.
+  /// Loads a checkpoint. Throws kUsage for options that cannot be or do not go together, kConfig,
+  /// kCheckpoint, kTokenizer, kPlan, kDevice or kCapacity, and in a run over several processes
+  /// kRank or kTransport. Rank 0 only: the others call Serve.
   static Engine Load(const EngineOptions& options);
 
   Engine(Engine&&) noexcept;
@@ -176,14 +182,21 @@ class XCOMPOSER_API Engine {
   /// the id is forgotten; an unknown id is a kUsage error.
   std::optional<Event> Await(RequestId id, std::chrono::milliseconds timeout);
 
+  /// Ends the request, if it still runs, and drops the events that nobody has taken: for requests
+  /// whose answer is not wanted any more, which otherwise keep it until Await has taken the last
+  /// event. No callback is called from then on (one may be running). Ignores unknown ids.
+  void Forget(RequestId id);
+
   /// Takes the request's events until it is over; `on_text` receives the answer as it grows. Throws
   /// the request's error.
   Result Wait(RequestId id, const TextCallback& on_text = {});
 
-  /// Ends the request with FinishReason::kCancelled and what it has so far; ignores unknown ids.
+  /// Ends the request with FinishReason::kCancelled and what it has so far, which is its last
+  /// event; ignores unknown ids.
   void Cancel(RequestId id);
 
-  /// Submit and Wait: one request from start to end.
+  /// Submit and Wait: one request from start to end. Throws kUsage in a callback, as Wait and Trace
+  /// do, which would wait for itself.
   Result Generate(const Request& request, const TextCallback& on_text = {});
 
   /// One request with its intermediate tensors, named as the command line's `trace` names them.

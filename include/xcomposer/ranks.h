@@ -42,8 +42,10 @@ XCOMPOSER_API int RankOf(const RankOptions& options);
 
 /// Runs a rank other than 0: loads its stages and serves them until rank 0's engine goes, then
 /// returns. Throws as Engine::Load, and kRank or kTransport (naming rank, stage and step) where
-/// another rank was lost; the process may call it again. `stop`, asked several times a second, may
-/// end the run: all ranks get kCancelled unless rank 0 ends it within two seconds.
+/// another rank was lost; the process may call it again. `stop`, asked several times a second once
+/// all ranks have loaded, may end the run: all ranks get kCancelled unless rank 0 ends it within
+/// two seconds. Before that, an Error thrown by EngineOptions::progress ends it, and ranks that do
+/// not come are waited for no longer than `connect_timeout_s`.
 XCOMPOSER_API void Serve(const EngineOptions& options, const std::function<bool()>& stop = {});
 
 }  // namespace xcomposer

@@ -27,7 +27,9 @@ struct Turn {
 };
 
 /// Hugging Face's generation settings. What is absent takes the default of the model kind's `chat`
-/// (sampling with top_p 0.8, top_k 50, temperature 1.0, repetition_penalty 1.005, 1024 new tokens).
+/// (sampling with top_p 0.8, temperature 1.0, repetition_penalty 1.005, 1024 new tokens); what that
+/// leaves open (num_beams, top_k, length_penalty, early_stopping) is read from the checkpoint's
+/// generation_config.json, where it has one, or else Hugging Face's own default (top_k 50).
 struct GenerationOptions {
   std::optional<int64_t> max_new_tokens;
   std::optional<bool> do_sample;
@@ -39,7 +41,8 @@ struct GenerationOptions {
   std::optional<double> length_penalty;
   std::optional<EarlyStopping> early_stopping;
   std::optional<std::vector<int32_t>> eos_token_id;
-  /// false: recompute the sequence each step, as the text path does.
+  /// false: recompute the sequence each step, as the text path does by itself. Prompts with
+  /// pictures always use the cache, as in the reference.
   std::optional<bool> use_cache;
   std::optional<uint64_t> seed;   ///< absent: drawn, and returned in the result
   std::vector<std::string> stop;  ///< texts that end the answer; they are not part of it

@@ -11,12 +11,17 @@ namespace xcomposer {
 
 struct SessionOptions {
   std::optional<std::string> meta_instruction;
-  std::optional<int64_t> hd_num;
-  GenerationOptions generation;
+  std::optional<bool> use_meta;   ///< 2.5 only
+  std::optional<int64_t> hd_num;  ///< 4khd and 2.5: limit of tiles
+  InferMode infer_mode = InferMode::kBase;
   Specials specials = Specials::kLiteral;
+  GenerationOptions generation;
+  std::optional<double> deadline_s;  ///< of each answer
 };
 
-/// A conversation of several turns. Earlier pictures stay part of it and are not encoded again.
+/// A conversation of several turns. Earlier pictures stay part of it: the session keeps the bytes
+/// of picture files as they were when asked with (videos are read again each turn), and the engine
+/// the features of pictures while there is room, so that they are seldom encoded again.
 ///
 /// Thread-safety: one thread at a time, except Interrupt; several sessions may share an engine.
 class XCOMPOSER_API Session {
@@ -24,6 +29,7 @@ class XCOMPOSER_API Session {
   /// The engine must outlive the session.
   explicit Session(Engine& engine, SessionOptions options = {});
   Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
   ~Session();
 
   /// Asks the next question, with new pictures placed at its marks <ImageHere> or, without marks,

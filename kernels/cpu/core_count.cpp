@@ -4,9 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
+
+#include "kernels/cpu/control_group.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -24,23 +28,26 @@ int QuotaCores(double quota, double period) {
   return static_cast<int>(std::ceil(quota / period));
 }
 
-// Zero where nothing limits us. Inside a container the mount shows the container's own group.
+/// The least that a group allows; 0 where none limits us.
 int GroupCores() {
-  if (std::ifstream file("/sys/fs/cgroup/cpu.max");
-      file) {  // version 2: "max 100000" or "150000 100000"
+  int least = 0;
+  const auto limit = [&least](int cores) {
+    if (cores > 0 && (least == 0 || cores < least)) least = cores;
+  };
+  for (const std::filesystem::path& group : ControlGroups("cpu")) {
     std::string quota;
     double period = 0;
-    if (file >> quota >> period && quota != "max") {
-      return QuotaCores(std::strtod(quota.c_str(), nullptr), period);
+    if (std::ifstream file(group / "cpu.max"); file >> quota >> period) {
+      // Version 2: "max 100000" or "150000 100000".
+      if (quota != "max") limit(QuotaCores(std::strtod(quota.c_str(), nullptr), period));
+      continue;
     }
-    return 0;
+    std::ifstream quota_file(group / "cpu.cfs_quota_us");  // version 1: -1 where unlimited
+    std::ifstream period_file(group / "cpu.cfs_period_us");
+    double slice = 0;
+    if (quota_file >> slice && period_file >> period) limit(QuotaCores(slice, period));
   }
-  std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");  // version 1: -1 where unlimited
-  std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double quota = 0;
-  double period = 0;
-  if (quota_file >> quota && period_file >> period) return QuotaCores(quota, period);
-  return 0;
+  return least;
 }
 
 }  // namespace

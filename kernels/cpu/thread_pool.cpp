@@ -45,12 +45,19 @@ ThreadPool::ThreadPool(int threads) : shares_(std::max(1, threads)) {
   threads = std::max(1, threads);
   scratch_.resize(static_cast<size_t>(threads) + 1);
   workers_.reserve(static_cast<size_t>(threads) - 1);
-  for (int worker = 1; worker < threads; ++worker) {
-    workers_.emplace_back([this, worker] { WorkerMain(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      workers_.emplace_back([this, worker] { WorkerMain(worker); });
+    }
+  } catch (...) {
+    End();  // those that did start
+    throw;
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { End(); }
+
+void ThreadPool::End() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

@@ -81,6 +81,7 @@ class ThreadPool {
   void Run(const Loop& loop);
   bool TakeChunk(const Loop& loop, int worker, int64_t& begin, int64_t& end);
   void RunChunks(const Loop& loop, int worker);
+  void End();
   void WorkerMain(int worker);
   /// Returns when there is a loop (or the end) that is not number `seen`.
   void AwaitLoop(uint64_t seen);

@@ -19,9 +19,11 @@ cudaError_t DescribeContext(int device, cudaStream_t stream, Context& context) {
   status = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   if (status != cudaSuccess) return status;
   context.stream = stream;
-  context.programmatic_launch = major >= 9;
 #ifdef XCOMPOSER_CUDA_SM90A
-  context.warpgroup_products = major == 9 && minor == 0;
+  // Later devices run PTX of compute capability 8.0, whose kernels neither wait for the one before
+  // nor have warpgroups.
+  context.programmatic_launch = major == 9 && minor == 0;
+  context.warpgroup_products = context.programmatic_launch;
 #endif
   return cudaSuccess;
 }

@@ -13,11 +13,10 @@ struct Context {
   /// device unless DescribeContext says more.
   int shared_bytes = 100 * 1024;
   int block_shared_bytes = 99 * 1024;
-  /// Kernels may be launched while the kernel before still runs, and wait for it themselves
-  /// (compute capability 9.0 and later).
+  /// Kernels may be launched while the kernel before still runs, and wait for it themselves:
+  /// compute capability 9.0, and code that was compiled for it.
   bool programmatic_launch = false;
-  /// Products of warpgroups (wgmma) and copies in bulk: compute capability 9.0, and code that was
-  /// compiled for it.
+  /// Products of warpgroups (wgmma) and copies in bulk: likewise.
   bool warpgroup_products = false;
 };
 

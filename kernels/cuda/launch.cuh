@@ -45,11 +45,20 @@ cudaError_t Launch(void (*kernel)(Params), const LaunchShape& shape, const Param
   config.dependent = context.programmatic_launch;
   return emulator::LaunchOnMachine(config, [kernel, &params] { kernel(params); });
 #else
+  // The caller is told; left as the thread's last error, it would be blamed on later work.
+  const auto told = [](cudaError_t status) {
+    if (status != cudaSuccess) static_cast<void>(cudaGetLastError());
+    return status;
+  };
   constexpr int64_t kAlwaysAllowed = 48 * 1024;
   if (shape.shared_bytes > kAlwaysAllowed) {
-    const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(shape.shared_bytes));
+    if (shape.shared_bytes > context.block_shared_bytes) return cudaErrorInvalidValue;
+    // All that a block may have, and not what this launch needs: the limit is the kernel's, and
+    // another thread's launch may be between its own two calls.
+    const cudaError_t status =
+        told(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  context.block_shared_bytes));
     if (status != cudaSuccess) return status;
   }
   cudaLaunchAttribute attribute{};
@@ -63,7 +72,7 @@ cudaError_t Launch(void (*kernel)(Params), const LaunchShape& shape, const Param
   config.stream = context.stream;
   config.attrs = &attribute;
   config.numAttrs = context.programmatic_launch ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  return told(cudaLaunchKernelEx(&config, kernel, params));
 #endif
 }
 

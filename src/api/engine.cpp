@@ -10,6 +10,7 @@
 #include "api/model_loader.h"
 #include "api/prepare.h"
 #include "base/check.h"
+#include "base/current_error.h"
 #include "base/log.h"
 #include "config/rope.h"
 #include "engine/scheduler.h"
@@ -113,15 +114,22 @@ class Engine::Impl {
   }
 
   void Cancel(RequestId id) {
-    try {
-      scheduler_.Cancel(JobOf(id));
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kUsage) throw;  // an id that was never given out
-    }
+    IfGivenOut([&] { scheduler_.Cancel(JobOf(id)); });
+  }
+
+  void Forget(RequestId id) {
+    IfGivenOut([&] { scheduler_.Forget(JobOf(id)); });
+    AskedOf(id, true);
+  }
+
+  Result Generate(const Request& request, const TextCallback& on_text) {
+    RequireOutsideCallbacks();
+    return Wait(Submit(request, {}), on_text);
   }
 
   Result Trace(const Request& request, const TraceOptions& options,
                const TraceCallback& on_tensor) {
+    RequireOutsideCallbacks();
     api::PreparedRequest prepared = api::Prepare(request, context_);
     Job& job = prepared.job;
     if (options.forward_only) job.call = JobCall::kForward;
@@ -149,6 +157,21 @@ class Engine::Impl {
     int64_t prompt_truncated = 0;
   };
 
+  /// Before anything is submitted that would then be waited for.
+  void RequireOutsideCallbacks() const {
+    Require(!IsCallingBack(), ErrorKind::kUsage,
+            "a callback must not wait for a request: it would wait for itself; Submit one");
+  }
+
+  template <typename Call>
+  static void IfGivenOut(const Call& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUsage) throw;  // an id that was never given out
+    }
+  }
+
   Asked AskedOf(RequestId id, bool last) {
     const std::lock_guard lock(mutex_);
     const auto found = asked_.find(id);
@@ -163,8 +186,7 @@ class Engine::Impl {
     try {
       call();
     } catch (...) {
-      scheduler_.Forget(JobOf(id));
-      AskedOf(id, true);
+      Forget(id);
       throw;
     }
   }
@@ -222,7 +244,11 @@ class Engine::Impl {
 };
 
 Engine Engine::Load(const EngineOptions& options) {
-  return Engine(std::make_unique<Impl>(api::LoadModel(options)));
+  try {
+    return Engine(std::make_unique<Impl>(api::LoadModel(options)));
+  } catch (...) {
+    throw CurrentError();
+  }
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -254,8 +280,9 @@ std::optional<Event> Engine::Await(RequestId id, std::chrono::milliseconds timeo
 }
 Result Engine::Wait(RequestId id, const TextCallback& on_text) { return impl_->Wait(id, on_text); }
 void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
+void Engine::Forget(RequestId id) { impl_->Forget(id); }
 Result Engine::Generate(const Request& request, const TextCallback& on_text) {
-  return impl_->Wait(impl_->Submit(request, {}), on_text);
+  return impl_->Generate(request, on_text);
 }
 Result Engine::Trace(const Request& request, const TraceOptions& options,
                      const TraceCallback& on_tensor) {

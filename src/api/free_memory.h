@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <vector>
 
 namespace xcomposer::api {
 
@@ -9,7 +11,11 @@ struct Memory {
   int64_t available = 0;  ///< without pushing anybody out: the page cache counts as available
 };
 
-/// Memory of this machine, or of the control group where that allows less. Bytes.
+/// Memory of this machine, or less where a control group that this process is in allows less.
+/// Bytes.
 Memory HostMemory();
+
+/// `memory`, or less where one of the groups, whose folders these are, allows less.
+Memory WithinGroups(Memory memory, const std::vector<std::filesystem::path>& groups);
 
 }  // namespace xcomposer::api

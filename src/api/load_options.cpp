@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/packed_matrix.h"
 #include "placement/workload.h"
 
 namespace xcomposer::api {
@@ -65,10 +66,22 @@ void WarnOfActivations(const EngineOptions& options) {
             ") have no products of bfloat16");
 }
 
+void CheckQuantisable(const ModelConfig& config) {
+  Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised already (",
+          ToString(config.quantization), "); leave --weights out");
+  for (const int64_t size : {config.hidden_size, config.wqkv_rows(), config.intermediate_size}) {
+    Require(size % cpu::kPanelOutputs == 0, ErrorKind::kCheckpoint, "a linear of the decoder has ",
+            size, " outputs; only multiples of ", cpu::kPanelOutputs, " can be quantised");
+  }
+}
+
+void CheckThreads(int threads) {
+  Require(threads >= 0 && threads <= kMostThreads, ErrorKind::kUsage, "threads is ", threads,
+          "; expected a number up to ", kMostThreads, ", or 0 for all that this process may use");
+}
+
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions) {
-  Require(options.threads >= 0, ErrorKind::kUsage, "threads is ", options.threads,
-          "; expected a positive number, or 0 for all that this process may use");
   Require(options.prefill_chunk >= 0, ErrorKind::kUsage, "prefill_chunk is ", options.prefill_chunk,
           "; expected a positive number of rows, or 0 for the default");
   PipelineOptions pipeline;

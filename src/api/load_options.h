@@ -13,6 +13,10 @@ namespace xcomposer::api {
 /// How the decoder's linears and the output matrix shall be kept; nothing where as they are stored.
 Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config);
 
+/// Throws what loading with int8 or int4 would: kUsage where the weights are quantised already,
+/// kCheckpoint where a linear's size does not allow it.
+void CheckQuantisable(const ModelConfig& config);
+
 /// The type of the weights in memory, of what is stored as `stored`.
 WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
@@ -20,6 +24,10 @@ WeightType LoadedType(const EngineOptions& options, WeightType stored);
 bool RoundsActivations(const EngineOptions& options);
 /// Logs that they are asked for and it has none.
 void WarnOfActivations(const EngineOptions& options);
+
+inline constexpr int kMostThreads = 4096;
+/// Throws kUsage for a number of threads that cannot be meant.
+void CheckThreads(int threads);
 
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,

@@ -12,6 +12,7 @@
 #include "api/rank_placement.h"
 #include "api/rank_run.h"
 #include "base/check.h"
+#include "base/current_error.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
@@ -101,22 +102,36 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   return model;
 }
 
-/// Tells the other ranks where this one cannot even begin.
-OpenedModel OpenOnEveryRank(const EngineOptions& options,
-                            const std::shared_ptr<Transport>& transport) {
+/// Does `work`, and tells the other ranks where this one cannot even begin.
+template <typename Work>
+auto OnThisRank(Transport* transport, const Work& work) {
   try {
-    return OpenModel(options, transport);
-  } catch (const Error& error) {
+    return work();
+  } catch (...) {
     if (transport == nullptr) throw;
-    const Error here = error.With("rank", StrCat(transport->rank()));
+    const Error here = CurrentError().With("rank", StrCat(transport->rank()));
     transport->Abort(here);
     throw Error(here);
   }
 }
 
+RequestContext ContextOf(const EngineOptions& options, const OpenedModel& opened) {
+  const auto folder = opened.checkpoint.directory();
+  RequestContext context;
+  context.config = opened.config;
+  context.defaults = LoadGenerationDefaults(folder, context.config.kind);
+  for (const std::string& note : context.defaults.notes) log::Info(note);
+  context.tokenizer = TokenizerOf(folder, context.config.kind);
+  context.image_limits.max_pixels = options.max_image_pixels;
+  context.video_font = options.video_font;
+  context.pictures = opened.plan.pictures;
+  return context;
+}
+
 void CheckOptions(const EngineOptions& options) {
   Require(options.max_image_pixels > 0, ErrorKind::kUsage, "max_image_pixels is ",
           options.max_image_pixels, "; expected a positive number");
+  CheckThreads(options.threads);
 }
 
 }  // namespace
@@ -128,20 +143,14 @@ LoadedModel LoadModel(const EngineOptions& options) {
           RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");
   const LoadClock clock;
   const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
-  OpenedModel opened = OpenOnEveryRank(options, transport);
-  const auto folder = opened.checkpoint.directory();
+  OpenedModel opened = OnThisRank(transport.get(), [&] { return OpenModel(options, transport); });
 
   LoadedModel model;
   RequestContext& context = model.context;
-  context.config = opened.config;
-  context.defaults = LoadGenerationDefaults(folder, context.config.kind);
-  for (const std::string& note : context.defaults.notes) log::Info(note);
-  context.tokenizer = TokenizerOf(folder, context.config.kind);
-  context.image_limits.max_pixels = options.max_image_pixels;
-  context.video_font = options.video_font;
+  context = OnThisRank(transport.get(), [&] { return ContextOf(options, opened); });
 
   ModelInfo& info = model.info;
-  info.path = folder.string();
+  info.path = opened.checkpoint.directory().string();
   info.kind = ToString(context.config.kind);
   const Quantization wanted = QuantiseTo(options.weights, context.config);
   info.quantization = ToString(wanted ? wanted : context.config.quantization);
@@ -152,7 +161,6 @@ LoadedModel LoadModel(const EngineOptions& options) {
   info.vocab = context.config.vocab_size;
   info.has_tokenizer = context.tokenizer != nullptr;
 
-  context.pictures = std::move(opened.plan.pictures);
   model.feature_rows = opened.plan.feature_rows;
   model.executor = std::make_unique<Pipeline>(opened.checkpoint, context.config, opened.ranked.map,
                                               opened.pipeline);
@@ -170,7 +178,8 @@ void ServeModel(const EngineOptions& options, const std::function<bool()>& stop)
   Require(RankOf(options.ranks) > 0, ErrorKind::kUsage,
           "this process is rank 0, which takes the requests; load an Engine");
   const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
-  const OpenedModel opened = OpenOnEveryRank(options, transport);
+  const OpenedModel opened =
+      OnThisRank(transport.get(), [&] { return OpenModel(options, transport); });
   ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, stop);
 }
 

@@ -12,16 +12,10 @@ std::string Megabytes(int64_t bytes) { return std::to_string(bytes / 1'000'000) 
 
 }  // namespace
 
-void RequirePicturesFit(const PictureBudget& budget,
-                        const std::vector<std::shared_ptr<const Picture>>& pictures,
-                        const std::vector<int64_t>& rows) {
+void RequirePicturesFit(const PictureBudget& budget, const std::vector<PictureShape>& pictures) {
   int64_t features = 0;
   int64_t encoding = 0;
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    const Picture& picture = *pictures[i];
-    const int64_t tile = budget.config.vision.tile;
-    const PictureShape shape = {picture.width, picture.height, picture.height / tile,
-                                picture.width / tile, rows[i]};
+  for (const PictureShape& shape : pictures) {
     const int64_t own = FeatureBytes(budget.config, shape);
     features += own;
     encoding = std::max(encoding, PictureActivations(budget.config, shape, budget.traits) - own);

@@ -1,10 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "batch/picture.h"
 #include "config/model_config.h"
 #include "placement/memory_formula.h"
 
@@ -18,10 +16,7 @@ struct PictureBudget {
   int64_t layer_activations = 0;  ///< part of the plan, free while pictures are encoded
 };
 
-/// Throws kCapacity with numbers where a request's pictures, which give so many rows each, cannot
-/// be encoded within the budget; nothing has been computed then.
-void RequirePicturesFit(const PictureBudget& budget,
-                        const std::vector<std::shared_ptr<const Picture>>& pictures,
-                        const std::vector<int64_t>& rows);
+/// Throws kCapacity with numbers where pictures of a request cannot be encoded within the budget.
+void RequirePicturesFit(const PictureBudget& budget, const std::vector<PictureShape>& pictures);
 
 }  // namespace xcomposer::api

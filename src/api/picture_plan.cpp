@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "input/tiling.h"
-
 namespace xcomposer::api {
 namespace {
 
@@ -11,10 +9,6 @@ PictureRule RuleFor(const ModelConfig& config) {
   PictureRule rule = PictureRuleFor(ToString(config.kind), config.vision.tile);
   rule.tile = config.vision.tile;
   return rule;
-}
-
-PictureShape ShapeOf(const PictureLayout& layout) {
-  return {layout.width, layout.height, layout.tile_rows, layout.tile_columns, layout.rows};
 }
 
 /// Of all pictures under the rule the one with the most rows: as many tiles as are allowed, in the
@@ -38,6 +32,10 @@ PictureShape Largest(const PictureRule& rule) {
 
 int64_t DefaultHdNum(const ModelConfig& config) {
   return config.vision.tiled ? RuleFor(config).hd_num : 0;
+}
+
+PictureShape ShapeOf(const PictureLayout& layout) {
+  return {layout.width, layout.height, layout.tile_rows, layout.tile_columns, layout.rows};
 }
 
 PictureShape ShapeOf(const ModelConfig& config, const PictureQuestion& question) {

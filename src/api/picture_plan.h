@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "config/model_config.h"
+#include "input/tiling.h"
 #include "placement/workload.h"
 
 namespace xcomposer::api {
@@ -17,6 +18,8 @@ struct PictureQuestion {
 
 /// hd_num of the kind's `chat`; 0 for the kinds without tiles.
 int64_t DefaultHdNum(const ModelConfig& config);
+
+PictureShape ShapeOf(const PictureLayout& layout);
 
 /// As the kind prepares it. Throws kImage and kRequest as LayoutFor does.
 PictureShape ShapeOf(const ModelConfig& config, const PictureQuestion& question);

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "api/picture_plan.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "input/image_processor.h"
@@ -21,27 +22,6 @@ PictureRule RuleFor(const Request& request, const ModelConfig& config, size_t pi
   return rule;
 }
 
-struct Prepared {
-  Picture picture;
-  int64_t rows = 0;
-};
-
-Prepared FromPixels(const PixelView& pixels, const PictureRule& rule) {
-  return {ProcessPicture(pixels, rule), LayoutFor(pixels.width, pixels.height, rule).rows};
-}
-
-Prepared FromCanvas(const PixelView& canvas, const PictureRule& rule) {
-  return {ProcessCanvas(canvas, rule), CanvasPictureLayout(canvas.width, canvas.height, rule).rows};
-}
-
-Prepared FromFrames(const FrameFiles& frames, const PictureRule& rule,
-                    const RequestContext& context) {
-  const DrawnCanvas drawn =
-      DrawVideoCanvas(frames, {.limits = context.image_limits, .font_file = context.video_font});
-  for (const std::string& warning : drawn.warnings) log::Warn(warning);
-  return FromCanvas(drawn.canvas, rule);
-}
-
 void CheckPixels(const ImagePixels& pixels, const ImageLimits& limits) {
   Require(
       pixels.width > 0 && pixels.height > 0 && pixels.width <= limits.max_pixels / pixels.height,
@@ -49,32 +29,63 @@ void CheckPixels(const ImagePixels& pixels, const ImageLimits& limits) {
       " pixels; expected positive sizes and at most ", limits.max_pixels, " pixels");
 }
 
-// One overload per kind of source.
-struct Reader {
-  const PictureRule& rule;
-  const RequestContext& context;
+/// One overload per kind of source.
+class Preparation {
+ public:
+  Preparation(const PictureRule& rule, const RequestContext& context)
+      : rule_(rule), context_(context) {}
 
-  Prepared operator()(const ImageFile& file) const {
-    return FromPixels(LoadImage(file.path, context.image_limits), rule);
+  void operator()(const ImageFile& file) {
+    FromPixels(LoadImage(file.path, context_.image_limits));
   }
-  Prepared operator()(const ImageBytes& image) const {
-    return FromPixels(
-        DecodeImage(std::as_bytes(std::span(image.bytes)), context.image_limits, image.label),
-        rule);
+  void operator()(const ImageBytes& image) {
+    FromPixels(
+        DecodeImage(std::as_bytes(std::span(image.bytes)), context_.image_limits, image.label));
   }
-  Prepared operator()(const ImagePixels& pixels) const {
-    CheckPixels(pixels, context.image_limits);
-    return FromPixels(pixels, rule);
+  void operator()(const ImagePixels& pixels) {
+    CheckPixels(pixels, context_.image_limits);
+    FromPixels(pixels);
   }
-  Prepared operator()(const VideoFrames& video) const {
-    return FromFrames({.files = video.frames, .fps = video.fps}, rule, context);
+  void operator()(const VideoFrames& video) {
+    FromFrames({.files = video.frames, .fps = video.fps});
   }
-  Prepared operator()(const VideoFolder& folder) const {
-    return FromFrames(ReadFrameFolder(folder.path), rule, context);
+  void operator()(const VideoFolder& folder) { FromFrames(ReadFrameFolder(folder.path)); }
+  void operator()(const VideoCanvas& canvas) {
+    FromCanvas(LoadImage(canvas.path, context_.image_limits));
   }
-  Prepared operator()(const VideoCanvas& canvas) const {
-    return FromCanvas(LoadImage(canvas.path, context.image_limits), rule);
+
+  PreparedPictures Take() { return std::move(prepared_); }
+
+ private:
+  void FromPixels(const PixelView& pixels) {
+    Admit(LayoutFor(pixels.width, pixels.height, rule_));
+    Keep(ProcessPicture(pixels, rule_));
   }
+  void FromCanvas(const PixelView& canvas) {
+    Admit(CanvasPictureLayout(canvas.width, canvas.height, rule_));
+    Keep(ProcessCanvas(canvas, rule_));
+  }
+  void FromFrames(const FrameFiles& frames) {
+    const DrawnCanvas drawn = DrawVideoCanvas(
+        frames, {.limits = context_.image_limits, .font_file = context_.video_font});
+    for (const std::string& warning : drawn.warnings) log::Warn(warning);
+    FromCanvas(drawn.canvas);
+  }
+
+  /// Before the picture is resized: a large hd_num makes gigabytes of a small picture.
+  void Admit(const PictureLayout& layout) {
+    shapes_.push_back(ShapeOf(layout));
+    if (context_.pictures) RequirePicturesFit(*context_.pictures, shapes_);
+  }
+  void Keep(Picture&& picture) {
+    prepared_.rows.push_back(shapes_.back().rows);
+    prepared_.pictures.push_back(std::make_shared<const Picture>(std::move(picture)));
+  }
+
+  const PictureRule& rule_;
+  const RequestContext& context_;
+  std::vector<PictureShape> shapes_;
+  PreparedPictures prepared_;
 };
 
 bool IsVideo(const ImageSource& source) {
@@ -85,18 +96,16 @@ bool IsVideo(const ImageSource& source) {
 }  // namespace
 
 PreparedPictures PreparePictures(const Request& request, const RequestContext& context) {
-  PreparedPictures prepared;
-  if (!request.images) return prepared;
+  if (!request.images) return {};
   const PictureRule rule = RuleFor(request, context.config, request.images->size());
+  Preparation preparation(rule, context);
   for (const ImageSource& source : *request.images) {
     Require(!IsVideo(source) || context.config.kind == Kind::k25_7b, ErrorKind::kImage,
             "a video was given, but this checkpoint is a ", ToString(context.config.kind),
             "; only 2.5-7b reads videos");
-    Prepared one = std::visit(Reader{rule, context}, source);
-    prepared.rows.push_back(one.rows);
-    prepared.pictures.push_back(std::make_shared<const Picture>(std::move(one.picture)));
+    std::visit(preparation, source);
   }
-  return prepared;
+  return preparation.Take();
 }
 
 }  // namespace xcomposer::api

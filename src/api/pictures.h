@@ -13,7 +13,9 @@ struct PreparedPictures {
   std::vector<int64_t> rows;  ///< of each in the merged sequence
 };
 
-/// Decodes, resizes and pads the request's pictures as its kind does.
+/// Decodes, resizes and pads the request's pictures as its kind does. Throws kImage and kRequest,
+/// and kCapacity, before it resizes the picture, from the first one on that has no place in the
+/// context's budget.
 PreparedPictures PreparePictures(const Request& request, const RequestContext& context);
 
 }  // namespace xcomposer::api

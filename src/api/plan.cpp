@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/load_options.h"
 #include "api/machine_cluster.h"
 #include "api/picture_plan.h"
 #include "api/plan_file.h"
@@ -155,6 +156,9 @@ Plan MakePlan(const PlanOptions& options) {
   Plan plan;
   for (const std::string& name : options.weights) {
     question.workload.weights = name == "auto" ? subject.stored : ParseWeightType(name);
+    const bool quantises = question.workload.weights == WeightType::kInt8 ||
+                           question.workload.weights == WeightType::kInt4;
+    if (quantises && options.weights.size() == 1) api::CheckQuantisable(config);
     plan = PlanFormat(options, question);
     if (plan.fits) break;
   }

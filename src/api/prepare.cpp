@@ -128,7 +128,6 @@ PreparedRequest Prepare(const Request& request, const RequestContext& context) {
   Validate(job.search, context.config.vocab_size);
 
   PreparedPictures pictures = PreparePictures(request, context);
-  if (context.pictures) RequirePicturesFit(*context.pictures, pictures.pictures, pictures.rows);
   Prompt prompt = PromptOf(request, context, pictures.rows);
   for (const int64_t unused : prompt.unused_pictures) {
     log::Warn("picture ", unused, " of the request has no place in the prompt and is ignored");

@@ -2,6 +2,9 @@
 
 #include <atomic>
 #include <utility>
+#include <variant>
+
+#include "input/image_decoder.h"
 
 namespace xcomposer {
 namespace {
@@ -26,6 +29,16 @@ std::string WithMarks(std::string query, size_t pictures) {
   return marks + std::move(query);
 }
 
+/// A later turn must see the same picture, whatever has become of its file. Videos are left as they
+/// are: their frames are many files, and large.
+ImageSource Kept(ImageSource source) {
+  const auto* file = std::get_if<ImageFile>(&source);
+  if (file == nullptr) return source;
+  const std::vector<std::byte> bytes = ReadImageFile(file->path, {});
+  const auto* begin = reinterpret_cast<const uint8_t*>(bytes.data());
+  return ImageBytes{{begin, begin + bytes.size()}, file->path};
+}
+
 }  // namespace
 
 class Session::Impl {
@@ -36,9 +49,8 @@ class Session::Impl {
              const TextCallback& on_text) {
     Turn turn{WithMarks(query, images.size()), ""};
     const size_t known = images_.size();
-    images_.insert(images_.end(), std::make_move_iterator(images.begin()),
-                   std::make_move_iterator(images.end()));
     try {
+      for (ImageSource& image : images) images_.push_back(Kept(std::move(image)));
       Result result = Run(MakeRequest(turn.query), on_text);
       if (result.finish_reason != FinishReason::kCancelled || !result.text.empty()) {
         turn.answer = result.text;
@@ -72,9 +84,12 @@ class Session::Impl {
     request.history = history_;
     if (!images_.empty()) request.images = images_;
     request.meta_instruction = options_.meta_instruction;
+    request.use_meta = options_.use_meta;
     request.hd_num = options_.hd_num;
-    request.generation = options_.generation;
+    request.infer_mode = options_.infer_mode;
     request.specials = options_.specials;
+    request.generation = options_.generation;
+    request.deadline_s = options_.deadline_s;
     return request;
   }
 
@@ -102,6 +117,7 @@ class Session::Impl {
 Session::Session(Engine& engine, SessionOptions options)
     : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
 Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 Result Session::Ask(const std::string& query, std::vector<ImageSource> images,

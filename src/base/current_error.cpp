@@ -1,6 +1,7 @@
 #include "base/current_error.h"
 
 #include <new>
+#include <system_error>
 
 namespace xcomposer {
 
@@ -11,6 +12,10 @@ Error CurrentError() {
     return error;
   } catch (const std::bad_alloc&) {
     return Error(ErrorKind::kCapacity, "out of memory");
+  } catch (const std::system_error& error) {
+    const bool full = error.code() == std::errc::resource_unavailable_try_again;
+    return full ? Error(ErrorKind::kCapacity, "the system gives this process no more threads")
+                : Error(ErrorKind::kInternal, error.what());
   } catch (const std::exception& error) {
     return Error(ErrorKind::kInternal, error.what());
   } catch (...) {

@@ -4,7 +4,8 @@
 
 namespace xcomposer {
 
-/// The exception in flight as one of ours: kCapacity for a failed allocation, kInternal for what
+/// The exception in flight as one of ours: kCapacity for a failed allocation
+/// or a thread that cannot be had, kInternal for what
 /// nobody foresaw. Only inside of a catch clause.
 Error CurrentError();
 

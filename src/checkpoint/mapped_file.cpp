@@ -51,6 +51,11 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::filesystem::path& 
   if (size == 0) Refuse(place, "the file is empty; was its download interrupted?");
   void* data =
       mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, descriptor.value(), 0);
+  if (data == MAP_FAILED && errno == ENOMEM) {
+    throw Error(ErrorKind::kCapacity,
+                StrCat("no room in this process's memory to map ", name, " (", size, " bytes)"),
+                {{"file", name}});
+  }
   if (data == MAP_FAILED) {
     Refuse(place, "the file cannot be mapped (", size, " bytes): ", std::strerror(errno));
   }

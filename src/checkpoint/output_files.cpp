@@ -1,6 +1,7 @@
 #include "checkpoint/output_files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +22,17 @@ ErrorKind WriteFailure(int number) {
 
 void CannotWrite(ErrorKind kind, const std::filesystem::path& file, const std::string& why) {
   throw Error(kind, StrCat(file.string(), ": ", why), {{"file", file.string()}});
+}
+
+WriterLock::WriterLock(const std::filesystem::path& directory)
+    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ < 0 || flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(descriptor_);
+  CannotWrite(ErrorKind::kUsage, directory, "another process is writing into this folder");
+}
+
+WriterLock::~WriterLock() {
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 OutputFiles::~OutputFiles() {
@@ -75,15 +87,17 @@ void OutputFiles::Finish() {
 
 void OutputFiles::Commit() {
   Finish();
-  while (!pending_.empty()) {
-    const Pending& file = pending_.front();
+  for (size_t i = 0; i < pending_.size(); ++i) {
     std::error_code error;
-    std::filesystem::rename(file.temporary, file.path, error);
-    if (error) {
-      CannotWrite(ErrorKind::kUsage, file.path, StrCat("renaming failed: ", error.message()));
+    std::filesystem::rename(pending_[i].temporary, pending_[i].path, error);
+    if (!error) continue;
+    for (size_t done = 0; done < i; ++done) {
+      std::error_code ignored;
+      std::filesystem::remove(pending_[done].path, ignored);
     }
-    pending_.erase(pending_.begin());
+    CannotWrite(ErrorKind::kUsage, pending_[i].path, StrCat("renaming failed: ", error.message()));
   }
+  pending_.clear();
 }
 
 }  // namespace xcomposer

@@ -18,6 +18,19 @@ namespace xcomposer {
 [[noreturn]] void CannotWrite(ErrorKind kind, const std::filesystem::path& file,
                               const std::string& why);
 
+/// Keeps other processes from writing into the same folder. Throws kUsage where one does. File
+/// systems without such locks have none.
+class WriterLock {
+ public:
+  explicit WriterLock(const std::filesystem::path& directory);
+  ~WriterLock();
+  WriterLock(const WriterLock&) = delete;
+  WriterLock& operator=(const WriterLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 /// Files that get their names together: each is written under a temporary name, and Commit()
 /// renames them in the order they were begun. Until then, and on destruction without Commit(),
 /// nothing of the final names is touched and the temporary ones are removed. Errors are those of
@@ -34,7 +47,7 @@ class OutputFiles {
   void Write(std::span<const std::byte> bytes);
   void Write(std::string_view text);
 
-  /// Finishes the last file and renames all.
+  /// Finishes the last file and renames all, or none.
   void Commit();
 
  private:

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/checked_math.h"
+#include "base/log.h"
 #include "checkpoint/limits.h"
 #include "checkpoint/output_files.h"
 #include "checkpoint/tensor_entry.h"
@@ -162,24 +163,61 @@ bool IsOurWeightFile(const std::string& name) {
   const bool shard =
       std::sscanf(name.c_str(), "model-%5u-of-%5u.safetensors%n", &first, &last, &end) == 2 &&
       end == static_cast<int>(name.size());
-  return name == kSingleFile || name == kIndexFile || shard;
+  return name == kSingleFile || name == kIndexFile || name == kQuantizeConfig || shard;
 }
 
-// Weights of an earlier run, which would otherwise be found instead of, or beside, the new ones.
-void RemoveOldWeights(const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> old;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
-    if (IsOurWeightFile(entry.path().filename().string())) old.push_back(entry.path());
-  }
-  for (const std::filesystem::path& path : old) {
-    std::filesystem::remove(path, error);
-    if (error) {
-      CannotWrite(ErrorKind::kUsage, path,
-                  StrCat("the old file cannot be removed: ", error.message()));
+/// Weights of an earlier run, which would otherwise be found instead of, or beside, the new ones.
+/// They wait under other names until the new ones have theirs, and come back if that fails.
+class OldWeights {
+ public:
+  OldWeights(const std::filesystem::path& directory, const WriteOptions& options) {
+    std::set<std::filesystem::path> old;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+      const std::string name = entry.path().filename().string();
+      if (!IsOurWeightFile(name) && options.texts.count(name) == 0) continue;
+      if (entry.is_directory(error)) {
+        CannotWrite(ErrorKind::kUsage, entry.path(), "a folder of that name is in the way");
+      }
+      old.insert(entry.path());
+    }
+    for (const std::filesystem::path& path : old) {
+      std::filesystem::rename(path, Aside(path), error);
+      if (error) {
+        BringBack();
+        CannotWrite(ErrorKind::kUsage, path,
+                    StrCat("the old file cannot be moved out of the way: ", error.message()));
+      }
+      aside_.push_back(path);
     }
   }
-}
+  ~OldWeights() { BringBack(); }
+  OldWeights(const OldWeights&) = delete;
+  OldWeights& operator=(const OldWeights&) = delete;
+
+  /// Once the new ones have their names.
+  void Remove() {
+    for (const std::filesystem::path& path : std::exchange(aside_, {})) {
+      std::error_code error;
+      std::filesystem::remove(Aside(path), error);
+      if (error) {
+        log::Warn("the old file ", Aside(path).string(), " cannot be removed: ", error.message());
+      }
+    }
+  }
+
+ private:
+  static std::filesystem::path Aside(std::filesystem::path path) { return path += ".replaced"; }
+
+  void BringBack() {
+    for (const std::filesystem::path& path : std::exchange(aside_, {})) {
+      std::error_code error;  // there is an error on its way already
+      std::filesystem::rename(Aside(path), path, error);
+    }
+  }
+
+  std::vector<std::filesystem::path> aside_;
+};
 
 }  // namespace
 
@@ -187,6 +225,7 @@ WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
                              const std::filesystem::path& directory, const WriteOptions& options) {
   const ShardPlan plan = PlanShards(sources, directory.string(), options.max_shard_bytes);
   PrepareDirectory(directory, options, plan.bytes);
+  const WriterLock lock(directory);
   const std::vector<std::string> names = ShardNames(plan.shards.size());
   WriteReport report{.files = {}, .bytes = plan.bytes};
   WriteProgress progress{.bytes_done = 0, .bytes_total = plan.bytes, .tensor = {}};
@@ -210,8 +249,13 @@ WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
     files.Write(Index(plan, names));
     report.files.push_back(directory / kIndexFile);
   }
-  RemoveOldWeights(directory);
+  for (const auto& [name, text] : options.texts) {
+    files.Begin(directory / name);
+    files.Write(text);
+  }
+  OldWeights old(directory, options);
   files.Commit();
+  old.Remove();
   return report;
 }
 

@@ -22,6 +22,9 @@ struct TensorSource {
   std::function<void(const ByteSink&)> write;
 };
 
+/// What says how weights are quantised; it goes with the weights.
+inline constexpr char kQuantizeConfig[] = "quantize_config.json";
+
 struct WriteProgress {
   int64_t bytes_done = 0;
   int64_t bytes_total = 0;
@@ -34,7 +37,8 @@ struct WriteOptions {
       5'000'000'000;       ///< tensor bytes of one file; a larger tensor stands alone
   bool overwrite = false;  ///< write into a directory that is not empty
   std::map<std::string, std::string> metadata = {
-      {"format", "pt"}};  ///< "__metadata__" of each file
+      {"format", "pt"}};                          ///< "__metadata__" of each file
+  std::map<std::string, std::string> texts = {};  ///< small files that belong to them, by name
   WriteProgressCallback progress = [](const WriteProgress&) {};
 };
 
@@ -47,13 +51,15 @@ struct WriteReport {
 /// with model.safetensors.index.json where they exceed max_shard_bytes. Shards are filled in the
 /// order given; inside a file wide types come first, so that every tensor is aligned to its size,
 /// and the data begins at a multiple of 64 bytes. Files get their names only when all of them are
-/// complete; on an error nothing is left behind. With `overwrite`, older files of these names go.
+/// complete; on an error nothing is left behind. With `overwrite`, older weights go then; an error
+/// leaves them, and a process that is killed between their names and the new ones leaves both, as
+/// *.replaced and *.partial.
 /// Memory: one piece of one tensor.
 ///
-/// Throws kUsage where the directory cannot be made or written, or is not empty and overwriting was
-/// not asked for, kCapacity where the disk is too small, kInternal where writing fails, kCheckpoint
-/// where two sources share a name, or where a source yields another number of bytes than its shape
-/// says.
+/// Throws kUsage where the directory cannot be made or written, is being written by another
+/// process, or is not empty and overwriting was not asked for, kCapacity where the disk is too
+/// small, kInternal where writing fails, kCheckpoint where two sources share a name, or where a
+/// source yields another number of bytes than its shape says.
 WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
                              const std::filesystem::path& directory, const WriteOptions& options);
 

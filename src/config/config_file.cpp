@@ -63,8 +63,10 @@ class Fields {
 
   void Wrong(std::string problem) { wrong_.push_back(std::move(problem)); }
 
+  bool ok() const { return missing_.empty() && wrong_.empty(); }
+
   void ThrowIfAny() const {
-    if (missing_.empty() && wrong_.empty()) return;
+    if (ok()) return;
     std::string message = "config.json cannot be used";
     for (size_t i = 0; i < missing_.size(); ++i) {
       message += (i == 0 ? "; missing: " : ", ") + missing_[i];
@@ -122,6 +124,7 @@ void ReadSizes(Fields& fields, ConfigFile& out) {
   const Json* kv = fields.Find("num_key_value_heads");
   out.kv_heads = kv == nullptr || kv->is_null() ? out.heads  // null: as many as query heads
                                                 : fields.Int("num_key_value_heads", 1, kMaxCount);
+  if (!fields.ok()) return;  // these are not the file's numbers
   if (out.hidden_size % out.heads != 0) {
     fields.Wrong(StrCat("hidden_size ", out.hidden_size,
                         " is not a multiple of num_attention_heads ", out.heads));

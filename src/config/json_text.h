@@ -8,8 +8,8 @@
 namespace xcomposer {
 
 /// The JSON object in `text`, for files that people write. Throws Error(kind) saying that `what` is
-/// no JSON object, or that it is nested deeper than any of these files (which would overflow the
-/// stack when it is printed).
+/// no JSON (and where it ceases to be) or no object, or that it is nested deeper than any of these
+/// files (which would overflow the stack when it is printed).
 nlohmann::json ParseJsonObject(const std::string& text, ErrorKind kind, const std::string& what);
 
 }  // namespace xcomposer

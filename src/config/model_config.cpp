@@ -162,7 +162,13 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
   config.pad_id = file.pad_id;
   config.torch_dtype = file.torch_dtype;
   std::optional<DeclaredQuantization> declared = file.quantization;
-  if (quantize_config) declared = ParseQuantization(*quantize_config, kQuantizeConfig);
+  if (quantize_config) {
+    try {
+      declared = ParseQuantization(*quantize_config, kQuantizeConfig);
+    } catch (const Error& error) {
+      throw error.With("file", kQuantizeConfig);
+    }
+  }
   config.quantization = SettleQuantization(tensors, declared, config.hidden_size, config.notes);
   config.before_february_2024 =
       config.quantization.method == Quantization::Method::kGptq && file.model_type == "internlm";
@@ -184,7 +190,8 @@ ModelConfig LoadConfig(const std::filesystem::path& path,
   try {
     return ParseConfig(text, headers, kind, quantize_config);
   } catch (const Error& error) {
-    throw error.With("file", file.string());
+    const bool other = error.where().count("file") > 0;
+    throw error.With("file", (other ? path / error.where().at("file") : file).string());
   }
 }
 

@@ -28,7 +28,7 @@ void CheckFits(const BlockPool& pool, const BlockDemand& demand, int64_t needed)
              demand.prompt_rows, " prompt rows, ", demand.max_rows - demand.prompt_rows,
              " new positions, ", demand.beams, " beams), the cache has ", pool.total(),
              ": shorten the prompt, lower max_new_tokens or num_beams, or load the model"
-             " with a larger context"),
+             " with more positions (kv_tokens)"),
       {{"needed", std::to_string(needed)}, {"available", std::to_string(pool.total())}});
 }
 

@@ -77,13 +77,14 @@ bool Mailbox::Cancel(JobId id) {
 }
 
 void Mailbox::Forget(JobId id) {
+  Records::node_type over;  // as in Deliver
   const Lock lock(mutex_);
   RequireGivenOut(id);
   const auto found = records_.find(id);
   if (found == records_.end()) return;
   AskToCancel(id, &found->second);
   if (found->second.over) {
-    records_.erase(found);
+    over = records_.extract(found);
   } else {
     found->second.forgotten = true;
     found->second.events.clear();
@@ -126,6 +127,9 @@ Mailbox::Intake Mailbox::Collect(bool wait) {
 void Mailbox::Deliver(JobEvent event) {
   const JobId id = event.job;
   const bool last = event.last();
+  // What a callback holds may call the engine as it is destroyed, so that is after the lock.
+  std::shared_ptr<const Callback> callback;
+  Records::node_type over;
   Lock lock(mutex_);
   const auto found = records_.find(id);
   Check(found != records_.end(), "an event of job ", id, ", which is over");
@@ -138,7 +142,7 @@ void Mailbox::Deliver(JobEvent event) {
   }
   if (!record.forgotten) {
     // Unlocked, so that the callback may submit and cancel.
-    const std::shared_ptr<const Callback> callback = record.callback;
+    callback = record.callback;
     lock.unlock();
     try {
       (*callback)(event);
@@ -152,7 +156,7 @@ void Mailbox::Deliver(JobEvent event) {
     lock.lock();
   }
   if (last) {
-    records_.erase(id);
+    over = records_.extract(id);
     for_callers_.notify_all();
   }
 }

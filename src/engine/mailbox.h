@@ -62,6 +62,7 @@ class Mailbox {
     bool forgotten = false;  // events are dropped
   };
   using Lock = std::unique_lock<std::mutex>;
+  using Records = std::map<JobId, Record>;
 
   void RequireGivenOut(JobId id) const;
   bool AskToCancel(JobId id, Record* record);
@@ -71,7 +72,7 @@ class Mailbox {
   std::condition_variable for_driver_;
   std::condition_variable for_callers_;
   JobId next_id_ = 1;
-  std::map<JobId, Record> records_;  // jobs whose last event is still to come or to be taken
+  Records records_;  // jobs whose last event is still to come or to be taken
   Intake intake_;
   SchedulerStats stats_;
   int64_t waiting_ = 0;

@@ -105,9 +105,10 @@ void CheckFinite(std::span<const float> scores, int64_t new_ids) {
   }
   if (broken == 0) return;
   for (size_t id = 0; id < scores.size(); ++id) {
-    Check(std::isfinite(scores[id]), "the model's score of id ", id, " for new id ", new_ids,
-          " is ", scores[id],
-          ", expected a finite number: the weights or the arithmetic are broken");
+    Require(std::isfinite(scores[id]), ErrorKind::kCheckpoint, "the model's score of id ", id,
+            " for new id ", new_ids, " is ", scores[id],
+            ", expected a finite number: some weights are no numbers, or too large for the type in"
+            " which they are computed with");
   }
 }
 

@@ -51,6 +51,10 @@ void Launched(const char* op, cudaError_t status) {
                   StrCat(op, ": the CUDA kernel does not take these arguments (error ",
                          static_cast<int>(status), ")"));
     default:
+      Require(
+          status < cudaErrorStreamCaptureUnsupported || status > cudaErrorStreamCaptureWrongThread,
+          ErrorKind::kInternal, op, ": the launch cannot be recorded (CUDA error ",
+          static_cast<int>(status), ")");
       throw Error(ErrorKind::kDevice,
                   StrCat(op, ": the GPU failed (CUDA error ", static_cast<int>(status), ")"));
   }

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/quantise.h"
 #include "ops/cpu_context.h"
 
@@ -38,12 +40,20 @@ QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
                                    .words = static_cast<uint32_t*>(to.data.mutable_data_ptr()),
                                    .zeros = static_cast<uint32_t*>(to.zeros.mutable_data_ptr()),
                                    .scales = static_cast<uint16_t*>(to.scales.mutable_data_ptr())};
-  const cpu::QuantiseLoss loss =
-      cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext());
+  const cpu::QuantiseLoss loss = cpu::Quantise(StoredMatrixOf(weight), target, CurrentContext());
   if (loss.not_finite > 0) {
     throw Error(ErrorKind::kCheckpoint,
                 StrCat(name, " holds infinities or NaNs, which cannot be quantised"),
                 {{"tensor", name}});
+  }
+  // Where a group's numbers are too large for any scale of 16 bits, its scale is the largest.
+  const auto* scales = static_cast<const uint16_t*>(to.scales.const_data_ptr());
+  constexpr uint16_t kLargestHalf = 0x7bff;
+  if (std::find(scales, scales + to.scales.numel(), kLargestHalf) != scales + to.scales.numel()) {
+    throw Error(
+        ErrorKind::kCheckpoint,
+        StrCat(name, " holds numbers too large to be quantised: a scale can be 65504 at most"),
+        {{"tensor", name}});
   }
   result.squared_error = loss.squared_error;
   result.squares = loss.squares;

@@ -11,6 +11,7 @@
 #include <array>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,35 +31,58 @@ using c10::cuda::CUDAStream;
 
 constexpr int kMostReaders = 12;  // a core reads 4 to 6 GB/s, the bus takes 55
 
+/// LibTorch keeps a set of graphs in each device's random generator and does not guard it: stages
+/// that share a device record and drop graphs one after another.
+std::mutex& Recording() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 class CudaGraph final : public CapturedGraph {
  public:
-  void Replay() override {
-    Translated("replaying a CUDA graph", [this] { graph.replay(); });
+  CudaGraph() : graph(std::make_unique<at::cuda::CUDAGraph>()) {}
+  ~CudaGraph() override {
+    const std::lock_guard lock(Recording());
+    graph.reset();
   }
-  at::cuda::CUDAGraph graph;
+  void Replay() override {
+    Translated("replaying a CUDA graph", [this] { graph->replay(); });
+  }
+  std::unique_ptr<at::cuda::CUDAGraph> graph;
 };
 
 /// Records the current stream of the calling thread; the others of the process go on as they were.
 class CudaGraphs final : public GraphRecorder {
  public:
   std::unique_ptr<CapturedGraph> Record(const std::function<void()>& work) override {
-    auto recorded = std::make_unique<CudaGraph>();
-    Translated("recording a CUDA graph", [&] {
-      recorded->graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
-      try {
-        work();
-      } catch (...) {
-        EndFailed(recorded->graph);
-        throw;
-      }
-      recorded->graph.capture_end();
-    });
+    auto recorded = std::make_unique<CudaGraph>();  // outlives the lock, which its end takes too
+    try {
+      Capture(*recorded->graph, work);
+    } catch (...) {
+      // A pool that no graph holds any more cannot be used again.
+      pool_ = at::cuda::graph_pool_handle();
+      throw;
+    }
     return recorded;
   }
 
  private:
   // One for all graphs of a stage: they run one after another and leave nothing in it.
   c10::MempoolId_t pool_ = at::cuda::graph_pool_handle();
+
+  void Capture(at::cuda::CUDAGraph& graph, const std::function<void()>& work) const {
+    const std::lock_guard lock(Recording());
+    Translated("recording a CUDA graph", [&] {
+      graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+      try {
+        work();
+      } catch (...) {
+        EndFailed(graph);
+        throw;
+      }
+      graph.capture_end();
+    });
+  }
 
   /// Takes the stream out of recording; what else goes wrong is a consequence.
   static void EndFailed(at::cuda::CUDAGraph& graph) {

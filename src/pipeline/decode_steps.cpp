@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "model/batch_tensors.h"
@@ -132,6 +133,8 @@ struct DecodeSteps::Memory {
     Put(to + layout.rope_tables, from.rope.tables);
     Put(to + layout.rope_positions, from.rope.positions);
     Put(to + layout.positions, from.sequences.positions);
+    Put(to + layout.first_rows, from.sequences.first_rows);
+    Put(to + layout.row_counts, from.sequences.row_counts);
     for (size_t s = 0; s < rows; ++s) {
       ops::ChoiceRule rule;
       if (s < batch.sequences.size()) {
@@ -168,8 +171,9 @@ bool DecodeSteps::Takes(const Batch& batch) const {
 DecodeSteps::Memory& DecodeSteps::MemoryOf(const DecodeShape& shape) {
   std::unique_ptr<Memory>& memory = memory_[shape];
   if (memory == nullptr) {
-    memory = std::make_unique<Memory>(stage_, shape);
-    if (stage_.range().last) memory->scores = ScoresOf(shape.sequences);
+    auto made = std::make_unique<Memory>(stage_, shape);
+    if (stage_.range().last) made->scores = ScoresOf(shape.sequences);
+    memory = std::move(made);  // complete: the device may have had no room for the scores
   }
   return *memory;
 }

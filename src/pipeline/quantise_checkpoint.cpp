@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <utility>
@@ -123,17 +122,9 @@ std::string HeadEntries(const Quantization& head) {
 }
 
 /// What people read, and what shapes leave open: the size of groups that do not divide a row.
-std::filesystem::path WriteQuantizeConfig(const Quantization& wanted,
-                                          const std::filesystem::path& directory) {
-  const std::filesystem::path path = directory / "quantize_config.json";
-  std::ofstream file(path, std::ios::binary);
-  file << "{\n  \"quant_method\": \"" << kOwnMethod << "\",\n  \"bits\": " << wanted.bits
-       << ",\n  \"group_size\": " << wanted.group_size << HeadEntries(wanted.Head()) << "\n}\n";
-  if (!file.flush()) {
-    throw Error(ErrorKind::kCheckpoint, StrCat("cannot write ", path.string()),
-                {{"file", path.string()}});
-  }
-  return path;
+std::string QuantizeConfig(const Quantization& wanted) {
+  return StrCat("{\n  \"quant_method\": \"", kOwnMethod, "\",\n  \"bits\": ", wanted.bits,
+                ",\n  \"group_size\": ", wanted.group_size, HeadEntries(wanted.Head()), "\n}\n");
 }
 
 /// What fits the longest rows fits the others.
@@ -158,9 +149,9 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
           ToString(config.quantization), "); quantise the 16-bit checkpoint");
   CheckWeights(config, HeadersOf(checkpoint));
   const c10::InferenceMode inference;
-  cpu::ThreadPool pool(threads > 0 ? threads : cpu::UsableCores());
-  const cpu::ThreadPoolScope scope(pool);
   return Translated("quantising the checkpoint", [&] {
+    cpu::ThreadPool pool(threads > 0 ? threads : cpu::UsableCores());
+    const cpu::ThreadPoolScope scope(pool);
     const std::map<std::string, QuantisedLinear> linears = LinearsOf(config, wanted);
     LinearParts parts(checkpoint);
     std::vector<TensorSource> sources;
@@ -180,6 +171,7 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
     write.metadata = checkpoint.metadata();
     write.metadata["format"] = "pt";
     write.metadata["quantization"] = ToString(wanted);
+    write.texts[kQuantizeConfig] = QuantizeConfig(wanted);
     write.progress = progress;
     WriteReport written = WriteSafetensors(sources, directory, write);
     QuantisationReport report;
@@ -187,7 +179,7 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
                       .copied = CopyCompanions(checkpoint, directory),
                       .tensors = static_cast<int64_t>(sources.size()),
                       .bytes = written.bytes};
-    report.written.copied.push_back(WriteQuantizeConfig(wanted, directory));
+    report.written.copied.push_back(directory / kQuantizeConfig);
     report.linears = static_cast<int64_t>(linears.size());
     report.relative_error = parts.relative_error();
     return report;

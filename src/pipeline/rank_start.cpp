@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "base/current_error.h"
 #include "pipeline/stage_device.h"
 #include "workers/control.h"
 
@@ -20,8 +21,8 @@ void StartTogether(Transport& transport, const std::vector<int>& rank_of_stage,
                    const std::function<void()>& work) {
   try {
     work();
-  } catch (const Error& error) {
-    const Error here = error.With("rank", StrCat(transport.rank()));
+  } catch (...) {
+    const Error here = CurrentError().With("rank", StrCat(transport.rank()));
     transport.Abort(here);
     throw Error(here);
   }

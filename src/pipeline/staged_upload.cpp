@@ -14,12 +14,19 @@ constexpr size_t kWaitingBytes = size_t{4} << 30;
 
 StagedUpload::StagedUpload(std::unique_ptr<UploadDevice> device, size_t threads)
     : device_(std::move(device)), streams_(device_->streams()) {
-  for (size_t i = 0; i < threads; ++i) {
-    threads_.emplace_back([this, i] { Work(i); });
+  try {
+    for (size_t i = 0; i < threads; ++i) {
+      threads_.emplace_back([this, i] { Work(i); });
+    }
+  } catch (...) {
+    End();  // those that did start
+    throw;
   }
 }
 
-StagedUpload::~StagedUpload() {
+StagedUpload::~StagedUpload() { End(); }
+
+void StagedUpload::End() {
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;

@@ -111,6 +111,7 @@ class StagedUpload {
     std::shared_ptr<const Fill> fill;
   };
 
+  void End();
   void Work(size_t thread);
   void Upload(const Piece& piece, size_t buffer);
   /// Keeps what `work` throws, drops what has not begun, and returns false.

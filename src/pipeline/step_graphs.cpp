@@ -35,9 +35,9 @@ void StepGraphs::Record(Entry& entry, const std::function<void()>& work) {
     entry.graph = recorder_.Record(work);
     entry.state = State::kRecorded;
   } catch (const Error& error) {
+    entry.state = State::kRefused;
     if (error.kind() == ErrorKind::kDevice) throw;  // the device is lost, not the recording
     log::Info("a decoding step is launched kernel by kernel: ", error.what());
-    entry.state = State::kRefused;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/check.h"
+#include "base/current_error.h"
 
 namespace xcomposer {
 
@@ -21,14 +22,18 @@ void RethrowAsError(const std::string& doing) {
     if (says("allocate memory") || says("out of memory")) {
       throw Error(ErrorKind::kCapacity, StrCat("out of memory while ", doing, ": ", what));
     }
-    // After these the device's context is lost to the whole process.
-    const bool device = says("CUDA error") || says("CUDA driver") || says("NVIDIA driver");
+    // After these the device's context is lost to the whole process; what is wrong with recording
+    // a graph ends the recording alone.
+    const bool device =
+        !says("captur") && (says("CUDA error") || says("CUDA driver") || says("NVIDIA driver"));
     throw Error(
         device ? ErrorKind::kDevice : ErrorKind::kInternal,
         StrCat(device ? "the GPU failed while " : "an operation failed while ", doing, ": ", what));
-  } catch (const std::exception& error) {
-    throw Error(ErrorKind::kInternal,
-                StrCat("unexpected failure while ", doing, ": ", error.what()));
+  } catch (...) {
+    const Error error = CurrentError();
+    const bool foreseen = error.kind() != ErrorKind::kInternal;
+    throw Error(error.kind(),
+                StrCat(foreseen ? "" : "unexpected failure ", "while ", doing, ": ", error.what()));
   }
 }
 

@@ -178,7 +178,12 @@ class ZeroMqLinks final : public Links {
     TakeNewMonitors();
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(
         std::max(until - std::chrono::steady_clock::now(), TimePoint::duration::zero()));
-    zmq::poll(items_, left);
+    try {
+      zmq::poll(items_, left);
+    } catch (const zmq::error_t& error) {
+      if (error.num() == EINTR) return;  // a signal's handler ran on this thread; asked again
+      throw;
+    }
     if (items_[0].revents != 0) wake_.Clear();
     if (key_check_ && items_[2].revents != 0) key_check_->Answer();
     // Messages before events: what a rank said before its connection closed counts first.

@@ -52,6 +52,15 @@ StageLine::StageLine(std::vector<std::unique_ptr<StageBody>> bodies, Options opt
   Check(static_cast<int>(bodies_.size()) == count, "rank ", rank_, " was given ", bodies_.size(),
         " stages of ", count);
   for (int i = 0; i + 1 < count; ++i) links_.push_back(std::make_unique<HandOver<Passed>>());
+  try {
+    StartThreads(first, count);
+  } catch (...) {
+    End();  // those that did start
+    throw;
+  }
+}
+
+void StageLine::StartThreads(int first, int count) {
   for (int i = 0; i < count; ++i) {
     Error::Where place = {{"stage", StrCat(first + i)}};
     if (options_.transport != nullptr) place["rank"] = StrCat(rank_);
@@ -60,7 +69,9 @@ StageLine::StageLine(std::vector<std::unique_ptr<StageBody>> bodies, Options opt
   }
 }
 
-StageLine::~StageLine() {
+StageLine::~StageLine() { End(); }
+
+void StageLine::End() {
   const Error over(ErrorKind::kCancelled, "the pipeline is shutting down");
   {
     const std::lock_guard lock(mutex_);

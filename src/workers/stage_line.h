@@ -66,6 +66,8 @@ class StageLine {
   Frame Receive(int from, Channel channel, const Step& step);
 
  private:
+  void StartThreads(int first, int count);
+  void End();
   StagePorts PortsOf(int stage);
   Passed ReceiveHidden(int from, const Step& step);
   void SendHidden(int stage, int to, const Step& step, Passed&& hidden);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <future>
 #include <memory>
@@ -122,6 +123,77 @@ TEST(Engine, CancelEndsARequestWithWhatItHas) {
   EXPECT_LT(result.output_ids.size(), 4000u);
   engine.Cancel(id);
   engine.Cancel(987654);
+}
+
+TEST(Engine, AForgottenRequestEndsAndHasNoMoreEvents) {
+  Engine engine = LoadDemo();
+  const RequestId endless = engine.Submit(IdRequest(4000));
+  const RequestId over = engine.Submit(IdRequest(1));
+  while (engine.Await(endless, 60s)->type != Event::Type::kText) {
+  }
+  engine.Forget(endless);
+  ExpectError(ErrorKind::kUsage, "", [&] { engine.Await(endless, 1ms); });
+  engine.Forget(over);
+  engine.Forget(over);
+  engine.Forget(987654);
+  ExpectError(ErrorKind::kUsage, "", [&] { engine.Await(over, 1ms); });
+
+  // Nor does a callback hear of it again. Its engine is free for others, so the request has ended.
+  std::atomic<int> events{0};
+  std::promise<void> first;
+  const RequestId called = engine.Submit(IdRequest(4000), [&](const Event& event) {
+    if (++events > 1 || event.type != Event::Type::kText) return;
+    engine.Forget(event.id);
+    first.set_value();
+  });
+  first.get_future().get();
+  EXPECT_EQ(engine.Generate(IdRequest(3)).output_ids.size(), 3u);
+  EXPECT_EQ(events, 1);
+  engine.Forget(called);
+}
+
+TEST(Engine, ACallbackCannotWaitForARequest) {
+  Engine engine = LoadDemo();
+  std::promise<std::vector<ErrorKind>> kinds;
+  std::atomic<bool> asked{false};
+  engine.Submit(IdRequest(2), [&](const Event&) {
+    if (asked.exchange(true)) return;
+    std::vector<ErrorKind> thrown;
+    const auto expect = [&](const auto& call) {
+      try {
+        call();
+      } catch (const Error& error) {
+        thrown.push_back(error.kind());
+      }
+    };
+    expect([&] { engine.Generate(IdRequest(4000)); });
+    expect([&] { engine.Trace(IdRequest(4000), {}, [](TraceTensor&&) {}); });
+    kinds.set_value(thrown);
+  });
+  EXPECT_EQ(kinds.get_future().get(), std::vector<ErrorKind>(2, ErrorKind::kUsage));
+  // Neither was submitted: the next id follows the first one's.
+  EXPECT_EQ(engine.Submit(IdRequest(1)), 2u);
+}
+
+TEST(Engine, AnErrorThrownByProgressIsWhatLoadThrows) {
+  EngineOptions options;
+  options.model = testing_support::kDemo;
+  options.progress = [](const LoadProgress&) { throw Error(ErrorKind::kCancelled, "enough"); };
+  ExpectError(ErrorKind::kCancelled, "enough", [&] { Engine::Load(options); });
+}
+
+TEST(Engine, ThreadsBeyondReasonAreRefused) {
+  EngineOptions options;
+  options.model = testing_support::kDemo;
+  for (const int threads : {-1, 4097, 1 << 30}) {
+    options.threads = threads;
+    ExpectError(ErrorKind::kUsage, "4096", [&] { Engine::Load(options); });
+    ExpectError(ErrorKind::kUsage, "4096", [&] {
+      QuantizeOptions quantize;
+      quantize.threads = threads;
+      Quantize(testing_support::kDemo, ::testing::TempDir() + "never", quantize);
+    });
+  }
 }
 
 TEST(Engine, ADeadlineEndsARequest) {

@@ -1,5 +1,7 @@
 #include "api/load_plan.h"
 
+#include "api/load_options.h"
+#include "api/picture_budget.h"
 #include "api/picture_plan.h"
 #include "config/config_texts.h"
 #include "gmock/gmock.h"
@@ -108,26 +110,35 @@ TEST(LoadPlan, DevicesThatAreNotThereAreRefused) {
   EXPECT_EQ(kind_of({}), ErrorKind::kPlan);
 }
 
+TEST(LoadPlan, WhatCannotBeQuantisedIsRefused) {
+  ModelConfig config = Shipped(Kind::kVl7b);
+  EXPECT_NO_THROW(CheckQuantisable(config));
+  config.intermediate_size += 8;
+  EXPECT_EQ(ErrorOf([&] { CheckQuantisable(config); }).kind(), ErrorKind::kCheckpoint);
+  config = Shipped(Kind::kVl7b);
+  config.quantization = kInt4;
+  EXPECT_EQ(ErrorOf([&] { CheckQuantisable(config); }).kind(), ErrorKind::kUsage);
+}
+
 TEST(PictureBudget, CountsFeaturesOfAllAndThePeakOfOne) {
   const ModelConfig config = Shipped(Kind::k25_7b);
   PictureBudget budget;
   budget.config = config;
   budget.traits = CpuTraits();
-  const auto picture = std::make_shared<const Picture>(Picture{1120, 560, {}});
-  const std::vector<std::shared_ptr<const Picture>> two = {picture, picture};
   const int64_t rows = 3 * 400 + 1 + 2 * 20;
   const PictureShape shape = {1120, 560, 1, 2, rows};
+  const std::vector<PictureShape> two = {shape, shape};
   const int64_t own = FeatureBytes(config, shape);
   const int64_t peak = PictureActivations(config, shape, budget.traits) - own;
   budget.room = 2 * own + peak;
-  EXPECT_NO_THROW(RequirePicturesFit(budget, two, {rows, rows}));
+  EXPECT_NO_THROW(RequirePicturesFit(budget, two));
   --budget.room;
-  const Error error = ErrorOf([&] { RequirePicturesFit(budget, two, {rows, rows}); });
+  const Error error = ErrorOf([&] { RequirePicturesFit(budget, two); });
   EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
   EXPECT_EQ(error.where().at("needed"), std::to_string(2 * own + peak));
   // While a picture is encoded no layer runs.
   budget.layer_activations = 1;
-  EXPECT_NO_THROW(RequirePicturesFit(budget, two, {rows, rows}));
+  EXPECT_NO_THROW(RequirePicturesFit(budget, two));
 }
 
 TEST(PicturePlan, TakesTheSizeWithTheMostRows) {

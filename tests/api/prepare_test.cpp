@@ -96,6 +96,21 @@ TEST(Prepare, SeveralPicturesOf25HaveFewTiles) {
   EXPECT_EQ(Prepare(request, Context(Kind::k25_7b)).job.pictures[0]->width, 2 * 560);
 }
 
+TEST(Prepare, PicturesWithoutRoomAreRefusedBeforeTheyAreResized) {
+  RequestContext context = Context(Kind::k4khd7b);
+  context.config.vision.tiled = true;
+  context.config.vision.tile = 336;
+  context.pictures = PictureBudget{.config = context.config, .traits = {}, .room = 1000};
+  Request request = IdRequest(4);
+  request.hd_num = 10000;
+  // Resizing would find that the pixels are not there.
+  request.images = {ImagePixels{.width = 100, .height = 100, .rgb = {}}};
+  ExpectError(ErrorKind::kCapacity, "lower hd_num", [&] { Prepare(request, context); });
+  context.pictures.reset();
+  request.hd_num = 1;
+  ExpectError(ErrorKind::kImage, "", [&] { Prepare(request, context); });
+}
+
 TEST(Prepare, ContradictionsAreNamed) {
   const RequestContext context = Context(Kind::kVl7b);
   Request request = IdRequest(4);

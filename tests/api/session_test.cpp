@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "api/demo_model.h"
+#include "input/image_decoder.h"
 #include "input/piece_encoder.h"
 
 namespace xcomposer {
@@ -43,6 +46,36 @@ TEST_F(SessionOverTheDemo, LaterTurnsSeeTheEarlierOnesAndTheirPictures) {
   const Result expected = engine.Generate(by_hand);
   EXPECT_EQ(second.output_ids, expected.output_ids);
   EXPECT_EQ(second.prompt_tokens, expected.prompt_tokens);
+}
+
+TEST_F(SessionOverTheDemo, APictureStaysWhateverBecomesOfItsFile) {
+  if (!HasImageDecoders()) GTEST_SKIP() << "this build has no picture decoders";
+  const std::string file = ::testing::TempDir() + "xcomposer_session.jpg";
+  std::filesystem::copy_file(XCOMPOSER_SOURCE_DIR "/demo/pictures/fashion-00000.png", file,
+                             std::filesystem::copy_options::overwrite_existing);
+  Engine engine = LoadDemo();
+  Session session(engine, Greedy());
+  session.Ask("What is this?", {ImageFile{file}});
+  const Result kept = session.Ask("Is this a bag?");
+  std::filesystem::remove(file);
+  Session again(engine, Greedy());
+  ExpectError(ErrorKind::kImage, file, [&] { again.Ask("What is this?", {ImageFile{file}}); });
+  session = std::move(again);  // sessions live in containers
+  EXPECT_TRUE(session.history().empty());
+
+  Session other(engine, Greedy());
+  std::filesystem::copy_file(XCOMPOSER_SOURCE_DIR "/demo/pictures/fashion-00000.png", file);
+  other.Ask("What is this?", {ImageFile{file}});
+  std::filesystem::remove(file);
+  EXPECT_EQ(other.Ask("Is this a bag?").output_ids, kept.output_ids);
+}
+
+TEST_F(SessionOverTheDemo, AnAnswerHasTheSessionsDeadline) {
+  Engine engine = LoadDemo();
+  SessionOptions options = Greedy();
+  options.deadline_s = 1e-9;
+  Session session(engine, options);
+  EXPECT_EQ(session.Ask("What is this?", {Gradient()}).finish_reason, FinishReason::kDeadline);
 }
 
 TEST_F(SessionOverTheDemo, AFailedTurnIsNotKept) {

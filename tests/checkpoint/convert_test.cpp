@@ -8,6 +8,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/expect_refused.h"
+#include "checkpoint/output_files.h"
 #include "checkpoint/scratch_directory.h"
 #include "checkpoint/zip_maker.h"
 
@@ -205,6 +206,71 @@ TEST(SafetensorsWriter, LeavesNothingBehindOnErrors) {
   int files = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(to.path())) ++files;
   EXPECT_EQ(files, 1);
+}
+
+int FilesIn(const std::filesystem::path& folder) {
+  int files = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder)) ++files;
+  return files;
+}
+
+TEST(SafetensorsWriter, AnErrorWhileNamesAreGivenLeavesTheOldWeights) {
+  const std::vector<TensorSource> sources = {Source("a", DType::kU8, 1, "a"),
+                                             Source("b", DType::kU8, 1, "b")};
+  const ScratchDirectory to;
+  to.Write("model.safetensors", "old");
+  to.Write("note.json", "old");
+  to.Write("quantize_config.json", "old");
+  WriteOptions options{.max_shard_bytes = 1, .overwrite = true};
+  options.texts = {{"note.json", "new"}};
+  // A full folder where an old file is to wait, the last one, and one in place of a file.
+  for (const char* name : {"note.json.replaced", "model.safetensors.index.json"}) {
+    std::filesystem::create_directory(to.path() / name);
+    to.Write(std::string(name) + "/full", "x");
+    ExpectKind(ErrorKind::kUsage, [&] { WriteSafetensors(sources, to.path(), options); });
+    EXPECT_EQ(to.Read("model.safetensors"), "old");
+    EXPECT_EQ(to.Read("note.json"), "old");
+    EXPECT_EQ(to.Read("quantize_config.json"), "old");
+    EXPECT_EQ(to.Read(std::string(name) + "/full"), "x");
+    EXPECT_EQ(FilesIn(to.path()), 4);
+    std::filesystem::remove_all(to.path() / name);
+  }
+  WriteSafetensors(sources, to.path(), options);
+  EXPECT_EQ(to.Read("note.json"), "new");
+  EXPECT_EQ(DenseText(Checkpoint::Open(to.path()), "b"), "b");
+  EXPECT_EQ(FilesIn(to.path()), 4);  // two shards, index, note: what said how old ones were
+                                     // quantised is gone with them
+}
+
+TEST(SafetensorsWriter, TwoDoNotWriteIntoOneFolder) {
+  const std::vector<TensorSource> sources = {Source("a", DType::kU8, 1, "a")};
+  const ScratchDirectory to;
+  WriteOptions options{.overwrite = true};
+  int inner = 0;
+  options.progress = [&](const WriteProgress&) {
+    ++inner;
+    ExpectKind(ErrorKind::kUsage,
+               [&] { WriteSafetensors(sources, to.path(), {.overwrite = true}); });
+  };
+  WriteSafetensors(sources, to.path(), options);
+  EXPECT_EQ(inner, 1);
+  EXPECT_EQ(DenseText(Checkpoint::Open(to.path()), "a"), "a");
+  WriteSafetensors(sources, to.path(), {.overwrite = true});  // the lock has gone with the writer
+}
+
+TEST(OutputFiles, GetTheirNamesTogetherOrNotAtAll) {
+  const ScratchDirectory to;
+  std::filesystem::create_directory(to.path() / "b");
+  to.Write("b/full", "x");
+  {
+    OutputFiles files;
+    for (const char* name : {"a", "b"}) {
+      files.Begin(to.path() / name);
+      files.Write(std::string_view("new"));
+    }
+    ExpectKind(ErrorKind::kUsage, [&] { files.Commit(); });
+  }
+  EXPECT_EQ(FilesIn(to.path()), 1);
 }
 
 TEST(Convert, RefusesItsOwnDirectory) {

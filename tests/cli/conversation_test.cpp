@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <tuple>
 
 #include "cli/program.h"
@@ -77,6 +79,86 @@ TEST_F(DemoModel, AnswersAboutAPicture) {
             timings["load_s"].get<double>());
   EXPECT_GT(load["weight_bytes"], 0);
   EXPECT_EQ(result["placement"][0]["device"], "cpu");
+}
+
+TEST_F(DemoModel, ChatEndsWhenItIsToldTo) {
+  ProgramInput input;
+  input.text = "Hello\n";
+  input.terminate_at_first_output = true;
+  const ProgramOutput run =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "4"}, input);
+  EXPECT_EQ(run.exit_code, 130) << run.err;
+}
+
+TEST_F(DemoModel, ClosedStreamsAreNotTakenForFiles) {
+  ProgramInput input;
+  input.closed = {0};
+  const ProgramOutput chat = RunProgram({"chat", "--model", kDemo}, input);
+  EXPECT_EQ(chat.exit_code, 0) << chat.err;
+  EXPECT_THAT(chat.out, IsEmpty());
+
+  // A warning, with nowhere to go, does not end up among the tensors.
+  const TemporaryFolder folder;
+  const std::string request = folder.Write("request.json", R"({"query": "Hello"})");
+  const auto trace = [&](const std::string& name, const std::vector<int>& closed) {
+    ProgramInput without;
+    without.closed = closed;
+    const ProgramOutput run =
+        RunProgram({"trace", "--model", kDemo, "--request", request, "--out", folder / name,
+                    "--greedy", "--max-new-tokens", "2", "--log-level", "trace"},
+                   without);
+    EXPECT_EQ(run.exit_code, 0);
+    std::ifstream file(folder / name, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const std::string whole = trace("whole.safetensors", {});
+  EXPECT_GT(whole.size(), 1000u);
+  EXPECT_EQ(trace("apart.safetensors", {0, 1, 2}) == whole, true);
+}
+
+TEST_F(DemoModel, PicturesOfAPromptAreLookedForInTheRoots) {
+  const std::filesystem::path picture = AnyPicture();
+  std::vector<std::string> arguments = {"generate",
+                                        "--model",
+                                        kDemo,
+                                        "--prompt",
+                                        "What?",
+                                        "--image",
+                                        picture.filename().string(),
+                                        "--greedy",
+                                        "--max-new-tokens",
+                                        "1"};
+  const ProgramOutput without = RunProgram(arguments);
+  EXPECT_EQ(without.exit_code, 3);
+  EXPECT_THAT(without.err, HasSubstr("not found in: .; --image-root adds a folder"));
+  arguments.insert(arguments.end(), {"--image-root", picture.parent_path().string()});
+  EXPECT_EQ(RunProgram(arguments).exit_code, 0);
+  const ProgramOutput chat = RunProgram({"chat", "--model", kDemo, "--image", "none.png"});
+  EXPECT_THAT(chat.err, AllOf(HasSubstr("not found"), Not(HasSubstr("--image-root"))));
+}
+
+TEST_F(DemoModel, TheSizeOfTheCacheCanBeChosen) {
+  const std::vector<std::string> arguments = {
+      "generate", "--model", kDemo, "--prompt", "Hello", "--greedy", "--max-new-tokens", "100"};
+  std::vector<std::string> small = arguments;
+  small.insert(small.end(), {"--kv-tokens", "32"});
+  const ProgramOutput run = RunProgram(small);
+  EXPECT_EQ(run.exit_code, 5);
+  EXPECT_THAT(run.err, HasSubstr("with more positions (kv_tokens)"));
+  small.back() = "4096";
+  EXPECT_EQ(RunProgram(small).exit_code, 0);
+}
+
+TEST_F(DemoModel, TextsMustBeUtf8) {
+  for (const char* command : {"generate", "chat"}) {
+    std::vector<std::string> arguments = {command, "--model", kDemo, "--system", "\xff"};
+    if (std::string(command) == "generate") {
+      arguments.insert(arguments.end(), {"--prompt", "a"});
+    }
+    const ProgramOutput run = RunProgram(arguments);
+    EXPECT_EQ(run.exit_code, 3) << command;
+    EXPECT_THAT(run.err, HasSubstr("--system"));
+  }
 }
 
 TEST_F(DemoModel, QuietSaysNothingButTheAnswer) {

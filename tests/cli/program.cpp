@@ -45,6 +45,7 @@ struct Pipe {
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
+  for (const int stream : input.closed) close(stream);
   for (const auto& [name, value] : input.environment) setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> argv;
   std::string program = XCOMPOSER_PROGRAM;
@@ -67,21 +68,27 @@ void Exchange(const ProgramInput& input, pid_t child, Pipe& in, Pipe& out, Pipe&
               ProgramOutput& output) {
   size_t sent = 0;
   bool interrupted = false;
-  if (input.text.empty()) in.CloseWrite();
+  const bool stays_open = input.terminate_at_first_output;
+  if (input.text.empty() && !stays_open) in.CloseWrite();
   while (out.read_end >= 0 || err.read_end >= 0) {
-    std::array<pollfd, 3> ends = {pollfd{in.write_end, POLLOUT, 0}, pollfd{out.read_end, POLLIN, 0},
-                                  pollfd{err.read_end, POLLIN, 0}};
+    const bool sends = sent < input.text.size();
+    std::array<pollfd, 3> ends = {pollfd{sends ? in.write_end : -1, POLLOUT, 0},
+                                  pollfd{out.read_end, POLLIN, 0}, pollfd{err.read_end, POLLIN, 0}};
     if (poll(ends.data(), ends.size(), -1) < 0) continue;
     if (ends[0].revents != 0) {
       const ssize_t wrote = write(in.write_end, input.text.data() + sent,
                                   std::min<size_t>(input.text.size() - sent, 4096));
       if (wrote > 0) sent += static_cast<size_t>(wrote);
-      if (wrote < 0 || sent == input.text.size()) in.CloseWrite();
+      if (wrote < 0 || (sent == input.text.size() && !stays_open)) in.CloseWrite();
     }
     if (ends[1].revents != 0 && !Drain(out.read_end, output.out)) out.CloseRead();
     if (ends[2].revents != 0 && !Drain(err.read_end, output.err)) err.CloseRead();
     if (input.interrupt_at_first_output && !output.out.empty() && !interrupted) {
       kill(child, SIGINT);
+      interrupted = true;
+    }
+    if (input.terminate_at_first_output && !output.out.empty() && !interrupted) {
+      kill(child, SIGTERM);
       interrupted = true;
     }
   }

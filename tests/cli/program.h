@@ -17,6 +17,8 @@ struct ProgramInput {
   std::string text;  ///< what it reads from standard input
   std::map<std::string, std::string> environment;
   bool interrupt_at_first_output = false;  ///< Ctrl-C as soon as it has printed something
+  bool terminate_at_first_output = false;  ///< SIGTERM likewise; standard input stays open
+  std::vector<int> closed = {};            ///< streams that it starts without
 };
 
 struct ProgramOutput {

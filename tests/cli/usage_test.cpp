@@ -78,7 +78,12 @@ TEST(Usage, WrongUsageIsTwo) {
       {"generate", "--model", "x", "--prompt", "a", "--max-new-tokens", "0"},
       {"generate", "--model", "x", "--prompt", "a", "--dtype", "fp7"},
       {"generate", "--model", "x", "--prompt", "a", "--threads", "0"},
+      {"generate", "--model", "x", "--prompt", "a", "--num-beams", "257"},
+      {"generate", "--model", "x", "--prompt", "a", "--kv-tokens", "0"},
       {"trace", "--model", "x", "--request", "b"},
+      {"trace", "--model", "x", "--request", "b", "--out", ""},
+      {"plan", "--model", "x", "--svg", ""},
+      {"plan", "--model", "x", "--export-device-map", ""},
       {"convert", "--model", "x"},
       {"quantize", "--model", "x", "--out", "y"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
@@ -115,6 +120,11 @@ TEST(Usage, TheEnvironmentSetsOptions) {
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_EQ(KindOf(wrong), "usage");
   EXPECT_THAT(wrong.out, HasSubstr("--top-p"));
+  const ProgramOutput text =
+      RunProgram({"generate", "--model", "x", "--prompt", "a"},
+                 {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", "0"}}, false});
+  EXPECT_EQ(text.exit_code, 2);
+  EXPECT_THAT(text.out, IsEmpty());
 }
 
 TEST(Usage, BadInputIsThree) {
@@ -128,6 +138,8 @@ TEST(Usage, BadInputIsThree) {
     EXPECT_EQ(run.exit_code, 3) << file;
     EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(), Not(IsEmpty()));
   }
+  const ProgramOutput unusual = RunProgram({"generate", "--model", "x", "--request", "/"});
+  EXPECT_THAT(unusual.err, HasSubstr("expected a regular file"));
   EXPECT_EQ(RunProgram({"generate", "--model", "x", "--prompt", "caf\xe9"}).exit_code, 3);
   EXPECT_EQ(
       RunProgram({"generate", "--model", "x", "--prompt", "a", "--image", "gone.png"}).exit_code,

@@ -94,6 +94,17 @@ TEST(ModelConfig, NamesEveryMissingAndWrongFieldAtOnce) {
   json["bias"] = true;
   EXPECT_THAT(MessageOf(json), AllOf(HasSubstr("hidden_size"), HasSubstr("rope_theta"),
                                      HasSubstr("vocab_size"), HasSubstr("bias")));
+  // What is not in the file is not complained of.
+  json = ShippedConfig(Kind::kVl7b);
+  json["hidden_size"] = "128";
+  EXPECT_THAT(MessageOf(json),
+              AllOf(HasSubstr("hidden_size is \"128\""), testing::Not(HasSubstr("multiple"))));
+  try {
+    ParseConfig("{\n\"hidden_size\": 40 96}");
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("config.json is not JSON: parse error at line 2"));
+  }
   EXPECT_THROW(ParseConfig("{"), Error);
   EXPECT_THROW(ParseConfig("[]"), Error);
   const std::string deep(100000, '[');

@@ -113,6 +113,30 @@ TEST_F(LifecycleTest, AwaitReturnsNothingWhenNothingComesInTime) {
   EXPECT_TRUE(scheduler_->Await(id, std::chrono::nanoseconds::max()));
 }
 
+/// Calls the scheduler as it is destroyed, as a connection does whose requests go with it.
+struct Canceller {
+  Scheduler* scheduler;
+  JobId other;
+  std::atomic<int>* gone;
+  ~Canceller() {
+    scheduler->Cancel(other);
+    ++*gone;
+  }
+};
+
+TEST_F(LifecycleTest, WhatACallbackHoldsMayCallTheSchedulerAsItGoes) {
+  const JobId other = scheduler_->Submit(Endless());
+  std::atomic<int> gone{0};
+  Job one = Endless();
+  one.search.max_new_tokens = 1;
+  scheduler_->Submit(std::move(one), [held = std::make_shared<Canceller>(
+                                          scheduler_.get(), other, &gone)](const JobEvent&) {});
+  gate_.Open();
+  const Outcome outcome = WaitFor(*scheduler_, other);
+  EXPECT_EQ(outcome.result->finish, JobFinish::kCancelled);
+  EXPECT_EQ(gone, 1);
+}
+
 TEST_F(LifecycleTest, IdsThatWereNeverGivenOutAreAnError) {
   const JobId id = scheduler_->Submit(Endless());
   for (const JobId unknown : {JobId{0}, JobId{-1}, id + 1}) {

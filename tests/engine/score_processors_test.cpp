@@ -63,7 +63,7 @@ TEST(ScoreProcessors, NumbersThatAreNoneAreNamed) {
           CheckFinite(spoilt, 3);
           ADD_FAILURE() << broken << " at " << place << " of " << size;
         } catch (const Error& error) {
-          EXPECT_EQ(error.kind(), ErrorKind::kInternal);
+          EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
           EXPECT_NE(std::string(error.what()).find("id " + std::to_string(place) + " for new id 3"),
                     std::string::npos)
               << error.what();

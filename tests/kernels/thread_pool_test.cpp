@@ -4,13 +4,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "kernels/cpu/work_shares.h"
+#include "support/few_threads.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -24,6 +27,20 @@ const Loop kLoops[] = {[](ThreadPool& pool, int64_t count, int64_t grain, const 
                        [](ThreadPool& pool, int64_t count, int64_t grain, const auto& body) {
                          pool.ParallelRuns(count, grain, body);
                        }};
+
+TEST(ThreadPool, ThreadsThatCannotBeHadAreAnException) {
+  if (!testing::kCanLimitThreads) GTEST_SKIP() << "this build's threads cannot be limited";
+  const auto make = [] {
+    testing::AllowFewMoreThreads();
+    try {
+      ThreadPool pool(4000);
+    } catch (const std::system_error& error) {
+      std::_Exit(error.code() == std::errc::resource_unavailable_try_again ? 7 : 1);
+    }
+    std::_Exit(2);
+  };
+  EXPECT_EXIT(make(), ::testing::ExitedWithCode(7), "");
+}
 
 TEST(ThreadPool, CoversEveryIndexOnce) {
   for (const Loop& loop : kLoops) {

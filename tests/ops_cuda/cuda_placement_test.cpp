@@ -57,5 +57,23 @@ TEST_F(CudaPlacement, OtherTypesAreRefused) {
   EXPECT_THROW(PlacementOf({{.type = at::kFloat}, 0, 0}, nullptr), Error);
 }
 
+TEST(Launched, TellsALostDeviceFromALaunchThatIsNotTaken) {
+  const auto kind_of = [](int status) {
+    try {
+      ops::Launched("op", static_cast<cudaError_t>(status));
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return ErrorKind::kUsage;
+  };
+  EXPECT_EQ(kind_of(cudaSuccess), ErrorKind::kUsage) << "nothing was thrown";
+  EXPECT_EQ(kind_of(cudaErrorMemoryAllocation), ErrorKind::kCapacity);
+  EXPECT_EQ(kind_of(cudaErrorInvalidValue), ErrorKind::kInternal);
+  EXPECT_EQ(kind_of(cudaErrorLaunchFailure), ErrorKind::kDevice);
+  // What a recording does not allow ends the recording alone.
+  for (const int status : {900, 901, 908}) EXPECT_EQ(kind_of(status), ErrorKind::kInternal);
+  for (const int status : {899, 909}) EXPECT_EQ(kind_of(status), ErrorKind::kDevice);
+}
+
 }  // namespace
 }  // namespace xcomposer

@@ -41,6 +41,25 @@ TEST_F(DecodeStepsOnCuda, RecordedStepsGiveTheBitsOfSingleLaunches) {
   EXPECT_EQ(recorder.replayed, 2);
 }
 
+TEST_F(DecodeStepsOnCuda, ManyHeadsToAKeyGiveTheBitsOfSingleLaunches) {
+  ModelConfig config = config_;
+  config.heads = 9;  // more than the kernel for single rows takes
+  config.hidden_size = 9 * 64;
+  const SmallSteps steps(config);
+  const auto run = [&](StageExecutor& executor) {
+    std::vector<std::vector<float>> scores;
+    for (int64_t step = 0; step < 3; ++step) {
+      scores.push_back(executor.Forward(steps.At(step)).values);
+    }
+    return scores;
+  };
+  const auto plain = run(*MakeSmallExecutor(config));
+  const auto recording = MakeSmallExecutor(config);
+  ReplayingRecorder recorder;
+  recording->RecordSteps(recorder);
+  EXPECT_EQ(run(*recording), plain);
+}
+
 TEST_F(DecodeStepsOnCuda, StagesHandTheirRowsOn) {
   const auto plain = Run(*MakeSmallExecutor(config_));
   Stage first = MakeStage({.first_layer = 0, .end_layer = 1, .last = false});

@@ -268,5 +268,25 @@ TEST(QuantiseCheckpoint, NamesTheTensorThatIsNotFinite) {
   }
 }
 
+TEST(QuantiseCheckpoint, NamesTheTensorWhoseNumbersAreTooLargeForScales) {
+  const ModelConfig config = PanelModel(Kind::kVl7b, {});
+  Folder original("too_large");
+  WriteRandom(config, original.path(), [](const std::string& name, at::Tensor tensor) {
+    // bfloat16 holds it, a scale of 16 bits does not.
+    if (name == "model.layers.1.attention.wo.weight") tensor[3][5].fill_(1e8);
+    return tensor;
+  });
+  for (const Quantization& wanted : {kInt8, kInt4}) {
+    try {
+      FirstScores(Checkpoint::Open(original.path()), config, wanted);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kCheckpoint);
+      EXPECT_THAT(error.what(),
+                  testing::AllOf(HasSubstr("model.layers.1.attention.wo"), HasSubstr("too large")));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace xcomposer

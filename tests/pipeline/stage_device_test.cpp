@@ -1,8 +1,15 @@
 #include "pipeline/stage_device.h"
 
+#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 
+#include <functional>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+
 #include "kernels/cuda/device_info.h"
+#include "pipeline/torch_errors.h"
 #include "tiny_model.h"
 #include "xcomposer/error.h"
 
@@ -79,6 +86,35 @@ TEST(StageDevice, TheCpuNeedsNone) {
   EXPECT_EQ(cpu->options().dtype(), at::kFloat);
   EXPECT_EQ(cpu->recorder(), nullptr);
   EXPECT_NE(cpu->Enter(), nullptr);
+}
+
+TEST(Translated, TellsWhatIsLostFromWhatWasNotToBeHad) {
+  const auto error_of = [](const std::function<void()>& work) {
+    try {
+      Translated("working", work);
+    } catch (const Error& error) {
+      return error;
+    }
+    return Error(ErrorKind::kUsage, "nothing was thrown");
+  };
+  const auto torch = [&](const char* text) {
+    return error_of([text] { TORCH_CHECK(false, text); }).kind();
+  };
+  EXPECT_EQ(torch("CUDA error: an illegal memory access was encountered"), ErrorKind::kDevice);
+  EXPECT_EQ(torch("CUDA out of memory."), ErrorKind::kCapacity);
+  EXPECT_EQ(torch("CUDA error: operation not permitted when stream is capturing"),
+            ErrorKind::kInternal);
+  EXPECT_EQ(torch("shapes differ"), ErrorKind::kInternal);
+
+  EXPECT_EQ(error_of([] { throw std::bad_alloc(); }).kind(), ErrorKind::kCapacity);
+  const Error threads = error_of([] {
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+  });
+  EXPECT_EQ(threads.kind(), ErrorKind::kCapacity);
+  EXPECT_STREQ(threads.what(), "while working: the system gives this process no more threads");
+  const Error other = error_of([] { throw std::runtime_error("surprise"); });
+  EXPECT_EQ(other.kind(), ErrorKind::kInternal);
+  EXPECT_STREQ(other.what(), "unexpected failure while working: surprise");
 }
 
 }  // namespace

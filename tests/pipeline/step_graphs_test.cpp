@@ -92,6 +92,9 @@ TEST_F(StepGraphsTest, ALostDeviceIsNotHidden) {
   Run(graphs, {1, 1});
   recorder_.error = Error(ErrorKind::kDevice, "gone");
   EXPECT_THROW(Run(graphs, {1, 1}), Error);
+  recorder_.TakeLog();
+  // Nor is it asked again for what it could not do.
+  EXPECT_EQ(Run(graphs, {1, 1}), Log({"work"}));
 }
 
 TEST_F(StepGraphsTest, TheOneUsedLongestAgoMakesRoom) {

@@ -102,6 +102,19 @@ TEST_F(Mismatch, OtherWeights) {
   EXPECT_EQ(WholeRun(), expected_);
 }
 
+TEST_F(Mismatch, ATokenizerThatRankZeroCannotReadIsNamedToAll) {
+  Set(0, "model", ChangedModel([](const fs::path& folder) {
+        std::ofstream(folder / "tokenizer.model") << "nothing";
+      }));
+  StartRun();
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const std::string end = EndOf(rank);
+    EXPECT_THAT(end, StartsWith("error tokenizer rank=0 ")) << Transcripts();
+  }
+  Set(0, "model", DemoModel());
+  EXPECT_EQ(WholeRun(), expected_);
+}
+
 TEST_F(Mismatch, AnotherSecretGetsNothing) {
   for (const int other : {0, 1, 2}) {
     SCOPED_TRACE(other);

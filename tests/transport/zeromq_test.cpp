@@ -1,8 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "base/check.h"
@@ -114,6 +118,27 @@ TEST_P(ZeroMq, TheSentPayloadIsGivenBackOnceItIsGone) {
   const TimePoint until = Soon();
   while (!owner.expired() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   EXPECT_TRUE(owner.expired());
+}
+
+TEST_P(ZeroMq, SignalsThatReachItsThreadsEndNothing) {
+  struct sigaction ours = {};
+  struct sigaction before = {};
+  static std::atomic<int> handled;
+  handled = 0;
+  ours.sa_handler = [](int) { ++handled; };  // without SA_RESTART
+  ASSERT_EQ(sigaction(SIGUSR1, &ours, &before), 0);
+  const auto ranks = ConnectedRanks(Ranks(2));
+  for (int i = 0; i < 50; ++i) {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+      syscall(SYS_tgkill, getpid(), std::stoi(thread.path().filename()), SIGUSR1);
+    }
+    SendText(*ranks[0], 1, Channel::kHidden, StrCat(i));
+    const auto frame = ranks[1]->Receive(0, Channel::kHidden, Soon());
+    ASSERT_TRUE(frame.has_value());
+    EXPECT_EQ(TextOf(*frame), StrCat(i));
+  }
+  EXPECT_GT(handled, 100);
+  sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_P(ZeroMq, AReasonReachesEveryRankWithItsPlaces) {

@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <latch>
 #include <map>
+#include <system_error>
 
+#include "support/few_threads.h"
 #include "workers/control.h"
 #include "workers/rank_group.h"
 
@@ -56,6 +59,20 @@ TEST(Workers, WhatIsInFlightAndWhereTheStagesAreChangesNothing) {
     }
   }
   EXPECT_NE(expected[1], expected[3]);
+}
+
+TEST(Workers, ThreadsThatCannotBeHadAreAnException) {
+  if (!kCanLimitThreads) GTEST_SKIP() << "this build's threads cannot be limited";
+  const auto make = [] {
+    AllowFewMoreThreads();
+    try {
+      RankGroup group(std::vector<int>(4000, 0));
+    } catch (const std::system_error& error) {
+      std::_Exit(error.code() == std::errc::resource_unavailable_try_again ? 7 : 1);
+    }
+    std::_Exit(2);
+  };
+  EXPECT_EXIT(make(), ::testing::ExitedWithCode(7), "");
 }
 
 TEST(Workers, ChosenIdsTakeThePlaceOfScores) {

@@ -13,6 +13,8 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorMisalignedAddress = 716,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureWrongThread = 908,
   cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
 };

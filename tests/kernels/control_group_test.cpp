@@ -1,0 +1,59 @@
+#include "kernels/cpu/control_group.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "checkpoint/scratch_directory.h"
+
+namespace xcomposer::cpu {
+namespace {
+
+using Paths = std::vector<std::filesystem::path>;
+
+class ControlGroup : public ::testing::Test {
+ protected:
+  Paths Groups(const std::string& controller, const std::string& membership) {
+    const ControlGroupFiles files = {folder_.path(), folder_.Write("membership", membership)};
+    return ControlGroups(controller, files);
+  }
+  std::filesystem::path Made(const std::string& name) {
+    std::filesystem::create_directories(folder_.path() / name);
+    return folder_.path() / name;
+  }
+  const std::filesystem::path& mount() const { return folder_.path(); }
+
+ private:
+  testing_support::ScratchDirectory folder_;
+};
+
+TEST_F(ControlGroup, Version2HasOneTree) {
+  const auto inner = Made("system.slice/answers.service");
+  EXPECT_EQ(Groups("memory", "0::/system.slice/answers.service\n"),
+            (Paths{inner, mount() / "system.slice", mount()}));
+}
+
+TEST_F(ControlGroup, Version1HasATreeForEachController) {
+  const auto inner = Made("memory/job/step");
+  Made("cpu/other");
+  const std::string membership =
+      "9:name=systemd:/x\n5:devices:/\n4:memory:/job/step\n1:cpuacct,cpu:/other\n0::/\n";
+  EXPECT_EQ(Groups("memory", membership),
+            (Paths{inner, mount() / "memory/job", mount() / "memory"}));
+  EXPECT_EQ(Groups("cpu", membership), (Paths{mount() / "cpu/other", mount() / "cpu"}));
+}
+
+TEST_F(ControlGroup, AContainerSeesItsOwnGroupAtTheTop) {
+  // Its path is the host's, which is not mounted here, or lies outside.
+  EXPECT_EQ(Groups("memory", "0::/docker/1234\n"), Paths{mount()});
+  EXPECT_EQ(Groups("memory", "0::/../..\n"), Paths{mount()});
+  EXPECT_EQ(Groups("memory", "4:memory:/docker/1234\n"), Paths{mount() / "memory"});
+}
+
+TEST_F(ControlGroup, WithoutGroupsThereIsTheMount) {
+  EXPECT_EQ(Groups("memory", ""), Paths{mount()});
+  EXPECT_EQ(ControlGroups("cpu", {mount(), mount() / "no such file"}), Paths{mount()});
+}
+
+}  // namespace
+}  // namespace xcomposer::cpu
