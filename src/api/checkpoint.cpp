@@ -35,7 +35,7 @@ ConvertSummary SummaryOf(const ConversionReport& done) {
   summary.tensors = done.tensors;
   summary.bytes = done.bytes;
   for (const auto& file : done.weights) summary.files.push_back(file.filename().string());
-  for (const auto& file : done.copied) summary.files.push_back(file.filename().string());
+  for (const auto& file : done.texts) summary.files.push_back(file.filename().string());
   return summary;
 }
 

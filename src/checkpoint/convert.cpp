@@ -1,13 +1,13 @@
 #include "checkpoint/convert.h"
 
-#include <algorithm>
+#include <map>
 #include <string>
 #include <string_view>
 #include <system_error>
 
 #include "base/check.h"
+#include "base/small_file.h"
 #include "checkpoint/fault.h"
-#include "checkpoint/output_files.h"
 
 namespace xcomposer {
 namespace {
@@ -21,43 +21,19 @@ bool BelongsToTheWeights(std::string_view name) {
   return EndsWith(name, ".json") || EndsWith(name, ".model") || EndsWith(name, ".txt");
 }
 
-std::vector<std::filesystem::path> Companions(const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> paths;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
-    if (entry.is_regular_file(error) && BelongsToTheWeights(entry.path().filename().string())) {
-      paths.push_back(entry.path());
-    }
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-// The copy is writable also where the source is not, so that the user may edit it.
-void CopyCompanion(const std::filesystem::path& from, const std::filesystem::path& to) {
-  std::error_code error;
-  std::filesystem::remove(to, error);
-  std::filesystem::copy_file(from, to, error);
-  if (!error) {
-    std::filesystem::permissions(to, std::filesystem::perms::owner_write,
-                                 std::filesystem::perm_options::add, error);
-  }
-  if (error) {
-    CannotWrite(ErrorKind::kInternal, to,
-                StrCat("copying from ", Quoted(from.string()), " failed: ", error.message()));
-  }
-}
+constexpr int64_t kMostCompanionBytes = int64_t{1} << 30;
 
 }  // namespace
 
-std::vector<std::filesystem::path> CopyCompanions(const Checkpoint& checkpoint,
-                                                  const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> copied;
-  for (const std::filesystem::path& companion : Companions(checkpoint.directory())) {
-    copied.push_back(directory / companion.filename());
-    CopyCompanion(companion, copied.back());
+std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint) {
+  std::map<std::string, std::string> texts;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint.directory(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file(error) || !BelongsToTheWeights(name)) continue;
+    texts[name] = ReadSmallFile(entry.path(), kMostCompanionBytes, ErrorKind::kCheckpoint);
   }
-  return copied;
+  return texts;
 }
 
 void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory) {
@@ -83,14 +59,13 @@ ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
   WriteOptions write{.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite};
   write.metadata = checkpoint.metadata();
   write.metadata["format"] = "pt";
+  write.texts = ReadCompanions(checkpoint);
   write.progress = progress;
   WriteReport written = WriteSafetensors(sources, directory, write);
-  ConversionReport report{.weights = std::move(written.files),
-                          .copied = {},
-                          .tensors = static_cast<int64_t>(sources.size()),
-                          .bytes = written.bytes};
-  report.copied = CopyCompanions(checkpoint, directory);
-  return report;
+  return {.weights = std::move(written.files),
+          .texts = std::move(written.texts),
+          .tensors = static_cast<int64_t>(sources.size()),
+          .bytes = written.bytes};
 }
 
 }  // namespace xcomposer

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -16,22 +18,21 @@ struct ConversionOptions {
 
 struct ConversionReport {
   std::vector<std::filesystem::path> weights;  ///< written: safetensors, then the index if any
-  std::vector<std::filesystem::path> copied;   ///< configuration and tokenizer files
+  std::vector<std::filesystem::path> texts;    ///< configuration and tokenizer files
   int64_t tensors = 0;
   int64_t bytes = 0;  ///< of all tensors
 };
 
-/// Copies the files that belong to the weights (*.json but indexes, *.model, *.txt), never code,
-/// and returns the copies. Throws kCheckpoint.
-std::vector<std::filesystem::path> CopyCompanions(const Checkpoint& checkpoint,
-                                                  const std::filesystem::path& directory);
+/// The files that belong to the weights (*.json but indexes, *.model, *.txt), never code, by name.
+/// Throws kCheckpoint for what cannot be read, or has more than 1 GiB.
+std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint);
 
 /// Throws kUsage where `directory` is the checkpoint's own.
 void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory);
 
 /// Writes `checkpoint` into `directory` as safetensors, bit for bit and dtype for dtype: strided
-/// tensors become dense, tensors that share bytes become separate ones. Copies the companions.
-/// Throws as WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
+/// tensors become dense, tensors that share bytes become separate ones. The companions come with
+/// them./// Throws as WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
 ConversionReport ConvertCheckpoint(
     const Checkpoint& checkpoint, const std::filesystem::path& directory,
     const ConversionOptions& options = {},

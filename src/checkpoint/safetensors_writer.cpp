@@ -227,7 +227,7 @@ WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
   PrepareDirectory(directory, options, plan.bytes);
   const WriterLock lock(directory);
   const std::vector<std::string> names = ShardNames(plan.shards.size());
-  WriteReport report{.files = {}, .bytes = plan.bytes};
+  WriteReport report{.files = {}, .texts = {}, .bytes = plan.bytes};
   WriteProgress progress{.bytes_done = 0, .bytes_total = plan.bytes, .tensor = {}};
   OutputFiles files;
   for (size_t i = 0; i < plan.shards.size(); ++i) {
@@ -252,6 +252,7 @@ WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
   for (const auto& [name, text] : options.texts) {
     files.Begin(directory / name);
     files.Write(text);
+    report.texts.push_back(directory / name);
   }
   OldWeights old(directory, options);
   files.Commit();

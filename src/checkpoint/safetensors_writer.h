@@ -44,7 +44,8 @@ struct WriteOptions {
 
 struct WriteReport {
   std::vector<std::filesystem::path> files;  ///< the weights, then the index where there is one
-  int64_t bytes = 0;                         ///< of all tensors
+  std::vector<std::filesystem::path> texts;
+  int64_t bytes = 0;  ///< of all tensors
 };
 
 /// Writes `sources` into `directory` as model.safetensors, or as model-0000i-of-0000n.safetensors

@@ -171,15 +171,15 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
     write.metadata = checkpoint.metadata();
     write.metadata["format"] = "pt";
     write.metadata["quantization"] = ToString(wanted);
+    write.texts = ReadCompanions(checkpoint);
     write.texts[kQuantizeConfig] = QuantizeConfig(wanted);
     write.progress = progress;
     WriteReport written = WriteSafetensors(sources, directory, write);
     QuantisationReport report;
     report.written = {.weights = std::move(written.files),
-                      .copied = CopyCompanions(checkpoint, directory),
+                      .texts = std::move(written.texts),
                       .tensors = static_cast<int64_t>(sources.size()),
                       .bytes = written.bytes};
-    report.written.copied.push_back(directory / kQuantizeConfig);
     report.linears = static_cast<int64_t>(linears.size());
     report.relative_error = parts.relative_error();
     return report;

@@ -94,7 +94,7 @@ TEST(Convert, WritesStridedAndSharedTensorsDensely) {
   EXPECT_EQ(report.tensors, 4);
   EXPECT_EQ(report.bytes, 22);
   ASSERT_EQ(report.weights.size(), 1u);
-  EXPECT_EQ(report.copied.size(), 4u);
+  EXPECT_EQ(report.texts.size(), 4u);
   EXPECT_EQ(to.Read("tokenizer.model"), "content of tokenizer.model");
   EXPECT_FALSE(std::filesystem::exists(to.path() / "modeling.py"));
   EXPECT_FALSE(std::filesystem::exists(to.path() / "pytorch_model.bin.index.json"));
