@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 #include <utility>
+
+#include "xcomposer/error.h"
 
 namespace xcomposer::cli {
 
@@ -27,6 +30,9 @@ std::optional<std::string> LineReader::Next() {
       buffer_.append(chunk.data(), static_cast<size_t>(got));
     } else if (got < 0 && errno == EINTR) {
       if (!on_interrupt_()) return std::nullopt;
+    } else if (got < 0) {
+      throw Error(ErrorKind::kUsage,
+                  std::string("standard input cannot be read: ") + std::strerror(errno));
     } else {
       ended_ = true;
     }

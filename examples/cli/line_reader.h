@@ -14,7 +14,8 @@ class LineReader {
   explicit LineReader(std::function<bool()> on_interrupt)
       : on_interrupt_(std::move(on_interrupt)) {}
 
-  /// The next line without its end, or nothing at the end of the input.
+  /// The next line without its end, or nothing at the end of the input. Throws kUsage where that
+  /// cannot be read.
   std::optional<std::string> Next();
 
  private:

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <tuple>
 
@@ -169,6 +170,15 @@ json ToJson(const PlacementReport& report) {
             {"width", join.width},
             {"joins", join.joins},
             {"rows", join.rows}}}};
+}
+
+void RequireNoneOf(const std::string& written, const std::vector<std::string>& read) {
+  for (const std::string& file : read) {
+    std::error_code none;  // of files that are not there
+    if (!std::filesystem::equivalent(written, file, none)) continue;
+    throw Error(ErrorKind::kUsage, "'" + written + "' would replace a file that is read",
+                {{"file", written}});
+  }
 }
 
 std::string HumanBytes(int64_t bytes) {

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "xcomposer/engine.h"
 #include "xcomposer/error.h"
@@ -27,6 +28,9 @@ std::string Describe(const std::vector<Placement>& placement);
 /// and text were joined.
 std::string Describe(const PlacementReport& report);
 nlohmann::json ToJson(const PlacementReport& report);
+
+/// Throws kUsage where the file to be written is one of those that are read.
+void RequireNoneOf(const std::string& written, const std::vector<std::string>& read);
 
 /// "1.5 GB"
 std::string HumanBytes(int64_t bytes);

@@ -123,6 +123,11 @@ void WriteFile(const std::string& path, const std::string& text) {
 }
 
 int RunPlan(const PlanFlags& flags) {
+  const PlanOptions& options = flags.options;
+  for (const std::string& written : {flags.export_device_map, flags.svg}) {
+    RequireNoneOf(written, {options.model, options.model + "/config.json", options.cluster,
+                            options.device_map, options.max_memory});
+  }
   const Plan plan = MakePlan(flags.options);
   if (plan.fits && !flags.export_device_map.empty()) {
     WriteFile(flags.export_device_map, plan.device_map + "\n");

@@ -160,6 +160,7 @@ void WarnOfAbsentTaps(const std::vector<WrittenTensor>& tensors,
 int RunTrace(const TraceFlags& flags) {
   if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
   ExitOnInterrupt();
+  RequireNoneOf(flags.out, {flags.request_file, flags.engine.device_map});
   const ParsedRequest parsed = ReadRequest(flags);
   TraceFile file(flags);
   Engine engine = LoadEngine(flags.engine);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/context.h"
@@ -54,11 +55,13 @@ cudaError_t Launch(void (*kernel)(Params), const LaunchShape& shape, const Param
   if (shape.shared_bytes > kAlwaysAllowed) {
     if (shape.shared_bytes > context.block_shared_bytes) return cudaErrorInvalidValue;
     // All that a block may have, and not what this launch needs: the limit is the kernel's, and
-    // another thread's launch may be between its own two calls.
-    const cudaError_t status =
-        told(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  context.block_shared_bytes));
+    // another thread's launch may be between its own two calls. Code for compute capability 9.0
+    // has a KiB of its own, which may count as the kernel's.
+    constexpr int kOwn = 1024;
+    const int most =
+        std::max(static_cast<int>(shape.shared_bytes), context.block_shared_bytes - kOwn);
+    const cudaError_t status = told(cudaFuncSetAttribute(
+        reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, most));
     if (status != cudaSuccess) return status;
   }
   cudaLaunchAttribute attribute{};

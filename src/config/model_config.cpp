@@ -118,10 +118,26 @@ void FillAdapters(const WeightHeaders* headers, const ModelDescription& descript
   config.adapters.web = rank("adapters.web.rank", "attention.wqkv.lora_web_A.weight", true);
 }
 
+/// Where the tensors are those of another kind than was named.
+void NoteOtherKind(Kind wanted, const ConfigFile& file, const WeightHeaders& headers,
+                   std::vector<std::string>& notes) {
+  try {
+    const Kind found = KindOfTensors(headers, file);
+    if (found == wanted) return;
+    notes.push_back(StrCat("the tensors are those of ", ToString(found), "; ", ToString(wanted),
+                           ", which was named, counts"));
+  } catch (const Error&) {
+    // They do not tell: that is what naming a kind is for.
+  }
+}
+
 Kind SettleKind(const ConfigFile& file, const WeightHeaders* headers, std::optional<Kind> wanted,
                 std::vector<std::string>& notes) {
   const std::optional<Kind> by_config = KindOfConfig(file);
-  if (wanted) return *wanted;
+  if (wanted) {
+    if (headers) NoteOtherKind(*wanted, file, *headers, notes);
+    return *wanted;
+  }
   if (headers) {
     const Kind by_tensors = KindOfTensors(*headers, file);
     if (by_config && *by_config != by_tensors) {

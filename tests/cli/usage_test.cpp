@@ -104,6 +104,22 @@ TEST(Usage, WrongUsageIsTwo) {
   }
 }
 
+TEST(Usage, WhatIsReadIsNotReplaced) {
+  const TemporaryFolder folder;
+  const std::string text = R"({"query": "q"})";
+  const std::string request = folder.Write("r.json", text);
+  const std::string config = folder.Write("config.json", "{");
+  const ProgramOutput trace =
+      RunProgram({"trace", "--model", "x", "--request", request, "--out", folder / "./r.json"});
+  EXPECT_EQ(trace.exit_code, 2);
+  EXPECT_THAT(trace.err, HasSubstr("would replace a file that is read"));
+  for (const char* option : {"--export-device-map", "--svg"}) {
+    const ProgramOutput plan = RunProgram({"plan", "--model", folder / "", option, config});
+    EXPECT_EQ(plan.exit_code, 2) << option;
+    EXPECT_THAT(plan.err, HasSubstr("would replace a file that is read"));
+  }
+}
+
 TEST(Usage, AnUnknownCommandIsNamed) {
   const ProgramOutput run = RunProgram({"generat", "--json"});
   EXPECT_EQ(run.exit_code, 2);

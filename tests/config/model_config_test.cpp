@@ -86,6 +86,14 @@ TEST(ModelConfig, VisionSizesOfEveryKind) {
   EXPECT_EQ(config.wqkv_rows(), 6144);
 }
 
+TEST(ModelConfig, NotesThatTheTensorsAreOfAnotherKindThanWasNamed) {
+  const std::string text = ShippedConfig(Kind::kVl7b).dump();
+  const WeightHeaders headers = HeadersOf(ParseConfig(text));
+  EXPECT_THAT(ParseConfig(text, headers, Kind::kVl7b).notes, testing::IsEmpty());
+  EXPECT_THAT(ParseConfig(text, headers, Kind::k2_7b).notes,
+              testing::Contains(HasSubstr("the tensors are those of 2-vl-7b; 2-7b")));
+}
+
 TEST(ModelConfig, NamesEveryMissingAndWrongFieldAtOnce) {
   nlohmann::json json = ShippedConfig(Kind::kVl7b);
   json.erase("hidden_size");
