@@ -4,6 +4,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "kernels/cpu/control_group.h"
 
@@ -38,7 +39,8 @@ struct GroupMemory {
 };
 
 GroupMemory Read(const std::filesystem::path& group) {
-  if (std::filesystem::exists(group / "memory.current")) {  // version 2
+  std::error_code none;
+  if (std::filesystem::exists(group / "memory.current", none)) {  // version 2
     return {Number(group / "memory.max"), Number(group / "memory.current"),
             Field(group / "memory.stat", "inactive_file").value_or(0)};
   }

@@ -188,7 +188,11 @@ void ServeModel(const EngineOptions& options, const std::function<bool()>& stop)
 namespace xcomposer {
 
 void Serve(const EngineOptions& options, const std::function<bool()>& stop) {
-  api::ServeModel(options, stop);
+  try {
+    api::ServeModel(options, stop);
+  } catch (...) {
+    throw CurrentError();
+  }
 }
 
 }  // namespace xcomposer

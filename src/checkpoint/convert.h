@@ -32,7 +32,8 @@ void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::
 
 /// Writes `checkpoint` into `directory` as safetensors, bit for bit and dtype for dtype: strided
 /// tensors become dense, tensors that share bytes become separate ones. The companions come with
-/// them./// Throws as WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
+/// them.
+/// Throws as WriteSafetensors does, and kUsage where `directory` is the checkpoint's own.
 ConversionReport ConvertCheckpoint(
     const Checkpoint& checkpoint, const std::filesystem::path& directory,
     const ConversionOptions& options = {},
