@@ -62,8 +62,11 @@ class CudaUpload final : public UploadDevice {
         events_(buffers),
         staged_(at::empty({static_cast<int64_t>(kStreams * kStagingBytes)},
                           at::TensorOptions().dtype(at::kByte).device(allocating.device()))) {
+    // LibTorch's pools hand out the same 32 streams by turns. From the stages' own one a later load
+    // would get the stream of a stage that may be recording.
     for (size_t i = 0; i < kStreams; ++i) {
-      streams_.push_back(c10::cuda::getStreamFromPool(false, allocating.device_index()));
+      streams_.push_back(
+          c10::cuda::getStreamFromPool(/*isHighPriority=*/true, allocating.device_index()));
     }
   }
 
