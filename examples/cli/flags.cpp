@@ -16,12 +16,6 @@
 namespace xcomposer::cli {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 30;
-
-void CheckSystem(const RequestFlags& flags) {
-  if (flags.system) RequireUtf8(*flags.system, ErrorKind::kPrompt, "--system");
-}
-
 WeightPrecision ToWeightPrecision(const std::string& weights) {
   if (weights == "int8") return WeightPrecision::kInt8;
   return weights == "int4" ? WeightPrecision::kInt4 : WeightPrecision::kAsStored;
@@ -172,7 +166,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   AddNumber<int64_t>(command, "--max-new-tokens", generation.max_new_tokens, {1, kMostTokens},
                      "Longest answer (default 1024)");
   command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
-  AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, 256},
+  AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, kMostBeams},
                      "Beam search, without sampling");
   AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9},
                     "Sampling temperature");
@@ -195,7 +189,11 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   // Through a function, since an empty text would leave an optional empty.
   command
       .add_option_function<std::string>(
-          "--system", [&flags](const std::string& text) { flags.system = text; },
+          "--system",
+          [&flags](const std::string& text) {
+            RequireUtf8(text, ErrorKind::kPrompt, "--system");
+            flags.system = text;
+          },
           "System text; empty for none")
       ->type_name("TEXT");
   command
@@ -203,6 +201,10 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
                   "Control strings in texts: literal (plain text) or reference (they act)")
       ->check(CLI::IsMember({"literal", "reference"}))
       ->type_name("HOW");
+}
+
+std::string FileName(const std::string& name) {
+  return name.empty() ? "expected a file's name, found none" : "";
 }
 
 void AddJsonFlag(CLI::App& command, bool& json) {
@@ -263,7 +265,6 @@ std::optional<int> ServeWhereNotFirst(const EngineFlags& flags) {
 }
 
 void ApplyFlags(const RequestFlags& flags, Request& request) {
-  CheckSystem(flags);
   ApplyGeneration(flags, request.generation);
   Override(flags.system, request.meta_instruction);
   Override(flags.hd_num, request.hd_num);
@@ -272,7 +273,6 @@ void ApplyFlags(const RequestFlags& flags, Request& request) {
 }
 
 SessionOptions ToSessionOptions(const RequestFlags& flags) {
-  CheckSystem(flags);
   SessionOptions options;
   options.meta_instruction = flags.system;
   options.hd_num = flags.hd_num;

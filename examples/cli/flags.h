@@ -51,6 +51,9 @@ struct RequestFlags {
   GenerationOptions generation;
 };
 
+/// A check for options: what is wrong with the name of a file to be written, if anything is.
+std::string FileName(const std::string& name);
+
 void AddModelFlag(CLI::App& command, std::string& model);
 void AddEngineFlags(CLI::App& command, EngineFlags& flags);
 void AddRequestFlags(CLI::App& command, RequestFlags& flags);

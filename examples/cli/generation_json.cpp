@@ -8,13 +8,12 @@
 #include <string_view>
 
 #include "field_reader.h"
+#include "number_option.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer::cli {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 30;
-constexpr int64_t kMostBeams = 256;
 constexpr double kHuge = 1e9;
 constexpr double kTiny = 1e-9;
 

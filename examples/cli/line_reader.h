@@ -10,16 +10,17 @@ namespace xcomposer::cli {
 /// prompt.
 class LineReader {
  public:
-  /// `on_interrupt` runs when a signal arrives while a line is waited for; false ends the input.
-  explicit LineReader(std::function<bool()> on_interrupt)
-      : on_interrupt_(std::move(on_interrupt)) {}
+  /// `goes_on` is asked several times a second while a line is waited for, and at once when a
+  /// signal has interrupted that: one that comes just before the wait interrupts nothing. False
+  /// ends the input.
+  explicit LineReader(std::function<bool()> goes_on) : goes_on_(std::move(goes_on)) {}
 
   /// The next line without its end, or nothing at the end of the input. Throws kUsage where that
   /// cannot be read.
   std::optional<std::string> Next();
 
  private:
-  std::function<bool()> on_interrupt_;
+  std::function<bool()> goes_on_;
   std::string buffer_;
   bool ended_ = false;
 };

@@ -36,9 +36,10 @@ bool AsksForJson(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--json") == 0) return true;
   }
-  // As the parser reads it.
+  // As the parser reads it; what is neither yes nor no asks for nothing.
   const char* asked = std::getenv("XCOMPOSER_JSON");
-  return asked != nullptr && *asked != '\0' && CLI::detail::to_flag_value(asked) == 1;
+  bool yes = false;
+  return asked != nullptr && CLI::detail::lexical_cast(std::string(asked), yes) && yes;
 }
 
 // The parser says of an unknown command only that one is missing.

@@ -3,11 +3,16 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <sstream>
 #include <string>
 
 namespace xcomposer::cli {
+
+// Of options, and of the keys of a request that say the same.
+inline constexpr int64_t kMostTokens = int64_t{1} << 30;
+inline constexpr int64_t kMostBeams = 256;
 
 /// The limits of a number on the command line, both included.
 template <typename T>

@@ -149,13 +149,10 @@ void AddPlan(CLI::App& app, Chosen& chosen) {
   auto flags = std::make_shared<PlanFlags>();
   AddPlaces(*command, *flags);
   AddWork(*command, flags->options);
-  const auto is_name = [](const std::string& name) {
-    return name.empty() ? std::string("expected a file's name, found none") : std::string();
-  };
   AddLast(*command, "--export-device-map", flags->export_device_map, "FILE",
           "Write the placement as a Hugging Face device_map")
-      ->check(is_name);
-  AddLast(*command, "--svg", flags->svg, "FILE", "Draw the placement")->check(is_name);
+      ->check(FileName);
+  AddLast(*command, "--svg", flags->svg, "FILE", "Draw the placement")->check(FileName);
   AddJsonFlag(*command, flags->json);
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {

@@ -193,9 +193,7 @@ void AddTrace(CLI::App& app, Chosen& chosen) {
       ->type_name("DIR");
   command->add_option("--out", flags->out, "The .safetensors file to write")
       ->required()
-      ->check([](const std::string& name) {
-        return name.empty() ? std::string("expected a file's name, found none") : std::string();
-      })
+      ->check(FileName)
       ->type_name("FILE");
   command->add_option("--taps", flags->taps, "Only these tensors, for example logits,layer0.out")
       ->delimiter(',')

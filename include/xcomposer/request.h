@@ -41,8 +41,9 @@ struct GenerationOptions {
   std::optional<double> length_penalty;
   std::optional<EarlyStopping> early_stopping;
   std::optional<std::vector<int32_t>> eos_token_id;
-  /// false: recompute the sequence each step, as the text path does by itself. Prompts with
-  /// pictures always use the cache, as in the reference.
+  /// false: recompute the sequence each step, as the text path does by itself. Prompts on
+  /// the embeddings path (with pictures; 2.5's without, too) always use the cache, as in the
+  /// reference.
   std::optional<bool> use_cache;
   std::optional<uint64_t> seed;   ///< absent: drawn, and returned in the result
   std::vector<std::string> stop;  ///< texts that end the answer; they are not part of it

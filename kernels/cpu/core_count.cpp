@@ -28,13 +28,14 @@ int QuotaCores(double quota, double period) {
   return static_cast<int>(std::ceil(quota / period));
 }
 
-/// The least that a group allows; 0 where none limits us.
-int GroupCores() {
+}  // namespace
+
+int CoresWithinGroups(const std::vector<std::filesystem::path>& groups) {
   int least = 0;
   const auto limit = [&least](int cores) {
     if (cores > 0 && (least == 0 || cores < least)) least = cores;
   };
-  for (const std::filesystem::path& group : ControlGroups("cpu")) {
+  for (const std::filesystem::path& group : groups) {
     std::string quota;
     double period = 0;
     if (std::ifstream file(group / "cpu.max"); file >> quota >> period) {
@@ -50,11 +51,9 @@ int GroupCores() {
   return least;
 }
 
-}  // namespace
-
 int UsableCores() {
   const int cores = std::max(1, AffinityCores());
-  const int allowed = GroupCores();
+  const int allowed = CoresWithinGroups(ControlGroups("cpu"));
   return allowed > 0 ? std::min(cores, allowed) : cores;
 }
 

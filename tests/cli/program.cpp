@@ -83,12 +83,9 @@ void Exchange(const ProgramInput& input, pid_t child, Pipe& in, Pipe& out, Pipe&
     }
     if (ends[1].revents != 0 && !Drain(out.read_end, output.out)) out.CloseRead();
     if (ends[2].revents != 0 && !Drain(err.read_end, output.err)) err.CloseRead();
-    if (input.interrupt_at_first_output && !output.out.empty() && !interrupted) {
-      kill(child, SIGINT);
-      interrupted = true;
-    }
-    if (input.terminate_at_first_output && !output.out.empty() && !interrupted) {
-      kill(child, SIGTERM);
+    const bool asked = input.interrupt_at_first_output || input.terminate_at_first_output;
+    if (asked && !output.out.empty() && !interrupted) {
+      kill(child, input.terminate_at_first_output ? SIGTERM : SIGINT);
       interrupted = true;
     }
   }

@@ -136,11 +136,15 @@ TEST(Usage, TheEnvironmentSetsOptions) {
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_EQ(KindOf(wrong), "usage");
   EXPECT_THAT(wrong.out, HasSubstr("--top-p"));
-  const ProgramOutput text =
-      RunProgram({"generate", "--model", "x", "--prompt", "a"},
-                 {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", "0"}}, false});
-  EXPECT_EQ(text.exit_code, 2);
-  EXPECT_THAT(text.out, IsEmpty());
+  for (const char* json : {"0", "no", "", "maybe", "99999999999999999999999", "-"}) {
+    const ProgramOutput text =
+        RunProgram({"generate", "--model", "x", "--prompt", "a"},
+                   {"", {{"XCOMPOSER_TOP_P", "7"}, {"XCOMPOSER_JSON", json}}, false});
+    EXPECT_EQ(text.exit_code, 2) << json << text.err;
+    if (std::string(json).size() < 20) {
+      EXPECT_THAT(text.out, IsEmpty()) << json;
+    }
+  }
 }
 
 TEST(Usage, BadInputIsThree) {

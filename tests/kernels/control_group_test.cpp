@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "checkpoint/scratch_directory.h"
+#include "kernels/cpu/core_count.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -23,7 +24,6 @@ class ControlGroup : public ::testing::Test {
   }
   const std::filesystem::path& mount() const { return folder_.path(); }
 
- private:
   testing_support::ScratchDirectory folder_;
 };
 
@@ -48,6 +48,25 @@ TEST_F(ControlGroup, AContainerSeesItsOwnGroupAtTheTop) {
   EXPECT_EQ(Groups("memory", "0::/docker/1234\n"), Paths{mount()});
   EXPECT_EQ(Groups("memory", "0::/../..\n"), Paths{mount()});
   EXPECT_EQ(Groups("memory", "4:memory:/docker/1234\n"), Paths{mount() / "memory"});
+}
+
+TEST_F(ControlGroup, TheTightestQuotaOfProcessorsCounts) {
+  const auto group = [this](const std::string& name, const std::string& file,
+                            const std::string& text) {
+    Made(name);
+    folder_.Write(name + "/" + file, text);
+    return mount() / name;
+  };
+  const auto open = group("open", "cpu.max", "max 100000\n");
+  const auto three = group("three", "cpu.max", "250000 100000\n");  // two and a half
+  const auto old = group("old", "cpu.cfs_quota_us", "400000\n");
+  group("old", "cpu.cfs_period_us", "100000\n");
+  const auto unlimited = group("unlimited", "cpu.cfs_quota_us", "-1\n");
+  group("unlimited", "cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CoresWithinGroups({open, unlimited, mount()}), 0);
+  EXPECT_EQ(CoresWithinGroups({open, three, mount()}), 3);
+  EXPECT_EQ(CoresWithinGroups({old, unlimited}), 4);
+  EXPECT_EQ(CoresWithinGroups({old, three}), 3);
 }
 
 TEST_F(ControlGroup, WithoutGroupsThereIsTheMount) {
