@@ -89,6 +89,10 @@ struct TapSink {
   bool Wants(const std::string& name) const { return wants && wants(name); }
 };
 
+/// Whether nobody wants the result any more. Asked now and then by work that takes long, on the
+/// thread that works. Empty: somebody does.
+using StopTest = std::function<bool()>;
+
 struct Batch {
   std::vector<int32_t> ids;  ///< (T); the value at picture rows is not read
   std::vector<SequenceSlice> sequences;
@@ -98,6 +102,8 @@ struct Batch {
   /// Logits of every row instead of the last row of each sequence ("forward").
   bool all_logits = false;
   TapSink taps;
+  /// Where it says so the batch may end with kCancelled; its rows in the cache then hold anything.
+  StopTest stop;
 
   int64_t rows() const { return static_cast<int64_t>(ids.size()); }
 };

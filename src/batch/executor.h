@@ -46,9 +46,10 @@ class Executor {
 
   /// Runs the vision tower and the projector, behind what the first stage has been given already.
   /// The features stay with the executor until released. `tap_prefix` ("image0") names taps
-  /// <prefix>.rgb, .vit and .embeds where `taps` wants them.
+  /// <prefix>.rgb, .vit and .embeds where `taps` wants them. Ends with kCancelled where `stop` says
+  /// so.
   virtual EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
-                                const TapSink& taps) = 0;
+                                const TapSink& taps, const StopTest& stop) = 0;
 
   /// Batches in flight that use the feature are not disturbed.
   virtual void Release(FeatureHandle feature) = 0;

@@ -1,6 +1,7 @@
 #include "engine/driver.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -18,6 +19,34 @@ Error OfJob(const Error& error, const Job& job) {
 /// After these the executor is lost to all; trying again would only cost time.
 bool IsFatal(ErrorKind kind) {
   return kind == ErrorKind::kDevice || kind == ErrorKind::kRank || kind == ErrorKind::kTransport;
+}
+
+Error ShuttingDown() { return {ErrorKind::kCancelled, "the engine is shutting down"}; }
+
+/// Whether none of the runs' results is wanted any more. Holds nothing of the runs themselves,
+/// since the executor may ask after they are over.
+StopTest NobodyWants(std::span<JobRun* const> runs) {
+  struct Wish {
+    std::shared_ptr<const std::atomic<bool>> unwanted;
+    std::optional<Mailbox::Clock::time_point> deadline;
+  };
+  std::vector<Wish> wishes;
+  for (const JobRun* run : runs) wishes.push_back({run->unwanted, run->job().deadline});
+  return [wishes = std::move(wishes)] {
+    return std::all_of(wishes.begin(), wishes.end(), [](const Wish& wish) {
+      return *wish.unwanted || (wish.deadline && Mailbox::Clock::now() >= *wish.deadline);
+    });
+  };
+}
+
+/// Each once. Those of a batch's parts that are over are none.
+std::vector<JobRun*> RunsOf(std::span<const BatchPart> parts) {
+  std::vector<JobRun*> runs;
+  for (const BatchPart& part : parts) {
+    const bool known = !runs.empty() && runs.back() == part.run;  // its parts follow each other
+    if (part.run != nullptr && !known) runs.push_back(part.run);
+  }
+  return runs;
 }
 
 void CheckFits(const BlockPool& pool, const BlockDemand& demand, int64_t needed) {
@@ -54,7 +83,7 @@ void Driver::Run() {
       FailAll(CurrentError());
     }
   }
-  FailAll(Error(ErrorKind::kCancelled, "the engine is shutting down"));
+  FailAll(ShuttingDown());
 }
 
 bool Driver::Step() {
@@ -79,6 +108,7 @@ void Driver::Accept(Mailbox::Letter letter) {
   try {
     auto run =
         std::make_unique<JobRun>(letter.id, std::move(letter.job), letter.submitted, context_);
+    run->unwanted = std::move(letter.unwanted);
     const BlockDemand demand = run->demand();
     run->needed_blocks = MaxBlocks(blocks_, demand);
     CheckFits(blocks_, demand, run->needed_blocks);
@@ -90,6 +120,14 @@ void Driver::Accept(Mailbox::Letter letter) {
     event.error = CurrentError();
     if (!name.empty()) event.error = event.error->With("request", name);
     mailbox_->Deliver(std::move(event));
+  }
+}
+
+void Driver::EndEarly(JobRun* run) {
+  if (mailbox_->closed()) {
+    Fail(run, ShuttingDown());
+  } else {
+    Finish(run, *run->unwanted ? JobFinish::kCancelled : JobFinish::kDeadline);
   }
 }
 
@@ -132,11 +170,18 @@ void Driver::EncodeOnePicture() {
   // One between two batches, so that answers on their way are not held up by all of them.
   for (const RunPtr& run : running_) {
     if (!run->HasPictures()) continue;
+    JobRun* const one = run.get();
+    const StopTest unwanted = NobodyWants({&one, 1});
     try {
-      run->EncodeNextPicture();
-      Deliver(run.get());
+      one->EncodeNextPicture(unwanted);
+      Deliver(one);
     } catch (...) {
-      Fail(run.get(), CurrentError());
+      const Error error = CurrentError();
+      if (error.kind() == ErrorKind::kCancelled && unwanted()) {
+        EndEarly(one);
+      } else {
+        Fail(one, error);
+      }
     }
     return;
   }
@@ -159,7 +204,9 @@ std::optional<Error> Driver::Submit(std::vector<BatchPart> parts) {
     flight.scores += part.slice.wants_logits ? 1 : 0;
     flight.has_answers |= part.slice.wants_logits && part.slice.row_count == 1;
   }
+  flight.unwanted = NobodyWants(RunsOf(parts));
   Batch batch = Merge(parts);
+  batch.stop = flight.unwanted;
   JobRun* first = parts.front().run;
   if (first->WantsBatchAlone()) {
     batch.taps = first->PromptTaps();
@@ -233,12 +280,15 @@ void Driver::CollectBatch() {
   }
 }
 
+bool Driver::EndedUnwanted(const Error& error, const Flight& flight) {
+  if (error.kind() != ErrorKind::kCancelled || !flight.unwanted || !flight.unwanted()) return false;
+  for (JobRun* run : RunsOf(flight.parts)) EndEarly(run);
+  return true;
+}
+
 void Driver::Recover(const Error& error, Flight failed) {
-  std::vector<JobRun*> jobs;
-  for (const BatchPart& part : failed.parts) {
-    const bool known = !jobs.empty() && jobs.back() == part.run;
-    if (part.run != nullptr && !known) jobs.push_back(part.run);
-  }
+  if (EndedUnwanted(error, failed)) return;
+  const std::vector<JobRun*> jobs = RunsOf(failed.parts);
   if (jobs.size() <= 1 || IsFatal(error.kind())) {
     for (JobRun* run : jobs) Fail(run, error);
     return;
@@ -252,7 +302,7 @@ void Driver::Recover(const Error& error, Flight failed) {
     if (const auto later = Collect(&next)) {
       if (IsFatal(later->kind())) {
         Recover(*later, std::move(next));
-      } else {
+      } else if (!EndedUnwanted(*later, next)) {
         SetAside(std::move(next));
       }
     } else {
@@ -294,10 +344,10 @@ void Driver::RunAgain() {
     Flight flight;
     std::optional<Error> error = Submit(std::move(parts));
     if (!error) error = Collect(&flight);
-    if (error) {
-      Fail(run, *error);
-    } else {
+    if (!error) {
       Settle(run);
+    } else if (!EndedUnwanted(*error, flight)) {
+      Fail(run, *error);
     }
   }
 }

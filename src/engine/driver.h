@@ -37,6 +37,8 @@ class Driver {
 
   bool Step();
   void Accept(Mailbox::Letter letter);
+  /// Ends a run before it is done, for the reason there is.
+  void EndEarly(JobRun* run);
   void EndCancelledAndLate(const std::vector<JobId>& cancelled);
   void Admit();
   void EncodeOnePicture();
@@ -49,6 +51,7 @@ class Driver {
     bool all_logits = false;
     bool only_ids = false;  // the executor may choose
     bool has_answers = false;
+    StopTest unwanted = {};  // its jobs are all to end
   };
 
   /// False where no job has rows to run.
@@ -59,6 +62,8 @@ class Driver {
   void CollectBatch();
   void Commit(const Flight& flight, const Logits& logits);
   void Recover(const Error& error, Flight failed);
+  /// Whether a batch ended because nobody wants its results. Its jobs are over then.
+  bool EndedUnwanted(const Error& error, const Flight& flight);
   /// Keeps the rows of a failed batch, and what follows them, for RunAgain.
   void SetAside(Flight failed);
   void RunAgain();

@@ -40,19 +40,20 @@ const EncodedPicture& FeatureCache::Lease::encoded() const { return entry_->enco
 FeatureCache::~FeatureCache() { Shrink(0); }
 
 EncodedPicture FeatureCache::Encode(const Picture& picture, const std::string& tap_prefix,
-                                    const TapSink& taps) {
+                                    const TapSink& taps, const StopTest& stop) {
   try {
-    return executor_->Encode(picture, tap_prefix, taps);
+    return executor_->Encode(picture, tap_prefix, taps, stop);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kCapacity || rows_ == 0) throw;
     log::Debug("no memory to encode a picture (", error.what(), "): releasing unused features");
   }
   Shrink(0);
-  return executor_->Encode(picture, tap_prefix, taps);
+  return executor_->Encode(picture, tap_prefix, taps, stop);
 }
 
 FeatureCache::Lease FeatureCache::Get(std::shared_ptr<const Picture> picture,
-                                      const std::string& tap_prefix, const TapSink& taps) {
+                                      const std::string& tap_prefix, const TapSink& taps,
+                                      const StopTest& stop) {
   const uint64_t hash = Hash(*picture);
   if (!Listens(tap_prefix, taps)) {
     const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
@@ -64,7 +65,7 @@ FeatureCache::Lease FeatureCache::Get(std::shared_ptr<const Picture> picture,
       return Lease(this, &*found);
     }
   }
-  const EncodedPicture encoded = Encode(*picture, tap_prefix, taps);
+  const EncodedPicture encoded = Encode(*picture, tap_prefix, taps, stop);
   entries_.push_front({std::move(picture), hash, encoded, 1});
   rows_ += encoded.rows;
   Shrink(max_rows_);

@@ -44,7 +44,7 @@ class FeatureCache {
   /// taps it is encoded in any case. When memory runs out, what nobody uses is released and
   /// encoding is tried once more; otherwise throws as Executor::Encode.
   Lease Get(std::shared_ptr<const Picture> picture, const std::string& tap_prefix,
-            const TapSink& taps);
+            const TapSink& taps, const StopTest& stop);
 
   int64_t rows() const { return rows_; }
 
@@ -57,7 +57,8 @@ class FeatureCache {
   };
   using Entries = std::list<Entry>;
 
-  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
+  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                        const StopTest& stop);
   void Return(Entry* entry);
   /// Releases unused entries, least recently used first, until at most `rows` are held.
   void Shrink(int64_t rows);

@@ -58,11 +58,11 @@ void JobRun::Start() {
   BeginPass(&sequences_[0]);
 }
 
-void JobRun::EncodeNextPicture() {
+void JobRun::EncodeNextPicture(const StopTest& stop) {
   const Clock::time_point began = Clock::now();
   const size_t picture = next_picture_;
   features_.push_back(
-      context_.features->Get(job_.pictures[picture], StrCat("image", picture), job_.taps));
+      context_.features->Get(job_.pictures[picture], StrCat("image", picture), job_.taps, stop));
   const int64_t rows = features_.back().encoded().rows;
   for (const PictureSpan& span : job_.spans) {
     if (span.picture != static_cast<int64_t>(picture)) continue;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -48,7 +49,8 @@ class JobRun {
 
   /// Pictures come before rows.
   bool HasPictures() const { return next_picture_ < job_.pictures.size(); }
-  void EncodeNextPicture();
+  /// Throws as FeatureCache::Get.
+  void EncodeNextPicture(const StopTest& stop);
 
   /// Rows that can be handed out now: all that follow from ids which are known.
   int64_t pending_rows() const;
@@ -82,9 +84,10 @@ class JobRun {
   /// Composes the result, with what a search that was interrupted has so far. The run is over then.
   JobResult Conclude(JobFinish finish);
 
-  int64_t needed_blocks = 0;    ///< the driver's: at most, at any moment
-  int64_t reserved_blocks = 0;  ///< the driver's: 0 until Start
-  int64_t last_served = 0;      ///< the driver's: number of the last batch with rows of this run
+  std::shared_ptr<const std::atomic<bool>> unwanted;  ///< the driver's: Mailbox::Letter's
+  int64_t needed_blocks = 0;                          ///< the driver's: at most, at any moment
+  int64_t reserved_blocks = 0;                        ///< the driver's: 0 until Start
+  int64_t last_served = 0;  ///< the driver's: number of the last batch with rows of this run
 
  private:
   struct Sequence {

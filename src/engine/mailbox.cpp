@@ -15,7 +15,7 @@ JobId Mailbox::Post(Job job, Callback callback) {
   const JobId id = next_id_++;
   Record& record = records_[id];
   if (callback) record.callback = std::make_shared<const Callback>(std::move(callback));
-  intake_.letters.push_back({id, std::move(job), Clock::now()});
+  intake_.letters.push_back({id, std::move(job), Clock::now(), record.unwanted});
   for_driver_.notify_one();
   return id;
 }
@@ -64,6 +64,7 @@ std::optional<JobEvent> Mailbox::Await(JobId id, std::chrono::nanoseconds timeou
 bool Mailbox::AskToCancel(JobId id, Record* record) {
   if (record->over || record->cancel_asked) return false;
   record->cancel_asked = true;
+  *record->unwanted = true;
   intake_.cancelled.push_back(id);
   for_driver_.notify_one();
   return true;
@@ -103,7 +104,13 @@ SchedulerStats Mailbox::stats() const {
 void Mailbox::Close() {
   const Lock lock(mutex_);
   intake_.closed = true;
+  for (auto& [id, record] : records_) *record.unwanted = true;
   for_driver_.notify_one();
+}
+
+bool Mailbox::closed() const {
+  const Lock lock(mutex_);
+  return intake_.closed;
 }
 
 void Mailbox::WaitUntilNobodyWaits() {
@@ -135,6 +142,7 @@ void Mailbox::Deliver(JobEvent event) {
   Check(found != records_.end(), "an event of job ", id, ", which is over");
   Record& record = found->second;
   record.over = last;
+  if (last) *record.unwanted = true;
   if (!record.forgotten && record.callback == nullptr) {
     record.events.push_back(std::move(event));
     for_callers_.notify_all();

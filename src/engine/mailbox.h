@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -28,6 +29,7 @@ class Mailbox {
     JobId id = 0;
     Job job;
     Clock::time_point submitted;
+    std::shared_ptr<const std::atomic<bool>> unwanted;  ///< becomes true; see Mailbox::Collect
   };
   struct Intake {
     std::vector<Letter> letters;   ///< in order of submission
@@ -48,7 +50,11 @@ class Mailbox {
   /// Returns when no thread is in Await any more; every job must have had its last event.
   void WaitUntilNobodyWaits();
 
-  /// What came since the last call. With `wait`, blocks until there is something.
+  bool closed() const;
+
+  /// What came since the last call. With `wait`, blocks until there is something. `unwanted` of a
+  /// letter becomes true once its job is cancelled, is over, or the mailbox is closed; whoever
+  /// works for the job may read it from any thread, also after the mailbox is gone.
   Intake Collect(bool wait);
   void Deliver(JobEvent event);
   void Publish(const SchedulerStats& stats);
@@ -57,6 +63,7 @@ class Mailbox {
   struct Record {
     std::shared_ptr<const Callback> callback;  // none: events wait
     std::deque<JobEvent> events;
+    std::shared_ptr<std::atomic<bool>> unwanted = std::make_shared<std::atomic<bool>>(false);
     bool cancel_asked = false;
     bool over = false;       // the last event is among `events`
     bool forgotten = false;  // events are dropped

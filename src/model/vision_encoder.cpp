@@ -22,7 +22,8 @@ VisionEncoder::VisionEncoder(const ModelConfig& config, const WeightScope& root)
       projector_(config, root) {}
 
 at::Tensor VisionEncoder::Encode(const Picture& picture, at::Device device,
-                                 const std::string& tap_prefix, const TapSink& taps) const {
+                                 const std::string& tap_prefix, const TapSink& taps,
+                                 const StopTest& stop) const {
   const VisionViews views(config_, picture, device);
   if (taps.Wants(tap_prefix + ".rgb")) {
     const at::Tensor rgb = at::from_blob(const_cast<uint8_t*>(picture.rgb.data()),
@@ -35,7 +36,7 @@ at::Tensor VisionEncoder::Encode(const Picture& picture, at::Device device,
   const int64_t step = std::max<int64_t>(1, kTowerRows / (config_.patches() + 1));
   for (int64_t first = 0; first < views.count(); first += step) {
     const int64_t count = std::min(step, views.count() - first);
-    features.narrow(0, first, count).copy_(tower_.Forward(views.Take(first, count)));
+    features.narrow(0, first, count).copy_(tower_.Forward(views.Take(first, count), stop));
   }
   PutTap(taps, tap_prefix + ".vit", features.narrow(1, 1, config_.patches()));
   at::Tensor rows =

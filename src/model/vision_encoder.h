@@ -22,9 +22,9 @@ class VisionEncoder {
   /// -> (rows, hidden) float32 on `device`, which is that of the weights. Views go through the
   /// tower a few at a time, so that memory does not grow with the number of tiles beyond the
   /// features themselves. Taps: <prefix>.rgb, <prefix>.vit, <prefix>.embeds. Throws kImage for a
-  /// picture of the wrong size.
+  /// picture of the wrong size, and kCancelled where `stop` says so on the way.
   at::Tensor Encode(const Picture& picture, at::Device device, const std::string& tap_prefix,
-                    const TapSink& taps) const;
+                    const TapSink& taps, const StopTest& stop) const;
 
  private:
   VisionConfig config_;

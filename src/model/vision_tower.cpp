@@ -1,5 +1,6 @@
 #include "model/vision_tower.h"
 
+#include "model/stop.h"
 #include "ops/ops.h"
 
 namespace xcomposer {
@@ -90,13 +91,14 @@ VisionTower::VisionTower(const VisionConfig& config, const WeightScope& scope)
   }
 }
 
-at::Tensor VisionTower::Forward(const at::Tensor& views) const {
+at::Tensor VisionTower::Forward(const at::Tensor& views, const StopTest& stop) const {
   at::Tensor hidden = ops::EmbedViews(
       views,
       {.patches = patch_embedding_, .classes = class_embedding_, .positions = position_embedding_});
   pre_layrnorm_.Apply(hidden);
   at::Tensor x;  // (n, N + 1, C)
   for (size_t i = 0; i < layers_.size(); ++i) {
+    ThrowIfStopped(stop);
     if (i == 0) x = layers_[i].first_norm().Forward(hidden);
     x = layers_[i].Forward(hidden, std::move(x),
                            i + 1 < layers_.size() ? &layers_[i + 1] : nullptr);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "batch/batch.h"
 #include "config/model_config.h"
 #include "model/weight_scope.h"
 
@@ -100,8 +101,9 @@ class VisionTower {
   /// `scope` is vit.vision_tower.vision_model.
   VisionTower(const VisionConfig& config, const WeightScope& scope);
 
-  /// views (n, 3, P, P) -> (n, N + 1, C): the class, then N patches row by row.
-  at::Tensor Forward(const at::Tensor& views) const;
+  /// views (n, 3, P, P) -> (n, N + 1, C): the class, then N patches row by row. `stop` is asked
+  /// before each layer; throws kCancelled where it says so.
+  at::Tensor Forward(const at::Tensor& views, const StopTest& stop) const;
 
  private:
   at::Tensor class_embedding_;     // (C) float32

@@ -18,7 +18,7 @@ void DryRun(const ModelConfig& config) {
                 {.blocks = 1 << 16, .block_size = 16}, at::Device(at::kMeta));
     Picture picture{config.vision.tile, config.vision.tile, {}};
     picture.rgb.resize(static_cast<size_t>(3 * picture.width * picture.height));
-    const at::Tensor features = stage.Encode(picture, "image0", {});  // (S, C)
+    const at::Tensor features = stage.Encode(picture);  // (S, C)
     const int64_t rows = features.size(0);
 
     Batch batch;

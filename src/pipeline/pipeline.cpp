@@ -100,11 +100,12 @@ std::vector<PlacedPart> Pipeline::placement() const {
 }
 
 EncodedPicture Pipeline::Encode(const Picture& picture, const std::string& tap_prefix,
-                                const TapSink& taps) {
+                                const TapSink& taps, const StopTest& stop) {
   at::Tensor rows;        // (S, C)
   std::vector<Tap> kept;  // the listener is called on this thread
   const TapSink keep = {taps.wants, [&kept](Tap&& tap) { kept.push_back(std::move(tap)); }};
-  running_->leader->CallOnFirst([&] { rows = running_->first->Encode(picture, tap_prefix, keep); });
+  running_->leader->CallOnFirst(
+      [&] { rows = running_->first->Encode(picture, tap_prefix, keep, stop); });
   for (Tap& tap : kept) taps.put(std::move(tap));
   const FeatureHandle handle = running_->next_feature++;
   running_->features.emplace(handle, rows);

@@ -37,8 +37,8 @@ class Pipeline final : public Executor {
 
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override;
-  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
-                        const TapSink& taps) override;
+  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                        const StopTest& stop) override;
   void Release(FeatureHandle feature) override;
   void Submit(Batch batch) override;
   Logits Collect() override;

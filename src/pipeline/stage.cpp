@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "config/weight_names.h"
 #include "model/choice_table.h"
+#include "model/stop.h"
 #include "model/tap.h"
 #include "pipeline/host_copy.h"
 
@@ -75,10 +76,10 @@ Stage::Stage(const ModelConfig& config, StageRange range, WeightSource& weights,
   weights.RequireTaken(names);
 }
 
-at::Tensor Stage::Encode(const Picture& picture, const std::string& tap_prefix,
-                         const TapSink& taps) const {
+at::Tensor Stage::Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                         const StopTest& stop) const {
   Check(vision_.has_value(), "a picture for a stage without a vision tower");
-  return vision_->Encode(picture, device_, tap_prefix, taps);
+  return vision_->Encode(picture, device_, tap_prefix, taps, stop);
 }
 
 at::Tensor Stage::Embed(const Batch& batch,
@@ -104,13 +105,15 @@ void Stage::Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps) {
     tensors.rooms = layers_.front().MakeRooms(batch.rows(), cache_.keys(0).options());
   }
   CopyBlocks(batch);
-  RunLayers(hidden, tensors, taps);
+  RunLayers(hidden, tensors, taps, batch.stop);
 }
 
 void Stage::CopyBlocks(const Batch& batch) { cache_.Copy(batch.copies); }
 
-void Stage::RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps) {
+void Stage::RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps,
+                      const StopTest& stop) {
   for (size_t i = 0; i < layers_.size(); ++i) {
+    ThrowIfStopped(stop);
     const auto layer = static_cast<int64_t>(i);
     layers_[i].Forward(hidden, tensors, cache_.keys(layer), cache_.values(layer));
     PutTap(taps, StrCat("layer", range_.first_layer + layer, ".out"), hidden);

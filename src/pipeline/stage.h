@@ -39,20 +39,22 @@ class Stage {
   Stage(const ModelConfig& config, StageRange range, WeightSource& weights, KvShape kv,
         const at::TensorOptions& options);
 
-  /// Picture -> (rows, C). First stage only.
-  at::Tensor Encode(const Picture& picture, const std::string& tap_prefix,
-                    const TapSink& taps) const;
+  /// Picture -> (rows, C). First stage only. Throws kCancelled where `stop` says so on the way.
+  at::Tensor Encode(const Picture& picture, const std::string& tap_prefix = {},
+                    const TapSink& taps = {}, const StopTest& stop = {}) const;
 
   /// Ids and features -> (T, C). First stage only. Taps: inputs_embeds, im_mask.
   at::Tensor Embed(const Batch& batch, const std::function<at::Tensor(FeatureHandle)>& features,
                    const TapSink& taps = {}) const;
 
-  /// Runs the layers over hidden (T, C), in place. Taps: layer<k>.out.
+  /// Runs the layers over hidden (T, C), in place. Taps: layer<k>.out. Throws kCancelled where
+  /// batch.stop says so on the way.
   void Run(at::Tensor& hidden, const Batch& batch, const TapSink& taps = {});
 
   /// The parts of Run without taps, for those who keep a batch's tables on the device.
   void CopyBlocks(const Batch& batch);
-  void RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps = {});
+  void RunLayers(at::Tensor& hidden, const BatchTensors& tensors, const TapSink& taps = {},
+                 const StopTest& stop = {});
 
   /// Scores of the rows that the batch wants, or the ids chosen by them where that will do and the
   /// device can. Last stage only. Tap: final_norm.out (all rows). `host`: for copies from the

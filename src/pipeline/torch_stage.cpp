@@ -54,12 +54,12 @@ void TorchStage::WarmUp(int64_t rows) {
 }
 
 at::Tensor TorchStage::Encode(const Picture& picture, const std::string& tap_prefix,
-                              const TapSink& taps) {
+                              const TapSink& taps, const StopTest& stop) {
   const c10::InferenceMode inference;
   const auto lease = device_->Enter();
   return Translated("encoding a picture", [&] {
     return Metered(memory_ ? &memory_->vision : nullptr, 0,
-                   [&] { return stage_.Encode(picture, tap_prefix, taps); });
+                   [&] { return stage_.Encode(picture, tap_prefix, taps, stop); });
   });
 }
 

@@ -54,7 +54,8 @@ class TorchStage final : public StageBody {
   void WarmUp(int64_t rows);
 
   /// First stage only. Picture -> (S, C).
-  at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps);
+  at::Tensor Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                    const StopTest& stop);
 
   Payload Run(const Step& step, Payload hidden, const TapSink& taps) override;
   Logits Score(const Step& step, Payload hidden, const TapSink& taps) override;

@@ -48,7 +48,7 @@ void WarmUp(Stage& stage, DecodeSteps& decode, int64_t rows, const at::TensorOpt
   if (stage.range().first) {
     const int64_t side = stage.config().vision.tile;
     const std::vector<uint8_t> black(static_cast<size_t>(3 * side * side));
-    features = stage.Encode({side, side, black}, "", {});
+    features = stage.Encode({side, side, black});
     picture_rows = std::min(picture_rows, features.size(0));
   }
   const Batch prompt = MadeUp(stage, 1, rows, picture_rows);

@@ -33,7 +33,8 @@ class StagedExecutor final : public Executor {
 
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override { return {}; }
-  EncodedPicture Encode(const Picture&, const std::string&, const TapSink&) override {
+  EncodedPicture Encode(const Picture&, const std::string&, const TapSink&,
+                        const StopTest&) override {
     throw Error(ErrorKind::kRequest, "stand-in stages see no pictures");
   }
   void Release(FeatureHandle) override {}

@@ -20,7 +20,7 @@ class FeatureCacheTest : public ::testing::Test {
 
   /// Takes a picture's features and lets go of them.
   void Use(FeatureCache* cache, int64_t width, uint8_t shade) {
-    cache->Get(TestPicture(width, shade), "image0", {});
+    cache->Get(TestPicture(width, shade), "image0", {}, {});
   }
 
   StandInExecutor executor_;
@@ -56,10 +56,10 @@ TEST_F(FeatureCacheTest, WhatIsInUseStaysWhateverTheBudget) {
     StandInExecutor executor(testing::SmallLimits());
     executor.features_alive = &alive;
     FeatureCache cache(&executor, 0);
-    auto first = std::make_optional(cache.Get(TestPicture(10, 1), "image0", {}));
-    const auto again = cache.Get(TestPicture(10, 1), "image1", {});
+    auto first = std::make_optional(cache.Get(TestPicture(10, 1), "image0", {}, {}));
+    const auto again = cache.Get(TestPicture(10, 1), "image1", {}, {});
     EXPECT_EQ(first->encoded().feature, again.encoded().feature);
-    const auto second = cache.Get(TestPicture(10, 2), "image2", {});
+    const auto second = cache.Get(TestPicture(10, 2), "image2", {}, {});
     EXPECT_EQ(cache.rows(), 20);
     first.reset();
     EXPECT_EQ(cache.rows(), 20);
@@ -74,10 +74,10 @@ TEST_F(FeatureCacheTest, ATracedPictureIsEncodedAgain) {
   TapSink taps;
   taps.wants = [](const std::string& name) { return name == "image0.rgb"; };
   taps.put = [&](Tap&& tap) { names.push_back(tap.name); };
-  cache.Get(TestPicture(10, 1), "image0", taps);
+  cache.Get(TestPicture(10, 1), "image0", taps, {});
   EXPECT_EQ(encodings_, 2);
   EXPECT_EQ(names, (std::vector<std::string>{"image0.rgb"}));
-  cache.Get(TestPicture(10, 1), "image1", taps);
+  cache.Get(TestPicture(10, 1), "image1", taps, {});
   EXPECT_EQ(encodings_, 2);
 }
 

@@ -50,7 +50,7 @@ class GpuRanks : public testing::Test {
 
   /// A prompt with a picture in two pieces, and steps, several in flight.
   std::vector<std::vector<float>> Run(Pipeline& pipeline) {
-    const EncodedPicture picture = pipeline.Encode(TinyPicture(config_), "image0", {});
+    const EncodedPicture picture = pipeline.Encode(TinyPicture(config_), "image0", {}, {});
     TinySequence sequence = MakeSequence(picture.rows + 9, picture, {});
     for (int32_t block = 0; block < 16; ++block) sequence.blocks.push_back((block * 7) % 16);
     const int64_t ends[] = {0, 5, picture.rows + 4, picture.rows + 5, picture.rows + 9};

@@ -27,7 +27,7 @@ std::vector<float> Scores(const ModelConfig& config, WeightSource& weights,
                           const at::TensorOptions& options) {
   const c10::InferenceMode inference;
   StageExecutor executor(config, weights, kCache, options);
-  const EncodedPicture picture = executor.Encode(TinyPicture(config), "", {});
+  const EncodedPicture picture = executor.Encode(TinyPicture(config), "", {}, {});
   std::vector<TinySequence> sequences = {
       MakeSequence(picture.rows + 9, picture, {4, 1, 2, 3, 0, 5}),
       MakeSequence(picture.rows + 5, picture, {9, 11, 10, 8, 7, 6})};

@@ -35,7 +35,7 @@ class GpuPipeline : public testing::TestWithParam<Kind> {
 
   /// A picture and a text in one batch, then steps of both together: all scores.
   std::vector<float> Run(Pipeline& pipeline) {
-    const EncodedPicture picture = pipeline.Encode(TinyPicture(config_), "image0", {});
+    const EncodedPicture picture = pipeline.Encode(TinyPicture(config_), "image0", {}, {});
     TinySequence first = MakeSequence(picture.rows + 12, picture, {});
     TinySequence second = MakeSequence(40, {}, {});
     for (int32_t b = 0; b < 30; ++b) first.blocks.push_back(2 * b);

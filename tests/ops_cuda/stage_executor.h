@@ -57,11 +57,11 @@ class StageExecutor final : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override { return {}; }
 
-  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
-                        const TapSink& taps) override {
+  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                        const StopTest& stop) override {
     const c10::InferenceMode inference;
     const auto handle = static_cast<FeatureHandle>(features_.size());
-    features_[handle] = stage_.Encode(picture, tap_prefix, taps);
+    features_[handle] = stage_.Encode(picture, tap_prefix, taps, stop);
     return {.feature = handle, .rows = features_[handle].size(0)};
   }
   void Release(FeatureHandle feature) override { features_.erase(feature); }

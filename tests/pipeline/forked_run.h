@@ -15,7 +15,7 @@ inline constexpr KvShape kForkedPool = {.blocks = 64, .block_size = 4};
 
 /// Two prompts and the rows after them, one of which goes on in a copied block.
 inline std::vector<float> RunForked(Executor& executor, const ModelConfig& config) {
-  const EncodedPicture picture = executor.Encode(TinyPicture(config), "image0", {});
+  const EncodedPicture picture = executor.Encode(TinyPicture(config), "image0", {}, {});
   TinySequence a = MakeSequence(picture.rows + 7, picture, {});
   for (int32_t b = 0; b < 16; ++b) a.blocks.push_back(b);
   const TinySequence b = MakeSequence(10, {}, {20, 30, 25});

@@ -135,7 +135,7 @@ GoldenRun RunGolden(Executor& executor, const GoldenCase& golden, const ModelCon
   OneSequence sequence(executor, golden, config);
   for (size_t i = 0; i < golden.images.size(); ++i) {
     const std::string prefix = "image" + std::to_string(i);
-    sequence.AddFeature(executor.Encode(PictureOf(golden, i, config), prefix, taps));
+    sequence.AddFeature(executor.Encode(PictureOf(golden, i, config), prefix, taps, {}));
   }
   std::vector<int32_t> ids = golden.input_ids;
   run.logits = sequence.Run(ids, 0, golden.forward_only, taps);

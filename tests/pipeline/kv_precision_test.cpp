@@ -65,7 +65,7 @@ std::vector<float> Scores(const ModelConfig& config, at::ScalarType kv) {
   RandomWeights weights(7);
   Stage stage(config, {.end_layer = config.layers}, weights, kPool,
               at::TensorOptions(at::kCPU).dtype(kv));
-  const Tensor features = stage.Encode(TinyPicture(config), "image0", {});  // (S, C)
+  const Tensor features = stage.Encode(TinyPicture(config));  // (S, C)
   std::vector<int32_t> blocks;
   for (int32_t b = 0; b < 40; ++b) blocks.push_back((b * 7) % 40);
   const int64_t rows = features.size(0) + 40;

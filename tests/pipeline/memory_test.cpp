@@ -159,7 +159,7 @@ class MeteredRun {
     Picture picture{work.picture.width, work.picture.height, {}};
     picture.rgb.resize(static_cast<size_t>(3 * picture.width * picture.height), 100);
     for (int64_t i = 0; i < work.sequences * work.images; ++i) {
-      features_.push_back(stage_->Encode(picture, "image0", {}));
+      features_.push_back(stage_->Encode(picture));
     }
   }
 

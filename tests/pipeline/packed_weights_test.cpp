@@ -67,7 +67,7 @@ std::vector<float> Scores(WeightSource& weights, const ModelConfig& config, size
   options.max_batch_rows = 200;
   Pipeline pipeline(weights, config, EvenDeviceMap(config, std::vector<std::string>(stages, "cpu")),
                     options);
-  const EncodedPicture picture = pipeline.Encode(TinyPicture(config), "image0", {});
+  const EncodedPicture picture = pipeline.Encode(TinyPicture(config), "image0", {}, {});
   std::vector<int32_t> blocks;
   for (int32_t b = 0; b < 40; ++b) blocks.push_back(b);
   const TinySequence sequence = MakeSequence(picture.rows + 20, picture, blocks);

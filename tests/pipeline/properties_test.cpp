@@ -1,3 +1,4 @@
+#include <atomic>
 #include <functional>
 #include <memory>
 
@@ -65,7 +66,7 @@ TEST_P(EveryKind, AnswersDoNotDependOnTheSplit) {
   std::vector<float> layer1;
   for (size_t stages = 1; stages <= 4; ++stages) {
     auto pipeline = MakePipeline(config_, stages);
-    const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {});
+    const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {}, {});
     const TinySequence sequence = MakeSequence(picture.rows + 9, picture, Blocks(3, 20));
     Batch batch;
     AddSlice(batch, sequence, 0, picture.rows + 9, config_);
@@ -85,7 +86,7 @@ TEST_P(EveryKind, AnswersDoNotDependOnTheSplit) {
 
 TEST_P(EveryKind, PrefillThenDecodeIsOnePrefill) {
   auto pipeline = MakePipeline(config_);
-  const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {});
+  const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {}, {});
   const int64_t rows = picture.rows + 9;
   const TinySequence whole = MakeSequence(rows, picture, Blocks(0, 20));
   TinySequence pieces = whole;
@@ -100,7 +101,7 @@ TEST_P(EveryKind, PrefillThenDecodeIsOnePrefill) {
 
 TEST_P(EveryKind, RaggedBatchIsItsSequencesOneByOne) {
   auto pipeline = MakePipeline(config_);
-  const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {});
+  const EncodedPicture picture = pipeline->Encode(TinyPicture(config_), "image0", {}, {});
   std::vector<TinySequence> sequences = {MakeSequence(picture.rows + 4, picture, Blocks(0, 18)),
                                          MakeSequence(11, {}, Blocks(18, 3)),
                                          MakeSequence(23, {}, Blocks(21, 6))};
@@ -131,7 +132,7 @@ TEST_P(EveryKind, PicturesChangeAnswersAndPloraTheirRows) {
   const auto answer = [&](const ModelConfig& config, bool with_picture) {
     auto pipeline = MakePipeline(config);
     EncodedPicture picture;
-    if (with_picture) picture = pipeline->Encode(TinyPicture(config), "image0", {});
+    if (with_picture) picture = pipeline->Encode(TinyPicture(config), "image0", {}, {});
     const TinySequence sequence = MakeSequence(60, picture, Blocks(0, 15));
     return RunSlice(*pipeline, config, sequence, 0, 60);
   };
@@ -204,7 +205,7 @@ TEST(Pipeline, TracesUnderTheNamesOfTheCommandLine) {
     EXPECT_EQ(static_cast<int64_t>(tap.values.size() + tap.bytes.size()), count) << tap.name;
     shapes[tap.name] = tap.shape;
   };
-  const EncodedPicture picture = pipeline->Encode(TinyPicture(config), "image0", taps);
+  const EncodedPicture picture = pipeline->Encode(TinyPicture(config), "image0", taps, {});
   EXPECT_EQ(picture.rows, (2 + 1) * 4 + 1 + (1 + 1) * 2);  // (h w + 1) m^2 + 1 + (h + 1) m
   const TinySequence sequence = MakeSequence(picture.rows + 5, picture, Blocks(0, 8));
   Batch batch;
@@ -241,10 +242,50 @@ TEST(Pipeline, ErrorsLeaveItUsable) {
   }
   Picture picture = TinyPicture(config);
   picture.width += 14;
-  EXPECT_EQ(KindOfError([&] { pipeline->Encode(picture, "image0", {}); }), ErrorKind::kImage);
+  EXPECT_EQ(KindOfError([&] { pipeline->Encode(picture, "image0", {}, {}); }), ErrorKind::kImage);
   picture.rgb.resize(static_cast<size_t>(picture.width * picture.height * 3));
-  EXPECT_EQ(KindOfError([&] { pipeline->Encode(picture, "image0", {}); }), ErrorKind::kImage);
+  EXPECT_EQ(KindOfError([&] { pipeline->Encode(picture, "image0", {}, {}); }), ErrorKind::kImage);
   EXPECT_EQ(RunSlice(*pipeline, config, sequence, 0, 5), before);
+}
+
+/// Says stop when it is asked for the `count`th time.
+StopTest StopsAt(int count, std::atomic<int>* asked) {
+  return [count, asked] { return ++*asked >= count; };
+}
+
+TEST(Pipeline, StopsAPictureBetweenLayersAndStaysUsable) {
+  const ModelConfig config = TinyModel(Kind::k4khd7b);
+  auto pipeline = MakePipeline(config);
+  const Picture picture = TinyPicture(config);
+  std::atomic<int> asked{0};
+  pipeline->Encode(picture, "image0", {}, StopsAt(1 << 30, &asked));
+  const int layers = asked;
+  EXPECT_GE(layers, config.vision.layers);
+  for (const int at : {1, 2, layers}) {
+    asked = 0;
+    const auto encode = [&] { pipeline->Encode(picture, "image0", {}, StopsAt(at, &asked)); };
+    EXPECT_EQ(KindOfError(encode), ErrorKind::kCancelled) << at;
+    EXPECT_EQ(asked, at) << "works on";
+  }
+  EXPECT_GT(pipeline->Encode(picture, "image0", {}, {}).rows, 0);
+}
+
+TEST(Pipeline, StopsABatchBetweenLayersAndStaysUsable) {
+  const ModelConfig config = TinyModel(Kind::kVl7b);
+  for (size_t stages = 1; stages <= 3; ++stages) {
+    auto pipeline = MakePipeline(config, stages);
+    const TinySequence sequence = MakeSequence(5, {}, Blocks(0, 2));
+    const std::vector<float> before = RunSlice(*pipeline, config, sequence, 0, 5);
+    for (int64_t at = 1; at <= config.layers; ++at) {
+      std::atomic<int> asked{0};
+      Batch batch;
+      AddSlice(batch, sequence, 0, 5, config);
+      batch.stop = StopsAt(static_cast<int>(at), &asked);
+      EXPECT_EQ(KindOfError([&] { pipeline->Forward(batch); }), ErrorKind::kCancelled) << at;
+      EXPECT_EQ(asked, at) << "works on";
+    }
+    EXPECT_EQ(RunSlice(*pipeline, config, sequence, 0, 5), before) << stages << " stages";
+  }
 }
 
 TEST(Pipeline, RefusesBatchesThatTheSchedulerGotWrong) {

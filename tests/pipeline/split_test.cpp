@@ -60,7 +60,7 @@ bool Full() { return std::getenv("XCOMPOSER_FULL_TESTS") != nullptr; }
 /// lengths, answers between them, a block copied.
 std::vector<std::vector<float>> RunRagged(Executor& executor, const ModelConfig& config,
                                           size_t in_flight) {
-  const EncodedPicture picture = executor.Encode(TinyPicture(config), "image0", {});
+  const EncodedPicture picture = executor.Encode(TinyPicture(config), "image0", {}, {});
   const auto blocks = [](int32_t first) {
     std::vector<int32_t> table;
     for (int32_t i = 0; i < 16; ++i) table.push_back(first + (i * 7) % 16);

@@ -77,6 +77,7 @@ class StandInExecutor : public Executor {
   std::function<void(const Batch&)> before_forward;
   std::function<void(const Batch&)> after_forward;
   std::function<void(const Picture&)> before_encode;
+  std::function<void(const StopTest&)> while_encoding;
   /// Where limits.chooses_ids: the id for a row's scores, or -1 to give the scores after all.
   std::function<int32_t(std::span<const float> scores, const IdChoice&)> choose;
   int64_t* features_alive = nullptr;  ///< if set, receives at the end how many were not released
@@ -85,10 +86,11 @@ class StandInExecutor : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
   std::vector<PlacedPart> placement() const override { return {{"stand-in", {"model"}}}; }
 
-  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix,
-                        const TapSink& taps) override {
+  EncodedPicture Encode(const Picture& picture, const std::string& tap_prefix, const TapSink& taps,
+                        const StopTest& stop) override {
     const Alone alone(&busy_);
     if (before_encode) before_encode(picture);
+    if (while_encoding) while_encoding(stop);
     if (taps.Wants(tap_prefix + ".rgb")) {
       taps.put({tap_prefix + ".rgb", {picture.height, picture.width, 3}, {}, picture.rgb});
     }

@@ -1,0 +1,192 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "engine/scheduler_fixture.h"
+
+/// Pictures and batches that end on the way because nobody waits for them any more.
+namespace xcomposer {
+namespace {
+
+using namespace testing;  // the fixture of this folder
+using Clock = std::chrono::steady_clock;
+
+/// Works until somebody says stop, as a tower of many layers would.
+void WorkUntilStopped(const StopTest& stop) {
+  const Clock::time_point until = Clock::now() + kPatience;
+  while (!stop()) {
+    if (Clock::now() > until) throw Error(ErrorKind::kInternal, "nobody said stop");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  throw Error(ErrorKind::kCancelled, "stopped");
+}
+
+/// The executor calls `encode_` in each picture and `forward_` in each batch.
+class StoppingTest : public ::testing::Test {
+ protected:
+  void Start(int64_t stages = 1) {
+    ExecutorLimits limits = SmallLimits();
+    limits.stages = stages;
+    auto executor = std::make_unique<StandInExecutor>(limits);
+    executor->while_encoding = [this](const StopTest& stop) {
+      if (encode_) encode_(stop);
+    };
+    executor->before_forward = [this](const Batch& batch) {
+      if (forward_) forward_(batch);
+    };
+    scheduler_ = std::make_unique<Scheduler>(std::move(executor), OptionsWithBase());
+  }
+
+  static Job WithPicture() {
+    Job job = TextJob({1, 2}, Greedy(4));
+    AppendPicture(&job, TestPicture(3, 7), 3);
+    return job;
+  }
+
+  /// The engine still gives what it should.
+  void ExpectUsable() {
+    encode_ = {};
+    forward_ = {};
+    const Outcome outcome = RunJob(*scheduler_, WithPicture());
+    ASSERT_TRUE(outcome.result);
+    EXPECT_EQ(outcome.result->output_ids,
+              Expected(WithPicture(), SmallLimits(), OptionsWithBase().rope_base).ids);
+    EXPECT_EQ(scheduler_->stats().free_kv_blocks, 200);
+  }
+
+  std::function<void(const StopTest&)> encode_;
+  std::function<void(const Batch&)> forward_;
+  std::unique_ptr<Scheduler> scheduler_;  // goes first: its thread calls the above
+};
+
+TEST_F(StoppingTest, APictureOfACancelledJobEndsOnTheWay) {
+  Gate gate;
+  encode_ = [&](const StopTest& stop) {
+    EXPECT_FALSE(stop());
+    gate.Pass();
+    WorkUntilStopped(stop);
+  };
+  Start();
+  const JobId id = scheduler_->Submit(WithPicture());
+  gate.AwaitArrival();
+  gate.Open();
+  EXPECT_TRUE(scheduler_->Cancel(id));
+  const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.result);
+  EXPECT_EQ(outcome.result->finish, JobFinish::kCancelled);
+  EXPECT_TRUE(outcome.result->output_ids.empty());
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, APictureEndsAtTheDeadline) {
+  encode_ = WorkUntilStopped;
+  Start();
+  Job job = WithPicture();
+  job.deadline = Clock::now() + std::chrono::milliseconds(30);
+  const Outcome outcome = RunJob(*scheduler_, std::move(job));
+  ASSERT_TRUE(outcome.result);
+  EXPECT_EQ(outcome.result->finish, JobFinish::kDeadline);
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, APictureEndsWithTheEngine) {
+  Gate gate;
+  encode_ = [&](const StopTest& stop) {
+    gate.Pass();
+    WorkUntilStopped(stop);
+  };
+  Start();
+  const JobId id = scheduler_->Submit(WithPicture());
+  gate.AwaitArrival();
+  gate.Open();
+  scheduler_->Shutdown();
+  const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->kind(), ErrorKind::kCancelled);
+  EXPECT_NE(std::string(outcome.error->what()).find("shutting down"), std::string::npos);
+}
+
+TEST_F(StoppingTest, ABatchEndsOnlyWhenAllItsJobsAreCancelled) {
+  Gate gate;
+  std::atomic<int> batches{0};
+  std::atomic<bool> stopped_early{false};
+  forward_ = [&](const Batch& batch) {
+    if (batch.sequences.size() < 2 || ++batches > 1) return;
+    gate.Pass();
+    stopped_early = batch.stop();
+    gate.Pass();
+    WorkUntilStopped(batch.stop);
+  };
+  Start();
+  // The first one holds the driver's thread until both others are there.
+  Gate first;
+  encode_ = [&](const StopTest&) { first.Pass(); };
+  const JobId pictured = scheduler_->Submit(WithPicture());
+  first.AwaitArrival();
+  const JobId one = scheduler_->Submit(TextJob({1, 2, 3}, Greedy(100)));
+  const JobId other = scheduler_->Submit(TextJob({4, 5, 6}, Greedy(100)));
+  scheduler_->Cancel(pictured);
+  first.Open();
+  WaitFor(*scheduler_, pictured);
+  gate.AwaitArrival(1);
+  EXPECT_TRUE(scheduler_->Cancel(one));
+  gate.Allow(1);
+  gate.AwaitArrival(2);
+  EXPECT_FALSE(stopped_early) << "the other job still waits for its rows";
+  EXPECT_TRUE(scheduler_->Cancel(other));
+  gate.Open();
+  for (const JobId id : {one, other}) {
+    const Outcome outcome = WaitFor(*scheduler_, id);
+    ASSERT_TRUE(outcome.result) << outcome.error->what();
+    EXPECT_EQ(outcome.result->finish, JobFinish::kCancelled);
+    EXPECT_TRUE(outcome.result->output_ids.empty());
+  }
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, ALongPromptInSeveralBatchesEndsAtTheDeadline) {
+  std::atomic<int> batches{0};
+  forward_ = [&](const Batch& batch) {
+    if (++batches == 2) WorkUntilStopped(batch.stop);
+  };
+  Start(3);
+  Job job = TextJob(std::vector<int32_t>(100, 5), Greedy(4));  // of 16 rows each
+  job.deadline = Clock::now() + std::chrono::milliseconds(200);
+  const Outcome outcome = RunJob(*scheduler_, std::move(job));
+  ASSERT_TRUE(outcome.result);
+  EXPECT_EQ(outcome.result->finish, JobFinish::kDeadline);
+  EXPECT_TRUE(outcome.result->output_ids.empty());
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, WhatWentWrongIsSaidAlsoOfACancelledJob) {
+  Gate gate;
+  forward_ = [&](const Batch&) {
+    gate.Pass();
+    throw Error(ErrorKind::kCapacity, "no memory");
+  };
+  Start();
+  const JobId id = scheduler_->Submit(TextJob({1, 2, 3}, Greedy(4)));
+  gate.AwaitArrival();
+  scheduler_->Cancel(id);
+  gate.Open();
+  const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->kind(), ErrorKind::kCapacity);
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, TheTestMayBeAskedWhenTheEngineIsGone) {
+  StopTest kept;
+  forward_ = [&](const Batch& batch) {
+    if (!kept) kept = batch.stop;
+  };
+  Start();
+  RunJob(*scheduler_, TextJob({1, 2, 3}, Greedy(2)));
+  scheduler_.reset();
+  EXPECT_TRUE(kept());
+}
+
+}  // namespace
+}  // namespace xcomposer
