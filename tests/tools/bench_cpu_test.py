@@ -92,16 +92,18 @@ class Parsing(unittest.TestCase):
         mine = rounds.our_samples(our_report(), 1, "int8", 0.0)
         peer = rounds.parse_peer('{"version": "1", "seconds": {"prefill 8": [4, 2, 3], '
                                  '"decode 1": [1.5]}}')
-        prefill, decode = rounds.peer_samples(peer, mine, "Q8_0", 10.0, 1.0)
+        reads = {"prefill 8": 8.0, "decode 1": 10.0}
+        prefill, decode = rounds.peer_samples(peer, mine, "Q8_0", reads.get, 1.0)
         self.assertEqual((prefill.engine, prefill.weights), (rounds.PEER, "Q8_0"))
-        self.assertEqual((prefill.seconds, prefill.bytes, prefill.operations), (3, 10, 800))
+        self.assertEqual((prefill.seconds, prefill.bytes, prefill.operations), (3, 8, 800))
         self.assertEqual((decode.seconds, decode.bytes, decode.rows), (1.5, 40, 4))
         self.assertEqual(decode.foreign_percent, 1.0)
 
     def test_a_figure_that_we_did_not_time_is_refused(self) -> None:
         peer = {"version": "1", "seconds": {"prefill 9": [1.0]}}
         with self.assertRaises(rounds.Unusable):
-            rounds.peer_samples(peer, rounds.our_samples(our_report(), 1, "int8", 0), "Q8_0", 1, 0)
+            rounds.peer_samples(peer, rounds.our_samples(our_report(), 1, "int8", 0), "Q8_0",
+                                lambda _: 1.0, 0)
 
 
 class Processors(unittest.TestCase):
@@ -302,6 +304,34 @@ class WholeRun(unittest.TestCase):
         with self.assertRaisesRegex(processes.ProgramFailed, "status 5: out of memory"):
             self.measure(self.settings(xcomposer=failing))
 
+    def test_a_prompt_of_the_peer_reads_no_keys_of_the_steps_context(self) -> None:
+        reads = {}
+        for context in (1, 1001):
+            result = self.measure(self.settings(weights=("int8",), rounds=1, context=context))
+            for s in result["samples"]:
+                if s["engine"] == rounds.PEER:
+                    reads[s["figure"], context] = s["bytes"]
+        self.assertEqual(reads["prefill 8", 1], reads["prefill 8", 1001])
+        self.assertLess(reads["decode 1", 1], reads["decode 1", 1001])
+
+    def test_what_was_measured_before_a_failure_is_kept(self) -> None:
+        marks = self.folder / "marks"
+        failing = self.program("failing", f"""
+with open({str(marks)!r}, 'a') as file: file.write('x')
+import os
+if os.path.getsize({str(marks)!r}) == 3: sys.exit(5)
+print({json.dumps(our_report())!r})
+""")
+        out = self.folder / "kept.json"
+        done = subprocess.run(
+            [sys.executable, str(TOOLS / "bench_cpu"), "measure", "--out", str(out), "--xcomposer",
+             failing, "--peer-python", "", "--weights", "int8", "--rounds", "4"],
+            capture_output=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 1)
+        kept = json.loads(out.read_text(encoding="utf-8"))
+        self.assertEqual({s["round"] for s in kept["samples"]}, {1, 2})
+        self.assertFalse(out.with_suffix(".json.new").exists())
+
     def test_the_report_has_every_figure(self) -> None:
         result = self.measure(self.settings())
         text = report.section(json.loads(json.dumps(result)))
@@ -340,7 +370,8 @@ class WholeRun(unittest.TestCase):
 
     def test_wrong_arguments_are_refused(self) -> None:
         tool = [sys.executable, str(TOOLS / "bench_cpu"), "measure", "--out", os.devnull]
-        for wrong in (["--weights", "int3"], ["--prompt-tokens", "0"], ["--kind", "3-7b"]):
+        for wrong in (["--weights", "int3"], ["--prompt-tokens", "0"], ["--kind", "3-7b"],
+                      ["--rounds", "0"], ["--repeat", "-1"]):
             done = subprocess.run([*tool, *wrong], capture_output=True, timeout=60, check=False)
             self.assertEqual(done.returncode, 2, wrong)
 

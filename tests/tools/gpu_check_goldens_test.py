@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import time
 import unittest
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from gpu_check_parts import engine, golden_cases, result, taps, tensors
 LOGITS = [[0.0, 4.0, 1.0], [2.0, 0.0, 1.5]]
 HIDDEN = [[float(10 * row + column) for column in range(2)] for row in range(5)]
 ROWS = [0, 4]
+HAS_GPU = """
+if "devices" in sys.argv: print('{"nodes": [{"devices": [{"name": "cuda:0"}]}]}'); sys.exit()
+"""
 
 
 def floats(rows: list[list[float]]) -> tuple[str, list[int], bytes]:
@@ -45,7 +49,7 @@ class Goldens(Place):
         source = self.folder / "engine.safetensors"
         tensors.write(source, {"logits": floats(logits or LOGITS),
                                "layer0.out": floats(hidden or HIDDEN)})
-        self.program("xcomposer", f"""
+        self.program("xcomposer", HAS_GPU + f"""
 import json, shutil
 a = sys.argv
 out = a[a.index("--out") + 1]
@@ -70,7 +74,23 @@ print(json.dumps({{"output_ids": {ids}}}))""")
 
     def test_another_id_within_rounding(self):
         self.answer([1, 2], [LOGITS[0], [1.7, 0.0, 1.8]])  # error 0.3, margin 0.5
+        self.assertEqual(self.judge({"logits": 0.4, "layer0.out": 0.1}).state, result.PASSED)
+
+    def test_scores_must_be_near_the_recorded_ones_without_budgets_too(self):
+        self.answer([0, 2], [[999, -999, 500], [-1e6, 3, 1e7]])
+        done = self.judge()
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("logits differs by", done.reason)
+        self.answer([1, 2], [LOGITS[0], [1.7, 0.0, 1.8]])  # 0.3 of 1.97 * 5.6 %
+        self.assertEqual(self.judge().state, result.FAILED)
+        self.answer([1, 0], [LOGITS[0], [2.1, 0.0, 1.5]])
         self.assertEqual(self.judge().state, result.PASSED)
+
+    def test_a_repetition_for_which_there_was_no_time_is_said(self):
+        self.answer([1, 0])
+        context = self.context(self.goldens({"logits": 0.1, "layer0.out": 0.1}))
+        first = golden_cases._Case(context, self.folder, {}, time.monotonic() + 1.0)
+        self.assertEqual(first.repeat("k c")["k c, again"]["state"], result.TIMED_OUT)
 
     def test_an_answer_that_ends_early(self):
         self.answer([1], LOGITS[:1])
@@ -121,18 +141,27 @@ if os.path.getsize(counter) == 2: open(out, 'ab').write(b'y')""")
         self.assertEqual(done.details["cases"]["k c, again"]["state"], result.FAILED)
 
     def test_a_refused_device_is_a_skip_with_the_refusal(self):
-        self.program("xcomposer", """
-print('{"error": {"kind": "device", "message": "this build has no CUDA stages"}}'); sys.exit(5)""")
+        self.program("xcomposer", """print('{"nodes": [{"devices": [{"name": "cpu"}]}]}')""")
         done = self.judge()
         self.assertEqual(done.state, result.SKIPPED)
-        self.assertIn("this build has no CUDA stages", done.reason)
+        self.assertIn("names no CUDA device", done.reason)
+
+    def test_a_device_that_fails_on_the_way_is_a_failure(self):
+        fault = ('{"error": {"kind": "device", "message": "the GPU failed while running a batch: '
+                 'an illegal memory access was encountered"}}')
+        self.program("xcomposer", HAS_GPU + f"print({fault!r}); sys.exit(5)")
+        done = self.judge()
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("illegal memory access", done.reason)
 
     def test_any_other_error_is_a_failure(self):
         full = '{"error": {"kind": "capacity", "message": "out of memory"}}'
         for body in (f"print({full!r}); sys.exit(5)", "sys.exit(5)", "sys.exit(1)", "print('{}')",
                      "print('rubbish')", "import os; os.kill(os.getpid(), 11)"):
-            self.program("xcomposer", body)
+            self.program("xcomposer", HAS_GPU + body)
             self.assertEqual(self.judge().state, result.FAILED, body)
+        self.program("xcomposer", "sys.exit(127)")  # before it can say what devices there are
+        self.assertEqual(self.judge().state, result.FAILED)
 
     def test_without_goldens(self):
         self.assertEqual(golden_cases.run(self.context(), 60).state, result.SKIPPED)
@@ -199,12 +228,20 @@ print(json.dumps([{"output_ids": [3] * 65, "timings": {
     for r in requests]))""")
         context = self.context()
         context = type(context)(**{**context.__dict__, "python": str(maker)})
-        done = engine._measure(context, 60, Path("maker.py"), self.folder)
+        done = engine._measure(context, time.monotonic() + 60, Path("maker.py"), self.folder)
         self.assertEqual(done.state, result.FAILED)
         self.assertIn("8 sequences: exit code 1", done.reason)
         self.assertEqual(done.figures["engine.load.first"]["bytes"], 1000)
         self.assertNotIn("engine.load", done.figures)  # the second process's, which failed
         self.assertIn("engine.prefill.959", done.figures)
+
+    def test_figures_for_which_there_was_no_time_are_said(self):
+        context = self.context()
+        context = type(context)(**{**context.__dict__, "python": str(self.program(
+            "python", "import os; os.mkdir(sys.argv[sys.argv.index('--out') + 1])"))})
+        done = engine._measure(context, time.monotonic() + 4, Path("maker.py"), self.folder)
+        self.assertEqual(done.state, result.TIMED_OUT)
+        self.assertIn("1 sequences: no time left", done.reason)
 
     def test_a_load_is_told_by_its_parts(self):
         merged = result.Result(result.PASSED)

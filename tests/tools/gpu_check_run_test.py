@@ -100,6 +100,14 @@ else:
         self.assertIn("no NVIDIA GPU: no driver", text)
         self.assertIn("bench_gpu_model: No such file", text)
 
+    def test_a_folder_without_programs_proves_nothing(self):
+        self.program("bench_gpu_limits", FIGURES)
+        for arguments, expected in ((["--only", "limits", "--only", "kernels"], main.NOTHING_PROVEN),
+                                    (["--only", "limits"], 0)):
+            code, report, _ = self.check(*arguments)
+            self.assertEqual(code, expected, arguments)
+            self.assertEqual(self.states(report)["limits"], result.PASSED)
+
     def test_libtorch_must_see_the_card_that_the_driver_sees(self):
         self.program("test_ops_cuda", """
 import os
@@ -235,6 +243,14 @@ print("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)" 
             "print('========= Error: Device not supported. Please refer'); sys.exit(1)")
         self.assertEqual(done.state, result.SKIPPED)
         self.assertIn("Device not supported", done.reason)
+
+    def test_a_tool_that_was_stopped_is_not_forgotten_for_one_that_was_refused(self):
+        done = self.state("""
+import time
+if "memcheck" in sys.argv: time.sleep(60)
+print("========= Error: Device not supported."); sys.exit(1)""", 3)
+        self.assertEqual(done.details["memcheck"]["state"], result.TIMED_OUT)
+        self.assertEqual(done.state, result.TIMED_OUT)
 
     def test_silent(self):
         self.assertEqual(self.state(PASSING_TESTS).state, result.FAILED)

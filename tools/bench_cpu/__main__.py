@@ -31,6 +31,13 @@ def counts(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a number above 0")
+    return number
+
+
 def known_weights(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := [name for name in names if name not in rounds.VARIANTS]:
@@ -53,8 +60,8 @@ def add_measure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--prompt-tokens", type=counts, default=(128, 512))
     parser.add_argument("--context", type=int, default=1, help="tokens before the timed ones")
     parser.add_argument("--new-tokens", type=int, default=32, help="tokens that are timed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeat", type=int, default=2, help="runs of a figure in one process")
+    parser.add_argument("--rounds", type=at_least_one, default=5)
+    parser.add_argument("--repeat", type=at_least_one, default=2, help="runs of a figure in one process")
     parser.add_argument("--quiet-percent", type=float, default=2.0,
                         help="rounds in which others used more of the processors do not count")
     parser.add_argument("--wait-quiet", type=float, default=0.0, metavar="SECONDS",
@@ -62,6 +69,17 @@ def add_measure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds of one process")
     parser.add_argument("--work", type=Path, help="where the peer's files are written meanwhile")
     parser.set_defaults(run=run_measure)
+
+
+def write(path: Path, result: dict) -> None:
+    """Whole at any moment, unless it is no file (a pipe, a terminal)."""
+    text = json.dumps(result, indent=1) + "\n"
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    beside = path.with_suffix(path.suffix + ".new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
 
 
 def run_measure(arguments: argparse.Namespace) -> None:
@@ -75,8 +93,7 @@ def run_measure(arguments: argparse.Namespace) -> None:
         context=arguments.context, new_tokens=arguments.new_tokens, rounds=arguments.rounds,
         repeat=arguments.repeat, quiet_percent=arguments.quiet_percent,
         patience_s=arguments.wait_quiet, timeout_s=arguments.timeout)
-    result = rounds.measure(settings, arguments.work)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = rounds.measure(settings, arguments.work, lambda part: write(arguments.out, part))
     print(report.section(result))
 
 

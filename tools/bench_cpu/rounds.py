@@ -7,6 +7,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import processes
@@ -110,9 +111,10 @@ def our_samples(report: dict, number: int, weights: str, foreign: float) -> list
             for figure in report["figures"] if figure["phase"] in ("prefill", "decode")]
 
 
-def peer_samples(peer: dict, ours: list[Sample], file_type: str, token_bytes: float,
-                 foreign: float) -> list[Sample]:
-    """The peer computes what we compute and reads its own file; the limits are ours."""
+def peer_samples(peer: dict, ours: list[Sample], file_type: str,
+                 token_bytes: Callable[[str], float], foreign: float) -> list[Sample]:
+    """The peer computes what we compute and reads its own file; the limits are ours. `token_bytes`
+    of a figure: what a token, or a prompt, reads."""
     by_name = {sample.figure: sample for sample in ours}
     samples = []
     for figure, seconds in peer["seconds"].items():
@@ -122,7 +124,7 @@ def peer_samples(peer: dict, ours: list[Sample], file_type: str, token_bytes: fl
         times = like.rows if figure.startswith("decode") else 1
         samples.append(dataclasses.replace(
             like, engine=PEER, weights=file_type, seconds=statistics.median(seconds),
-            bytes=token_bytes * times, foreign_percent=foreign))
+            bytes=token_bytes(figure) * times, foreign_percent=foreign))
     return samples
 
 
@@ -150,7 +152,7 @@ class Run:
         if self.peer["skipped"]:
             print(f"without {PEER}: {self.peer['skipped']}", file=sys.stderr)
 
-    def all(self) -> None:
+    def all(self, after_round: Callable[[], None]) -> None:
         types = [VARIANTS[weights][1] for weights in self._settings.weights]
         if not self.peer["skipped"]:
             for file_type in dict.fromkeys(types):
@@ -161,6 +163,7 @@ class Run:
                 last = types[i] not in types[i + 1:]
                 if last and not self.peer["skipped"]:
                     self._measure_peer(mine, types[i])
+            after_round()
 
     def _write(self, file_type: str) -> None:
         print(f"writing a random {file_type} file", file=sys.stderr)
@@ -209,17 +212,27 @@ class Run:
         report = parse_peer(done.output)
         self.peer.update(version=report["version"], system=report.get("system", ""))
         middle = settings.context + (settings.new_tokens + 1) / 2
-        token_bytes = peer_file.bytes_per_token(settings.sizes, file_type, middle)
+
+        def token_bytes(figure: str) -> float:
+            keys = middle if figure.startswith("decode") else 0  # as ours count
+            return peer_file.bytes_per_token(settings.sizes, file_type, keys)
+
         self.samples += peer_samples(report, mine, file_type, token_bytes, done.foreign_percent)
 
 
-def measure(settings: Settings, work: Path | None = None) -> dict:
-    """Everything that the report needs, as JSON."""
+def measure(settings: Settings, work: Path | None = None,
+            keep: Callable[[dict], None] = lambda _: None) -> dict:
+    """Everything that the report needs, as JSON. `keep` is given what there is after each round,
+    since a later one may fail."""
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         run = Run(settings, Path(folder))
-        run.all()
+        run.all(lambda: keep(_result(settings, run)))
+    return _result(settings, run)
+
+
+def _result(settings: Settings, run: Run) -> dict:
     return {"machine": run.ours["machine"], "version": run.ours["version"],
             "commit": run.ours["commit"], "shape": dataclasses.asdict(settings.sizes),
             "threads": settings.threads, "context": settings.context,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import bounded
+from . import bounded, result
 from .bounded import Outcome
-from .result import Context
-
-NO_SUCH_DEVICE = 5
-
+from .result import Context, Result
 
 def answers(outcome: Outcome) -> list[dict[str, Any]] | None:
     """The answers of a `generate --json`, or none where it failed."""
@@ -43,12 +40,6 @@ def explain(outcome: Outcome) -> str:
     return f"{outcome.what_happened}: {outcome.last_words or 'no readable answer'}"
 
 
-def is_refusal_of_device(outcome: Outcome) -> bool:
-    """Whether the program said that it cannot use the device. That something does not fit has the
-    same exit code, and is a failure."""
-    return outcome.code == NO_SUCH_DEVICE and error(outcome).get("kind") == "device"
-
-
 def _cuda_devices(text: str) -> list[str]:
     """Of the machine that `devices --json` describes."""
     try:
@@ -58,14 +49,15 @@ def _cuda_devices(text: str) -> list[str]:
     return [name for name in names if str(name).startswith("cuda")]
 
 
-def cuda_refusal(context: Context, box_s: float) -> str:
-    """Why the engine cannot run on the device; empty where nothing says so."""
+def cuda_refusal(context: Context, box_s: float) -> Result | None:
+    """Why the engine cannot be asked to run on the device; none where nothing says so. Asked once,
+    beforehand: a fault of the device in the middle looks the same as one that was never there."""
     outcome = bounded.run([context.program("xcomposer"), "devices", "--json"], box_s, context.env)
     if outcome.missing:
-        return outcome.missing
+        return Result(result.SKIPPED, outcome.missing)
     if outcome.code != 0:
-        return f"xcomposer devices: {explain(outcome)}"
+        return Result(result.FAILED, f"xcomposer devices: {explain(outcome)}")
     if context.device.startswith("cuda") and not _cuda_devices(outcome.out):
-        return ("xcomposer devices names no CUDA device: no driver, or the engine has no CUDA back "
-                "end")
-    return ""
+        return Result(result.SKIPPED, "xcomposer devices names no CUDA device: no driver, or the "
+                      "engine has no CUDA back end")
+    return None

@@ -26,15 +26,16 @@ def run(context: Context, box_s: float, folder: Path) -> Result:
     maker = _maker()
     if maker is None:
         return Result(result.SKIPPED, "make_random_checkpoint.py is not beside gpu_check")
+    deadline = time.monotonic() + box_s
     refusal = cli.cuda_refusal(context, min(20.0, box_s / 3))
     if refusal:
-        return Result(result.SKIPPED, refusal)
+        return refusal
     free = shutil.disk_usage(folder).free
     if free < (20 << 30):
         return Result(result.SKIPPED,
                       f"{folder} has {free >> 30} GiB free, a checkpoint of full size takes 17")
     with tempfile.TemporaryDirectory(dir=folder, prefix="gpu-check-") as place:
-        return _measure(context, box_s, maker, Path(place))
+        return _measure(context, deadline, maker, Path(place))
 
 
 def _maker() -> Path | None:
@@ -42,14 +43,13 @@ def _maker() -> Path | None:
     return path if path.is_file() else None
 
 
-def _measure(context: Context, box_s: float, maker: Path, place: Path) -> Result:
-    deadline = time.monotonic() + box_s
+def _measure(context: Context, deadline: float, maker: Path, place: Path) -> Result:
     model = place / "model"
     # It wants a tokenizer to copy; requests are ids, so that none is needed.
     tokenizer = place / "tokenizer.model"
     tokenizer.touch()
     made = bounded.run([context.python, maker, "--kind", "2-vl-7b", "--out", model, "--tokenizer",
-                        tokenizer], 0.6 * box_s, context.env)
+                        tokenizer], 0.6 * (deadline - time.monotonic()), context.env)
     if made.code != 0:
         return Result(result.SKIPPED, "no random checkpoint could be written: "
                       f"{made.what_happened}: {made.last_words}")
@@ -59,8 +59,9 @@ def _measure(context: Context, box_s: float, maker: Path, place: Path) -> Result
     for sequences, prompts in ((1, PROMPTS), (8, (PROMPT,) * 8)):
         left = deadline - time.monotonic()
         if left < 5:
-            merged.details[f"bs{sequences}"] = "no time left"
-            continue
+            merged.state = result.TIMED_OUT
+            merged.reason = f"{sequences} sequences: no time left"
+            return merged
         request = place / f"requests{sequences}.json"
         request.write_text(json.dumps([_request(i, rows) for i, rows in enumerate(prompts)]),
                            encoding="utf-8")

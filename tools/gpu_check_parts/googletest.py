@@ -37,7 +37,7 @@ def run(program: Path, box_s: float, env: Mapping[str, str]) -> result.Result:
     judged = judge(outcome, tests)
     if outcome.timed_out or outcome.missing or judged.state != result.FAILED:
         return judged
-    suspects = list(tests.failed)[1:] + _never_ran(program, tests, env)
+    suspects = list(tests.failed)[1:] + _never_ran(program, tests, deadline - time.monotonic(), env)
     alone: dict[str, str] = {}
     for name in suspects:
         left = deadline - time.monotonic()
@@ -56,8 +56,10 @@ def run(program: Path, box_s: float, env: Mapping[str, str]) -> result.Result:
     return judged
 
 
-def _never_ran(program: Path, tests: Tests, env: Mapping[str, str]) -> list[str]:
-    listed = bounded.run([program, "--gtest_list_tests"], 20, env)
+def _never_ran(program: Path, tests: Tests, left: float, env: Mapping[str, str]) -> list[str]:
+    if left < LEAST_S:
+        return []
+    listed = bounded.run([program, "--gtest_list_tests"], min(20.0, left), env)
     names, suite = [], ""
     for line in listed.out.splitlines():
         word = line.split("  #")[0].rstrip()

@@ -26,9 +26,9 @@ def describe(env: dict[str, str]) -> dict[str, Any]:
     return facts
 
 
-def has_card(env: dict[str, str]) -> bool:
+def has_card(env: dict[str, str], box_s: float) -> bool:
     """Whether the driver names one."""
-    outcome = bounded.run(["nvidia-smi", "-L"], 20, env)
+    outcome = bounded.run(["nvidia-smi", "-L"], min(20.0, box_s), env)
     return outcome.code == 0 and outcome.out.startswith("GPU ")
 
 
