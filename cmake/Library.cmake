@@ -41,9 +41,21 @@ if(soversion EQUAL 0)
 endif()
 set_target_properties(xcomposer PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${soversion})
 
+# The build has the RUNPATH of the installation: CMake would pad one of its own with colons, and the loader
+# takes the empty entry behind a colon for the folder that a program is started in.
 set(xcomposer_bundle_folder xcomposer-libtorch)
+set_target_properties(xcomposer PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
 if(XCOMPOSER_BUNDLE_TORCH)
   set_target_properties(xcomposer PROPERTIES INSTALL_RPATH "$ORIGIN/${xcomposer_bundle_folder}")
+  set(xcomposer_bundle_links ${CMAKE_LIBRARY_OUTPUT_DIRECTORY}/${xcomposer_bundle_folder})
+  file(MAKE_DIRECTORY ${xcomposer_bundle_links})
+  foreach(folder IN LISTS XCOMPOSER_TORCH_RPATH)
+    file(GLOB libraries ${folder}/*.so ${folder}/*.so.*)
+    foreach(library IN LISTS libraries)
+      get_filename_component(name ${library} NAME)
+      file(CREATE_LINK ${library} ${xcomposer_bundle_links}/${name} SYMBOLIC)
+    endforeach()
+  endforeach()
   set(xcomposer_installed_rpath_link
       "-Wl,-rpath-link,\${libdir}/${xcomposer_bundle_folder}")
 else()
@@ -55,7 +67,10 @@ endif()
 file(RELATIVE_PATH xcomposer_bin_to_lib
      ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
 function(xcomposer_find_at_runtime target)
-  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/${xcomposer_bin_to_lib}")
+  # In the build the folders are bin and lib, whatever they are called where it is installed.
+  set(folders "$ORIGIN/${xcomposer_bin_to_lib}" "$ORIGIN/../lib")
+  list(REMOVE_DUPLICATES folders)
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "${folders}" BUILD_WITH_INSTALL_RPATH ON)
 endfunction()
 
 # --- installation ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ readonly cuda_wheels=(nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5 n
 packages=(build-essential cmake ninja-build ccache pkg-config python3-venv ca-certificates
           nlohmann-json3-dev libspdlog-dev libcli11-dev libgtest-dev libgmock-dev libsentencepiece-dev
           libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
-          libjpeg-dev libgif-dev libpng-dev libtiff-dev libfreetype-dev libzmq3-dev cppzmq-dev libsodium-dev)
+          libjpeg-dev libpng-dev libtiff-dev libfreetype-dev libzmq3-dev cppzmq-dev libsodium-dev)
 optional_packages=()
 if [ "${1:-}" = "--tests" ]; then
   optional_packages=(clang openmpi-bin iproute2)
@@ -49,6 +49,7 @@ as_root() {
   fi
 }
 
+# 1: nobody to install as; 2: apt could not.
 apt_install() {
   local root
   root=$(as_root) || return 1
@@ -58,8 +59,14 @@ apt_install() {
   if ! { $root apt-get update && $root env DEBIAN_FRONTEND=noninteractive \
            apt-get install -y --no-install-recommends "$@"; } > .deps/apt.log 2>&1; then
     tail -n 15 .deps/apt.log >&2
-    fail "apt-get could not install them; the whole output is in .deps/apt.log"
+    say "apt-get could not install them; the whole output is in .deps/apt.log" >&2
+    return 2
   fi
+}
+
+# What some tests use; without it they are skipped.
+apt_install_optional() {
+  [ $# = 0 ] || apt_install "$@" || say "not installed: $*; what needs it is skipped"
 }
 
 # clang's sanitizer and fuzzer libraries are a package of their own, named after clang's version.
@@ -80,18 +87,19 @@ install_packages() {
   local missing optional
   missing=$(missing_of "${packages[@]}")
   # shellcheck disable=SC2086  # a list of words
-  if [ -n "$missing" ] && ! apt_install $missing; then
-    fail "these packages are missing, and only root may install them. Run:
+  if [ -n "$missing" ]; then
+    local code=0
+    apt_install $missing || code=$?
+    [ $code != 1 ] || fail "these packages are missing, and only root may install them. Run:
   sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
+    [ $code = 0 ] || fail "these packages are missing: $missing"
   fi
   [ ${#optional_packages[@]} -gt 0 ] || return 0
   optional=$(missing_of "${optional_packages[@]}")
   # shellcheck disable=SC2086
-  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed; what needs it is skipped"
+  apt_install_optional $optional
   # shellcheck disable=SC2046  # none or one word
-  optional=$(missing_of $(clang_runtime))
-  # shellcheck disable=SC2086
-  [ -z "$optional" ] || apt_install $optional || say "without root: $optional not installed; what needs it is skipped"
+  apt_install_optional $(missing_of $(clang_runtime))
 }
 
 # --- LibTorch --------------------------------------------------------------------------------------------
@@ -117,11 +125,15 @@ pip_install() {
   fi
 }
 
-has_distribution() { ls -d .deps/venv/lib/python3*/site-packages/"${1//-/_}"-*.dist-info > /dev/null 2>&1; }
+# has_distribution NAME [VERSION]
+has_distribution() {
+  ls -d .deps/venv/lib/python3*/site-packages/"${1//-/_}"-"${2:-*}".dist-info > /dev/null 2>&1 ||
+    ls -d .deps/venv/lib/python3*/site-packages/"${1//-/_}"-"${2:-*}"+*.dist-info > /dev/null 2>&1
+}
 
 install_wheels() {
   local wheel wanted=()
-  for wheel in "$@"; do has_distribution "${wheel%%==*}" || wanted+=("$wheel"); done
+  for wheel in "$@"; do has_distribution "${wheel%%==*}" "${wheel##*==}" || wanted+=("$wheel"); done
   [ ${#wanted[@]} = 0 ] || pip_install "${wanted[@]}"
 }
 

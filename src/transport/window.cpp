@@ -11,10 +11,16 @@ WindowCount Difference(const WindowCount& more, const WindowCount& less) {
   return {more.bytes - less.bytes, more.frames - less.frames};
 }
 
+/// Less than a quarter of the window, of which the receiver says nothing.
+bool IsLittle(const WindowLimits& limits, const WindowCount& count) {
+  return count.bytes < limits.bytes / 4 && count.frames < (limits.frames + 3) / 4;
+}
+
 }  // namespace
 
 bool FitsWindow(const WindowLimits& limits, const WindowCount& on_the_way, uint64_t bytes) {
-  if (on_the_way.frames == 0) return true;
+  // All of a little may be taken already and will never be told: who waits for it waits for ever.
+  if (on_the_way.frames == 0 || IsLittle(limits, on_the_way)) return true;
   return on_the_way.frames < limits.frames && on_the_way.bytes <= limits.bytes &&
          bytes <= limits.bytes - on_the_way.bytes;
 }
@@ -61,10 +67,7 @@ std::optional<WindowCount> ReceiveLedger::Taken(const WindowLimits& limits, uint
   const std::lock_guard lock(mutex_);
   taken_.bytes += bytes;
   ++taken_.frames;
-  const WindowCount untold = Difference(taken_, told_);
-  if (untold.bytes < limits.bytes / 4 && untold.frames < (limits.frames + 3) / 4) {
-    return std::nullopt;
-  }
+  if (IsLittle(limits, Difference(taken_, told_))) return std::nullopt;
   told_ = taken_;
   return told_;
 }

@@ -9,7 +9,8 @@
 
 namespace xcomposer {
 
-/// How much may be on its way to one receiver on one channel. One frame always may, however large.
+/// How much may be on its way to one receiver on one channel. One frame, however large, may always
+/// be beside less than a quarter of it.
 struct WindowLimits {
   uint64_t bytes = 0;
   uint64_t frames = 0;
@@ -51,7 +52,7 @@ class ReceiveLedger {
   /// A frame came in. False where the sender was not allowed to send it.
   bool Arrived(const WindowLimits& limits, uint64_t bytes);
 
-  /// A frame was taken. Returns the count to tell the sender, once a quarter of the window is free.
+  /// A frame was taken. Returns the count to tell the sender, once it has not been told of a quarter.
   std::optional<WindowCount> Taken(const WindowLimits& limits, uint64_t bytes);
 
  private:

@@ -63,6 +63,21 @@ TEST(Window, TheReceiverTellsOnceAQuarterIsTaken) {
   EXPECT_EQ(told->frames, 2U);
 }
 
+TEST(Window, FramesOfAnySizeNeverStall) {
+  const WindowLimits limits{100, 10};
+  for (const uint64_t first : {0, 1, 24, 25, 60}) {
+    for (const uint64_t second : {76, 95, 100, 1000}) {
+      SendWindow window;
+      ReceiveLedger ledger;
+      for (const uint64_t bytes : {first, second, first, second, second}) {
+        ASSERT_TRUE(window.Reserve(limits, bytes, Now())) << first << " then " << second;
+        ASSERT_TRUE(ledger.Arrived(limits, bytes));
+        if (const auto told = ledger.Taken(limits, bytes)) window.Acknowledge(*told);
+      }
+    }
+  }
+}
+
 TEST(Window, SmallWindowsNeverStall) {
   // Whatever is sent up to the limit is told of before the sender would wait for ever.
   for (uint64_t frames = 1; frames <= 9; ++frames) {
