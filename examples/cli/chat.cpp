@@ -120,9 +120,16 @@ class Chat {
   void Ask(const std::string& question) {
     RequireUtf8(question, ErrorKind::kPrompt, "the question");
     const AnswerGuard guard(session_);
-    session_.Ask(question, std::exchange(pending_, {}),
-                 [](const std::string& text) { std::cout << text << std::flush; });
+    const Result result =
+        session_.Ask(question, std::exchange(pending_, {}),
+                     [](const std::string& text) { std::cout << text << std::flush; });
     std::cout << std::endl;
+    WarnOfCutPrompt(result);  // the question itself is at the end of the prompt
+    if (result.prompt_truncated > 0) std::cerr << "/reset begins anew\n";
+    if (result.finish_reason == FinishReason::kLength) {
+      std::cerr << "warning: the answer was cut off after " << result.output_ids.size()
+                << " tokens (--max-new-tokens)\n";
+    }
   }
 
   Session session_;
@@ -141,7 +148,7 @@ void AddChat(CLI::App& app, Chosen& chosen) {
       ->type_name("FILE");
   AddEngineFlags(*command, flags->engine);
   AddRequestFlags(*command, flags->request);
-  command->footer(std::string("While it runs:\n") + kHelp);
+  command->footer(std::string("While it runs:\n") + kHelp + "\n" + app.get_footer());
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {
     chosen.run = [flags] {

@@ -108,7 +108,7 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   AddModelFlag(command, flags.model);
   command
       .add_option("--devices", flags.devices,
-                  "Where to run: cpu, cpu,cpu for two stages, or 0:cpu,1:cpu by rank")
+                  "Where to run: cpu, cuda:0, cuda:0,cuda:1 for two stages, or 0:cpu,1:cpu by rank")
       ->type_name("LIST")
       ->capture_default_str();
   command
@@ -141,6 +141,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   AddNumber<int64_t>(command, "--threads", flags.threads, {1, 4096}, "Threads to compute with");
   AddNumber<int64_t>(command, "--kv-tokens", flags.kv_tokens, {1, kMostTokens},
                      "Positions in the KV cache (default: from the free memory)");
+  AddNumber<int64_t>(command, "--prefill-chunk", flags.prefill_chunk, {1, 1 << 20},
+                     "Rows of one prefill step (default 1024)");
   AddNumber<int64_t>(command, "--max-image-pixels", flags.max_image_pixels, {1, int64_t{1} << 40},
                      "Largest picture that is decoded (default 178956970)");
   command
@@ -237,6 +239,7 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
   options.kv_precision = flags.kv == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
   options.threads = static_cast<int>(flags.threads.value_or(0));
   options.kv_tokens = flags.kv_tokens.value_or(0);
+  options.prefill_chunk = flags.prefill_chunk.value_or(0);
   if (flags.max_image_pixels) options.max_image_pixels = *flags.max_image_pixels;
   options.video_font = flags.video_font;
   options.ranks = ToRankOptions(flags.ranks);

@@ -34,6 +34,7 @@ struct EngineFlags {
   std::string activations = "fp32";
   std::optional<int64_t> threads;
   std::optional<int64_t> kv_tokens;
+  std::optional<int64_t> prefill_chunk;
   std::optional<int64_t> max_image_pixels;
   std::string video_font;
   RankFlags ranks;

@@ -68,10 +68,6 @@ void PrintStatistics(const Result& result) {
       result.output_ids.size(), ToString(result.finish_reason), time.image_s, time.prefill_s,
       time.decode_s, time.tokens_per_s, static_cast<unsigned long long>(result.seed));
   std::cerr << line.data();
-  if (result.prompt_truncated > 0) {
-    std::cerr << "warning: the prompt was longer than this model takes; its last "
-              << result.prompt_truncated << " rows were cut off\n";
-  }
 }
 
 int ExitCodeOf(const Result& result) {
@@ -90,6 +86,7 @@ int GenerateOne(Engine& engine, const ParsedRequest& parsed, const GenerateFlags
     std::cout << std::endl;
     if (flags.engine.show_placement) std::cout << Describe(engine.placement()) << std::flush;
     if (!flags.engine.quiet) PrintStatistics(result);
+    WarnOfCutPrompt(result);
   }
   return ExitCodeOf(result);
 }
@@ -111,6 +108,7 @@ class ListPrinter {
               << (result && !result->id.empty() ? " (" + result->id + ")" : "") << " ---\n";
     if (result) std::cout << result->text << std::endl;
     if (result && !flags_.engine.quiet) PrintStatistics(*result);
+    if (result) WarnOfCutPrompt(*result);
     if (error) Report(*error, false);
   }
 

@@ -49,6 +49,12 @@ json ToJson(const Error& error) {
   return {{"kind", ToString(error.kind())}, {"message", error.what()}, {"where", where}};
 }
 
+void WarnOfCutPrompt(const Result& result) {
+  if (result.prompt_truncated == 0) return;
+  std::cerr << "warning: the prompt was longer than this model takes; its last "
+            << result.prompt_truncated << " rows were cut off\n";
+}
+
 json ToJson(const std::vector<Placement>& placement) {
   json list = json::array();
   for (const Placement& part : placement) {

@@ -18,6 +18,9 @@ nlohmann::json ToJson(const std::vector<Placement>& placement);
 /// code.
 int Report(const Error& error, bool json);
 
+/// Says on stderr what of the prompt the model did not see, if anything.
+void WarnOfCutPrompt(const Result& result);
+
 /// Writes one line of JSON to stdout.
 void PrintLine(const nlohmann::json& value);
 

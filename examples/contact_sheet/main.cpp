@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "sheet.h"
 
@@ -47,6 +48,7 @@ Answer Ask(xcomposer::Engine& engine, const std::string& picture, const nlohmann
 
 void Run(const std::string& model, const std::string& labels_file, const std::string& sheet_file) {
   std::ifstream in(labels_file);
+  if (!in) throw std::runtime_error("cannot read the labels file " + labels_file);
   const nlohmann::json labels = nlohmann::json::parse(in);
   xcomposer::EngineOptions options;
   options.model = model;

@@ -66,7 +66,8 @@ struct DigestProgress {
   std::string file;
 };
 
-/// Reads every byte of the weight files and hashes it.
+/// Reads every byte of the weight files and hashes it. Throws kCheckpoint for a folder that is none
+/// and files that cannot be read, and what `progress` throws.
 XCOMPOSER_API CheckpointDigest
 Digest(const std::string& model, const std::function<void(const DigestProgress&)>& progress = {});
 
@@ -89,6 +90,9 @@ struct ConvertSummary {
 };
 
 /// Writes the same checkpoint as sharded safetensors, bit for bit, beside its config and tokenizer.
+/// Throws kCheckpoint for one that cannot be read, kUsage for an output folder that is the
+/// checkpoint's own, is being written, or holds files already (without `overwrite`), and what
+/// `progress` throws.
 XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                                      const ConvertOptions& options = {});
 

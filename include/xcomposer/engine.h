@@ -57,9 +57,11 @@ struct EngineOptions {
   WeightPrecision weights = WeightPrecision::kAsStored;
   KvPrecision kv_precision = KvPrecision::kAsComputed;
   ActivationPrecision activations = ActivationPrecision::kFloat32;
-  int threads = 0;            ///< up to 4096; 0: as many as this process may use
+  /// Up to 4096; 0: as many as this process may use. Of our kernels: what LibTorch computes itself
+  /// (scaling pictures, some copies) takes OpenMP's threads (OMP_NUM_THREADS).
+  int threads = 0;
   int64_t kv_tokens = 0;      ///< positions in the KV pool; 0: from the free memory
-  int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: the default
+  int64_t prefill_chunk = 0;  ///< rows of one prefill step; 0: 1024
   int64_t max_image_pixels = 178956970;
   std::string video_font;  ///< TrueType file for the frame labels of 2.5's videos
   /// Draw the weights instead of reading them, to measure a size without its checkpoint: `model` is
@@ -200,7 +202,7 @@ class XCOMPOSER_API Engine {
   Result Generate(const Request& request, const TextCallback& on_text = {});
 
   /// One request with its intermediate tensors, named as the command line's `trace` names them.
-  /// `on_tensor` is called on the engine's own thread.
+  /// `on_tensor` is called on the engine's own thread. Throws as Generate.
   Result Trace(const Request& request, const TraceOptions& options, const TraceCallback& on_tensor);
 
  private:

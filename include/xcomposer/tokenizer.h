@@ -15,7 +15,9 @@ namespace xcomposer {
 /// Thread-safety: const methods may be called from any thread.
 class XCOMPOSER_API Tokenizer {
  public:
-  /// Throws kTokenizer where the file is missing or broken, or this build has no sentencepiece.
+  /// `model`: the folder, or a repository id in the local Hugging Face cache. Throws kCheckpoint
+  /// where there is no such folder, kTokenizer where the file in it is missing or broken, or this
+  /// build has no sentencepiece.
   static Tokenizer Load(const std::string& model);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kQuantizeConfig = "quantize_config.json";
 constexpr int64_t kMaxConfigBytes = 16 << 20;
+constexpr int64_t kPatch = 14;  // pixels; input/tiling counts rows by it
 constexpr const char* kVit = "vit.vision_tower.vision_model.";
 constexpr std::array<const char*, kDecoderLinears> kLinearNames = {"wqkv", "wo", "w1", "w2", "w3"};
 constexpr std::array<const char*, kDecoderLinears> kLinearPaths = {
@@ -76,9 +77,11 @@ void SettleTile(const ConfigFile& file, const WeightHeaders* headers, ModelConfi
     const bool free_size = vision.tiled || !file.img_size;
     if (free_size) vision.tile = grid * vision.patch;
   }
-  Require(vision.patch > 0 && vision.tile > 0 && vision.tile % vision.patch == 0,
-          ErrorKind::kConfig, "img_size ", vision.tile, " is not a multiple of the patch size ",
-          vision.patch);
+  Require(vision.patch == kPatch, ErrorKind::kConfig, "the vision tower has patches of ",
+          vision.patch, " pixels; all kinds have patches of ", kPatch,
+          ", by which pictures are laid out");
+  Require(vision.tile > 0 && vision.tile % vision.patch == 0, ErrorKind::kConfig, "img_size ",
+          vision.tile, " is not a multiple of the patch size ", vision.patch);
   Require(!rows || vision.patches() + 1 == *rows, ErrorKind::kConfig, "img_size ", vision.tile,
           " of config.json needs a position table of ", vision.patches() + 1,
           " rows, but the tensor has ", rows.value_or(0),

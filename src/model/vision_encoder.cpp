@@ -7,6 +7,7 @@
 
 #include "model/tap.h"
 #include "model/vision_views.h"
+#include "ops/step_memory.h"
 
 namespace xcomposer {
 namespace {
@@ -36,6 +37,8 @@ at::Tensor VisionEncoder::Encode(const Picture& picture, at::Device device,
   const int64_t step = std::max<int64_t>(1, kTowerRows / (config_.patches() + 1));
   for (int64_t first = 0; first < views.count(); first += step) {
     const int64_t count = std::min(step, views.count() - first);
+    // What the tower leaves free goes before other memory is asked for beside it.
+    const ops::StepMemory tower_memory;
     features.narrow(0, first, count).copy_(tower_.Forward(views.Take(first, count), stop));
   }
   PutTap(taps, tap_prefix + ".vit", features.narrow(1, 1, config_.patches()));

@@ -6,6 +6,7 @@
 #include <ATen/ops/upsample_bicubic2d.h>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "ops/ops.h"
 
 namespace xcomposer {
@@ -40,9 +41,10 @@ at::Tensor Normalised(const Picture& picture, at::Device device) {
 VisionViews::VisionViews(const VisionConfig& config, const Picture& picture, at::Device device)
     : config_(config) {
   const int64_t tile = config.tile;
-  Require(picture.width > 0 && picture.height > 0 && picture.width <= (1 << 20) &&
-              picture.height <= (1 << 20) &&
-              static_cast<int64_t>(picture.rgb.size()) == picture.width * picture.height * 3,
+  const auto pixels = CheckedMul(picture.width, picture.height);
+  const auto bytes = pixels ? CheckedMul(*pixels, 3) : std::nullopt;
+  Require(picture.width > 0 && picture.height > 0 && bytes &&
+              static_cast<int64_t>(picture.rgb.size()) == *bytes,
           ErrorKind::kImage, "a picture of ", picture.width, "x", picture.height, " holds ",
           picture.rgb.size(), " bytes, expected width * height * 3");
   const bool fits = config.tiled ? picture.width % tile == 0 && picture.height % tile == 0

@@ -22,6 +22,7 @@
 #include "pipeline/cuda_upload.h"
 #include "pipeline/device_weights.h"
 #include "pipeline/stage_device.h"
+#include "pipeline/stream_shelf.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
@@ -94,6 +95,18 @@ class CudaGraphs final : public GraphRecorder {
   }
 };
 
+/// Of stages: two must never share one, since what one launches while the other records would be
+/// recorded instead of run.
+StreamShelf<CUDAStream>::Lent StreamOfStage(c10::DeviceIndex number) {
+  static auto* const shelf = new StreamShelf<CUDAStream>();  // outlives every stage
+  return shelf->Take(number, [number] {
+    const c10::cuda::CUDAGuard guard(number);
+    cudaStream_t stream = nullptr;
+    C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    return c10::cuda::getStreamFromExternal(stream, number);
+  });
+}
+
 cuda::Context ContextOf(CUDAStream stream) {
   cuda::Context context;
   C10_CUDA_CHECK(cuda::DescribeContext(stream.device_index(), stream.stream(), context));
@@ -152,7 +165,8 @@ class CudaDevice final : public StageDevice {
  public:
   CudaDevice(c10::DeviceIndex number, at::ScalarType type, std::optional<int64_t> budget)
       : options_(at::TensorOptions().dtype(type).device(at::kCUDA, number)),
-        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, number)) {
+        lent_(StreamOfStage(number)),
+        stream_(lent_.stream()) {
     const c10::cuda::CUDAStreamGuard guard(stream_);
     LimitMemory(budget);
     resources_.emplace(ContextOf(stream_), options_.device());
@@ -229,6 +243,7 @@ class CudaDevice final : public StageDevice {
   }
 
   at::TensorOptions options_;
+  StreamShelf<CUDAStream>::Lent lent_;
   CUDAStream stream_;
   std::optional<ops::CudaResources> resources_;
   CudaGraphs graphs_;

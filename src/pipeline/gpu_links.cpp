@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "pipeline/gpu_port.h"
+#include "pipeline/torch_errors.h"
 #include "transport/setup_frames.h"
 #include "workers/nccl_row_link.h"
 
@@ -67,7 +68,7 @@ std::shared_ptr<RowLink> Connect(const PipelineOptions& options, const WayEnd& w
   rows.allocate = [port](int64_t bytes) {
     const c10::InferenceMode inference;
     const auto using_it = port->Enter();
-    return OnDevice(port->Allocate(bytes));
+    return Translated("receiving rows", [&] { return OnDevice(port->Allocate(bytes)); });
   };
   rows.memory = port;
   return std::make_shared<NcclRowLink>(std::move(link), std::move(rows));

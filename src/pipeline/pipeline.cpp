@@ -11,6 +11,7 @@
 #include "pipeline/batch_check.h"
 #include "pipeline/rank_start.h"
 #include "pipeline/torch_stage.h"
+#include "transport/transport_options.h"
 #include "workers/leader.h"
 
 namespace xcomposer {
@@ -21,6 +22,16 @@ std::vector<std::string> TapNames(const ModelConfig& config) {
   for (int64_t n = 0; n < config.layers; ++n) names.push_back(StrCat("layer", n, ".out"));
   names.push_back("final_norm.out");
   return names;
+}
+
+/// A request may want the scores of every row ("forward"), in one frame.
+void RequireScoresTravel(int64_t rows, const ModelConfig& config) {
+  const int64_t row_bytes = config.vocab_size * static_cast<int64_t>(sizeof(float));
+  const int64_t most = TransportOptions().max_payload_bytes / row_bytes;
+  Require(rows <= most, ErrorKind::kUsage, "batches of ", rows, " rows (prefill_chunk) with ",
+          config.vocab_size,
+          " scores each are more than ranks send to each other at once; at most ", most,
+          " rows over several processes");
 }
 
 }  // namespace
@@ -66,6 +77,7 @@ void Pipeline::Build(WeightSource& weights, const PipelineOptions& options) {
     CheckDeviceMap(map_, config_);
     Require(options.max_batch_rows > 0, ErrorKind::kUsage, "max_batch_rows is ",
             options.max_batch_rows);
+    if (options.transport != nullptr) RequireScoresTravel(options.max_batch_rows, config_);
     leader.layout = options.transport == nullptr
                         ? LocalLayout(static_cast<int>(map_.stages.size()))
                         : StageLayout(options.rank_of_stage, options.transport->world_size());

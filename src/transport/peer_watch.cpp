@@ -150,7 +150,7 @@ std::string PeerWatch::Described(const Peer& peer, TimePoint now) const {
   return at;
 }
 
-Error PeerWatch::MissingHellos(TimePoint now) const {
+std::optional<Error> PeerWatch::MissingHellos(TimePoint now) const {
   const std::lock_guard lock(mutex_);
   using Rank = std::tuple<Suspicion, TimePoint, size_t>;
   std::optional<Rank> likeliest;
@@ -165,7 +165,7 @@ Error PeerWatch::MissingHellos(TimePoint now) const {
     const Rank candidate(suspicion, since, rank);
     if (!likeliest || candidate < *likeliest) likeliest = candidate;
   }
-  Check(likeliest.has_value(), "no rank is missing");
+  if (!likeliest) return std::nullopt;  // the last one has just come
   const auto [suspicion, since, rank] = *likeliest;
   Error::Where where = {{"rank", StrCat(rank)}, {"stage", "0"}, {"step", "0"}};
   const bool refused = suspicion == Suspicion::kRefused;

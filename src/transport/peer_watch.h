@@ -48,7 +48,7 @@ class PeerWatch {
   bool AllSeemAlive(TimePoint now) const;
   /// Names the ranks that have not said hello, and as "rank" the one that is the likeliest cause:
   /// whoever waits for others is not. kRank.
-  Error MissingHellos(TimePoint now) const;
+  std::optional<Error> MissingHellos(TimePoint now) const;
 
   /// To be called regularly. The reason why a rank is lost: kRank where it is silent or its
   /// connection was closed, kTransport where it refuses the handshake. Of several that are gone it

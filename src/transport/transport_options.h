@@ -18,11 +18,12 @@ struct TransportOptions {
   /// How long Send waits for a living peer that takes nothing.
   std::chrono::milliseconds send_timeout{600'000};
 
-  /// A frame with a larger payload, or with more rows, ends the run before a byte of it is kept.
+  /// A frame with a larger payload, or with more rows, ends the run before anything is made of it.
   int64_t max_payload_bytes = int64_t{1} << 31;
   int64_t max_rows = int64_t{1} << 24;
 
-  /// What may be on its way to one peer on one channel before Send waits. One frame always may.
+  /// What may be on its way to one peer on one channel before Send waits. One frame always
+  /// may beside less than a quarter of it.
   int64_t window_bytes = int64_t{256} << 20;
   int64_t window_frames = 1024;
 

@@ -78,7 +78,9 @@ void WireTransport::WaitUntilConnected(TimePoint until) {
     return;
   }
   if (const std::optional<Error> reason = failure()) throw Error(*reason);
-  Abort(watch_.MissingHellos(steady_clock::now()));
+  const std::optional<Error> missing = watch_.MissingHellos(steady_clock::now());
+  if (!missing) return;
+  Abort(*missing);
   throw Error(*failure());
 }
 

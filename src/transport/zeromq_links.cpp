@@ -113,7 +113,7 @@ class ZeroMqLinks final : public Links {
       receiver_.set(zmq::sockopt::curve_secretkey,
                     Key(keys_->ForListening(options_.rank).secret_key));
     }
-    SetCommonOptions(receiver_, options_.bind_address);
+    SetCommonOptions(receiver_, BindsV6());
     receiver_.set(zmq::sockopt::rcvhwm, options_.queue_frames);
     receiver_.set(zmq::sockopt::maxmsgsize, options_.max_message_bytes);
     Bind();
@@ -133,7 +133,7 @@ class ZeroMqLinks final : public Links {
     try {
       for (size_t channel = 0; channel < kChannelCount; ++channel) {
         zmq::socket_t& sender = channels.emplace_back(context_, zmq::socket_type::push);
-        SetCommonOptions(sender, endpoint);
+        SetCommonOptions(sender, endpoint.starts_with("tcp://["));
         // The caller's window bounds what is queued. ZeroMQ's own mark counts too much at times:
         // what has left is taken off now and then only.
         sender.set(zmq::sockopt::sndhwm, 0);
@@ -204,17 +204,18 @@ class ZeroMqLinks final : public Links {
   void Wake() override { wake_.Raise(); }
 
  private:
-  void SetCommonOptions(zmq::socket_t& socket, const std::string& address) {
-    socket.set(zmq::sockopt::ipv6, std::ranges::count(address, ':') > 2);
+  bool BindsV6() const { return options_.bind_address.find(':') != std::string::npos; }
+
+  void SetCommonOptions(zmq::socket_t& socket, bool is_v6) {
+    socket.set(zmq::sockopt::ipv6, is_v6);
     socket.set(zmq::sockopt::linger, 0);
     socket.set(zmq::sockopt::handshake_ivl, static_cast<int>(options_.handshake_timeout.count()));
     socket.set(zmq::sockopt::reconnect_ivl, 50);
   }
 
   void Bind() {
-    const bool is_v6 = options_.bind_address.find(':') != std::string::npos;
     const std::string host =
-        is_v6 ? StrCat("[", options_.bind_address, "]") : options_.bind_address;
+        BindsV6() ? StrCat("[", options_.bind_address, "]") : options_.bind_address;
     const std::string port = options_.bind_port == 0 ? "*" : StrCat(options_.bind_port);
     const std::string wanted = StrCat("tcp://", host, ":", port);
     try {

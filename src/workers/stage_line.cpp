@@ -79,6 +79,8 @@ void StageLine::End() {
   }
   for (auto& link : links_) link->Fail(over);
   for (auto& thread : threads_) thread->Fail(over);
+  // None goes before all have ended: one of them may be telling the others of a failure.
+  for (auto& thread : threads_) thread->Join();
   threads_.clear();
 }
 
@@ -153,12 +155,7 @@ void StageLine::CallOnFirst(const std::function<void()>& call) {
     if (const auto reason = failure(); reason && !shared->taken.test_and_set())
       throw Error(*reason);
   }
-  try {
-    result.get();
-  } catch (const std::future_error&) {  // dropped with the rest of the thread's work
-    ThrowIfOver();
-    throw Error(ErrorKind::kInternal, "the first stage dropped a call");
-  }
+  result.get();
 }
 
 void StageLine::Fail(const Error& reason) {

@@ -12,7 +12,11 @@ StageThread::StageThread(StageBody* body, StagePorts ports, Error::Where place)
       place_(std::move(place)),
       thread_([this] { Main(); }) {}
 
-StageThread::~StageThread() { thread_.join(); }
+StageThread::~StageThread() { Join(); }
+
+void StageThread::Join() {
+  if (thread_.joinable()) thread_.join();
+}
 
 void StageThread::Main() {
   for (;;) {

@@ -41,7 +41,7 @@ class StageThread {
  public:
   /// `body` must live longer. `place` says where errors come from: {"stage", "1"}, {"rank", "0"}.
   StageThread(StageBody* body, StagePorts ports, Error::Where place);
-  ~StageThread();  ///< waits for the thread; Fail must have been called
+  ~StageThread();  ///< as Join
   StageThread(const StageThread&) = delete;
   StageThread& operator=(const StageThread&) = delete;
 
@@ -52,6 +52,9 @@ class StageThread {
 
   /// The thread ends when it has finished what it is at.
   void Fail(const Error& reason) { work_.Fail(reason); }
+
+  /// Waits until the thread has ended; Fail must have been called.
+  void Join();
 
  private:
   using Work = std::variant<StepPtr, std::function<void()>>;

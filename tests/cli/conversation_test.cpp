@@ -90,6 +90,32 @@ TEST_F(DemoModel, ChatEndsWhenItIsToldTo) {
   EXPECT_EQ(run.exit_code, 130) << run.err;
 }
 
+TEST_F(DemoModel, APromptThatIsCutIsSaidWhateverElseIsSilent) {
+  std::string words;
+  for (int i = 0; i < 1600; ++i) words += "a word ";
+  const std::vector<std::string> generate = {"generate",         "--model", kDemo,
+                                             "--prompt",         words,     "--greedy",
+                                             "--max-new-tokens", "2",       "--quiet"};
+  const ProgramOutput one = RunProgram(generate);
+  EXPECT_EQ(one.exit_code, 0);
+  EXPECT_THAT(one.err, HasSubstr("rows were cut off"));
+  const TemporaryFolder folder;
+  const std::string list = folder.Write("requests.json", json({{{"query", words}}}).dump());
+  EXPECT_THAT(RunProgram({"generate", "--model", kDemo, "--request", list, "--max-new-tokens", "2",
+                          "--quiet"})
+                  .err,
+              HasSubstr("rows were cut off"));
+  ProgramInput input;
+  input.text = words + "\n";
+  const ProgramOutput chat =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "2", "--quiet"}, input);
+  EXPECT_THAT(chat.err, AllOf(HasSubstr("rows were cut off"), HasSubstr("/reset begins anew"),
+                              HasSubstr("cut off after 2 tokens")));
+  input.text = "Hello\n";
+  const ProgramOutput short_chat = RunProgram({"chat", "--model", kDemo, "--greedy"}, input);
+  EXPECT_THAT(short_chat.err, Not(HasSubstr("cut off")));
+}
+
 TEST_F(DemoModel, ClosedStreamsAreNotTakenForFiles) {
   ProgramInput input;
   input.closed = {0};
@@ -135,6 +161,16 @@ TEST_F(DemoModel, PicturesOfAPromptAreLookedForInTheRoots) {
   EXPECT_EQ(RunProgram(arguments).exit_code, 0);
   const ProgramOutput chat = RunProgram({"chat", "--model", kDemo, "--image", "none.png"});
   EXPECT_THAT(chat.err, AllOf(HasSubstr("not found"), Not(HasSubstr("--image-root"))));
+}
+
+TEST_F(DemoModel, TheSizeOfAPrefillStepCanBeChosen) {
+  const auto planned = [](const std::string& rows) {
+    return RunProgram({"generate", "--model", kDemo, "--prompt", "Hello", "--greedy", "--json",
+                       "--max-new-tokens", "1", "--show-placement", "--prefill-chunk", rows})
+        .Json()["placement_report"]
+        .dump();
+  };
+  EXPECT_NE(planned("64"), planned("1024"));
 }
 
 TEST_F(DemoModel, TheSizeOfTheCacheCanBeChosen) {

@@ -86,6 +86,20 @@ TEST(ModelConfig, VisionSizesOfEveryKind) {
   EXPECT_EQ(config.wqkv_rows(), 6144);
 }
 
+TEST(ModelConfig, OtherPatchesAreRefused) {
+  const std::string text = ShippedConfig(Kind::kVl7b).dump();
+  WeightHeaders headers = HeadersOf(ParseConfig(text));
+  headers.at("vit.vision_tower.vision_model.embeddings.patch_embedding.weight").shape = {1024, 3, 7,
+                                                                                         7};
+  try {
+    ParseConfig(text, headers);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kConfig);
+    EXPECT_THAT(error.what(), HasSubstr("patches of 7 pixels"));
+  }
+}
+
 TEST(ModelConfig, NotesThatTheTensorsAreOfAnotherKindThanWasNamed) {
   const std::string text = ShippedConfig(Kind::kVl7b).dump();
   const WeightHeaders headers = HeadersOf(ParseConfig(text));

@@ -51,6 +51,26 @@ TEST(VisionViews, OneTileEqualsItsGlobalView) {
   EXPECT_TRUE(at::equal(views.Take(0, 1), views.Take(1, 1)));
 }
 
+TEST(VisionViews, TakeWhateverLayoutsGive) {
+  VisionConfig config = SmallTiles();
+  config.tile = 2;
+  const VisionViews views(config, Gradient(int64_t{2} << 20, 2), at::kCPU);
+  EXPECT_EQ(views.count(), 1 + (1 << 20));
+}
+
+TEST(VisionViews, RefusePicturesWhoseBytesAreNotTheirs) {
+  for (const auto& [width, height] : {std::pair<int64_t, int64_t>{56, 57},
+                                      {0, 56},
+                                      {-56, -56},
+                                      {INT64_MAX, 3},
+                                      {int64_t{1} << 32, int64_t{1} << 32}}) {
+    Picture picture = Gradient(56, 56);
+    picture.width = width;
+    picture.height = height;
+    EXPECT_THROW(VisionViews(SmallTiles(), picture, at::kCPU), Error) << width;
+  }
+}
+
 TEST(VisionViews, OddShrinkTakesTheMiddlePixelAndTilesAreRowMajor) {
   const Picture picture = Gradient(3 * 56, 3 * 56);
   const VisionViews views(SmallTiles(), picture, at::kCPU);

@@ -16,6 +16,7 @@
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/thread_pool.h"
 #include "model/random_weights.h"
+#include "ops/step_memory.h"
 #include "pipeline/memory_meter.h"
 #include "pipeline/stage.h"
 #include "placement/footprint.h"
@@ -159,6 +160,7 @@ class MeteredRun {
     Picture picture{work.picture.width, work.picture.height, {}};
     picture.rgb.resize(static_cast<size_t>(3 * picture.width * picture.height), 100);
     for (int64_t i = 0; i < work.sequences * work.images; ++i) {
+      const ops::StepMemory memory;  // as CorePool's lease has
       features_.push_back(stage_->Encode(picture));
     }
   }
@@ -167,6 +169,7 @@ class MeteredRun {
   /// tests of its pipelining count them, and all of them may be waiting at one stage.
   void Forward(const Batch& batch) {
     const AllocationScope scope;
+    const ops::StepMemory memory;
     std::vector<at::Tensor> waiting;
     for (int64_t i = 0; world_.stages > 1 && i < world_.stages; ++i) {
       waiting.push_back(at::empty({BatchRows(world_.workload), world_.config.hidden_size},
@@ -310,6 +313,29 @@ TEST_P(Memory, IsAsPredicted) {
   ExpectTrue("activations", activations, counted.activations);
   if (planned.bytes.vision > 0) ExpectTrue("vision", planned.bytes.vision, counted.vision);
   ExpectTrue("workspace", planned.bytes.workspace + planned.overhead.workspace, counted.workspace);
+}
+
+/// As the engine encodes: with the memory of a step around all of it.
+TEST(EncodingMemory, IsAsPredicted) {
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{2, 3}, {9, 4}, {11, 5}}) {
+    ModelConfig config = Small(Kind::k4khd7b);
+    config.vision.hidden_size = 256;
+    config.vision.intermediate_size = 1024;
+    const PictureShape shape = Shape(config, rows, columns);
+    const c10::InferenceMode inference;
+    cpu::ThreadPool pool(1);
+    const cpu::ThreadPoolScope threads(pool);
+    RandomWeights weights(11);
+    const Stage stage(config, Whole(config), weights, KvShape{.blocks = 1, .block_size = kKvBlock},
+                      at::TensorOptions().dtype(at::kFloat));
+    Picture picture{shape.width, shape.height, {}};
+    picture.rgb.resize(static_cast<size_t>(3 * picture.width * picture.height), 100);
+    const AllocationScope scope;
+    const ops::StepMemory memory;
+    stage.Encode(picture);
+    const std::string name = std::to_string(rows) + " x " + std::to_string(columns);
+    ExpectTrue(name.c_str(), PictureActivations(config, shape, TraitsHere()), scope.peak());
+  }
 }
 
 /// The shipped sizes, without weights and without computing.

@@ -222,5 +222,26 @@ TEST(Split, ARankThatCannotLoadTellsAllWhy) {
   }
 }
 
+TEST(Ranks, RefuseBatchesWhoseScoresCannotTravel) {
+  const ModelConfig config = TinyModel(Kind::kVl7b);
+  const int64_t most = (int64_t{1} << 31) / (4 * config.vocab_size);
+  const auto start = [&](int64_t rows) {
+    PipelineOptions options;
+    options.kv = {.blocks = 8, .block_size = 4};
+    options.max_batch_rows = rows;
+    DeviceMap map{{{"cpu", 0, 1}, {"cpu", 1, config.layers}}};
+    RankThreads ranks([&] { return std::make_unique<RandomWeights>(1); }, config, map, options,
+                      {0, 1});
+  };
+  EXPECT_NO_THROW(start(most));
+  try {
+    start(most + 1);
+    ADD_FAILURE() << "was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_NE(std::string(error.what()).find(std::to_string(most)), std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace xcomposer

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "kernels/cuda/device_info.h"
+#include "pipeline/stream_shelf.h"
 #include "pipeline/torch_errors.h"
 #include "tiny_model.h"
 #include "xcomposer/error.h"
@@ -35,6 +36,25 @@ TEST(StageDevice, WhatGpusCannotDoIsRefusedByName) {
   options.storage = WeightStorage::kAsStored;
   options.quantise = kInt4;
   EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
+}
+
+TEST(StreamShelf, NoTwoHaveTheSameStreamAndEachIsUsedAgain) {
+  StreamShelf<int> shelf;
+  int made = 0;
+  const auto take = [&](int device) { return shelf.Take(device, [&] { return ++made; }); };
+  {
+    const auto first = take(0);
+    const auto second = take(0);
+    const auto elsewhere = take(1);
+    EXPECT_EQ(first.stream(), 1);
+    EXPECT_EQ(second.stream(), 2);
+    EXPECT_EQ(elsewhere.stream(), 3);
+  }
+  const auto again = take(1);
+  EXPECT_EQ(again.stream(), 3);
+  const auto another = take(1);
+  EXPECT_EQ(another.stream(), 4);
+  EXPECT_LE(take(0).stream(), 2);
 }
 
 TEST(StageDevice, AGpuThatIsNotThereIsADeviceError) {

@@ -118,7 +118,7 @@ TEST(PeerWatch, MissingRanksAreNamedWithWhatIsKnownOfThem) {
   watch.Heard(1, 0, 0, kStart);
   watch.SaidHello(1);
   watch.Added(2, "tcp://10.0.0.9:1");
-  const Error missing = watch.MissingHellos(kStart);
+  const Error missing = watch.MissingHellos(kStart).value();
   EXPECT_EQ(missing.kind(), ErrorKind::kRank);
   // Rank 2 was there a moment ago; of rank 3 nobody knows anything.
   EXPECT_EQ(missing.where().at("rank"), "3");
@@ -137,7 +137,7 @@ class Meeting : public ::testing::Test {
   void HeardOf(std::initializer_list<int> ranks, TimePoint now) {
     for (const int rank : ranks) watch_.Heard(rank, 0, 0, now);
   }
-  std::string Named(TimePoint now) { return watch_.MissingHellos(now).where().at("rank"); }
+  std::string Named(TimePoint now) { return watch_.MissingHellos(now)->where().at("rank"); }
 
   PeerWatch watch_{0, 4, seconds(10)};
 };
@@ -150,12 +150,18 @@ TEST_F(Meeting, WhoWaitsForOthersIsNotTheOneThatIsMissing) {
   EXPECT_EQ(Named(kStart), "1");  // for want of anything better
 }
 
+TEST_F(Meeting, NobodyIsMissingOnceAllHaveSaidHello) {
+  HeardOf({1, 2, 3}, kStart);
+  for (const int rank : {1, 2, 3}) watch_.SaidHello(rank);
+  EXPECT_FALSE(watch_.MissingHellos(kStart).has_value());  // the last came as time was up
+}
+
 TEST_F(Meeting, WhoFellSilentAfterItsHelloIsTheCauseAndNotWhoWaitsForIt) {
   HeardOf({1, 2, 3}, kStart);
   watch_.SaidHello(3);
   HeardOf({1, 2}, kStart + seconds(4));  // rank 3 was stopped; 1 and 2 ask its store
   EXPECT_FALSE(watch_.AllSeemAlive(kStart + seconds(4)));
-  const Error missing = watch_.MissingHellos(kStart + seconds(4));
+  const Error missing = watch_.MissingHellos(kStart + seconds(4)).value();
   EXPECT_EQ(missing.where().at("rank"), "3") << missing.what();
   EXPECT_NE(std::string(missing.what()).find("fallen silent"), std::string::npos);
 }

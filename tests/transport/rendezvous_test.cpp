@@ -1,6 +1,7 @@
 #include "transport/rendezvous.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -63,6 +64,28 @@ TEST(Rendezvous, AnEndpointOfAnotherMachineNeedsASecret) {
   const Error error = RankOneThrows(store);
   EXPECT_EQ(error.kind(), ErrorKind::kUsage);
   EXPECT_EQ(error.where().at("address"), "10.1.2.3");
+}
+
+bool HasLoopbackV6() {
+  const int listener = socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  const bool bound =
+      bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  close(listener);
+  return bound;
+}
+
+TEST(Rendezvous, ShortAddressesOfVersion6AreListenedOn) {
+  if (!HasLoopbackV6()) GTEST_SKIP() << "this machine has no ::1";
+  std::vector<RendezvousOptions> ranks = LoopbackRanks(2);
+  for (RendezvousOptions& rank : ranks) rank.bind_address = "::1";
+  const auto transports = ConnectedRanks(ranks);
+  SendText(*transports[0], 1, Channel::kControl, "over version 6");
+  const auto frame = transports[1]->Receive(0, Channel::kControl, Soon());
+  ASSERT_TRUE(frame.has_value());
+  EXPECT_EQ(TextOf(*frame), "over version 6");
 }
 
 TEST(Rendezvous, ARankThatDoesNotAppearIsNamed) {
