@@ -93,27 +93,36 @@ TEST_F(DemoModel, ChatEndsWhenItIsToldTo) {
 TEST_F(DemoModel, APromptThatIsCutIsSaidWhateverElseIsSilent) {
   std::string words;
   for (int i = 0; i < 1600; ++i) words += "a word ";
-  const std::vector<std::string> generate = {"generate",         "--model", kDemo,
-                                             "--prompt",         words,     "--greedy",
-                                             "--max-new-tokens", "2",       "--quiet"};
+  const std::string picture = AnyPicture();  // prompts of text alone are not cut
+  const std::vector<std::string> generate = {
+      "generate", "--model",          kDemo, "--image", picture, "--prompt", words,
+      "--greedy", "--max-new-tokens", "2",   "--quiet"};
   const ProgramOutput one = RunProgram(generate);
   EXPECT_EQ(one.exit_code, 0);
   EXPECT_THAT(one.err, HasSubstr("rows were cut off"));
   const TemporaryFolder folder;
-  const std::string list = folder.Write("requests.json", json({{{"query", words}}}).dump());
+  const std::string list = folder.Write(
+      "requests.json", json({{{"query", "<ImageHere>" + words}, {"images", {picture}}}}).dump());
   EXPECT_THAT(RunProgram({"generate", "--model", kDemo, "--request", list, "--max-new-tokens", "2",
                           "--quiet"})
                   .err,
               HasSubstr("rows were cut off"));
   ProgramInput input;
   input.text = words + "\n";
-  const ProgramOutput chat =
-      RunProgram({"chat", "--model", kDemo, "--greedy", "--max-new-tokens", "2", "--quiet"}, input);
-  EXPECT_THAT(chat.err, AllOf(HasSubstr("rows were cut off"), HasSubstr("/reset begins anew"),
-                              HasSubstr("cut off after 2 tokens")));
+  const ProgramOutput chat = RunProgram({"chat", "--model", kDemo, "--image", picture, "--greedy",
+                                         "--max-new-tokens", "2", "--quiet"},
+                                        input);
+  EXPECT_THAT(chat.err, AllOf(HasSubstr("rows were cut off"), HasSubstr("/reset begins anew")));
+}
+
+TEST_F(DemoModel, ChatSaysWhenAnAnswerIsCutOff) {
+  ProgramInput input;
   input.text = "Hello\n";
-  const ProgramOutput short_chat = RunProgram({"chat", "--model", kDemo, "--greedy"}, input);
-  EXPECT_THAT(short_chat.err, Not(HasSubstr("cut off")));
+  const std::vector<std::string> whole = {"chat", "--model", kDemo, "--greedy", "--quiet"};
+  EXPECT_THAT(RunProgram(whole, input).err, Not(HasSubstr("cut off")));
+  std::vector<std::string> part = whole;
+  part.insert(part.end(), {"--max-new-tokens", "1"});
+  EXPECT_THAT(RunProgram(part, input).err, HasSubstr("cut off after 1 tokens"));
 }
 
 TEST_F(DemoModel, ClosedStreamsAreNotTakenForFiles) {
