@@ -314,30 +314,71 @@ TEST(EmulatorHopper, BarriersOrderWhatTheyShould) {
   EXPECT_THAT(RunRing(TwoWarps<Ring::kOtherLanes>), HasSubstr("race in shared memory"));
 }
 
-/// A copy that a barrier waits for.
-template <bool kArrives>
+/// How a kernel treats copies that a barrier waits for.
+enum class Follow {
+  kRight,
+  kWaitsItselfToo,
+  kOwnIsAwaited,
+  kPlainArrival,
+  kReadsItsOwn,
+  kWritesItsOwn,
+  kWaitsForTooFew,
+};
+
+/// The first warp's copies, in two groups, for the second one.
+template <Follow kFollow>
 void CopyForOthers(Params p) {
+  constexpr int kOwn = 4 * 32;
   SharedArena arena;
-  const Shared<float> place = arena.Take<float>(128);
+  const Shared<float> place = arena.Take<float>(2 * kOwn);
   const Shared<uint64_t> full = arena.Take<uint64_t>(1);
   if (ThreadIndex() == 0) BarrierInit(full, 0, 32);
   SyncThreads();
-  if (Warp() == 0) {
-    CopyAsync16(place, 4 * Lane(), p.in + 4 * (Lane() % 8), true);
-    if (kArrives) {
-      BarrierArriveAfterCopies(full, 0);
-    } else {
-      BarrierArrive(full, 0);
-    }
-  } else {
+  if (Warp() == 1) {
     BarrierWait(full, 0, 0);
-    Store(p.out + Lane(), static_cast<float>(place[Lane()]));
+    Store(p.out + Lane(), static_cast<float>(place[kOwn + Lane()]));
+    return;
   }
+  CopyAsync16(place, 4 * Lane(), p.in + 4 * (Lane() % 8), true);
+  CommitCopies();
+  CopyAsync16(place, kOwn + 4 * Lane(), p.in + 4 * (Lane() % 8), true);
+  if (kFollow == Follow::kPlainArrival) {
+    BarrierArrive(full, 0);
+  } else {
+    BarrierArriveAfterCopies(full, 0);
+  }
+  if (kFollow == Follow::kWritesItsOwn) place[4 * Lane()] = 0.0f;
+  if (kFollow == Follow::kWaitsForTooFew) {  // for the first group only
+    CommitCopies();
+    WaitCopies<1>();
+  }
+  if (kFollow == Follow::kWaitsItselfToo) {
+    CommitCopies();
+    WaitCopies<0>();
+  }
+  if (kFollow == Follow::kOwnIsAwaited) BarrierWait(full, 0, 0);
+  if (kFollow == Follow::kRight || kFollow == Follow::kPlainArrival) return;
+  Store(p.out + 32 + Lane(), static_cast<float>(place[kOwn + 4 * Lane()]));
 }
 
 TEST(EmulatorHopper, BarriersMayWaitForCopies) {
-  EXPECT_EQ(RunOnMemory(CopyForOthers<true>, 64), "");
-  EXPECT_THAT(RunOnMemory(CopyForOthers<false>, 64), HasSubstr("not yet waited for"));
+  const auto run = [](void (*kernel)(Params)) {
+    Memory in(32, false);
+    Memory out(64, false);
+    for (int i = 0; i < 32; ++i) in.data()[i] = static_cast<float>(i);
+    const std::string fault = RunKernel(kernel, 64, {in.data(), out.data(), 0});
+    for (int i = 0; i < 32 && fault.empty(); ++i) {
+      EXPECT_EQ(out.data()[i], static_cast<float>(i));
+    }
+    return fault;
+  };
+  EXPECT_EQ(run(CopyForOthers<Follow::kRight>), "");
+  EXPECT_EQ(run(CopyForOthers<Follow::kWaitsItselfToo>), "");
+  EXPECT_EQ(run(CopyForOthers<Follow::kOwnIsAwaited>), "");
+  EXPECT_THAT(run(CopyForOthers<Follow::kPlainArrival>), HasSubstr("not yet waited for"));
+  EXPECT_THAT(run(CopyForOthers<Follow::kReadsItsOwn>), HasSubstr("not yet waited for"));
+  EXPECT_THAT(run(CopyForOthers<Follow::kWritesItsOwn>), HasSubstr("not yet waited for"));
+  EXPECT_THAT(run(CopyForOthers<Follow::kWaitsForTooFew>), HasSubstr("not yet waited for"));
 }
 
 /// Where a kernel that is filled in bulk goes wrong.
@@ -411,6 +452,39 @@ TEST(EmulatorHopper, BulkCopiesAreWaitedForByBarriers) {
   EXPECT_THAT(run(HalvesInBulk<Bulk::kOddPlace>), HasSubstr("misaligned"));
   EXPECT_THAT(run(HalvesInBulk<Bulk::kOutside>), HasSubstr("out of bounds"));
   EXPECT_THAT(run(HalvesInBulk<Bulk::kEndsTooEarly>), HasSubstr("ended before a bulk copy"));
+}
+
+/// Where the fence is between what threads write and a copy in bulk to the same place.
+enum class Proxy { kOfEachWriter, kOfTheCopier, kNone, kBeforeTheWrites };
+
+template <Proxy kProxy>
+void WritesThenBulk(Params p) {
+  SharedArena arena;
+  const Shared<float> place = arena.Take<float>(32);
+  const Shared<uint64_t> full = arena.Take<uint64_t>(1);
+  if (Lane() == 0) {
+    BarrierInit(full, 0, 1);
+    BarriersReady();
+  }
+  if (kProxy == Proxy::kBeforeTheWrites) ProductFence();
+  place[Lane()] = 7.0f;
+  if (kProxy == Proxy::kOfEachWriter) ProductFence();
+  SyncWarp();
+  if (Lane() == 0) {
+    if (kProxy == Proxy::kOfTheCopier) ProductFence();
+    BarrierArriveExpecting(full, 0, 32 * 4);
+    CopyBulkStream(place, 0, p.in, 32 * 4, full, 0);
+  }
+  BarrierWait(full, 0, 0);
+  Store(p.out + Lane(), static_cast<float>(place[31 - Lane()]));
+}
+
+TEST(EmulatorHopper, BulkCopiesNeedAFenceAfterWhatThreadsWrote) {
+  EXPECT_EQ(RunOnMemory(WritesThenBulk<Proxy::kOfEachWriter>, 32), "");
+  EXPECT_EQ(RunOnMemory(WritesThenBulk<Proxy::kOfTheCopier>, 32), "");
+  EXPECT_THAT(RunOnMemory(WritesThenBulk<Proxy::kNone>, 32), HasSubstr("no ProductFence"));
+  EXPECT_THAT(RunOnMemory(WritesThenBulk<Proxy::kBeforeTheWrites>, 32),
+              HasSubstr("no ProductFence"));
 }
 
 enum class Named { kRight, kOneOnly, kTwiceArrived, kOtherCount, kNoSuch };

@@ -33,6 +33,8 @@ class Barriers {
   std::vector<int> EndCopies(const void* barrier, const Access& access);
   /// Whether the phase of this parity has ended; otherwise the thread is remembered.
   bool Wait(const void* barrier, int parity, const Access& access);
+  /// How many phases have ended.
+  uint32_t Phase(const void* barrier, const Access& access) { return Find(barrier, access).phase; }
 
   /// Threads that may go on; the barrier is free for its next use then.
   std::vector<int> ArriveNamed(int barrier, int threads, bool waits, const Access& access);

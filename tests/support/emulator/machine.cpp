@@ -62,6 +62,7 @@ void Machine::RunBlock(const std::function<void()>& kernel, const Schedule& sche
   clocks_.Stop();
   barriers_.Reset();
   bulk_copies_.clear();
+  followed_.clear();
   products_.Reset(thread_count_, kSharedBase + config_.shared_bytes);
   warp_epochs_.assign(static_cast<size_t>((thread_count_ + kWarp - 1) / kWarp), 0);
   unfenced_ = false;
@@ -298,10 +299,10 @@ void Machine::SharedAccess(const void* p, size_t bytes, AccessKind kind, Site si
 void Machine::CopyAsync(void* shared, const void* global, size_t bytes, bool valid, Site site) {
   if (valid) GlobalRead(global, bytes, site);
   SharedAccess(shared, bytes, AccessKind::kPending, site);
-  Copy copy;
-  copy.target = shared;
-  copy.bytes.resize(bytes);  // zeros, unless valid
-  if (valid) std::memcpy(copy.bytes.data(), global, bytes);
+  auto copy = std::make_shared<Copy>();
+  copy->target = shared;
+  copy->bytes.resize(bytes);  // zeros, unless valid
+  if (valid) std::memcpy(copy->bytes.data(), global, bytes);
   std::memset(shared, 0xFF, bytes);  // NaN until it has arrived
   threads_[static_cast<size_t>(current_)].open_copies.push_back(std::move(copy));
 }
@@ -315,12 +316,22 @@ void Machine::CommitCopies() {
 void Machine::WaitCopies(int pending, Site site) {
   Thread& thread = threads_[static_cast<size_t>(current_)];
   while (static_cast<int>(thread.groups.size()) > pending) {
-    for (const Copy& copy : thread.groups.front()) {
-      SharedAccess(copy.target, copy.bytes.size(), AccessKind::kWrite, site);
-      std::memcpy(copy.target, copy.bytes.data(), copy.bytes.size());
+    for (const std::shared_ptr<Copy>& copy : thread.groups.front()) {
+      Bring(*copy, copy->followed ? copy->access : Now(site));
     }
     thread.groups.pop_front();
   }
+}
+
+void Machine::Bring(Copy& copy, const Access& access) {
+  if (copy.arrived) return;
+  copy.arrived = true;
+  auto* to = static_cast<unsigned char*>(copy.target);
+  const size_t unit = std::min<size_t>(copy.bytes.size(), 16);
+  for (size_t i = 0; i < copy.bytes.size(); i += unit) {
+    shared_.Check(to + i, unit, access, AccessKind::kArrived);
+  }
+  std::memcpy(to, copy.bytes.data(), copy.bytes.size());
 }
 
 }  // namespace xcomposer::emulator

@@ -96,6 +96,8 @@ class Machine {
 
   void BarrierInit(const void* barrier, int arrivals, Site site);
   void BarrierArrive(const void* barrier, Site site);
+  /// Counts at once, but what the thread's copies bring is there only for those that wait for the
+  /// phase: it arrives as late as it may.
   void BarrierArriveAfterCopies(const void* barrier, Site site);
   void BarrierWait(const void* barrier, int parity, Site site);
   void BarriersReady();
@@ -123,7 +125,13 @@ class Machine {
   struct Copy {
     void* target = nullptr;
     std::vector<unsigned char> bytes;
+    bool followed = false;  ///< by a barrier
+    bool arrived = false;
+    /// Of the thread when it asked for a copy in bulk, or first let a barrier follow this one: what
+    /// those that wait for the barrier see.
+    Access access;
   };
+  using Copies = std::vector<std::shared_ptr<Copy>>;
 
   struct Thread {
     std::unique_ptr<Fiber> fiber;
@@ -132,13 +140,14 @@ class Machine {
     void* operands = nullptr;
     bool waited = true;
     bool atomic = false;  ///< has made an atomic operation
-    std::vector<Copy> open_copies;
-    std::deque<std::vector<Copy>> groups;
+    Copies open_copies;
+    std::deque<Copies> groups;
   };
 
-  struct BulkCopy {
-    Access access;  ///< of the thread that asked for it, then
-    Copy copy;
+  /// Copies whose end is an arrival in this phase of a barrier.
+  struct Followed {
+    uint32_t phase = 0;
+    Copies copies;
   };
 
   void RunBlock(const std::function<void()>& kernel, const Schedule& schedule);
@@ -150,6 +159,8 @@ class Machine {
   void Collective(void* operands, const Work& work, Site site);
   void Release(const std::vector<int>& threads);
   void Deliver(const void* barrier, Site site);
+  void DeliverFollowed(const void* barrier, Site site);
+  void Bring(Copy& copy, const Access& access);
   static std::string Name(Wait wait);
   [[noreturn]] void Stuck() const;
 
@@ -178,7 +189,8 @@ class Machine {
   bool unfenced_ = false;  ///< the block has written global memory since its last fence
   Clocks clocks_;
   Barriers barriers_{clocks_};
-  std::map<const void*, std::vector<BulkCopy>> bulk_copies_;  ///< by barrier
+  std::map<const void*, std::vector<Copy>> bulk_copies_;   ///< by barrier
+  std::map<const void*, std::vector<Followed>> followed_;  ///< by barrier
   Products products_{clocks_};
   Knowledge common_;  ///< of the warpgroup that begins a product
   std::string fault_;

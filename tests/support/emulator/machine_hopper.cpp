@@ -24,15 +24,39 @@ void Machine::BarrierArrive(const void* barrier, Site site) {
 }
 
 void Machine::BarrierArriveAfterCopies(const void* barrier, Site site) {
-  CommitCopies();
-  WaitCopies(0, site);
+  clocks_.Start(thread_count_);
+  Thread& thread = threads_[static_cast<size_t>(current_)];
+  Followed followed{barriers_.Phase(barrier, Now(site)), {}};
+  const auto follow = [&](Copies& copies) {
+    std::erase_if(copies, [](const std::shared_ptr<Copy>& copy) { return copy->arrived; });
+    for (const std::shared_ptr<Copy>& copy : copies) {
+      if (!copy->followed) copy->access = Now(site);
+      copy->followed = true;
+      followed.copies.push_back(copy);
+    }
+  };
+  for (Copies& group : thread.groups) follow(group);
+  follow(thread.open_copies);
+  followed_[barrier].push_back(std::move(followed));
   BarrierArrive(barrier, site);
+}
+
+void Machine::DeliverFollowed(const void* barrier, Site site) {
+  const auto found = followed_.find(barrier);
+  if (found == followed_.end()) return;
+  const uint32_t phase = barriers_.Phase(barrier, Now(site));
+  std::erase_if(found->second, [this, phase](const Followed& followed) {
+    if (followed.phase >= phase) return false;
+    for (const std::shared_ptr<Copy>& copy : followed.copies) Bring(*copy, copy->access);
+    return true;
+  });
 }
 
 void Machine::BarrierWait(const void* barrier, int parity, Site site) {
   clocks_.Start(thread_count_);
   if (barriers_.IsForCopies(barrier, Now(site))) Deliver(barrier, site);
   while (!barriers_.Wait(barrier, parity, Now(site))) Block(Wait::kBarrier, site);
+  DeliverFollowed(barrier, site);
 }
 
 void Machine::BarriersReady() { barriers_.Announce(current_); }
@@ -54,15 +78,20 @@ void Machine::CopyBulk(void* shared, const void* global, int bytes, const void* 
   }
   auto* to = static_cast<unsigned char*>(shared);
   const auto* from = static_cast<const unsigned char*>(global);
-  BulkCopy bulk{Now(site), {}};
+  clocks_.Start(thread_count_);
+  Copy copy;
+  copy.target = shared;
+  copy.access = Now(site);
+  copy.access.bulk = true;
   for (size_t i = 0; i < count; i += kUnit) {
     GlobalRead(from + i, kUnit, site);
-    SharedAccess(to + i, kUnit, AccessKind::kPending, site);
+    CountAccess(site);
+    shared_.CheckBulk(to + i, clocks_.Of(current_), copy.access);
+    products_.CheckWrite(SharedAddress(to + i), copy.access);
   }
-  bulk.copy.target = shared;
-  bulk.copy.bytes.assign(from, from + count);
+  copy.bytes.assign(from, from + count);
   std::memset(shared, 0xFF, count);  // NaN until it has arrived
-  bulk_copies_[barrier].push_back(std::move(bulk));
+  bulk_copies_[barrier].push_back(std::move(copy));
   barriers_.BeginCopy(barrier, bytes, Now(site));
   if (barriers_.IsForCopies(barrier, Now(site)) && barriers_.IsAwaited(barrier, Now(site))) {
     Deliver(barrier, site);
@@ -70,14 +99,7 @@ void Machine::CopyBulk(void* shared, const void* global, int bytes, const void* 
 }
 
 void Machine::Deliver(const void* barrier, Site site) {
-  constexpr size_t kUnit = 16;
-  for (const BulkCopy& bulk : bulk_copies_[barrier]) {
-    auto* to = static_cast<unsigned char*>(bulk.copy.target);
-    for (size_t i = 0; i < bulk.copy.bytes.size(); i += kUnit) {
-      shared_.Check(to + i, kUnit, bulk.access, AccessKind::kWrite);
-    }
-    std::memcpy(to, bulk.copy.bytes.data(), bulk.copy.bytes.size());
-  }
+  for (Copy& copy : bulk_copies_[barrier]) Bring(copy, copy.access);
   bulk_copies_.erase(barrier);
   Release(barriers_.EndCopies(barrier, Now(site)));
 }

@@ -44,6 +44,14 @@ void RememberRead(Shadow& shadow, const Access& access) {
   shadow.read_moment = access.moment;
 }
 
+void RequireFence(const Shadow& shadow, const Knowledge& known, const Access& access,
+                  const char* what, const char* how) {
+  const Access& writer = shadow.writer;
+  if (known.fenced[static_cast<size_t>(writer.thread)] >= writer.moment) return;
+  throw Fault(what + Describe(access) + how + " what thread " + std::to_string(writer.thread) +
+              " wrote at " + ToString(writer.site) + ": no ProductFence came between");
+}
+
 }  // namespace
 
 std::string Describe(const Access& access) {
@@ -59,7 +67,7 @@ bool OrderedAfter(const Access& earlier, const Access& access) {
 }
 
 void CheckOrder(Shadow& shadow, const Access& access, AccessKind kind, const char* what) {
-  if (shadow.pending && !(kind == AccessKind::kWrite && shadow.writer.thread == access.thread)) {
+  if (shadow.pending && kind != AccessKind::kArrived) {
     Race(shadow, access, "access to the target of an asynchronous copy not yet waited for", what);
   }
   const bool both_atomic = kind == AccessKind::kAtomic && shadow.atomic;
@@ -194,7 +202,7 @@ void SharedMemory::Reset(size_t bytes) {
   shadow_.assign(bytes / kGranule, Shadow{});
 }
 
-void SharedMemory::Check(const void* p, size_t bytes, const Access& access, AccessKind kind) {
+size_t SharedMemory::Find(const void* p, size_t bytes, const Access& access) const {
   const auto begin = reinterpret_cast<uintptr_t>(p);
   const auto base = reinterpret_cast<uintptr_t>(data());
   if (begin % bytes != 0) throw Fault("misaligned shared access by " + Describe(access));
@@ -203,7 +211,11 @@ void SharedMemory::Check(const void* p, size_t bytes, const Access& access, Acce
                 std::to_string(static_cast<int64_t>(begin - base)) + " of " +
                 std::to_string(size_) + " by " + Describe(access));
   }
-  const size_t first = (begin - base) / kGranule;
+  return (begin - base) / kGranule;
+}
+
+void SharedMemory::Check(const void* p, size_t bytes, const Access& access, AccessKind kind) {
+  const size_t first = Find(p, bytes, access);
   for (size_t i = first; i < first + bytes / kGranule; ++i) {
     if (kind == AccessKind::kRead && !shadow_[i].written) {
       throw Fault("read of shared memory that nobody wrote by " + Describe(access));
@@ -231,11 +243,19 @@ void SharedMemory::CheckProduct(size_t offset, const Knowledge& common,
     if (writer.block_epoch >= access.block_epoch && common.seen[thread] < writer.moment) {
       Race(shadow, access, "read after write by a product", "shared memory");
     }
-    if (common.fenced[thread] < writer.moment) {
-      throw Fault("product of " + Describe(access) + " need not see what thread " +
-                  std::to_string(writer.thread) + " wrote at " + ToString(writer.site) +
-                  ": no ProductFence came between");
+    RequireFence(shadow, common, access, "product of ", " need not see");
+  }
+}
+
+void SharedMemory::CheckBulk(const void* p, const Knowledge& known, const Access& access) {
+  const size_t first = Find(p, 16, access);
+  for (size_t i = first; i < first + 16 / kGranule; ++i) {
+    Shadow& shadow = shadow_[i];
+    const bool by_thread = shadow.written && !shadow.writer.bulk && !shadow.pending;
+    if (by_thread && OrderedAfterWrite(shadow, access)) {
+      RequireFence(shadow, known, access, "bulk copy by ", " need not come after");
     }
+    CheckOrder(shadow, access, AccessKind::kPending, "shared memory");
   }
 }
 

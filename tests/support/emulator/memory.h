@@ -22,6 +22,7 @@ struct Access {
   uint32_t warp_epoch = 0;           ///< grows at each SyncWarp of the warp
   bool waited = true;                ///< GridDependencyWait was called, or need not be
   bool acquired = false;             ///< an atomic operation and a fence came before
+  bool bulk = false;                 ///< by a copy in bulk, which belongs to the async proxy
   uint32_t moment = Clocks::kFirst;  ///< of the thread
   const uint32_t* seen = nullptr;    ///< what it has seen of the block's threads; null: no clocks
   Site site;
@@ -45,7 +46,8 @@ struct Shadow {
   uint32_t read_moment = Clocks::kNever;  ///< of the only reader
 };
 
-enum class AccessKind { kRead, kWrite, kAtomic, kPending };
+/// kPending: an asynchronous copy that begins; kArrived: what it brought is there.
+enum class AccessKind { kRead, kWrite, kAtomic, kPending, kArrived };
 
 /// Throws Fault if the access and an earlier one of another thread are not ordered by a barrier;
 /// otherwise remembers it.
@@ -88,14 +90,21 @@ class SharedMemory {
   void Reset(size_t bytes);
 
   unsigned char* data() { return memory_.data() + kGuard; }
+  const unsigned char* data() const { return memory_.data() + kGuard; }
   size_t size() const { return size_; }
 
   void Check(const void* p, size_t bytes, const Access& access, AccessKind kind);
   /// A read of 16 bytes by products of threads that have this in common.
   void CheckProduct(size_t offset, const Knowledge& common, const Access& access) const;
+  /// 16 bytes of a copy in bulk that a thread with this knowledge begins. Threads' own accesses
+  /// belong to another proxy: a ProductFence must have come after what they wrote there.
+  void CheckBulk(const void* p, const Knowledge& known, const Access& access);
 
  private:
   static constexpr size_t kGuard = 64;
+
+  /// Index of the shadow of the first of `bytes` at `p`.
+  size_t Find(const void* p, size_t bytes, const Access& access) const;
 
   std::vector<unsigned char> memory_;
   std::vector<Shadow> shadow_;  // of each 2 bytes
