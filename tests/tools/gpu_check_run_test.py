@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +154,13 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)
+
+
+class Documented(unittest.TestCase):
+    def test_boxes_are_those_of_the_document(self):
+        text = (TOOLS.parent / "docs" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+        boxes = re.findall(r"^\| `(\w+)` \| .* \| (\d+) s \|$", text, re.MULTILINE)
+        self.assertEqual(boxes, [(part.name, f"{part.box_s:.0f}") for part in parts.PARTS])
 
 
 class Boxes(Place):
