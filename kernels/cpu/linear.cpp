@@ -105,25 +105,24 @@ void Multiply(const PanelKernel& kernel, const LinearKernelArgs& args, ThreadPoo
   pool.ParallelFor(panels, packed_panels,
                    [&](int64_t begin, int64_t end, int) { kernel.pack_x(args, begin, end); });
 
-  const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
-  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), kernel.rows);
+  const EqualBlocks blocks(args.rows, kBlockRows, kernel.rows);
   const int64_t columns = DivideUp(args.outputs, kernel.columns);
   // Wide tasks read x less often; but there must be enough of them for the threads to share evenly.
   int64_t task_columns = 6;
   while (task_columns > 1 &&
-         DivideUp(columns, task_columns) * row_blocks < int64_t{6} * pool.threads()) {
+         DivideUp(columns, task_columns) * blocks.count < int64_t{6} * pool.threads()) {
     --task_columns;
   }
   const int64_t column_blocks = DivideUp(columns, task_columns);
-  pool.ParallelFor(column_blocks * row_blocks, 1, [&](int64_t begin, int64_t end, int worker) {
+  pool.ParallelFor(column_blocks * blocks.count, 1, [&](int64_t begin, int64_t end, int worker) {
     float* scratch =
-        pool.WorkerScratch(worker, kernel.scratch + block_rows * task_columns * kernel.columns);
+        pool.WorkerScratch(worker, kernel.scratch + blocks.rows * task_columns * kernel.columns);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t row_begin = task % row_blocks * block_rows;
-      const int64_t n_begin = task / row_blocks * task_columns * kernel.columns;
+      const int64_t row_begin = task % blocks.count * blocks.rows;
+      const int64_t n_begin = task / blocks.count * task_columns * kernel.columns;
       const LinearBlock block{
           .row_begin = row_begin,
-          .row_end = std::min(args.rows, row_begin + block_rows),
+          .row_end = std::min(args.rows, row_begin + blocks.rows),
           .n_begin = n_begin,
           .n_end = std::min(args.outputs, n_begin + task_columns * kernel.columns)};
       kernel.multiply(args, block, scratch);

@@ -58,18 +58,17 @@ void Round(const RoundingKernel& kernel, std::span<const LinearKernelArgs> produ
 /// Rows args.x on, args.rows of them.
 void RunTurn(const IntegerKernel& kernel, const LinearKernelArgs& args, ThreadPool& pool) {
   Round(kernel.x, {&args, 1}, pool);
-  const int64_t row_blocks = DivideUp(args.rows, kBlockRows);
-  const int64_t block_rows = RoundUp(DivideUp(args.rows, row_blocks), args.panel_rows);
+  const EqualBlocks blocks(args.rows, kBlockRows, args.panel_rows);
   const int64_t task_outputs = RoundUp(kTaskOutputs, std::lcm(kernel.columns, kPanelOutputs));
-  const int64_t tasks = DivideUp(args.outputs, task_outputs) * row_blocks;
+  const int64_t tasks = DivideUp(args.outputs, task_outputs) * blocks.count;
   pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch = pool.WorkerScratch(worker, kernel.scratch + block_rows * task_outputs);
+    float* scratch = pool.WorkerScratch(worker, kernel.scratch + blocks.rows * task_outputs);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t row = task % row_blocks * block_rows;
-      const int64_t n = task / row_blocks * task_outputs;
+      const int64_t row = task % blocks.count * blocks.rows;
+      const int64_t n = task / blocks.count * task_outputs;
       kernel.multiply(args,
                       {.row_begin = row,
-                       .row_end = std::min(args.rows, row + block_rows),
+                       .row_end = std::min(args.rows, row + blocks.rows),
                        .n_begin = n,
                        .n_end = std::min(args.outputs, n + task_outputs)},
                       scratch);

@@ -36,7 +36,7 @@ const Shape kShapes[] = {
     {16, 48, 1032, 128},  {17, 64, 1032, 128},   {15, 320, 72, 72},    {64, 32, 520, 128},
     {65, 80, 520, 128},   {128, 48, 72, 128},    {129, 16, 8, 128},    {130, 112, 1032, 128},
     {137, 304, 96, 128},  {150, 64, 2056, 2056}, {1, 32, 0, 128},      {20, 32, 0, 128},
-    {300, 16, 0, 128}};
+    {300, 16, 0, 128},    {11092, 16, 8, 128}};  // the last: blocks of whole panels may be one less
 
 class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
  protected:

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cpu/round_up.h"
 #include "kernels/guarded.h"
 #include "kernels/linear_check.h"
 
@@ -27,6 +28,17 @@ const Shape kShapes[] = {
     {4, 5, 64},      {5, 33, 31},   {7, 99, 130},  {12, 50, 200}, {13, 49, 193}, {17, 1, 257},
     {19, 65, 19},    {24, 48, 192}, {33, 97, 385}, {65, 17, 3},   {99, 130, 99}, {400, 20, 7},
     {257, 100, 300}, {3, 25, 2080}, {6, 50, 1030}, {8, 26, 545},  {40, 49, 577}, {41, 49, 577}};
+
+TEST(EqualBlocks, NoneIsEmpty) {
+  for (const int64_t panel : {1, 3, 4, 5, 6, 7, 8, 16, 32}) {
+    for (int64_t rows = 1; rows < 30000; rows += rows < 600 ? 1 : 13) {
+      const EqualBlocks blocks(rows, 256, panel);
+      ASSERT_EQ(blocks.rows % panel, 0);
+      ASSERT_LT((blocks.count - 1) * blocks.rows, rows) << panel;
+      ASSERT_GE(blocks.count * blocks.rows, rows) << panel;
+    }
+  }
+}
 
 class LinearTest : public testing::TestWithParam<std::tuple<Isa, Format>> {
  protected:
