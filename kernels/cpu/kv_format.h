@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/inline.h"
+
 namespace xcomposer::cpu {
 
 /// How a cache keeps the keys or values of one head at one position, without gaps.
@@ -16,10 +18,12 @@ enum class KvFormat {
 
 inline constexpr int64_t kKvGroup = 32;
 
-constexpr int64_t KvGroups(int64_t head_dim) { return (head_dim + kKvGroup - 1) / kKvGroup; }
+constexpr XCOMPOSER_INLINE int64_t KvGroups(int64_t head_dim) {
+  return (head_dim + kKvGroup - 1) / kKvGroup;
+}
 
 /// Bytes of the keys or values of one head at one position.
-constexpr int64_t KvHeadBytes(KvFormat format, int64_t head_dim) {
+constexpr XCOMPOSER_INLINE int64_t KvHeadBytes(KvFormat format, int64_t head_dim) {
   return format == KvFormat::kFloat32 ? 4 * head_dim : KvGroups(head_dim) * (kKvGroup + 2);
 }
 

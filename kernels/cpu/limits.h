@@ -32,8 +32,9 @@ const char* BfloatDotName();
 
 inline constexpr int kReadStreams[] = {1, 2, 4, 8};
 
-/// Reads every line of the memory in `streams` (of kReadStreams) runs side by side, with
-/// prefetching, as the streamed kernels do. The sum of the first 8 bytes of each line.
+/// Reads the lines of the memory in `streams` (of kReadStreams) equal runs side by side, with
+/// prefetching, as the streamed kernels do; what is left of it, at most a line for each run, is not
+/// read. The sum of the first 8 bytes of each line.
 uint64_t ReadAll(const char* memory, int64_t bytes, int streams = 4);
 
 }  // namespace xcomposer::cpu

@@ -3,13 +3,17 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/inline.h"
+
 namespace xcomposer::cpu {
 
 /// How a stored weight is written in memory.
 enum class Format { kFloat32, kBfloat16, kFloat16 };
 
 /// Bytes of one number.
-constexpr int64_t SizeOf(Format format) { return format == Format::kFloat32 ? 4 : 2; }
+constexpr XCOMPOSER_INLINE int64_t SizeOf(Format format) {
+  return format == Format::kFloat32 ? 4 : 2;
+}
 
 /// A vector of weights as stored.
 struct StoredVector {

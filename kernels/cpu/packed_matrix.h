@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/inline.h"
+
 namespace xcomposer::cpu {
 
 /// How the codes of a quantised matrix W (N outputs, K inputs) are packed into 32-bit words; field
@@ -24,12 +26,12 @@ inline constexpr int kOfficialPackings = 3;  ///< the first ones
 inline constexpr int64_t kPanelOutputs = 16;
 
 /// Bits of one code.
-constexpr int BitsOf(Packing packing) {
+constexpr XCOMPOSER_INLINE int BitsOf(Packing packing) {
   return packing == Packing::kGptq8 || packing == Packing::kInt8 ? 8 : 4;
 }
 
 /// Inputs that a word holds; not kAwq4.
-constexpr int64_t InputsOfWord(Packing packing) { return 32 / BitsOf(packing); }
+constexpr XCOMPOSER_INLINE int64_t InputsOfWord(Packing packing) { return 32 / BitsOf(packing); }
 
 /// The nibble of an AWQ word that holds output 8 c + o.
 inline constexpr int kAwqNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
@@ -53,16 +55,20 @@ struct PackedMatrix {
 
 /// Whether rows of x are rounded and products are of integers (integer_panels.h): with weights in
 /// panels. With all others x stays float32.
-constexpr bool TakesIntegers(Packing packing) {
+constexpr XCOMPOSER_INLINE bool TakesIntegers(Packing packing) {
   return packing == Packing::kInt4 || packing == Packing::kInt8;
 }
 
 /// Place of such a packing among those of which this is true.
-constexpr size_t IntegerIndex(Packing packing) { return packing == Packing::kInt8 ? 1 : 0; }
+constexpr XCOMPOSER_INLINE size_t IntegerIndex(Packing packing) {
+  return packing == Packing::kInt8 ? 1 : 0;
+}
 
 /// Most inputs of a row of x that share a scale where x is rounded; the blocks of every instruction
 /// set divide it. No block lies in two groups of the weight.
-constexpr int64_t IntegerBlock(Packing packing) { return packing == Packing::kInt8 ? 128 : 32; }
+constexpr XCOMPOSER_INLINE int64_t IntegerBlock(Packing packing) {
+  return packing == Packing::kInt8 ? 128 : 32;
+}
 
 /// W as float32, (N, K) row-major: exact, since a float16 times an integer of nine bits fits into
 /// float32.

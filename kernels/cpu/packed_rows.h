@@ -31,7 +31,7 @@ template <Packing packing>
 inline constexpr int kFields = 32 / BitsOf(packing);
 
 /// What field i of a word has to be multiplied with, as S::PlacedField gives it.
-template <Packing packing>
+template <typename S, Packing packing>
 constexpr float PlaceInverse(int i) {
   if (i == kFields<packing> - 1) return 1.0f;  // that one is shifted down
   float inverse = 1.0f;
@@ -244,7 +244,7 @@ inline void FinishAwq(const LinearKernelArgs& args, const PackedStep& step, int6
     struct Table {
       float of[16];
     } table{};
-    for (int o = 0; o < 16; ++o) table.of[o] = PlaceInverse<Packing::kAwq4>(kAwqNibble[o % 8]);
+    for (int o = 0; o < 16; ++o) table.of[o] = PlaceInverse<S, Packing::kAwq4>(kAwqNibble[o % 8]);
     return table;
   }();
   for (int t = 0; t < kRows; ++t) {
@@ -373,7 +373,9 @@ void PackPlaces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
     const float* x = args.x + row * args.x_stride;
     float* out = args.packed_x + row * args.depth;
     for (int64_t k = 0; k < args.depth; k += kFields<packing>) {
-      for (int f = 0; f < kFields<packing>; ++f) out[k + f] = x[k + f] * PlaceInverse<packing>(f);
+      for (int f = 0; f < kFields<packing>; ++f) {
+        out[k + f] = x[k + f] * PlaceInverse<S, packing>(f);
+      }
     }
   }
 }

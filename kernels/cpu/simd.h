@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/inline.h"
 #include "kernels/cpu/number.h"
 
 // Unrolls the loop that follows as a whole; its bounds must be constants. The other one takes four
@@ -15,17 +16,12 @@
 #define XCOMPOSER_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
-// For what must end up inside the loop that calls it: a call would send every vector through
-// memory.
-#define XCOMPOSER_INLINE inline __attribute__((always_inline))
-// For a loop that needs all registers for itself.
-#define XCOMPOSER_NOINLINE __attribute__((noinline))
-
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
-// Avx512, each in a header of its own (simd_*.h); exactly one source file includes that of a wide
-// set. Everything that such a file compiles is a template over S, so that no function compiled for
-// a wide set can be picked by the linker for a processor that lacks it; for the same reason these
-// templates use no std:: functions. Members of S:
+// Avx512, each in a header of its own (simd_*.h). A function that a source compiles for a wide set
+// must not be picked by the linker for a processor that lacks the set. So each of these sources
+// (isa_*.cpp) has an S of its own, and all that they compile are members of that S, templates over
+// it, or always inlined; for the same reason these use no std:: functions. A test asks the objects
+// (tests/kernels/check_isa_symbols.cmake). Members of S:
 //
 // clang-format off
 //   kWidth                              floats in a vector F

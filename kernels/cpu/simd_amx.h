@@ -7,7 +7,7 @@ namespace xcomposer::cpu {
 /// Avx512Vnni with Intel's tiles (AMX), as amx_panels.h and amx_integers.h want them. The
 /// instructions are written out: the compilers' own functions do not say that they read and write
 /// memory.
-struct Amx : Avx512Vnni {
+struct Amx : Avx512VnniOf<Amx> {
   // Codes of x have two bytes, one tile for each.
   static constexpr bool kRoundsToBytes = false;
   static constexpr bool kMultipliesBytes = false;

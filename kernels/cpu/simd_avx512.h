@@ -6,8 +6,10 @@
 
 namespace xcomposer::cpu {
 
-/// Sixteen floats; AVX-512 F, BW, VL and DQ.
-struct Avx512 {
+/// Sixteen floats; AVX-512 F, BW, VL and DQ. Several sources compile this, for processors that have
+/// more or less besides: `Own` is a structure that only one of them has.
+template <typename Own>
+struct Avx512Of {
   static constexpr int64_t kWidth = 16;
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
@@ -329,5 +331,7 @@ struct Avx512 {
     }
   }
 };
+
+struct Avx512 : Avx512Of<Avx512> {};
 
 }  // namespace xcomposer::cpu

@@ -4,8 +4,8 @@
 
 namespace xcomposer::cpu {
 
-/// Avx512Vnni, so that templates compiled here are no others'.
-struct Avx512Bf16 : Avx512Vnni {};
+/// Avx512Vnni once more.
+struct Avx512Bf16 : Avx512VnniOf<Avx512Bf16> {};
 
 /// The same with pairs of bfloat16 in a word, as bfloat_pairs.h wants them.
 struct Avx512Pairs : Avx512Bf16 {

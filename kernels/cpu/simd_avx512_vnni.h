@@ -5,7 +5,10 @@
 namespace xcomposer::cpu {
 
 /// Avx512 where products of small integers are summed in 32 bits by one instruction.
-struct Avx512Vnni : Avx512 {
+template <typename Own>
+struct Avx512VnniOf : Avx512Of<Own> {
+  using typename Avx512Of<Own>::W;
+
   static constexpr bool kRoundsToBytes = true;
   static constexpr bool kMultipliesBytes = true;
 
@@ -20,12 +23,14 @@ struct Avx512Vnni : Avx512 {
   }
 };
 
+struct Avx512Vnni : Avx512VnniOf<Avx512Vnni> {};
+
 /// Activations of 16 bits, beside tiles that want them so.
 struct Avx512VnniPairs : Avx512Vnni {
   static constexpr bool kRoundsToBytes = false;
   static constexpr bool kMultipliesBytes = false;
 
-  static W SubProduct(W sum, W a, W b) { return Avx512::SubProduct(sum, a, b); }
+  static W SubProduct(W sum, W a, W b) { return Avx512Of<Avx512Vnni>::SubProduct(sum, a, b); }
 };
 
 }  // namespace xcomposer::cpu
