@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -8,10 +9,12 @@
 
 namespace xcomposer {
 
-/// Reads little-endian numbers from untrusted bytes; reading past the end is Error(kImage).
+/// Reads numbers, little-endian unless told otherwise, from untrusted bytes; reading past the end
+/// is Error(kImage).
 class PictureReader {
  public:
-  explicit PictureReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  explicit PictureReader(std::span<const std::byte> bytes, std::endian order = std::endian::little)
+      : bytes_(bytes), order_(order) {}
 
   int64_t position() const { return position_; }
   int64_t remaining() const { return static_cast<int64_t>(bytes_.size()) - position_; }
@@ -37,16 +40,22 @@ class PictureReader {
   int64_t U16() { return Number(2); }
   int64_t U24() { return Number(3); }
   int64_t U32() { return Number(4); }
+  /// Eight bytes; negative from 2^63 on, which no size or position of a file reaches.
+  int64_t I64() { return Number(8); }
 
  private:
   int64_t Number(int64_t size) {
     const auto bytes = Take(size);
-    int64_t value = 0;
-    for (int64_t i = size; i-- > 0;) value = value << 8 | std::to_integer<int64_t>(bytes[i]);
-    return value;
+    uint64_t value = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t at = order_ == std::endian::little ? size - 1 - i : i;
+      value = value << 8 | std::to_integer<uint64_t>(bytes[at]);
+    }
+    return static_cast<int64_t>(value);
   }
 
   std::span<const std::byte> bytes_;
+  std::endian order_;
   int64_t position_ = 0;
 };
 

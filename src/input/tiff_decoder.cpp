@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "input/picture_formats.h"
 #include "input/pixel_modes.h"
+#include "input/tiff_directory.h"
 
 namespace xcomposer {
 namespace {
@@ -208,6 +210,8 @@ class SampleReader {
 
   std::vector<uint8_t> Read(const ImageLimits& limits) {
     ReadBlockSize(limits);
+    if (tiled_) CheckTiles(limits);
+    CheckBlockBytes(limits);
     out_.resize(static_cast<size_t>(header_.width * header_.height * header_.samples));
     block_.resize(static_cast<size_t>(row_bytes_ * block_height_));
     for (int plane = 0; plane < (header_.planar ? header_.samples : 1); ++plane) {
@@ -233,6 +237,28 @@ class SampleReader {
     const auto expected = tiled_ ? TIFFTileRowSize64(tiff_) : TIFFScanlineSize64(tiff_);
     Require(static_cast<int64_t>(expected) == row_bytes_, ErrorKind::kImage,
             "broken TIFF: a row should take ", row_bytes_, " bytes, not ", expected);
+  }
+
+  // Tiles may reach far beyond the picture, and all of each is decoded.
+  void CheckTiles(const ImageLimits& limits) const {
+    const int64_t width = (header_.width + block_width_ - 1) / block_width_ * block_width_;
+    const int64_t height = (header_.height + block_height_ - 1) / block_height_ * block_height_;
+    const auto pixels = CheckedMul(width, height);
+    Require(pixels && *pixels <= limits.max_pixels, ErrorKind::kImage, "tiles of ", block_width_,
+            " x ", block_height_, " pixels cover ", width, " x ", height, " for a picture of ",
+            header_.width, " x ", header_.height, ", the limit is ", limits.max_pixels, " in all");
+  }
+
+  // Blocks may share their bytes, and compressed bytes may stand for no pixel.
+  void CheckBlockBytes(const ImageLimits& limits) const {
+    const uint32_t blocks = tiled_ ? TIFFNumberOfTiles(tiff_) : TIFFNumberOfStrips(tiff_);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < blocks; ++i) {
+      bytes += std::min<uint64_t>(TIFFGetStrileByteCount(tiff_, i), source_.bytes.size());
+      Require(bytes <= static_cast<uint64_t>(limits.max_bytes), ErrorKind::kImage, "the first ",
+              i + 1, " strips or tiles of the TIFF take ", bytes, " bytes, the limit is ",
+              limits.max_bytes, " as for a file: they overlap");
+    }
   }
 
   void ReadBlock(int64_t x, int64_t y, int plane) {
@@ -347,6 +373,7 @@ DecodedImage Oriented(DecodedImage image, int orientation) {
 }  // namespace
 
 DecodedImage DecodeTiff(EncodedBytes encoded, const ImageLimits& limits) {
+  CheckTiffDirectory(encoded);
   TiffSource source{encoded};
   const TiffHandle tiff = OpenTiff(source);
   Require(tiff != nullptr, ErrorKind::kImage, "broken TIFF: ", source.message);
