@@ -1,5 +1,7 @@
 #include "api/pictures.h"
 
+#include <new>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -14,9 +16,11 @@
 namespace xcomposer::api {
 namespace {
 
-PictureRule RuleFor(const Request& request, const ModelConfig& config, size_t pictures) {
+PictureRule RuleFor(const Request& request, const RequestContext& context, size_t pictures) {
+  const ModelConfig& config = context.config;
   PictureRule rule = PictureRuleFor(ToString(config.kind), config.vision.tile);
   rule.tile = config.vision.tile;
+  rule.max_pixels = context.image_limits.max_pixels;
   if (request.hd_num) rule.hd_num = *request.hd_num;
   if (rule.style == PictureRule::Style::k25 && pictures > 1) rule.hd_num = kHdNumOfSeveralPictures;
   return rule;
@@ -88,6 +92,35 @@ class Preparation {
   PreparedPictures prepared_;
 };
 
+/// How errors call a picture.
+struct Label {
+  std::string operator()(const ImageFile& file) const { return file.path; }
+  std::string operator()(const ImageBytes& image) const { return image.label; }
+  std::string operator()(const ImagePixels&) const { return "pixels in memory"; }
+  std::string operator()(const VideoFrames&) const { return "frames of a video"; }
+  std::string operator()(const VideoFolder& folder) const { return folder.path; }
+  std::string operator()(const VideoCanvas& canvas) const { return canvas.path; }
+};
+
+/// Names the picture in errors that do not say which file they are about.
+void PrepareNamed(const ImageSource& source, Preparation& preparation) {
+  try {
+    std::visit(preparation, source);
+  } catch (const Error& error) {
+    const bool about_picture =
+        error.kind() == ErrorKind::kImage || error.kind() == ErrorKind::kCapacity;
+    if (!about_picture || error.where().contains("image") || error.where().contains("file")) throw;
+    const std::string label = std::visit(Label(), source);
+    throw Error(error.kind(), StrCat("picture '", label, "': ", error.what()), error.where())
+        .With("image", label);
+  } catch (const std::bad_alloc&) {
+    const std::string label = std::visit(Label(), source);
+    throw Error(ErrorKind::kCapacity,
+                StrCat("picture '", label, "': not enough memory to resize it"),
+                {{"image", label}});
+  }
+}
+
 bool IsVideo(const ImageSource& source) {
   return std::holds_alternative<VideoFrames>(source) ||
          std::holds_alternative<VideoFolder>(source) || std::holds_alternative<VideoCanvas>(source);
@@ -97,13 +130,13 @@ bool IsVideo(const ImageSource& source) {
 
 PreparedPictures PreparePictures(const Request& request, const RequestContext& context) {
   if (!request.images) return {};
-  const PictureRule rule = RuleFor(request, context.config, request.images->size());
+  const PictureRule rule = RuleFor(request, context, request.images->size());
   Preparation preparation(rule, context);
   for (const ImageSource& source : *request.images) {
     Require(!IsVideo(source) || context.config.kind == Kind::k25_7b, ErrorKind::kImage,
             "a video was given, but this checkpoint is a ", ToString(context.config.kind),
             "; only 2.5-7b reads videos");
-    std::visit(preparation, source);
+    PrepareNamed(source, preparation);
   }
   return preparation.Take();
 }

@@ -80,7 +80,7 @@ class PngSession {
 
   /// Rows of `row_bytes` bytes: gray below 8 bits scaled to 0..255, palette indices one to a byte,
   /// alpha dropped, 16-bit colours cut to their high byte, 16-bit gray big-endian.
-  bool ReadPixels(uint8_t* out, int64_t row_bytes, png_bytep* rows) {
+  bool ReadPixels(uint8_t* out, int64_t row_bytes) {
     if (setjmp(jump_) != 0) return false;
     const PngHeader header = this->header();
     const bool plain_gray = header.colour_type == PNG_COLOR_TYPE_GRAY;
@@ -88,12 +88,14 @@ class PngSession {
     if (plain_gray && header.bits < 8) png_set_expand_gray_1_2_4_to_8(png_);
     if (!plain_gray && header.bits == 16) png_set_strip_16(png_);
     if ((header.colour_type & PNG_COLOR_MASK_ALPHA) != 0) png_set_strip_alpha(png_);
-    png_set_interlace_handling(png_);
+    const int passes = png_set_interlace_handling(png_);
     png_read_update_info(png_, info_);
     if (static_cast<int64_t>(png_get_rowbytes(png_, info_)) != row_bytes)
       Fail("unexpected row size");
-    for (int64_t y = 0; y < header.height; ++y) rows[y] = out + y * row_bytes;
-    png_read_image(png_, rows);
+    // Row by row: png_read_image wants a pointer to each, which is more than a narrow row takes.
+    for (int pass = 0; pass < passes; ++pass) {
+      for (int64_t y = 0; y < header.height; ++y) png_read_row(png_, out + y * row_bytes, nullptr);
+    }
     return true;
   }
 
@@ -124,9 +126,8 @@ void RequireGood(bool good, const PngSession& session) {
 }
 
 void ReadRows(PngSession& session, std::vector<uint8_t>& out, int64_t height) {
-  std::vector<png_bytep> rows(static_cast<size_t>(height));
   const int64_t row_bytes = static_cast<int64_t>(out.size()) / height;
-  RequireGood(session.ReadPixels(out.data(), row_bytes, rows.data()), session);
+  RequireGood(session.ReadPixels(out.data(), row_bytes), session);
 }
 
 const char* ModeOf(const PngHeader& header) {

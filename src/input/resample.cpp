@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 
 namespace xcomposer {
 namespace {
@@ -143,6 +144,20 @@ Picture Resize(const PixelView& source, int64_t width, int64_t height, ResampleF
   if (width == source.width) return ResizeColumns(source, height, filter);
   Picture rows = ResizeRows(source, width, filter);
   return height == source.height ? rows : ResizeColumns(rows, height, filter);
+}
+
+std::optional<int64_t> ResizeScratchBytes(const PictureSize& from, const PictureSize& to) {
+  const auto pixels = CheckedMul(to.width, from.height);
+  std::optional<int64_t> bytes = pixels ? CheckedMul(*pixels, 3) : std::nullopt;
+  for (const auto& [in, out] :
+       {std::pair(from.width, to.width), std::pair(from.height, to.height)}) {
+    // The stride of MakeKernel is at most 2 (radius * max(in / out, 1) + 1) + 1, radius at most 2.
+    const auto reach = CheckedMul(std::max(in, out), 4);
+    const auto weights = reach ? CheckedAdd(*reach, 3 * out) : std::nullopt;
+    const auto more = weights ? CheckedMul(*weights, sizeof(int32_t)) : std::nullopt;
+    bytes = bytes && more ? CheckedAdd(*bytes, *more) : std::nullopt;
+  }
+  return bytes;
 }
 
 Picture Transpose(const PixelView& source) {

@@ -5,12 +5,16 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/checked_math.h"
+#include "input/resample.h"
 
 namespace xcomposer {
 namespace {
 
 constexpr int64_t kPatch = 14;
 constexpr int64_t kMaxHdNum = 10000;
+// A small limit on pictures must not refuse ordinary ones, which are enlarged.
+constexpr int64_t kResizedAnyway = int64_t{1} << 24;
 
 double Ratio(int64_t a, int64_t b) { return static_cast<double>(a) / static_cast<double>(b); }
 
@@ -23,6 +27,18 @@ int64_t TilesAcross(double ratio, int64_t hd_num) {
     ++scale;
   }
   return scale - 1;
+}
+
+/// A picture of a pixel's width and a million high would be resized by way of one of a tile's width
+/// that is a million high.
+void CheckResizing(const PictureSize& size, const PictureRule& rule) {
+  const auto taken = ResizeScratchBytes(size, {rule.tile, rule.tile});
+  const auto most = CheckedMul(std::max(rule.max_pixels, kResizedAnyway), 3);
+  Require(!most || (taken && *taken <= *most), ErrorKind::kImage, "a picture of ", size.width,
+          " x ", size.height, " pixels is too narrow to be resized to ", rule.tile, " x ",
+          rule.tile, ": that takes ", taken ? StrCat(*taken) : "more than 2^63",
+          " bytes on the way, at most ", most.value_or(0),
+          " are accepted; crop it or make it smaller");
 }
 
 PictureLayout SquareLayout(const PictureRule& rule) {
@@ -86,7 +102,10 @@ int64_t TiledRows(int64_t tile, int64_t tile_rows, int64_t tile_columns) {
 PictureLayout LayoutFor(int64_t width, int64_t height, const PictureRule& rule) {
   Require(width > 0 && height > 0, ErrorKind::kImage, "the picture has no pixels: its size is ",
           width, " x ", height);
-  if (rule.style == PictureRule::Style::kSquare) return SquareLayout(rule);
+  if (rule.style == PictureRule::Style::kSquare) {
+    CheckResizing({width, height}, rule);
+    return SquareLayout(rule);
+  }
   Require(rule.hd_num >= 1 && rule.hd_num <= kMaxHdNum, ErrorKind::kRequest, "hd_num is ",
           rule.hd_num, ", expected 1 to ", kMaxHdNum);
   PictureLayout layout = width < height ? Transposed(LandscapeLayout(height, width, rule))

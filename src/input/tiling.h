@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "input/image_decoder.h"
+
 namespace xcomposer {
 
 /// How a checkpoint kind prepares a picture.
@@ -15,6 +17,9 @@ struct PictureRule {
   Style style = Style::kSquare;
   int64_t tile = 490;  ///< side of a view in pixels, a multiple of 14 (tiled styles: of 28)
   int64_t hd_num = 1;  ///< largest number of tiles beside the global view; square: ignored
+  /// Square: what resizing takes besides the picture and the result may be three bytes for each of
+  /// so many pixels, 2^24 at least. Tiled: ignored.
+  int64_t max_pixels = ImageLimits{}.max_pixels;
 };
 
 /// In 2.5 every request with more than one picture has this hd_num, whatever was asked for.
@@ -41,8 +46,9 @@ struct PictureLayout {
 };
 
 /// The layout of a picture of the given size. Throws Error(kImage) where the reference cannot go
-/// on: a picture so narrow that it would be resized to nothing; Error(kRequest) for an hd_num
-/// outside 1..10000.
+/// on, for a picture so narrow that it would be resized to nothing; for one of a square kind that
+/// is so narrow that resizing it would take more than the rule allows; Error(kRequest) for an
+/// hd_num outside 1..10000.
 PictureLayout LayoutFor(int64_t width, int64_t height, const PictureRule& rule);
 
 /// Visual tokens of a padded picture of h x w tiles (the model specification, 3.5):

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <utility>
+
 #include "api/demo_model.h"
+#include "support/few_threads.h"
 
 namespace xcomposer::api {
 namespace {
@@ -121,6 +125,36 @@ TEST(Prepare, PicturesWithoutRoomAreRefusedBeforeTheyAreResized) {
   context.pictures.reset();
   request.hd_num = 1;
   ExpectError(ErrorKind::kImage, "", [&] { Prepare(request, context); });
+}
+
+TEST(Prepare, PicturesTooNarrowToBeResizedAreRefusedByName) {
+  Request request = IdRequest(4);
+  // Resizing would find that the pixels are not there.
+  request.images = {ImagePixels{.width = 1, .height = 20'000'000, .rgb = {}}};
+  RequestContext context = Context(Kind::kVl7b);
+  ExpectError(ErrorKind::kImage, "picture 'pixels in memory': a picture of 1 x 20000000 pixels",
+              [&] { Prepare(request, context); });
+  context.image_limits.max_pixels = int64_t{1} << 40;
+  ExpectError(ErrorKind::kImage, "should be width * height * 3",
+              [&] { Prepare(request, context); });
+}
+
+TEST(Prepare, WithoutMemoryToResizeThePictureIsNamed) {
+  if (!testing::kCanLimitThreads) GTEST_SKIP() << "this build's memory cannot be limited";
+  Request request = IdRequest(4);
+  ImagePixels tall{.width = 1, .height = 4'000'000, .rgb = {}};
+  tall.rgb.resize(static_cast<size_t>(tall.height * 3));
+  request.images = {std::move(tall)};
+  const auto prepare = [&] {
+    testing::AllowFewMoreThreads();  // 64 MB; resizing wants 336
+    try {
+      Prepare(request, Context(Kind::kVl7b));
+    } catch (const Error& error) {
+      std::_Exit(error.kind() == ErrorKind::kCapacity && error.where().contains("image") ? 7 : 1);
+    }
+    std::_Exit(2);
+  };
+  EXPECT_EXIT(prepare(), ::testing::ExitedWithCode(7), "");
 }
 
 TEST(Prepare, ContradictionsAreNamed) {

@@ -66,6 +66,16 @@ TEST(Resample, EqualsPillowBitForBit) {
   }
 }
 
+TEST(Resample, KnowsWhatItTakes) {
+  // 490 x 1000 pixels and 4 weights of 4 bytes for each source position at most.
+  EXPECT_LE(ResizeScratchBytes({20'000, 1000}, {490, 490}),
+            490 * 1000 * 3 + 16 * 21'000 + 24 * 490);
+  EXPECT_GE(ResizeScratchBytes({20'000, 1000}, {490, 490}), 490 * 1000 * 3 + 16 * 21'000);
+  EXPECT_GT(ResizeScratchBytes({1, 1}, {490, 490}), 490 * 3);
+  EXPECT_EQ(ResizeScratchBytes({1, int64_t{1} << 60}, {490, 490}), std::nullopt);
+  EXPECT_EQ(ResizeScratchBytes({int64_t{1} << 62, 1}, {490, 490}), std::nullopt);
+}
+
 TEST(Resample, OneColourStaysThatColour) {
   const Picture plain{17, 9, std::vector<uint8_t>(17 * 9 * 3, 201)};
   for (const auto filter : {ResampleFilter::kBilinear, ResampleFilter::kBicubic}) {

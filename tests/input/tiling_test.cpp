@@ -88,6 +88,22 @@ TEST(Tiling, APictureThatWouldVanishIsRefused) {
   }
 }
 
+// The picture between the two passes of resizing is as wide as a tile and as high as the source.
+TEST(Tiling, ASquarePictureTooNarrowToBeResizedIsRefused) {
+  PictureRule rule = PictureRuleFor("2-vl-7b", 490);
+  EXPECT_EQ(LayoutFor(1, 361'000, rule).rows, 1225);
+  EXPECT_EQ(LayoutFor(30'000'000, 1, rule).rows, 1225);
+  EXPECT_EQ(KindOfLayoutError(1, 362'000, rule), ErrorKind::kImage);
+  EXPECT_EQ(KindOfLayoutError(34'000'000, 1, rule), ErrorKind::kImage);
+  EXPECT_EQ(KindOfLayoutError(1, int64_t{1} << 62, rule), ErrorKind::kImage);
+  EXPECT_EQ(KindOfLayoutError(int64_t{1} << 62, 1, rule), ErrorKind::kImage);
+  rule.max_pixels = int64_t{1} << 40;
+  EXPECT_EQ(LayoutFor(1, 60'000'000, rule).rows, 1225);
+  rule.max_pixels = 10;  // ordinary pictures are resized whatever the limit on pictures is
+  EXPECT_EQ(LayoutFor(1, 33'000, rule).rows, 1225);
+  EXPECT_EQ(KindOfLayoutError(1, 35'000, rule), ErrorKind::kImage);
+}
+
 TEST(Tiling, WithinHdNumAndCoveredByTiles) {
   for (const char* kind : {"2-4khd-7b", "2.5-7b"}) {
     for (const int64_t hd_num : {1, 2, 5, 16, 25, 55}) {
