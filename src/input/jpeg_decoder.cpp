@@ -29,7 +29,7 @@ class JpegSession {
     errors_.error_exit = [](j_common_ptr info) {
       auto* self = static_cast<JpegSession*>(info->client_data);
       info->err->format_message(info, self->message_);
-      std::longjmp(self->jump_, 1);
+      std::longjmp(self->jump_, kBroken);
     };
     errors_.emit_message = [](j_common_ptr, int) {
     };  // Damaged data is kept as it is, like Pillow does.
@@ -43,13 +43,13 @@ class JpegSession {
     source_.bytes_in_buffer = encoded.size();
     source_.init_source = [](j_decompress_ptr) {};
     source_.fill_input_buffer = [](j_decompress_ptr info) -> boolean {
-      static_cast<JpegSession*>(info->client_data)->Fail("the file is truncated");
+      static_cast<JpegSession*>(info->client_data)->FailTruncated();
       return FALSE;
     };
     source_.skip_input_data = [](j_decompress_ptr info, long count) {
       if (count <= 0) return;
       if (static_cast<size_t>(count) > info->src->bytes_in_buffer) {
-        static_cast<JpegSession*>(info->client_data)->Fail("the file is truncated");
+        static_cast<JpegSession*>(info->client_data)->FailTruncated();
       }
       info->src->next_input_byte += count;
       info->src->bytes_in_buffer -= static_cast<size_t>(count);
@@ -70,9 +70,16 @@ class JpegSession {
     return true;
   }
 
-  /// All rows of `samples` bytes per pixel; the end mark is required.
+  /// All rows of `samples` bytes per pixel. Behind them the end mark may be missing, as in Pillow.
   bool ReadPixels(J_COLOR_SPACE space, int samples, uint8_t* out) {
-    if (setjmp(jump_) != 0) return false;
+    switch (setjmp(jump_)) {
+      case 0:
+        break;
+      case kTruncated:
+        return info_.output_scanline >= info_.image_height;
+      default:
+        return false;
+    }
     info_.out_color_space = space;
     jpeg_start_decompress(&info_);
     if (info_.output_components != samples) Fail("unexpected number of components");
@@ -92,10 +99,14 @@ class JpegSession {
   const char* message() const { return message_; }
 
  private:
-  [[noreturn]] void Fail(const char* message) {
+  static constexpr int kBroken = 1;
+  static constexpr int kTruncated = 2;
+
+  [[noreturn]] void Fail(const char* message, int why = kBroken) {
     std::snprintf(message_, sizeof message_, "%s", message);
-    std::longjmp(jump_, 1);
+    std::longjmp(jump_, why);
   }
+  [[noreturn]] void FailTruncated() { Fail("the file is truncated", kTruncated); }
 
   jpeg_decompress_struct info_{};
   jpeg_error_mgr errors_{};

@@ -281,6 +281,7 @@ def make_jpeg():
     adobe = FILES["cmyk.jpg"].index(b"Adobe") + 11  # its last byte: 0 plain inks, 2 YCCK
     FILES["ycck.jpg"] = FILES["cmyk.jpg"][:adobe] + b"\2" + FILES["cmyk.jpg"][adobe + 1:]
     FILES["trailing_bytes.jpg"] = FILES["420.jpg"] + b"trailing"
+    FILES["no_end_mark.jpg"] = FILES["420.jpg"][:-2] + bytes(2)
     exif = Image.Exif()
     exif[274] = 6
     pillow("exif_turned.jpg", image, format="JPEG", exif=exif)
