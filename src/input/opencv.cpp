@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <opencv2/core.hpp>
 #include <opencv2/imgcodecs.hpp>
 
@@ -22,6 +23,7 @@ cv::Mat DecodeStill(const WebpStill& still) {
   try {
     pixels = cv::imdecode(bytes, cv::IMREAD_UNCHANGED);
   } catch (const cv::Exception& error) {
+    if (error.code == cv::Error::StsNoMem) throw std::bad_alloc();
     throw Error(ErrorKind::kImage, StrCat("broken WebP: ", error.what()));
   }
   Require(!pixels.empty(), ErrorKind::kImage,

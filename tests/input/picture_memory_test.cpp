@@ -80,5 +80,18 @@ TEST_F(PictureMemory, ManyRowsOfAPngTakeNoMoreThanTheirPixels) {
   EXPECT_EXIT(DecodeInLittleMemory(png), ::testing::ExitedWithCode(0), "");
 }
 
+// OpenCV has an exception of its own for it.
+TEST_F(PictureMemory, AWebpWithoutMemoryIsNotABrokenOne) {
+  const std::string path = std::string(XCOMPOSER_SOURCE_DIR) + "/tests/input/pictures/lossless.webp";
+  std::string webp;
+  for (const std::byte byte : ReadImageFile(path, {})) webp += static_cast<char>(byte);
+  ASSERT_EQ(webp.substr(12, 4), "VP8L");
+  // Width and height less one, 14 bits each: 16,383 x 10,240.
+  const uint32_t size = 16382u | 10239u << 14;
+  for (int i = 0; i < 4; ++i) webp[21 + i] = static_cast<char>(size >> (8 * i) & 0xff);
+  EXPECT_EXIT(DecodeInLittleMemory(webp),
+              ::testing::ExitedWithCode(1 + static_cast<int>(ErrorKind::kCapacity)), "");
+}
+
 }  // namespace
 }  // namespace xcomposer
