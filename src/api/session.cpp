@@ -34,9 +34,8 @@ std::string WithMarks(std::string query, size_t pictures) {
 ImageSource Kept(ImageSource source) {
   const auto* file = std::get_if<ImageFile>(&source);
   if (file == nullptr) return source;
-  const std::vector<std::byte> bytes = ReadImageFile(file->path, {});
-  const auto* begin = reinterpret_cast<const uint8_t*>(bytes.data());
-  return ImageBytes{{begin, begin + bytes.size()}, file->path};
+  const std::string bytes = ReadImageFile(file->path, {});
+  return ImageBytes{{bytes.begin(), bytes.end()}, file->path};
 }
 
 }  // namespace

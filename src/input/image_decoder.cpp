@@ -1,15 +1,12 @@
 #include "input/image_decoder.h"
 
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <new>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/checked_math.h"
+#include "base/small_file.h"
 #include "input/picture_formats.h"
 
 namespace xcomposer {
@@ -111,31 +108,20 @@ DecodedImage DecodeImage(EncodedBytes encoded, const ImageLimits& limits,
   }
 }
 
-std::vector<std::byte> ReadImageFile(const std::string& path, const ImageLimits& limits) {
-  const auto fail = [&](const std::string& message) {
-    return Error(ErrorKind::kImage, StrCat("picture '", path, "': ", message), {{"image", path}});
-  };
-  std::error_code code;
-  const auto status = std::filesystem::status(path, code);
-  if (!std::filesystem::exists(status)) throw fail("no such file");
-  // A device or a pipe could block or never end.
-  if (!std::filesystem::is_regular_file(status)) throw fail("not a regular file");
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw fail(StrCat("cannot be opened: ", std::strerror(errno)));
-  const auto size = static_cast<int64_t>(std::filesystem::file_size(path, code));
-  if (code) throw fail(StrCat("its size cannot be read: ", code.message()));
-  if (size > limits.max_bytes) {
-    throw fail(StrCat("the file has ", size, " bytes, the limit is ", limits.max_bytes));
+std::string ReadImageFile(const std::string& path, const ImageLimits& limits) {
+  try {
+    return ReadSmallFile(path, limits.max_bytes, ErrorKind::kImage);
+  } catch (const Error& error) {
+    throw error.With("image", path);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::kCapacity, StrCat("picture '", path, "': not enough memory to read it"),
+                {{"image", path}});
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(size));
-  file.read(reinterpret_cast<char*>(bytes.data()), size);
-  if (file.gcount() != size) throw fail("could not be read to its end");
-  return bytes;
 }
 
 DecodedImage LoadImage(const std::string& path, const ImageLimits& limits) {
-  const std::vector<std::byte> bytes = ReadImageFile(path, limits);
-  return DecodeImage(bytes, limits, path);
+  const std::string bytes = ReadImageFile(path, limits);
+  return DecodeImage(std::as_bytes(std::span(bytes)), limits, path);
 }
 
 }  // namespace xcomposer

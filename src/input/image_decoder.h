@@ -41,8 +41,9 @@ bool HasImageDecoders();
 DecodedImage DecodeImage(std::span<const std::byte> encoded, const ImageLimits& limits,
                          const std::string& label);
 
-/// The bytes of a regular file within limits.max_bytes. Throws Error(kImage) naming the file.
-std::vector<std::byte> ReadImageFile(const std::string& path, const ImageLimits& limits);
+/// The bytes of a regular file within limits.max_bytes. Throws Error(kImage) naming the file, or
+/// kCapacity where there is no memory for it.
+std::string ReadImageFile(const std::string& path, const ImageLimits& limits);
 
 /// DecodeImage of a file's bytes.
 DecodedImage LoadImage(const std::string& path, const ImageLimits& limits = {});

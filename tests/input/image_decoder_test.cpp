@@ -1,7 +1,10 @@
 #include "input/image_decoder.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -33,7 +36,9 @@ std::vector<Expected> ReadExpected() {
 }
 
 std::vector<std::byte> ReadPicture(const std::string& file) {
-  return ReadImageFile(kFolder + file, ImageLimits{});
+  const std::string text = ReadImageFile(kFolder + file, ImageLimits{});
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
 }
 
 std::span<const std::byte> AsBytes(const std::string& text) {
@@ -193,6 +198,22 @@ TEST(ImageDecoder, WhatIsNoFileIsATypedError) {
       EXPECT_EQ(error.where().at("image"), path);
     }
   }
+}
+
+TEST(ImageDecoder, WhyAFileCannotBeReadIsSaid) {
+  const std::filesystem::path link =
+      std::filesystem::temp_directory_path() /
+      ("xcomposer_link_to_itself_" + std::to_string(getpid()) + ".png");
+  std::filesystem::create_symlink(link.filename(), link);
+  try {
+    LoadImage(link.string());
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(std::strerror(ELOOP)), std::string::npos)
+        << error.what();
+    EXPECT_EQ(error.where().at("image"), link.string());
+  }
+  std::filesystem::remove(link);
 }
 
 // Libraries report a defect through callbacks; the first words of it should reach the user.

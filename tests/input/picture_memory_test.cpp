@@ -82,9 +82,9 @@ TEST_F(PictureMemory, ManyRowsOfAPngTakeNoMoreThanTheirPixels) {
 
 // OpenCV has an exception of its own for it.
 TEST_F(PictureMemory, AWebpWithoutMemoryIsNotABrokenOne) {
-  const std::string path = std::string(XCOMPOSER_SOURCE_DIR) + "/tests/input/pictures/lossless.webp";
-  std::string webp;
-  for (const std::byte byte : ReadImageFile(path, {})) webp += static_cast<char>(byte);
+  const std::string path =
+      std::string(XCOMPOSER_SOURCE_DIR) + "/tests/input/pictures/lossless.webp";
+  std::string webp = ReadImageFile(path, {});
   ASSERT_EQ(webp.substr(12, 4), "VP8L");
   // Width and height less one, 14 bits each: 16,383 x 10,240.
   const uint32_t size = 16382u | 10239u << 14;
