@@ -21,9 +21,6 @@ struct Place {
 /// JSON output.
 std::string Quoted(std::string_view text);
 
-/// Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates).
-bool IsUtf8(std::string_view text);
-
 /// Throws Error(kCheckpoint) with `message` behind the place in words, and the place in where().
 [[noreturn]] void RefuseText(const Place& place, const std::string& message);
 

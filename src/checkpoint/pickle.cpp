@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "base/utf8.h"
 #include "checkpoint/byte_reader.h"
 #include "checkpoint/pickle_globals.h"
 #include "checkpoint/pickle_stack.h"
@@ -189,7 +190,7 @@ class Unpickler {
   void PushText() {
     const int64_t length = reader_.U32();
     const std::string_view text = reader_.TakeText(length);
-    if (!IsUtf8(text)) RefuseHere("a text that is not UTF-8: ", Quoted(text));
+    if (!IsValidUtf8(text)) RefuseHere("a text that is not UTF-8: ", Quoted(text));
     stack_.Push({.kind = Kind::kText, .text = text});
   }
 

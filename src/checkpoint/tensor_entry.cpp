@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked_math.h"
+#include "base/utf8.h"
 
 namespace xcomposer {
 
@@ -58,7 +59,7 @@ void RequireTensorName(std::string_view name, const Place& place) {
   const bool control = std::any_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
   });
-  if (control || !IsUtf8(name)) {
+  if (control || !IsValidUtf8(name)) {
     Refuse(place, "the tensor name ", Quoted(name),
            " is not UTF-8 text without control characters");
   }

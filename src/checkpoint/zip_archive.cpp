@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/checked_math.h"
+#include "base/utf8.h"
 #include "checkpoint/byte_reader.h"
 
 namespace xcomposer {
@@ -251,7 +252,7 @@ class DirectoryReader {
   void RequireName(std::string_view name) const {
     const bool odd = name.size() > kLongestName || name.find('/') == std::string_view::npos ||
                      name.find('\0') != std::string_view::npos ||
-                     name.find('\\') != std::string_view::npos || !IsUtf8(name);
+                     name.find('\\') != std::string_view::npos || !IsValidUtf8(name);
     if (odd) RefuseMember(name, "has a name that is not of the form prefix/name");
     for (size_t at = 0; at <= name.size();) {
       const size_t end = std::min(name.find('/', at), name.size());

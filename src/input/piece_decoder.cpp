@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "input/utf8.h"
+#include "base/utf8.h"
 
 namespace xcomposer {
 namespace {

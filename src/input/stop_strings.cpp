@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "input/prefix_borders.h"
-#include "input/utf8.h"
 
 namespace xcomposer {
 

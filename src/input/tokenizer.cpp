@@ -6,9 +6,9 @@
 
 #include "base/check.h"
 #include "base/small_file.h"
+#include "base/utf8.h"
 #include "input/clean_up.h"
 #include "input/piece_decoder.h"
-#include "input/utf8.h"
 
 namespace xcomposer {
 namespace {
@@ -66,8 +66,8 @@ CheckpointTokenizer::CheckpointTokenizer(std::string_view model_bytes, Tokenizer
 }
 
 std::vector<int32_t> CheckpointTokenizer::Encode(std::string_view text) const {
-  Require(static_cast<int64_t>(text.size()) <= kMaxTextBytes, ErrorKind::kPrompt,
-          "the text has ", text.size(), " bytes; at most ", kMaxTextBytes, " are encoded at once");
+  Require(static_cast<int64_t>(text.size()) <= kMaxTextBytes, ErrorKind::kPrompt, "the text has ",
+          text.size(), " bytes; at most ", kMaxTextBytes, " are encoded at once");
   if (text.empty()) return {};
   return encoder_->Encode(text);
 }

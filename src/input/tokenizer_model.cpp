@@ -6,7 +6,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
-#include "input/utf8.h"
+#include "base/utf8.h"
 
 namespace xcomposer {
 namespace {

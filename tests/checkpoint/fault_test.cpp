@@ -29,18 +29,6 @@ TEST(Fault, QuotesWhatATerminalOrJsonCannotTake) {
   EXPECT_EQ(Quoted(std::string(300, 'x')), "'" + std::string(200, 'x') + "...'");
 }
 
-TEST(Fault, KnowsUtf8) {
-  for (const char* good :
-       {"", "a", "\xc2\xa9", "\xe4\xbd\xa0", "\xf0\x9f\x98\x80", "\xed\x9f\xbf"}) {
-    EXPECT_TRUE(IsUtf8(good)) << Quoted(good);
-  }
-  for (const char* bad :
-       {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xe0\x80\x80", "\xe4\xbd", "\xed\xa0\x80",
-        "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"}) {
-    EXPECT_FALSE(IsUtf8(bad)) << Quoted(bad);
-  }
-}
-
 TEST(FaultList, ListsAThousandAndCountsTheRest) {
   FaultList list("file");
   EXPECT_NO_THROW(list.ThrowIfAny("none"));

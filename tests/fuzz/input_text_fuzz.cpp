@@ -6,10 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/utf8.h"
 #include "input/detokenizer.h"
 #include "input/tiny_tokenizer.h"
 #include "input/tokenizer.h"
-#include "input/utf8.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
 
 #include <random>
 
+#include "base/utf8.h"
 #include "input/tiny_tokenizer.h"
-#include "input/utf8.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {

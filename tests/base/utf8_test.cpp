@@ -1,4 +1,4 @@
-#include "input/utf8.h"
+#include "base/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -42,7 +42,11 @@ TEST(Utf8, OverlongSurrogateAndTooLargeFormsAreInvalid) {
     EXPECT_EQ(ReadUtf8(bytes).kind, Utf8Head::Kind::kInvalid) << bytes;
     EXPECT_FALSE(IsValidUtf8(bytes));
   }
-  EXPECT_FALSE(IsValidUtf8("a\xE4\xBD"));
+  for (const char* bytes :
+       {"\xC3", "a\xE4\xBD", "\xE0\x80\x80", "\xF0\x80\x80\x80", "\xF5\x80\x80\x80"}) {
+    EXPECT_FALSE(IsValidUtf8(bytes)) << bytes;
+  }
+  for (const char* text : {"\xC2\xA9", "\xED\x9F\xBF"}) EXPECT_TRUE(IsValidUtf8(text)) << text;
   EXPECT_TRUE(IsValidUtf8("a你🙂"));
   EXPECT_TRUE(IsValidUtf8(""));
 }
