@@ -14,7 +14,8 @@ struct ImageLimits {
   int64_t max_bytes = int64_t{1} << 30;  ///< size of the encoded file
 };
 
-/// A decoded picture: what Pillow's Image.open(file).convert("RGB") gives, bit for bit.
+/// A decoded picture: what Pillow's Image.open(file).convert("RGB") gives, bit for bit
+/// (compared with Pillow 13.0 on every file of tests/input/pictures).
 struct DecodedImage {
   int64_t width = 0;
   int64_t height = 0;

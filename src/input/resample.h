@@ -16,8 +16,10 @@ struct PictureSize {
   int64_t height = 0;
 };
 
-/// Resizes as Pillow does, bit for bit: horizontally, then vertically, rounded to bytes in between;
-/// a pass that changes nothing is left out (the model specification, 4.1). Sizes must be positive.
+/// Resizes as Pillow 9.4 and 10.4 do, bit for bit: horizontally, then vertically, rounded to bytes
+/// in between; a pass that changes nothing is left out (the model specification, 4.1). Pillow 13
+/// makes the vertical pass first for many shapes, and other last bits (docs/exactness.md). Sizes
+/// must be positive.
 Picture Resize(const PixelView& source, int64_t width, int64_t height, ResampleFilter filter);
 
 /// Bytes that Resize takes besides the source and the result: the picture between its two passes,

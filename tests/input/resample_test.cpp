@@ -25,7 +25,7 @@ std::string Digest(const std::vector<uint8_t>& pixels) {
   return Sha256({reinterpret_cast<const char*>(pixels.data()), pixels.size()});
 }
 
-// Recorded from Pillow, the horizontal pass first (newer releases choose the order by size).
+// Recorded from Pillow, the horizontal pass first (Pillow 13 chooses the order by size).
 TEST(Resample, EqualsPillowBitForBit) {
   using enum ResampleFilter;
   struct Vector {
