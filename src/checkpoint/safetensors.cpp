@@ -60,6 +60,10 @@ class HeaderVisitor : public JsonVisitor {
 
   void Value(const JsonPath& path, const JsonScalar& value) override {
     if (path.size() == 2 && path[0] == kMetadata && std::holds_alternative<std::string>(value)) {
+      if (static_cast<int64_t>(header_.metadata.size()) >= limits_.max_tensors) {
+        Refuse({.file = file_, .part = kPart}, "more than ", limits_.max_tensors, " entries in ",
+               kMetadata);
+      }
       header_.metadata[path[1]] = std::get<std::string>(value);
       return;
     }
@@ -186,7 +190,10 @@ SafetensorsHeader ParseSafetensors(std::span<const std::byte> bytes, std::string
     Refuse(place, "the header does not start with '{'. Is this a safetensors file?");
   }
   HeaderVisitor visitor(file, limits);
-  VisitJson(text, {.file = file, .part = kPart}, kMaxDepth, visitor);
+  // Tensors and metadata, both of which the visitor counts.
+  const JsonLimits json{.max_depth = kMaxDepth,
+                        .max_open_keys = 2 * limits.max_tensors + kMaxDepth};
+  VisitJson(text, {.file = file, .part = kPart}, json, visitor);
   SafetensorsHeader header = visitor.Take();
   const int64_t data_begin = kPrefixBytes + header_bytes;
   RequireTiling(header.tensors, size - data_begin, file);

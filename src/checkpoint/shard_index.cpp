@@ -77,6 +77,9 @@ class IndexVisitor : public JsonVisitor {
       Refuse(place, "the shard ", Quoted(*shard),
              " is not a plain file name; shards lie in the directory of the index");
     }
+    if (static_cast<int64_t>(index_.weight_map.size()) >= limits_.max_tensors) {
+      Refuse({.file = file_}, "the index names more than ", limits_.max_tensors, " tensors");
+    }
     shards_.insert(*shard);
     if (static_cast<int64_t>(shards_.size()) > limits_.max_files) {
       Refuse({.file = file_}, "the index names more than ", limits_.max_files, " files");
@@ -142,7 +145,10 @@ ShardIndex ParseShardIndex(std::string_view text, std::string_view file,
            " are accepted");
   }
   IndexVisitor visitor(file, limits);
-  VisitJson(text, place, kMaxDepth, visitor);
+  // The tensors, which the visitor counts, and as much again around them.
+  const JsonLimits json{.max_depth = kMaxDepth,
+                        .max_open_keys = 2 * limits.max_tensors + kMaxDepth};
+  VisitJson(text, place, json, visitor);
   return visitor.Take();
 }
 

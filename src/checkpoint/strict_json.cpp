@@ -14,8 +14,8 @@ using Json = nlohmann::json;
 // exceptions.
 class SaxHandler {
  public:
-  SaxHandler(const Place& place, int64_t max_depth, JsonVisitor& visitor)
-      : place_(place), max_depth_(max_depth), visitor_(visitor) {}
+  SaxHandler(const Place& place, const JsonLimits& limits, JsonVisitor& visitor)
+      : place_(place), limits_(limits), visitor_(visitor) {}
 
   bool null() { return Scalar(nullptr); }
   bool boolean(bool value) { return Scalar(value); }
@@ -39,6 +39,9 @@ class SaxHandler {
     return true;
   }
   bool key(std::string& name) {
+    if (++open_keys_ > limits_.max_open_keys) {
+      Refuse(place_, "more than ", limits_.max_open_keys, " keys in objects inside of each other");
+    }
     if (!keys_.back().insert(name).second) {
       Refuse(place_, "the key ", Quoted(name), " occurs twice in one object");
     }
@@ -47,6 +50,7 @@ class SaxHandler {
   }
   bool end_object() {
     path_.pop_back();
+    open_keys_ -= static_cast<int64_t>(keys_.back().size());
     keys_.pop_back();
     --depth_;
     visitor_.EndObject(path_);
@@ -72,8 +76,8 @@ class SaxHandler {
 
  private:
   void Open() {
-    if (++depth_ > max_depth_) {
-      Refuse(place_, "JSON nested deeper than ", max_depth_, " levels");
+    if (++depth_ > limits_.max_depth) {
+      Refuse(place_, "JSON nested deeper than ", limits_.max_depth, " levels");
     }
   }
   bool Scalar(JsonScalar value) {
@@ -82,9 +86,10 @@ class SaxHandler {
   }
 
   const Place& place_;
-  int64_t max_depth_;
+  const JsonLimits& limits_;
   JsonVisitor& visitor_;
   int64_t depth_ = 0;
+  int64_t open_keys_ = 0;
   JsonPath path_;
   // A tree, not a hash table: colliding keys can be made, and would cost quadratic time.
   std::vector<std::set<std::string>> keys_;
@@ -92,14 +97,15 @@ class SaxHandler {
 
 }  // namespace
 
-void VisitJson(std::string_view text, const Place& place, int64_t max_depth, JsonVisitor& visitor) {
+void VisitJson(std::string_view text, const Place& place, const JsonLimits& limits,
+               JsonVisitor& visitor) {
   const size_t nul = text.find('\0');
   if (nul != std::string_view::npos) {
     Place here = place;
     here.offset = static_cast<int64_t>(nul);
     Refuse(here, "a NUL byte inside JSON text");
   }
-  SaxHandler handler(place, max_depth, visitor);
+  SaxHandler handler(place, limits, visitor);
   Json::sax_parse(text.begin(), text.end(), &handler, nlohmann::detail::input_format_t::json, true,
                   false);
 }

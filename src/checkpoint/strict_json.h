@@ -27,10 +27,16 @@ class JsonVisitor {
   virtual void Value(const JsonPath& path, const JsonScalar& value) = 0;
 };
 
+struct JsonLimits {
+  int64_t max_depth = 0;      ///< objects and arrays inside of each other
+  int64_t max_open_keys = 0;  ///< keys read so far of all objects that are open
+};
+
 /// Visits `text`, which must be one JSON value and white space. Stricter than the parser below it:
 /// duplicate keys, NUL bytes (taken as the end by that parser), numbers that overflow a double and
-/// nesting deeper than `max_depth` are refused with kCheckpoint at `place`. Time O(n log n), memory
-/// of the keys of the open objects.
-void VisitJson(std::string_view text, const Place& place, int64_t max_depth, JsonVisitor& visitor);
+/// what exceeds `limits` are refused with kCheckpoint at `place`. Time O(n log n), memory of the
+/// keys of the open objects.
+void VisitJson(std::string_view text, const Place& place, const JsonLimits& limits,
+               JsonVisitor& visitor);
 
 }  // namespace xcomposer

@@ -208,6 +208,15 @@ TEST(Safetensors, RefusesDeepAndWideHeaders) {
           "x", "", {"5000 bytes"});
 }
 
+TEST(Safetensors, EntriesOfMetadataAreCounted) {
+  CheckpointLimits few;
+  few.max_tensors = 2;
+  EXPECT_EQ(Parse(MakeSafetensors(R"({"__metadata__":{"a":"","b":""}})", ""), few).metadata.size(),
+            2u);
+  const std::string three = MakeSafetensors(R"({"__metadata__":{"a":"","b":"","c":""}})", "");
+  ExpectRefused([&] { Parse(three, few); }, kFile, "", {"more than 2 entries in __metadata__"});
+}
+
 TEST(Safetensors, HundredThousandTensorsAreRead) {
   std::string header = "{";
   constexpr int kCount = 100'000;

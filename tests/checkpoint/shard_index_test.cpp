@@ -87,8 +87,27 @@ TEST(ShardIndex, RefusesMoreThanTheLimits) {
   limits.max_files = 1;
   const std::string two = R"({"weight_map":{"a":"s1","b":"s2"}})";
   ExpectRefused([&] { Parse(two, limits); }, kFile, "", {"more than 1 files"});
+  limits.max_files = 2;
+  EXPECT_EQ(Parse(two, limits).weight_map.size(), 2u);
+  limits.max_tensors = 1;
+  ExpectRefused([&] { Parse(two, limits); }, kFile, "", {"more than 1 tensors"});
   limits.max_index_bytes = 5;
   ExpectRefused([&] { Parse(two, limits); }, kFile, "", {"at most 5"});
+}
+
+// A hundred megabytes of keys take gigabytes.
+TEST(ShardIndex, CountsKeysThatNobodyReads) {
+  CheckpointLimits limits;
+  limits.max_tensors = 10;
+  const std::string map = R"("weight_map":{"a":"s"}})";
+  std::string apart = "{";
+  for (int i = 0; i < 15; ++i) {
+    apart += StrCat("\"x", i, "\":{\"a\":1,\"b\":2,\"c\":3},");
+  }
+  EXPECT_EQ(Parse(apart + map, limits).weight_map.size(), 1u);
+  std::string wide = R"({"metadata":{"x":0)";
+  for (int i = 0; i < 36; ++i) wide += StrCat(",\"k", i, "\":0");
+  ExpectRefused([&] { Parse(wide + "}," + map, limits); }, kFile, "", {"more than 36 keys"});
 }
 
 TEST(ShardIndex, AgreesWithItsShards) {
