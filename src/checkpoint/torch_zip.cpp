@@ -56,6 +56,14 @@ std::optional<int64_t> ViewSpan(const PickledTensor& tensor, int64_t elements) {
   return CheckedAdd(last, 1);
 }
 
+// The stride of a dimension of one element is never used and may be anything; sums of it overflow.
+void ForgetUnusedStrides(PickledTensor& tensor) {
+  const std::vector<int64_t> dense = ContiguousStrides(tensor.shape);
+  for (size_t i = 0; i < dense.size(); ++i) {
+    if (tensor.shape[i] == 1) tensor.strides[i] = dense[i];
+  }
+}
+
 TensorEntry Locate(PickledTensor tensor, const ZipDirectory& zip, std::string_view file) {
   const Place place{.file = file, .tensor = tensor.name};
   const int64_t item = SizeOf(tensor.dtype);
@@ -78,6 +86,7 @@ TensorEntry Locate(PickledTensor tensor, const ZipDirectory& zip, std::string_vi
     Refuse(place, "the view of shape ", ShapeText(tensor.shape), " repeats the ",
            tensor.storage_elements, " elements of its storage; save it with .contiguous()");
   }
+  ForgetUnusedStrides(tensor);
   return {.name = std::move(tensor.name),
           .dtype = tensor.dtype,
           .shape = std::move(tensor.shape),

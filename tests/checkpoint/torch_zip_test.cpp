@@ -98,6 +98,19 @@ TEST(TorchZip, ViewsOfOneStorageMayOverlapAndStride) {
   EXPECT_EQ(dense, (std::vector<std::string>{"012345", "2345", "031425", "135", "", "2345", "5"}));
 }
 
+TEST(TorchZip, StridesOfOneElementMayBeAnything) {
+  const int64_t most = INT64_MAX;
+  const std::string file = MakeZip(TorchMembers(MakeStateDict({{.name = "w",
+                                                                .type = "CharStorage",
+                                                                .elements = 6,
+                                                                .shape = {1, 3, 1, 2},
+                                                                .strides = {most, 1, most, 3}}}),
+                                                {"012345"}));
+  const std::vector<TensorEntry> entries = Read(file);
+  EXPECT_EQ(entries.at(0).strides, (std::vector<int64_t>{6, 1, 2, 3}));
+  EXPECT_EQ(Dense(entries[0], file), "031425");
+}
+
 TEST(TorchZip, RefusesViewsThatLeaveTheirStorage) {
   const int64_t most = INT64_MAX;
   const auto refused = [](const PickledView& view) {
