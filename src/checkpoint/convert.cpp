@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "base/check.h"
 #include "base/small_file.h"
@@ -21,17 +22,23 @@ bool BelongsToTheWeights(std::string_view name) {
   return EndsWith(name, ".json") || EndsWith(name, ".model") || EndsWith(name, ".txt");
 }
 
-constexpr int64_t kMostCompanionBytes = int64_t{1} << 30;
-
 }  // namespace
 
-std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint) {
+std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint,
+                                                  const CompanionLimits& limits) {
   std::map<std::string, std::string> texts;
+  int64_t total = 0;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(checkpoint.directory(), error)) {
     const std::string name = entry.path().filename().string();
     if (!entry.is_regular_file(error) || !BelongsToTheWeights(name)) continue;
-    texts[name] = ReadSmallFile(entry.path(), kMostCompanionBytes, ErrorKind::kCheckpoint);
+    std::string text = ReadSmallFile(entry.path(), limits.file_bytes, ErrorKind::kCheckpoint);
+    total += static_cast<int64_t>(text.size());
+    if (total > limits.total_bytes) {
+      Refuse({.file = entry.path().native()}, "the files beside the weights have ", total,
+             " bytes up to this one; at most ", limits.total_bytes, " are accepted");
+    }
+    texts[name] = std::move(text);
   }
   return texts;
 }

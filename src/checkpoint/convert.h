@@ -23,9 +23,16 @@ struct ConversionReport {
   int64_t bytes = 0;  ///< of all tensors
 };
 
+/// All of them are in memory at once; the published ones have a few MB.
+struct CompanionLimits {
+  int64_t file_bytes = int64_t{64} << 20;
+  int64_t total_bytes = int64_t{256} << 20;
+};
+
 /// The files that belong to the weights (*.json but indexes, *.model, *.txt), never code, by name.
-/// Throws kCheckpoint for what cannot be read, or has more than 1 GiB.
-std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint);
+/// Throws kCheckpoint with the file for what cannot be read or exceeds the limits.
+std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint,
+                                                  const CompanionLimits& limits = {});
 
 /// Throws kUsage where `directory` is the checkpoint's own.
 void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory);

@@ -131,9 +131,7 @@ void WriteTensor(const PlannedTensor& tensor, OutputFiles& files, const std::str
   }
 }
 
-void PrepareDirectory(const std::filesystem::path& directory, const WriteOptions& options,
-                      int64_t bytes) {
-  const std::string name = directory.string();
+void MakeDirectory(const std::filesystem::path& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   const bool usable = !error && std::filesystem::is_directory(directory, error) && !error;
@@ -142,6 +140,13 @@ void PrepareDirectory(const std::filesystem::path& directory, const WriteOptions
                 StrCat("the directory cannot be made: ",
                        error ? error.message() : "a file of that name is in the way"));
   }
+}
+
+// Under the lock: another process may have written into it until then.
+void CheckDirectory(const std::filesystem::path& directory, const WriteOptions& options,
+                    int64_t bytes) {
+  const std::string name = directory.string();
+  std::error_code error;
   if (!options.overwrite && !std::filesystem::is_empty(directory, error)) {
     throw Error(ErrorKind::kUsage,
                 StrCat("the directory ", Quoted(name),
@@ -224,8 +229,9 @@ class OldWeights {
 WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
                              const std::filesystem::path& directory, const WriteOptions& options) {
   const ShardPlan plan = PlanShards(sources, directory.string(), options.max_shard_bytes);
-  PrepareDirectory(directory, options, plan.bytes);
+  MakeDirectory(directory);
   const WriterLock lock(directory);
+  CheckDirectory(directory, options, plan.bytes);
   const std::vector<std::string> names = ShardNames(plan.shards.size());
   WriteReport report{.files = {}, .texts = {}, .bytes = plan.bytes};
   WriteProgress progress{.bytes_done = 0, .bytes_total = plan.bytes, .tensor = {}};

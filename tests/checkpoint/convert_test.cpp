@@ -258,6 +258,20 @@ TEST(SafetensorsWriter, TwoDoNotWriteIntoOneFolder) {
   WriteSafetensors(sources, to.path(), {.overwrite = true});  // the lock has gone with the writer
 }
 
+// What a folder holds is known only once nobody else writes into it.
+TEST(SafetensorsWriter, AFolderIsLockedBeforeItIsLookedAt) {
+  const ScratchDirectory to;
+  to.Write("precious.txt", "x");
+  const WriterLock other(to.path());
+  try {
+    WriteSafetensors({Source("a", DType::kU8, 1, "a")}, to.path(), {});
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_THAT(error.what(), testing::HasSubstr("another process is writing"));
+  }
+}
+
 TEST(OutputFiles, GetTheirNamesTogetherOrNotAtAll) {
   const ScratchDirectory to;
   std::filesystem::create_directory(to.path() / "b");
@@ -271,6 +285,20 @@ TEST(OutputFiles, GetTheirNamesTogetherOrNotAtAll) {
     ExpectKind(ErrorKind::kUsage, [&] { files.Commit(); });
   }
   EXPECT_EQ(FilesIn(to.path()), 1);
+}
+
+TEST(Convert, FilesBesideTheWeightsAreBounded) {
+  const ScratchDirectory from;
+  from.Write("pytorch_model.bin", GoodTorchZip());
+  for (const char* name : {"a.json", "b.json", "c.txt"}) from.Write(name, "1234");
+  const Checkpoint checkpoint = Checkpoint::Open(from.path());
+  EXPECT_EQ(ReadCompanions(checkpoint, {.file_bytes = 4, .total_bytes = 12}).size(), 3u);
+  ExpectRefused([&] { ReadCompanions(checkpoint, {.file_bytes = 4, .total_bytes = 11}); },
+                from.path().string() + "/", "", {"have 12 bytes", "at most 11"});
+  ExpectRefused([&] { ReadCompanions(checkpoint, {.file_bytes = 3, .total_bytes = 12}); },
+                from.path().string() + "/", "", {"at most 3"});
+  std::filesystem::resize_file(from.path() / "b.json", (int64_t{64} << 20) + 1);
+  ExpectRefused([&] { ReadCompanions(checkpoint); }, "b.json", "", {"at most 67108864"});
 }
 
 TEST(Convert, RefusesItsOwnDirectory) {
