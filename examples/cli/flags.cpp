@@ -253,6 +253,7 @@ Engine LoadEngine(const EngineFlags& flags) {
     if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted while loading");
     bar.Update(progress.bytes_done, progress.bytes_total);
   };
+  options.ranks.stop = [] { return Interrupted(); };
   return Engine::Load(options);
 }
 

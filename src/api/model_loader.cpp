@@ -11,6 +11,7 @@
 #include "api/random_model.h"
 #include "api/rank_placement.h"
 #include "api/rank_run.h"
+#include "api/stop_watcher.h"
 #include "base/check.h"
 #include "base/current_error.h"
 #include "base/log.h"
@@ -142,7 +143,8 @@ LoadedModel LoadModel(const EngineOptions& options) {
   Require(RankOf(options.ranks) == 0, ErrorKind::kUsage, "this process is rank ",
           RankOf(options.ranks), ", and only rank 0 takes requests; call Serve");
   const LoadClock clock;
-  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks, options.ranks.stop);
+  const StopWatcher watcher(options.ranks.stop, transport.get());
   OpenedModel opened = OnThisRank(transport.get(), [&] { return OpenModel(options, transport); });
 
   LoadedModel model;
@@ -177,10 +179,15 @@ void ServeModel(const EngineOptions& options, const std::function<bool()>& stop)
   CheckOptions(options);
   Require(RankOf(options.ranks) > 0, ErrorKind::kUsage,
           "this process is rank 0, which takes the requests; load an Engine");
-  const std::shared_ptr<Transport> transport = JoinRun(options.ranks);
+  const std::shared_ptr<Transport> transport = JoinRun(options.ranks, stop);
+  StopWatcher watcher(stop, transport.get());
   const OpenedModel opened =
       OnThisRank(transport.get(), [&] { return OpenModel(options, transport); });
-  ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, stop);
+  // Once the stages serve they ask themselves, and give rank 0 time to end the run.
+  ServeStages(opened.checkpoint, opened.config, opened.ranked.map, opened.pipeline, [&] {
+    watcher.End();
+    return stop && stop();
+  });
 }
 
 }  // namespace xcomposer::api

@@ -170,7 +170,7 @@ std::vector<std::string> DevicesOfOneProcess(const std::vector<std::string>& dev
 
 bool IsDistributed(const RankOptions& options) { return LaunchOf(options).is_distributed(); }
 
-std::shared_ptr<Transport> JoinRun(const RankOptions& options) {
+std::shared_ptr<Transport> JoinRun(const RankOptions& options, const std::function<bool()>& stop) {
   const Launch launch = LaunchOf(options);
   TransportOptions transport;
   transport.rank_timeout = Milliseconds(options.timeout_s, "timeout_s");
@@ -181,6 +181,7 @@ std::shared_ptr<Transport> JoinRun(const RankOptions& options) {
           options.bind_port, "; expected a port, or 0 for any that is free");
   transport.bind_address = options.bind_address;
   transport.bind_port = static_cast<uint16_t>(options.bind_port);
+  transport.stop = stop;
   if (!launch.is_distributed()) return nullptr;
   return ConnectRanks(launch, SecretOf(options), transport);
 }

@@ -60,8 +60,8 @@ AskedPlacement AskedOfRun(const EngineOptions& options, const ModelConfig& confi
 bool IsDistributed(const RankOptions& options);
 
 /// Connects this process to the other ranks of the run, or gives nothing where it is alone. Throws
-/// as ConnectRanks.
-std::shared_ptr<Transport> JoinRun(const RankOptions& options);
+/// as ConnectRanks. `stop`: see TransportOptions.
+std::shared_ptr<Transport> JoinRun(const RankOptions& options, const std::function<bool()>& stop);
 
 /// What the ranks must have in common: version, what they were told about the plan, configuration
 /// and weights. Throws kRank naming the first rank that differs and the field, on every rank.

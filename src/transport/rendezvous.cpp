@@ -52,6 +52,11 @@ RunNonce DrawNonce() {
   return nonce;
 }
 
+void RequireWanted(const RendezvousOptions& options) {
+  Require(!options.transport.stop || !options.transport.stop(), ErrorKind::kCancelled, "rank ",
+          options.rank, " was asked to end while the ranks met");
+}
+
 RunNonce AgreeOnNonce(TimedStore& store, const RendezvousOptions& options, TimePoint until) {
   if (options.rank == 0) {
     const RunNonce nonce = DrawNonce();
@@ -59,6 +64,7 @@ RunNonce AgreeOnNonce(TimedStore& store, const RendezvousOptions& options, TimeP
     return nonce;
   }
   while (true) {
+    RequireWanted(options);
     ThrowIfNoticed(store, options);
     if (const std::optional<std::string> text = store.TryGet("nonce")) {
       const std::optional<RunNonce> nonce = FromHex(*text);
@@ -141,6 +147,7 @@ void FindOthers(TimedStore& store, const RendezvousOptions& options, WireTranspo
                 TimePoint until) {
   std::vector<int> missing = Others(options);
   while (steady_clock::now() < until && !transport.failure()) {
+    RequireWanted(options);
     ThrowIfNoticed(store, options);
     AddWhoAppeared(store, options, transport, missing);
     if (missing.empty()) break;
@@ -177,6 +184,11 @@ std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorke
   try {
     transport = Appear(timed, options, until);
     FindOthers(timed, options, *transport, until);
+    while (!transport->WithoutHello().empty() && steady_clock::now() < until &&
+           !transport->failure()) {
+      RequireWanted(options);
+      std::this_thread::sleep_for(kPause);
+    }
     transport->WaitUntilConnected(until);
     return transport;
   } catch (const Error& error) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace xcomposer {
@@ -14,6 +15,9 @@ struct TransportOptions {
 
   /// Until every rank has connected, counted from each rank's own start; 0: as rank_timeout.
   std::chrono::milliseconds connect_timeout{0};
+
+  /// Asked several times a second while the ranks meet; true ends the meeting here (kCancelled).
+  std::function<bool()> stop;
 
   /// How long Send waits for a living peer that takes nothing.
   std::chrono::milliseconds send_timeout{600'000};

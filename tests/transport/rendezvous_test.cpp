@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <deque>
 #include <fstream>
@@ -32,6 +33,31 @@ Error RankOneThrows(const std::shared_ptr<Store>& store) {
 }
 
 const char* const kNonce = "00112233445566778899aabbccddeeff";
+
+TEST(Rendezvous, ARankThatIsAskedToEndDoesNotWaitForOthers) {
+  for (const int rank : {0, 1}) {
+    std::vector<RendezvousOptions> ranks = {LoopbackRanks(2)[static_cast<size_t>(rank)]};
+    std::atomic<int> asked{0};
+    ranks[0].transport.stop = [&] { return ++asked > 3; };
+    const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>());
+    ASSERT_TRUE(outcomes[0].error.has_value()) << rank;
+    EXPECT_EQ(outcomes[0].error->kind(), ErrorKind::kCancelled) << outcomes[0].error->what();
+    EXPECT_EQ(asked, 4);
+  }
+}
+
+TEST(Rendezvous, WhoHasMetARankThatIsAskedToEndLearnsIt) {
+  std::vector<RendezvousOptions> ranks = LoopbackRanks(3);
+  ranks.pop_back();  // never comes
+  std::atomic<int> asked{0};
+  ranks[1].transport.stop = [&] { return ++asked > 20; };
+  const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>());
+  ASSERT_TRUE(outcomes[0].error && outcomes[1].error);
+  EXPECT_EQ(outcomes[1].error->kind(), ErrorKind::kCancelled);
+  EXPECT_TRUE(outcomes[0].error->kind() == ErrorKind::kCancelled ||
+              outcomes[0].error->where().at("rank") == "1")
+      << outcomes[0].error->what();
+}
 
 TEST(Rendezvous, AHostileNonceIsRefused) {
   for (const std::string& bad :

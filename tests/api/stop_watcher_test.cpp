@@ -1,0 +1,63 @@
+#include "api/stop_watcher.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "transport/in_process.h"
+
+namespace xcomposer::api {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kPatience{30};
+
+TEST(StopWatcher, EndsTheRunForAllRanksWhileOneWaits) {
+  auto ranks = MakeInProcessTransports(2);
+  std::atomic<bool> stop{false};
+  const std::function<bool()> asked = [&] { return stop.load(); };
+  const StopWatcher watcher(asked, ranks[0].get());
+  std::thread user([&] { stop = true; });
+  // As a rank that has loaded waits for one that has not.
+  for (size_t rank : {0, 1}) {
+    try {
+      ranks[rank]->Receive(1 - static_cast<int>(rank), Channel::kControl,
+                           steady_clock::now() + kPatience);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kCancelled);
+      EXPECT_EQ(error.where().at("rank"), "0");
+    }
+  }
+  user.join();
+}
+
+TEST(StopWatcher, AsksNoMoreOnceItHasEnded) {
+  auto ranks = MakeInProcessTransports(2);
+  std::atomic<int> asked{0};
+  const std::function<bool()> stop = [&] { return ++asked < 0; };
+  StopWatcher watcher(stop, ranks[0].get());
+  while (asked == 0) std::this_thread::yield();
+  watcher.End();
+  const int before = asked;
+  std::this_thread::sleep_for(milliseconds(250));
+  EXPECT_EQ(asked, before);
+  watcher.End();
+  EXPECT_FALSE(ranks[1]->failure().has_value());
+}
+
+TEST(StopWatcher, NothingIsWatchedWhereNobodyAsksOrNothingRuns) {
+  auto ranks = MakeInProcessTransports(2);
+  const std::function<bool()> nobody;
+  { const StopWatcher watcher(nobody, ranks[0].get()); }
+  const std::function<bool()> always = [] { return true; };
+  { const StopWatcher watcher(always, nullptr); }
+  EXPECT_FALSE(ranks[0]->failure().has_value());
+}
+
+}  // namespace
+}  // namespace xcomposer::api
