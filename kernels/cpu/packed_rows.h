@@ -13,7 +13,8 @@ namespace xcomposer::cpu {
 // it is cut out of its word where it lies, which leaves code * 2^place, exact in float32; that is
 // multiplied, and the power of two is in x (GPTQ: the lanes are outputs, the places inputs) or is
 // taken away from the sum (AWQ: the lanes are words, the places outputs). Zeros are taken away once
-// for each group of inputs: W x = scale * (codes x - zero * sum of x).
+// for each group of inputs: W x = scale * (codes x - zero * sum of x). Rounding errors are those of
+// codes and zeros, not of their difference (docs/quantisation.md).
 //
 // Sums run over the inputs of a group in ascending order, the groups of a span, then the spans;
 // they do not depend on which rows or outputs share a loop.
