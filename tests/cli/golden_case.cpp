@@ -7,6 +7,8 @@
 #include <optional>
 #include <sstream>
 
+#include "support/largest_difference.h"
+
 namespace xcomposer::testing {
 namespace {
 
@@ -84,11 +86,7 @@ std::string Compare(const std::string& name, const Tensor& got, const Tensor& ex
         << expected.values.size() << " of " << expected.dtype;
     return out.str();
   }
-  double worst = 0;
-  for (size_t i = 0; i < got.values.size(); ++i) {
-    const double difference = std::abs(got.values[i] - expected.values[i]);
-    if (!(difference <= worst)) worst = difference;  // a NaN counts
-  }
+  const double worst = LargestDifference(got.values, expected.values);
   if (worst <= Budget(expected)) return "";
   out << name << ": largest difference " << worst << ", allowed " << Budget(expected);
   return out.str();

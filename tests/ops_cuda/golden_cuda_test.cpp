@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <span>
 
@@ -14,6 +17,7 @@
 #include "pipeline/golden_case.h"
 #include "pipeline/golden_run.h"
 #include "support/cuda_device.h"
+#include "support/largest_difference.h"
 #include "support/rounded_ops.h"
 
 namespace xcomposer {
@@ -23,7 +27,14 @@ namespace fs = std::filesystem;
 
 constexpr size_t kEmulatedSteps = 4;
 
-const fs::path kGoldens = fs::path(XCOMPOSER_SHARED_DIR) / "data/goldens";
+/// On a machine that only runs the program the folder of the build is not there: the environment
+/// may name another one.
+fs::path Goldens() {
+  const char* named = std::getenv("XCOMPOSER_SHARED_DIR");
+  return fs::path(named != nullptr ? named : XCOMPOSER_SHARED_DIR) / "data/goldens";
+}
+
+const fs::path kGoldens = Goldens();
 
 struct CaseName {
   std::string kind;
@@ -112,6 +123,19 @@ TEST_P(CudaGolden, TapsAndIds) {
                     std::span(rounded.logits).first(scores), std::span(exact.logits).first(scores));
 }
 
+TEST(LargestDifference, IsNoNumberWhereOneOfTheRowsHasNone) {
+  const auto from_zeros = [](const std::vector<float>& row) {
+    return LargestDifference(row, std::vector<float>(row.size()));
+  };
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(from_zeros({100, -200, 0.5f}), 200);
+  EXPECT_TRUE(std::isnan(from_zeros({100, kNan, 0.1f})));
+  EXPECT_TRUE(std::isnan(from_zeros({0, kNan})));
+  EXPECT_TRUE(std::isnan(from_zeros({kNan, 0})));
+  EXPECT_EQ(LargestDifference(std::vector<float>(2), std::vector<float>(3)),
+            std::numeric_limits<double>::infinity());
+}
+
 /// Two steps over three ids, of which the first has been seen.
 class MarginRule : public testing::Test {
  protected:
@@ -153,6 +177,12 @@ TEST_F(MarginRule, StopsWherePlainFloat16TakesAnotherId) {
   cuda_.ids = {0, 2};
   EXPECT_EQ(Compared().fault, "");
   EXPECT_EQ(Compared().rows, 1u);
+}
+
+TEST_F(MarginRule, ScoresThatAreNoNumbersExcuseNoOtherId) {
+  rounded_.logits[1] = std::numeric_limits<float>::quiet_NaN();
+  cuda_.ids = {1, 2};
+  EXPECT_NE(Compared().fault, "");
 }
 
 TEST_F(MarginRule, RefusesRunsOfOtherLengths) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <set>
 #include <span>
@@ -10,18 +9,9 @@
 #include <vector>
 
 #include "pipeline/golden_run.h"
+#include "support/largest_difference.h"
 
 namespace xcomposer {
-
-inline double LargestDifference(std::span<const float> a, std::span<const float> b) {
-  if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(a[i]) - b[i]);
-    if (!(difference <= largest)) largest = difference;  // also for NaN
-  }
-  return largest;
-}
 
 /// By how much the best score is ahead of the second best, after the repetition penalty.
 inline double Margin(std::span<const float> scores, const std::set<int32_t>& seen, double penalty) {
@@ -65,7 +55,8 @@ inline ComparedIds CompareIds(const GoldenCase& golden, const GoldenRun& exact,
     compared.rows = step + 1;
     const double budget = 2 * stretch * LargestDifference(row(rounded), row(exact));
     const double margin = Margin(row(exact), seen, golden.repetition_penalty);
-    if (cuda.ids[step] != exact.ids[step] && margin > 2 * budget) {
+    // Not (margin > 2 * budget), which a NaN would pass.
+    if (cuda.ids[step] != exact.ids[step] && !(margin <= 2 * budget)) {
       std::ostringstream fault;
       fault << "id " << step << " is " << cuda.ids[step] << ", expected " << exact.ids[step]
             << ": the margin is " << margin << ", scores may err by " << budget;

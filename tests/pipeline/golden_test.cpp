@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/pipeline.h"
+#include "support/largest_difference.h"
 
 namespace xcomposer {
 namespace {
@@ -85,12 +86,8 @@ class Golden : public testing::TestWithParam<CaseName> {
                const std::vector<float>& theirs) {
     ASSERT_EQ(mine.size(), theirs.size()) << tap;
     double squares = 0;
-    double worst = 0;
-    for (size_t i = 0; i < mine.size(); ++i) {
-      squares += static_cast<double>(theirs[i]) * theirs[i];
-      const double error = std::abs(static_cast<double>(mine[i]) - theirs[i]);
-      if (!(error <= worst)) worst = error;
-    }
+    for (const double number : theirs) squares += number * number;
+    const double worst = LargestDifference(mine, theirs);
     const double rms = std::sqrt(squares / static_cast<double>(theirs.size()));
     const double budget = Budget(kGoldens / GetParam().kind, tap, rms);
     EXPECT_LE(worst, budget) << tap << ", rms " << rms;

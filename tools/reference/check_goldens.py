@@ -53,7 +53,7 @@ def compare(case: dict, result: Result, taps: dict[str, torch.Tensor]) -> list[s
         else:
             size = expected.double().pow(2).mean().sqrt().item()
             off = (mine.double() - expected.double()).abs().max().item()
-            if off > LIMIT * size:
+            if not off <= LIMIT * size:  # not (off > ...), which a NaN would pass
                 faults.append(f"{name}: off by {off:.2e}, size {size:.2e}")
     return faults
 
