@@ -21,6 +21,7 @@ json ToJson(const MachineInfo& machine) {
     json entry = {{"name", device.name},     {"kind", device.kind}, {"model", device.model},
                   {"memory", device.memory}, {"free", device.free}, {"bandwidth", device.bandwidth},
                   {"flops", device.flops}};
+    if (device.speed_assumed) entry["speed_assumed"] = true;
     if (device.threads > 0) entry["threads"] = device.threads;
     if (!device.instructions.empty()) entry["instructions"] = device.instructions;
     devices.push_back(entry);

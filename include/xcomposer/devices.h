@@ -14,10 +14,11 @@ struct DeviceInfo {
   std::string model;
   int64_t memory = 0;  ///< bytes
   int64_t free = 0;
-  double bandwidth = 0;      ///< of the memory, bytes per second: by the model's name, else assumed
-  double flops = 0;          ///< operations per second, likewise
-  int threads = 0;           ///< cpu: that this process may use
-  std::string instructions;  ///< cpu: the kernels in use; cuda: compute capability
+  double bandwidth = 0;  ///< of the memory, bytes per second: by the model's name, else assumed
+  double flops = 0;      ///< operations per second, likewise
+  bool speed_assumed = false;  ///< the model's name told neither
+  int threads = 0;             ///< cpu: that this process may use
+  std::string instructions;    ///< cpu: the kernels in use; cuda: compute capability
 };
 
 struct MachineInfo {

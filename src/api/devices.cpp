@@ -85,6 +85,7 @@ MachineInfo Machine() {
     const DeviceSpeed speed = SpeedOf(device.kind, device.model);
     device.bandwidth = speed.bandwidth;
     device.flops = speed.flops;
+    device.speed_assumed = !speed.known;
   }
   machine.link_bandwidth = kAssumedNodeLink.bandwidth;
   machine.link_latency = kAssumedNodeLink.latency;

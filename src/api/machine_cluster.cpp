@@ -58,6 +58,7 @@ Cluster MachineCluster(const std::vector<std::string>& names) {
     device.budget = found.kind == "cpu" ? found.free / shares : found.free;
     device.bandwidth = found.bandwidth;
     device.flops = found.flops;
+    if (found.speed_assumed) NoteAssumedSpeed(device.name, device, cluster);
     cluster.devices.push_back(std::move(device));
   }
   return cluster;

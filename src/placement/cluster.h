@@ -58,4 +58,7 @@ struct DeviceSpeed {
 };
 DeviceSpeed SpeedOf(const std::string& kind, const std::string& model);
 
+/// Notes that the speed of this device is assumed.
+void NoteAssumedSpeed(const std::string& what, const ClusterDevice& device, Cluster& cluster);
+
 }  // namespace xcomposer

@@ -5,9 +5,9 @@
 #include <set>
 
 #include "base/check.h"
-#include "config/json_text.h"
 #include "nlohmann/json.hpp"
 #include "placement/quantity.h"
+#include "placement/unique_keys.h"
 
 namespace xcomposer {
 namespace {
@@ -35,9 +35,16 @@ Json List(const Json& value, const std::string& what) {
   return value;
 }
 
-double Positive(const Json& value, Measure measure, const std::string& what) {
+bool Flag(const Json& object, const char* key, const std::string& what) {
+  if (!object.contains(key)) return false;
+  Require(object[key].is_boolean(), ErrorKind::kPlan, what, ".", key, " is ", object[key].dump(),
+          ", expected true or false");
+  return object[key].get<bool>();
+}
+
+double Speed(const Json& value, Measure measure, const std::string& what) {
   const double number = ParseQuantity(value, measure, what);
-  Require(number > 0, ErrorKind::kPlan, what, " is ", value.dump(), ", expected more than 0");
+  Require(number >= 1, ErrorKind::kPlan, what, " is ", value.dump(), ", expected at least 1");
   return number;
 }
 
@@ -54,7 +61,7 @@ Link ReadLink(const Json& json, Link assumed, const std::string& what, Cluster& 
   NoteUnknown(json, {"bandwidth", "latency", "between"}, what, cluster);
   Link link = assumed;
   if (json.contains("bandwidth")) {
-    link.bandwidth = Positive(json["bandwidth"], Measure::kBandwidth, what + ".bandwidth");
+    link.bandwidth = Speed(json["bandwidth"], Measure::kBandwidth, what + ".bandwidth");
   }
   if (json.contains("latency")) {
     link.latency = ParseQuantity(json["latency"], Measure::kSeconds, what + ".latency");
@@ -87,10 +94,10 @@ ClusterDevice ReadDevice(const Json& json, size_t node, const std::string& where
   device.node = node;
   device.name = Text(Member(json, "name", where + ": a device"), where + ": a device's name");
   const std::string what = where + "/" + device.name;
-  NoteUnknown(
-      json,
-      {"name", "kind", "model", "memory", "free", "bandwidth", "flops", "threads", "instructions"},
-      what, cluster);
+  NoteUnknown(json,
+              {"name", "kind", "model", "memory", "free", "bandwidth", "flops", "speed_assumed",
+               "threads", "instructions"},
+              what, cluster);
   device.kind = KindOfDevice(json, device.name, what);
   if (json.contains("model")) device.model = Text(json["model"], what + ".model");
   device.memory = ParseBytes(Member(json, "memory", what), what + ".memory");
@@ -103,13 +110,11 @@ ClusterDevice ReadDevice(const Json& json, size_t node, const std::string& where
   const bool has_bandwidth = json.contains("bandwidth");
   const bool has_flops = json.contains("flops");
   if (has_bandwidth) {
-    device.bandwidth = Positive(json["bandwidth"], Measure::kBandwidth, what + ".bandwidth");
+    device.bandwidth = Speed(json["bandwidth"], Measure::kBandwidth, what + ".bandwidth");
   }
-  if (has_flops) device.flops = Positive(json["flops"], Measure::kFlops, what + ".flops");
-  if (!(has_bandwidth && has_flops) && !speed.known) {
-    cluster.notes.push_back(StrCat(what, ": speed assumed, ", device.bandwidth / 1e9, " GB/s and ",
-                                   device.flops / 1e12, " TFLOP/s"));
-  }
+  if (has_flops) device.flops = Speed(json["flops"], Measure::kFlops, what + ".flops");
+  const bool left_out = !(has_bandwidth && has_flops) && !speed.known;
+  if (left_out || Flag(json, "speed_assumed", what)) NoteAssumedSpeed(what, device, cluster);
   return device;
 }
 
@@ -172,7 +177,7 @@ bool Names(const std::string& key, const Cluster& cluster, size_t device) {
 }  // namespace
 
 Cluster ParseCluster(const std::string& text) {
-  const Json json = ParseJsonObject(text, ErrorKind::kPlan, "the cluster description");
+  const Json json = ParseUniqueKeys(text, "the cluster description");
   Cluster cluster;
   NoteUnknown(json, {"nodes", "links", "default_link", "versions", "about"},
               "the cluster description", cluster);
@@ -224,10 +229,11 @@ std::string ToJson(const Cluster& cluster) {
 }
 
 void ApplyMaxMemory(const std::string& text, Cluster& cluster) {
-  const Json json = ParseJsonObject(text, ErrorKind::kPlan, "max_memory");
+  const Json json = ParseUniqueKeys(text, "max_memory");
   for (const auto& [key, value] : json.items()) {
     const int64_t bytes = ParseBytes(value, StrCat("max_memory of ", key));
-    bool found = key == "disk";  // accelerate's word for what is left over; there is none here
+    // Accelerate's words for what is left over, which are there whether or not anything is.
+    bool found = key == "disk" || key == "cpu";
     for (size_t i = 0; i < cluster.devices.size(); ++i) {
       if (!Names(key, cluster, i)) continue;
       found = true;

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "base/check.h"
-#include "config/json_text.h"
 #include "nlohmann/json.hpp"
+#include "placement/unique_keys.h"
 
 namespace xcomposer {
 namespace {
@@ -43,10 +43,13 @@ std::string Canonical(const std::string& name, const std::vector<std::string>& k
       {{"device", name}});
 }
 
+/// A key as messages show it: that of all modules is empty.
+std::string Shown(const std::string& key) { return key.empty() ? "\"\"" : key; }
+
 std::string DeviceOf(const std::string& module, const Json& value,
                      const std::vector<std::string>& known) {
   const bool number = value.is_number_integer() && IsNumber(value.dump());
-  Require(number || value.is_string(), ErrorKind::kPlan, "the device map gives ", module,
+  Require(number || value.is_string(), ErrorKind::kPlan, "the device map gives ", Shown(module),
           " the device ", value.dump(), ", expected a number or a name");
   return Canonical(number ? value.dump() : value.get<std::string>(), known);
 }
@@ -118,7 +121,7 @@ class Reader {
   void NameUnused() {
     for (const auto& [module, device] : given_) {
       if (used_.count(module) != 0) continue;
-      problems_.push_back(StrCat("it names ", module,
+      problems_.push_back(StrCat("it names ", Shown(module),
                                  ", which is no module of this model or is covered by its parts"));
     }
   }
@@ -204,7 +207,7 @@ std::string ToHuggingFaceJson(const DeviceMap& map, const ModelConfig& config) {
 
 DeviceMap FromHuggingFaceJson(const std::string& text, const ModelConfig& config,
                               const std::vector<std::string>& known) {
-  const Json json = ParseJsonObject(text, ErrorKind::kPlan, "the device map");
+  const Json json = ParseUniqueKeys(text, "the device map");
   Devices given;
   for (const auto& [module, value] : json.items()) given[module] = DeviceOf(module, value, known);
   return Reader(config, std::move(given)).Read();

@@ -64,6 +64,11 @@ std::optional<double> Factor(std::string_view unit, Measure measure) {
     if (unit == "ns") return 1e-9;
     return std::nullopt;
   }
+  // As accelerate has it: "10gib" has no bits.
+  if (measure == Measure::kBytes && unit.size() == 3 && unit.substr(1) == "ib") {
+    const size_t power = std::string_view("kmgtp").find(unit[0]);
+    if (power != std::string_view::npos) return std::pow(1024.0, static_cast<double>(power + 1));
+  }
   double factor = TakePrefix(unit);
   if (measure == Measure::kFlops) {
     const bool known = Take(unit, "FLOP/s") || Take(unit, "FLOPS") || Take(unit, "FLOPs") ||

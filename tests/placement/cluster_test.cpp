@@ -29,6 +29,7 @@ TEST(Quantity, UnitsArePeoples) {
   EXPECT_EQ(bytes("512MiB"), 512.0 * (1 << 20));
   EXPECT_EQ(bytes("7"), 7);
   EXPECT_EQ(bytes("16Gb"), 2e9);
+  EXPECT_EQ(bytes("10gib"), 10.0 * (1 << 30));
   EXPECT_EQ(ParseQuantity("1.55TB/s", Measure::kBandwidth, "x"), 1.55e12);
   EXPECT_EQ(ParseQuantity("25Gb/s", Measure::kBandwidth, "x"), 25e9 / 8);
   EXPECT_EQ(ParseQuantity("312e12", Measure::kFlops, "x"), 312e12);
@@ -74,6 +75,37 @@ TEST(ClusterFile, IsReadWithUnitsLinksAndNotes) {
   EXPECT_THAT(cluster.notes, testing::Contains(HasSubstr("speed assumed")));
 }
 
+TEST(KnownDevices, AreKnownByWholeWords) {
+  const auto known = [](const char* model) { return SpeedOf("cuda", model).known; };
+  EXPECT_EQ(SpeedOf("cuda", "NVIDIA A100-SXM4-80GB").bandwidth, 2.039e12);
+  EXPECT_EQ(SpeedOf("cuda", "A100-40GB").bandwidth, 1.555e12);
+  EXPECT_EQ(SpeedOf("cuda", "NVIDIA H100 PCIe").bandwidth, 2.0e12);
+  EXPECT_EQ(SpeedOf("cuda", "NVIDIA H100 80GB HBM3").bandwidth, 3.35e12);
+  EXPECT_EQ(SpeedOf("cuda", "NVIDIA GH200 480GB").bandwidth, 4.0e12);
+  for (const char* model : {"Tesla T4", "NVIDIA A10", "NVIDIA GeForce RTX 4090", "NVIDIA L40S"}) {
+    EXPECT_TRUE(known(model)) << model;
+  }
+  for (const char* model :
+       {"", "NVIDIA RTX A1000", "NVIDIA T400 4GB", "NVIDIA A10G", "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"}) {
+    EXPECT_FALSE(known(model)) << model;
+  }
+}
+
+TEST(ClusterFile, ASpeedThatIsSaidToBeAssumedIsNoted) {
+  const auto notes = [](const std::string& more) {
+    return ParseCluster(
+               R"({"nodes": [{"name": "a", "devices": [{"name": "cuda:0", "memory": "8GiB",
+                   "bandwidth": 1e12, "flops": 1e14)" +
+               more + "}]}]}")
+        .notes;
+  };
+  EXPECT_THAT(notes(""), IsEmpty());
+  EXPECT_THAT(notes(R"(, "speed_assumed": true)"),
+              testing::ElementsAre(HasSubstr("speed assumed")));
+  EXPECT_THAT(ErrorOf([&] { notes(R"(, "speed_assumed": 1)"); }), HasSubstr("speed_assumed"));
+}
+
 TEST(ClusterFile, IsWrittenAsItIsRead) {
   const Cluster cluster = ParseCluster(kTwoNodes);
   const Cluster again = ParseCluster(ToJson(cluster));
@@ -107,6 +139,14 @@ TEST(ClusterFile, WhatIsNoneIsRefused) {
   EXPECT_THAT(refused(one, R"(, "links": [{"between": ["a", "z"]}])"), HasSubstr("'z'"));
   EXPECT_THAT(refused(one, R"(, "links": [{"between": ["a", "a"]}])"), HasSubstr("itself"));
   EXPECT_THAT(refused(one, R"(, "default_link": 7)"), HasSubstr("default_link"));
+  // No time that a number can hold.
+  EXPECT_THAT(
+      refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1, "bandwidth": 1e-320}]}])"),
+      HasSubstr("bandwidth"));
+  // One of two would be lost without a word.
+  EXPECT_THAT(refused(R"([{"name": "a", "devices": [{"name": "cpu", "memory": 1, "memory": 2}]}])"),
+              HasSubstr("\"memory\" twice"));
+  EXPECT_THAT(refused(one, R"(, "nodes": [])"), HasSubstr("\"nodes\" twice"));
 }
 
 TEST(MaxMemory, LowersBudgetsInHuggingFacesSpelling) {
@@ -119,6 +159,11 @@ TEST(MaxMemory, LowersBudgetsInHuggingFacesSpelling) {
   EXPECT_EQ(cluster.devices[1].budget, int64_t{20} << 30);
   EXPECT_THAT(ErrorOf([&] { ApplyMaxMemory(R"({"3": "1GiB"})", cluster); }), HasSubstr("3"));
   EXPECT_THAT(ErrorOf([&] { ApplyMaxMemory(R"({"0": "much"})", cluster); }), HasSubstr("much"));
+  EXPECT_THAT(ErrorOf([&] { ApplyMaxMemory(R"({"0": 1, "0": 2})", cluster); }),
+              HasSubstr("\"0\" twice"));
+  // Accelerate names the processor whether or not anything goes there.
+  cluster.devices.pop_back();
+  EXPECT_NO_THROW(ApplyMaxMemory(R"({"0": "20GiB", "cpu": "30GiB", "disk": "1TB"})", cluster));
 }
 
 }  // namespace

@@ -87,6 +87,7 @@ TEST(HuggingFaceMap, NamesWhatIsForgottenOrMisplaced) {
   EXPECT_THAT(read(R"({"": 1, "model.layers": 0, "model.layers.1": 1})"), HasSubstr("returns"));
   EXPECT_THAT(read(R"({"": "disk"})"), HasSubstr("disk"));
   EXPECT_THAT(read("[1]"), HasSubstr("JSON object"));
+  EXPECT_THAT(read(R"({"": 0, "vit": 0, "vit": 1})"), HasSubstr("\"vit\" twice"));
 }
 
 }  // namespace
