@@ -123,6 +123,30 @@ bool HasMap(const PlanOptions& options) {
   return !options.device_map.empty() && options.device_map != "auto";
 }
 
+/// Why the engine cannot make int8 or int4 of the checkpoint, or nothing where it can.
+std::optional<Error> WhyNotQuantised(const ModelConfig& config) {
+  try {
+    api::CheckQuantisable(config);
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  }
+}
+
+/// The formats that were asked for and that the engine can make of the checkpoint. Throws where
+/// there is none.
+std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSubject& subject) {
+  Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
+  const std::optional<Error> refused = WhyNotQuantised(subject.config);
+  std::vector<WeightType> formats;
+  for (const std::string& name : options.weights) {
+    const WeightType format = name == "auto" ? subject.stored : ParseWeightType(name);
+    if (!refused || !IsQuantised(format)) formats.push_back(format);
+  }
+  if (formats.empty()) throw Error(*refused);
+  return formats;
+}
+
 /// The same for one format of the weights.
 Plan PlanFormat(const PlanOptions& options, const PlanQuestion& question) {
   if (HasMap(options)) {
@@ -147,18 +171,16 @@ Plan MakePlan(const PlanOptions& options) {
   question.rules = RulesFor(options);
   question.extra_devices = options.extra_devices;
   question.hand_made_map = HasMap(options);
+  question.can_quantise = !WhyNotQuantised(config);
+  question.fixed_order = NamesRanks(options);
   question.picture = [&](int64_t images, int64_t hd_num) {
     return api::ShapeOf(config, {options.image_width, options.image_height, images, hd_num});
   };
   question.workload.picture = question.picture(question.workload.images, question.workload.hd_num);
 
-  Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
   Plan plan;
-  for (const std::string& name : options.weights) {
-    question.workload.weights = name == "auto" ? subject.stored : ParseWeightType(name);
-    const bool quantises = question.workload.weights == WeightType::kInt8 ||
-                           question.workload.weights == WeightType::kInt4;
-    if (quantises && options.weights.size() == 1) api::CheckQuantisable(config);
+  for (const WeightType format : FormatsFor(options, subject)) {
+    question.workload.weights = format;
     plan = PlanFormat(options, question);
     if (plan.fits) break;
   }

@@ -128,6 +128,7 @@ int64_t BitsOf(WeightType format) {
 std::optional<Change> Weights(const Change& before, WeightType format) {
   const WeightType now = before.question.workload.weights;
   if (BitsOf(format) >= BitsOf(now)) return std::nullopt;
+  if (IsQuantised(format) && !before.question.can_quantise) return std::nullopt;
   Change change = before;
   change.question.workload.weights = format;
   change.Add(StrCat("weights ", ToString(now), " -> ", ToString(format)), "--weights",
@@ -159,7 +160,7 @@ std::optional<Change> Int8Kv(const Change& before) {
 }
 
 std::optional<Change> OtherOrder(const Change& before) {
-  if (!before.question.rules.given_order) return std::nullopt;
+  if (!before.question.rules.given_order || before.question.fixed_order) return std::nullopt;
   Change change = before;
   change.question.rules.given_order = false;
   change.Add("order given -> any", "--order", "any");
@@ -168,7 +169,11 @@ std::optional<Change> OtherOrder(const Change& before) {
 
 std::optional<Change> MoreDevices(const Change& before) {
   const int64_t asked = before.question.extra_devices;
-  for (int64_t more = 1; more <= kMostExtraDevices; ++more) {
+  const auto devices = static_cast<int64_t>(before.question.cluster.devices.size());
+  // Where every device gets a stage there can be no more of them than there are units.
+  const int64_t units = before.question.footprint->config().layers + 2;
+  const int64_t most = before.question.rules.use_all ? units - devices : kMostExtraDevices;
+  for (int64_t more = 1; more <= std::min(most, kMostExtraDevices); ++more) {
     PlanQuestion question = before.question;
     question.cluster = WithExtraDevices(question.cluster, more);
     question.extra_devices = asked + more;
@@ -194,7 +199,11 @@ bool Keep(const std::optional<Change>& change, std::vector<PlanAlternative>& kep
 }
 
 /// Everything made small, for questions that no single change answers: step by step until it fits.
-void KeepCombined(const Change& asked, std::vector<PlanAlternative>& kept) {
+/// Devices are added where nothing else helps, `with_devices`.
+void KeepCombined(const Change& asked, bool with_devices, std::vector<PlanAlternative>& kept) {
+  const auto more = [&](const Change& before) {
+    return with_devices && Keep(MoreDevices(before), kept);
+  };
   const auto least = [](const Change& before, const char* name, const char* option,
                         int64_t Workload::*field, int64_t value) {
     Change change = before;
@@ -207,10 +216,10 @@ void KeepCombined(const Change& asked, std::vector<PlanAlternative>& kept) {
   for (const Maker smaller : {&HalfWeights, &Int8Weights, &Int4Weights}) {
     const std::optional<Change> weights = smaller(asked);
     if (!weights) continue;
-    for (const Maker next :
-         {&Int8Kv, &ShorterContext, &FewerTiles, &FewerSequences, &MoreDevices}) {
+    for (const Maker next : {&Int8Kv, &ShorterContext, &FewerTiles, &FewerSequences}) {
       if (Keep(next(*weights), kept)) return;
     }
+    if (more(*weights)) return;
     const Change one = least(*weights, "sequences", "--sequences", &Workload::sequences, 1);
     for (const Maker next : {&ShorterContext, &FewerTiles}) {
       if (Keep(next(one), kept)) return;
@@ -218,12 +227,12 @@ void KeepCombined(const Change& asked, std::vector<PlanAlternative>& kept) {
     const Change no_picture = least(one, "images", "--images", &Workload::images, 0);
     const Change crumbs = least(no_picture, "prefill chunk", "--prefill-chunk",
                                 &Workload::prefill_chunk, kLeastChunk);
-    if (Keep(ShorterContext(crumbs), kept) || Keep(MoreDevices(crumbs), kept)) return;
+    if (Keep(ShorterContext(crumbs), kept) || more(crumbs)) return;
   }
   const Change one = least(asked, "sequences", "--sequences", &Workload::sequences, 1);
   const Change no_picture = least(one, "images", "--images", &Workload::images, 0);
   if (Keep(ShorterContext(one), kept) || Keep(ShorterContext(no_picture), kept)) return;
-  Keep(MoreDevices(no_picture), kept);
+  more(no_picture);
 }
 
 }  // namespace
@@ -260,11 +269,13 @@ std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question) {
   }
   for (const Maker maker :
        {&OtherOrder, &ShorterContext, &FewerTiles, &FewerSequences, &FewerImages, &SmallerChunk,
-        &Int8Kv, &HalfWeights, &Int8Weights, &Int4Weights, &MoreDevices}) {
-    if (Fits(asked.question)) break;
+        &Int8Kv, &HalfWeights, &Int8Weights, &Int4Weights}) {
+    if (Fits(asked.question)) return kept;
     Keep(maker(asked), kept);
   }
-  if (kept.empty()) KeepCombined(asked, kept);
+  const bool without_devices = !kept.empty();
+  const bool by_devices = Keep(MoreDevices(asked), kept);
+  if (!without_devices) KeepCombined(asked, !by_devices, kept);
   return kept;
 }
 

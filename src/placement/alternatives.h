@@ -21,6 +21,8 @@ struct PlanQuestion {
   /// Extra devices that were asked for already.
   int64_t extra_devices = 0;
   bool hand_made_map = false;  ///< what does not fit is a given map
+  bool can_quantise = true;    ///< int8 and int4 may be asked for
+  bool fixed_order = false;    ///< no argument of the command changes the order of the devices
   /// Arguments that every alternative begins with: what the question leaves open for the command.
   std::vector<std::string> pinned;
 };

@@ -17,7 +17,7 @@ bool EndsWith(const std::string& text, const std::string& end) {
 
 /// What loading to `format` makes of a tensor that is not quantised.
 Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
-  if (format != WeightType::kInt8 && format != WeightType::kInt4) return {};
+  if (!IsQuantised(format)) return {};
   const Quantization& wanted = format == WeightType::kInt8 ? kInt8 : kInt4;
   if (spec.part == Part::kOutput) return wanted.ForVocabulary(spec.shape[0]).Head();
   if (spec.part != Part::kLayer || spec.shape.size() != 2) return {};
@@ -44,6 +44,10 @@ const char* ToString(WeightType format) {
       return "int4";
   }
   return "fp16";
+}
+
+bool IsQuantised(WeightType format) {
+  return format == WeightType::kInt8 || format == WeightType::kInt4;
 }
 
 WeightType ParseWeightType(const std::string& name) {

@@ -13,7 +13,10 @@ enum class WeightType { kFloat32, kFloat16, kBFloat16, kInt8, kInt4 };
 /// "fp32", "fp16", "bf16", "int8", "int4".
 const char* ToString(WeightType format);
 
-/// The inverse. Throws kUsage with the list of names.
+/// int8 and int4, which are made of other weights while they are loaded.
+bool IsQuantised(WeightType format);
+
+/// The inverse of ToString. Throws kUsage with the list of names.
 WeightType ParseWeightType(const std::string& name);
 
 /// Bytes of one tensor. int8 and int4 quantise the five base linears of the decoder layers and the
