@@ -253,13 +253,17 @@ TEST(Footprint, KeysAndValuesInInt8AreRefusedWhereThereIsAGpu) {
 
 TEST(Footprint, SequencesShareAStepByObjective) {
   Workload workload = TextWorkload(1024, 8);
-  const Cluster cluster = Alike(4, int64_t{80} << 30);
-  EXPECT_EQ(StepSequences(workload, cluster), 2);
+  EXPECT_EQ(StepSequences(workload, 4), 2);
+  EXPECT_EQ(StepSequences(workload, 3), 3);  // the engine's largest share
+  EXPECT_EQ(StepSequences(workload, 1), 8);
+  EXPECT_EQ(BatchesInFlight(workload, 3), 3);
   workload.objective = Objective::kLatency;
-  EXPECT_EQ(StepSequences(workload, cluster), 8);
+  EXPECT_EQ(StepSequences(workload, 4), 8);
+  EXPECT_EQ(BatchesInFlight(workload, 4), 1);
   workload.objective = Objective::kThroughput;
   workload.sequences = 3;
-  EXPECT_EQ(StepSequences(workload, cluster), 1);
+  EXPECT_EQ(StepSequences(workload, 4), 1);
+  EXPECT_EQ(BatchesInFlight(workload, 4), 3);
 }
 
 }  // namespace

@@ -184,6 +184,37 @@ TEST(MapIssues, APlanRoundTripsThroughItsOwnMap) {
   }
 }
 
+TEST(MapIssues, DevicesWithNamesOfTheirOwnRoundTrip) {
+  const ModelConfig config = Shipped(Kind::k25_7b);
+  const ModelFootprint footprint(config);
+  Cluster cluster = Alike(2, int64_t{16} << 30);
+  cluster.devices[0].name = "gpu0";
+  cluster.devices[1].name = "left.gpu";
+  const Workload workload = TextWorkload(4096, 1);
+  const Plan plan = DeviceMapPlanner::Plan(footprint, cluster, workload);
+  ASSERT_THAT(plan.devices, SizeIs(2));
+  const DeviceMap map = FromHuggingFaceJson(plan.device_map, config, {"gpu0", "left.gpu"});
+  const Plan measured = DeviceMapPlanner::Measure(footprint, cluster, workload, map);
+  EXPECT_EQ(measured.device_map, plan.device_map);
+  EXPECT_EQ(measured.value_s, plan.value_s);
+}
+
+TEST(MapIssues, TheDevicesThatAreThereAreNamed) {
+  const ModelFootprint footprint(Shipped(Kind::kVl7b));
+  try {
+    DeviceMapPlanner::Measure(footprint, Alike(2, int64_t{40} << 30), TextWorkload(1024, 1),
+                              {{{"cuda:7", 0, 32}}});
+    ADD_FAILURE() << "the map was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("cuda:7"), HasSubstr("a/cuda:0, a/cuda:1")));
+  }
+}
+
+TEST(MapIssues, TheKeyOfAllModulesIsShown) {
+  EXPECT_THAT(PlanError(R"({"": null})", Kind::kVl7b), HasSubstr(R"("")"));
+}
+
 TEST(MapIssues, AMapOfOtherDevicesIsRefused) {
   const ModelFootprint footprint(Shipped(Kind::kVl7b));
   const auto measure = [&](const DeviceMap& map) {
