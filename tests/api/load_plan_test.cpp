@@ -1,5 +1,8 @@
 #include "api/load_plan.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include "api/load_options.h"
 #include "api/picture_budget.h"
 #include "api/picture_plan.h"
@@ -7,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "placement/memory_formula.h"
 #include "xcomposer/error.h"
+#include "xcomposer/plan.h"
 
 namespace xcomposer::api {
 namespace {
@@ -17,8 +21,8 @@ using testing::HasSubstr;
 
 ModelConfig Shipped(Kind kind) { return ParseConfig(ShippedConfig(kind).dump()); }
 
-/// A member of the family that fits into any machine.
-ModelConfig Small(Kind kind) {
+/// The config.json of a member of the family that fits into any machine.
+nlohmann::json SmallJson(Kind kind) {
   nlohmann::json json = ShippedConfig(kind);
   json["hidden_size"] = 128;
   json["intermediate_size"] = 256;
@@ -26,8 +30,10 @@ ModelConfig Small(Kind kind) {
   json["num_attention_heads"] = 2;
   json["num_key_value_heads"] = 1;
   json["vocab_size"] = 512;
-  return ParseConfig(json.dump());
+  return json;
 }
+
+ModelConfig Small(Kind kind) { return ParseConfig(SmallJson(kind).dump()); }
 
 template <typename Call>
 Error ErrorOf(Call call) {
@@ -61,6 +67,29 @@ TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
     EXPECT_EQ(map.stages.size(), count);
     for (const StagePlace& stage : map.stages) EXPECT_EQ(stage.device, "cpu");
     EXPECT_NO_THROW(CheckDeviceMap(map, config));
+  }
+}
+
+TEST(LoadPlan, IsWhatPlanShowsForFourSequences) {
+  const nlohmann::json json = SmallJson(Kind::kVl7b);
+  const std::filesystem::path file =
+      std::filesystem::path(testing::TempDir()) / "load_plan_config.json";
+  std::ofstream(file) << json.dump();
+  EngineOptions options;
+  options.devices = {"cpu", "cpu", "cpu"};
+  const LoadPlan load = PlanLoad(options, ParseConfig(json.dump()), WeightType::kBFloat16);
+  PlanOptions asked;
+  asked.model = file.string();
+  asked.devices = options.devices;
+  asked.sequences = 4;
+  asked.weights = {"bf16"};
+  const Plan plan = MakePlan(asked);
+  std::filesystem::remove(file);
+  ASSERT_EQ(plan.devices.size(), load.map.stages.size());
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    EXPECT_EQ(plan.devices[i].first_layer, load.map.stages[i].first_layer);
+    EXPECT_EQ(plan.devices[i].last_layer + 1, load.map.stages[i].end_layer);
+    EXPECT_EQ(plan.devices[i].bytes.total(), load.planned[i].total());
   }
 }
 

@@ -1,5 +1,7 @@
 // `xcomposer plan` as a user runs it: the worked examples, the JSON that others recompute, refusals
 // whose alternatives are tried out.
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -83,14 +85,23 @@ void ExpectConsistent(const json& plan) {
   EXPECT_EQ(placed.size(), modules.size());
   EXPECT_EQ(layer, plan["model"]["layers"].get<int64_t>());
   EXPECT_EQ(plan["devices"].back()["hop_s"], 0.0);
-  const double value = plan["objective"] == "latency" ? sum : slowest;
+  const bool latency = plan["objective"] == "latency";
+  const double value = latency ? sum : slowest;
   EXPECT_NEAR(plan["value_s"].get<double>(), value, 1e-9 * value);
+  const auto sequences = plan["workload"]["sequences"].get<double>();
+  const double stages = static_cast<double>(plan["devices"].size());
+  const double batches = latency ? 1 : std::min(stages, sequences);
+  EXPECT_EQ(plan["workload"]["step_sequences"], std::ceil(sequences / batches));
+  const json& predicted = plan["predicted"];
+  const double through = predicted["decode_step_s"].get<double>();
+  const double rate = sequences / std::max(through, batches * slowest);
+  EXPECT_NEAR(predicted["tokens_per_s"].get<double>(), rate, 1e-9 * rate);
 }
 
 TEST_F(PlanTest, WorkedExamplesFitAsTheirMapsSay) {
   for (const std::string& name : kExamples) {
     const std::vector<std::string> work = {"--cluster",   ClusterFile(name), "--sequences",
-                                           "8",           "--context",       "4096",
+                                           "32",          "--context",       "4096",
                                            "--objective", "throughput"};
     const json plan = Plan(Kind::kVl7b, work);
     ExpectConsistent(plan);
@@ -144,6 +155,91 @@ TEST_F(PlanTest, AlternativesAppendedToTheCommandFit) {
       EXPECT_EQ(plan["devices"], alternative["devices"]) << alternative["change"];
     }
   }
+}
+
+/// Runs `command`, which does not fit, again with each of the alternatives.
+void ExpectAlternativesToFit(const std::vector<std::string>& command) {
+  const auto plan = [](std::vector<std::string> arguments) {
+    arguments.push_back("--json");
+    return RunProgram(arguments);
+  };
+  const ProgramOutput refusal = plan(command);
+  ASSERT_EQ(refusal.exit_code, 5) << refusal.err;
+  ASSERT_TRUE(refusal.Json().contains("alternatives")) << refusal.out;
+  for (const json& alternative : refusal.Json()["alternatives"]) {
+    std::vector<std::string> changed = command;
+    for (const std::string argument : alternative["arguments"]) changed.push_back(argument);
+    const ProgramOutput run = plan(changed);
+    ASSERT_EQ(run.exit_code, 0) << alternative["change"] << run.out;
+    EXPECT_EQ(run.Json()["devices"], alternative["devices"]) << alternative["change"];
+  }
+}
+
+TEST_F(PlanTest, AlternativesFitForACheckpointThatIsQuantised) {
+  const std::string model = std::string(XCOMPOSER_SHARED_DIR) + "/data/goldens/2-vl-7b-4bit/model";
+  const auto cluster = [&](int64_t memory) {
+    return folder_.Write(
+        "cluster.json",
+        json({{"nodes", {{{"name", "a"}, {"devices", {{{"name", "cpu"}, {"memory", memory}}}}}}}})
+            .dump());
+  };
+  const json whole =
+      RunProgram({"plan", "--model", model, "--cluster", cluster(int64_t{1} << 36), "--json"})
+          .Json();
+  const auto total = whole["devices"][0]["bytes"]["total"].get<int64_t>();
+  for (const int64_t missing : {1000, 20000, 300000}) {
+    const std::vector<std::string> command = {"plan", "--model", model, "--cluster",
+                                              cluster(total - missing)};
+    ExpectAlternativesToFit(command);
+    std::vector<std::string> either = command;
+    either.insert(either.end(), {"--weights", "fp16,int8"});
+    ExpectAlternativesToFit(either);
+  }
+  const ProgramOutput refused =
+      RunProgram({"plan", "--model", model, "--cluster", cluster(total), "--weights", "int8,int4"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("quantised already"));
+}
+
+TEST_F(PlanTest, AlternativesFitForRanksAndForTinyModels) {
+  const std::string config = folder_.Write("config.json", ShippedConfig(Kind::kVl1_8b).dump());
+  for (const char* memory : {R"({"0/cpu": "700MB"})", R"({"0/cpu": "4500MB", "1/cpu": "1500MB"})",
+                             R"({"0/cpu": "700MB", "1/cpu": "30GB"})"}) {
+    ExpectAlternativesToFit(
+        {"plan", "--model", config, "--devices", "0:cpu,1:cpu", "--max-memory", memory});
+  }
+  ExpectAlternativesToFit(
+      {"plan", "--model",
+       std::string(XCOMPOSER_SHARED_DIR) + "/data/goldens/2-vl-7b/model-safetensors", "--devices",
+       "cpu", "--max-memory", R"({"cpu": "10MB"})"});
+}
+
+TEST_F(PlanTest, AProcessorBesideAGpuThatHoldsAllGetsNothing) {
+  const json gpu = {
+      {"name", "cuda:0"}, {"memory", "25GiB"}, {"bandwidth", 936e9}, {"flops", 71e12}};
+  const json cpu = {{"name", "cpu"}, {"memory", "64GiB"}, {"bandwidth", 50e9}, {"flops", 1e12}};
+  const auto plan = [&](const json& devices) {
+    const json cluster = {{"nodes", {{{"name", "a"}, {"devices", devices}}}}};
+    return Plan(Kind::k25_7b, {"--cluster", folder_.Write("cluster.json", cluster.dump())});
+  };
+  const json alone = plan(json::array({gpu}));
+  const json beside = plan(json::array({gpu, cpu}));
+  EXPECT_EQ(beside["devices"], alone["devices"]);
+  EXPECT_EQ(beside["predicted"], alone["predicted"]);
+}
+
+TEST_F(PlanTest, MapsOfDevicesWithNamesOfTheirOwnAreReadBack) {
+  const json device = {{"kind", "cuda"}, {"memory", "16GiB"}, {"bandwidth", 9e11}, {"flops", 1e14}};
+  json devices = {device, device};
+  devices[0]["name"] = "gpu0";
+  devices[1]["name"] = "gpu1";
+  const json cluster = {{"nodes", {{{"name", "a"}, {"devices", devices}}}}};
+  const std::string file = folder_.Write("cluster.json", cluster.dump());
+  const std::string map = folder_ / "map.json";
+  const json plan = Plan(Kind::k25_7b, {"--cluster", file, "--export-device-map", map});
+  ASSERT_EQ(plan["devices"].size(), 2u);
+  const json again = Plan(Kind::k25_7b, {"--cluster", file, "--device-map", map});
+  EXPECT_EQ(again["devices"], plan["devices"]);
 }
 
 TEST_F(PlanTest, AHandMadeMapThatIsTooFullGetsAPlannedOne) {
