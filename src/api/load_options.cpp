@@ -42,6 +42,10 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config) {
 WeightType LoadedType(const EngineOptions& options, WeightType stored) {
   if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
   if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
+  return UnquantisedType(options, stored);
+}
+
+WeightType UnquantisedType(const EngineOptions& options, WeightType stored) {
   switch (options.dtype) {
     case StorageType::kAuto:
       return stored;

@@ -20,6 +20,9 @@ void CheckQuantisable(const ModelConfig& config);
 /// The type of the weights in memory, of what is stored as `stored`.
 WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
+/// That of the weights that loading does not quantise.
+WeightType UnquantisedType(const EngineOptions& options, WeightType stored);
+
 /// Whether activations are asked for in bfloat16 and this processor has products of them.
 bool RoundsActivations(const EngineOptions& options);
 /// Logs that they are asked for and it has none.

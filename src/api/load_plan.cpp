@@ -168,14 +168,15 @@ void CheckKvTokens(const EngineOptions& options) {
 
 /// What the engine is made for, and its plan.
 std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptions& options,
-                                         const ModelConfig& config, WeightType weights) {
+                                         const ModelConfig& config, WeightType stored) {
   Workload workload;
   workload.context = config.max_length + kDefaultAnswerRows;
   workload.sequences = kDefaultSequences;
   workload.hd_num = DefaultHdNum(config);
   workload.picture = ShapeOf(config, {.hd_num = workload.hd_num});
   if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
-  workload.weights = weights;
+  workload.weights = LoadedType(options, stored);
+  workload.stored = UnquantisedType(options, stored);
   workload.int8_kv = options.kv_precision == KvPrecision::kInt8;
   if (options.kv_tokens == 0) return LargestThatFits(loader, workload);
   workload.context = options.kv_tokens;
@@ -185,8 +186,8 @@ std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptio
 }
 
 LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
-                  WeightType weights) {
-  const auto [workload, plan] = ChooseWorkload(loader, options, config, weights);
+                  WeightType stored) {
+  const auto [workload, plan] = ChooseWorkload(loader, options, config, stored);
   LoadPlan load;
   load.map = loader.MapOf(plan);
   for (const PlannedDevice& device : plan.devices) {
@@ -221,17 +222,17 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
 
 }  // namespace
 
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights) {
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored) {
   CheckKvTokens(options);
-  return PlanWith(Loader(options, config), options, config, weights);
+  return PlanWith(Loader(options, config), options, config, stored);
 }
 
-DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType stored,
                   const Cluster& cluster) {
   CheckKvTokens(options);
   const Loader loader(options, config, cluster);
   try {
-    return loader.MapOf(ChooseWorkload(loader, options, config, weights).second);
+    return loader.MapOf(ChooseWorkload(loader, options, config, stored).second);
   } catch (const Error& error) {
     const auto device = error.where().find("device");
     if (device == error.where().end()) throw;
@@ -239,10 +240,10 @@ DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, Weigh
   }
 }
 
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored,
                   const StagesHere& here) {
   CheckKvTokens(options);
-  return PlanWith(Loader(options, config, here), options, config, weights);
+  return PlanWith(Loader(options, config, here), options, config, stored);
 }
 
 }  // namespace xcomposer::api

@@ -32,16 +32,17 @@ struct StagesHere {
 
 /// Places the model on the devices of `options` (every one gets a stage) or takes the map given
 /// there. The KV pool holds several sequences of full length where memory allows, one of less
-/// where it does not. Throws kCapacity with numbers where not even that fits, kPlan, kDevice.
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights);
+/// where it does not. `stored`: the type of the checkpoint's weights. Throws kCapacity with numbers
+/// where not even that fits, kPlan, kDevice.
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored);
 
 /// Which layers go to which device of a run over several processes: a stage for each, in the order
 /// of the cluster. Throws kCapacity, naming the device and its rank.
-DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType stored,
                   const Cluster& cluster);
 
 /// The same for the stages here of a map that is given; the other processes answer for theirs.
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType weights,
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored,
                   const StagesHere& here);
 
 }  // namespace xcomposer::api

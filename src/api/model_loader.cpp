@@ -52,22 +52,22 @@ struct OpenedModel {
 /// Where the stages of this process go, and how much the KV pool holds.
 LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Transport* transport,
                   OpenedModel* model) {
-  const WeightType weights = LoadedType(options, StoredType(headers));
+  const WeightType stored = StoredType(headers);
   if (transport != nullptr) {
     const AskedPlacement asked = AskedOfRun(options, model->config, transport->world_size());
     AgreeOnModel(*transport, model->checkpoint, asked,
                  PipelineOptionsFor(options, model->config, kKvBlock));
-    RunPlacement run = PlaceTogether(*transport, asked, options, model->config, weights);
+    RunPlacement run = PlaceTogether(*transport, asked, options, model->config, stored);
     model->ranked = std::move(run.ranked);
     const StageLayout layout(model->ranked.rank_of_stage, transport->world_size());
     const int rank = transport->rank();
-    return PlanLoad(options, model->config, weights,
+    return PlanLoad(options, model->config, stored,
                     StagesHere{model->ranked.map, layout.first_stage(rank), layout.end_stage(rank),
                                std::move(run.budgets)});
   }
   EngineOptions here = options;
   here.devices = DevicesOfOneProcess(options.devices, "--devices names");
-  LoadPlan plan = PlanLoad(here, model->config, weights);
+  LoadPlan plan = PlanLoad(here, model->config, stored);
   model->ranked.map = plan.map;
   model->ranked.rank_of_stage.assign(plan.map.stages.size(), 0);
   return plan;

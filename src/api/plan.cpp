@@ -179,6 +179,7 @@ Plan MakePlan(const PlanOptions& options) {
   question.workload.picture = question.picture(question.workload.images, question.workload.hd_num);
 
   Plan plan;
+  question.workload.stored = subject.stored;
   for (const WeightType format : FormatsFor(options, subject)) {
     question.workload.weights = format;
     plan = PlanFormat(options, question);

@@ -15,9 +15,9 @@
 namespace xcomposer::api {
 namespace {
 
-int64_t BytesOf(const ModelConfig& config, WeightType type) {
+int64_t BytesOf(const ModelConfig& config, WeightType type, WeightType unquantised) {
   int64_t bytes = 0;
-  for (const WeightSpec& spec : WeightTable(config)) bytes += WeightBytes(spec, type);
+  for (const WeightSpec& spec : WeightTable(config)) bytes += WeightBytes(spec, type, unquantised);
   return bytes;
 }
 
@@ -27,7 +27,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, Weight
   info.kind = ToString(config.kind);
   info.quantization = ToString(config.quantization);
   info.parameters = ParameterCount(config);
-  info.weight_bytes = BytesOf(config, type);
+  info.weight_bytes = BytesOf(config, type, UnquantisedType(options, WeightType::kBFloat16));
   info.layers = config.layers;
   info.hidden = config.hidden_size;
   info.vocab = config.vocab_size;
@@ -68,7 +68,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
 
   EngineOptions here = options;
   here.devices = DevicesOfOneProcess(options.devices, "--devices names");
-  LoadPlan plan = PlanLoad(here, context.config, type);
+  LoadPlan plan = PlanLoad(here, context.config, WeightType::kBFloat16);
   PipelineOptions pipeline = PipelineOptionsFor(here, context.config, plan.kv_positions);
   WarnOfActivations(here);
   pipeline.budgets = plan.budgets;

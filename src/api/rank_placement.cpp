@@ -70,13 +70,13 @@ std::string HashOf(const RunPlacement& placement) {
 }
 
 Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const EngineOptions& options,
-                 const ModelConfig& config, WeightType weights, TimePoint until) {
+                 const ModelConfig& config, WeightType stored, TimePoint until) {
   std::vector<Cluster> ranks = {OwnDevices(asked.devices, 0)};
   for (int rank = 1; rank < transport.world_size(); ++rank) {
     ranks.push_back(ReceiveDevices(transport, rank, until));
   }
   const Cluster cluster = ClusterOfRun(asked.devices, ranks);
-  const DeviceMap map = asked.map ? *asked.map : PlanRun(options, config, weights, cluster);
+  const DeviceMap map = asked.map ? *asked.map : PlanRun(options, config, stored, cluster);
   Payload placement = EncodeShares(SharesOf(map, cluster));
   for (int rank = 1; rank < transport.world_size(); ++rank) {
     SendSetup(transport, rank, SetupKind::kPlacement, placement);
@@ -88,11 +88,11 @@ Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const Engine
 
 RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
                            const EngineOptions& options, const ModelConfig& config,
-                           WeightType weights) {
+                           WeightType stored) {
   const TimePoint until = std::chrono::steady_clock::now() + kLongest;
   Payload payload;
   if (transport.rank() == 0) {
-    payload = PlaceAll(transport, asked, options, config, weights, until);
+    payload = PlaceAll(transport, asked, options, config, stored, until);
   } else {
     const Cluster own = OwnDevices(asked.devices, transport.rank());
     SendSetup(transport, 0, SetupKind::kDevices, Payload::Of(ToJson(own)));

@@ -21,6 +21,6 @@ struct RunPlacement {
 /// nowhere, kDevice, kPlan, and what ends the run.
 RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
                            const EngineOptions& options, const ModelConfig& config,
-                           WeightType weights);
+                           WeightType stored);
 
 }  // namespace xcomposer::api

@@ -42,7 +42,7 @@ struct Extra {
 Extra ExtraOn(const ModelConfig& config, const Workload& workload, const ComputeTraits& traits) {
   Extra extra;
   const int64_t layers = LayerActivations(config, workload, traits);
-  extra.vision = VisionCopies(config, workload.weights);
+  extra.vision = VisionCopies(config, workload.Unquantised());
   if (workload.images > 0) {
     const int64_t feature = FeatureBytes(config, workload.picture);
     const int64_t all = workload.sequences * workload.images * feature;
@@ -127,7 +127,7 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
 CostTable ModelFootprint::Costs(const Workload& workload, const StageSet& set) const {
   std::map<std::string, int64_t> weights;
   for (const WeightSpec& spec : WeightTable(config_)) {
-    weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights);
+    weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights, workload.stored);
   }
   CostTable costs;
   costs.first_modules = static_cast<int64_t>(FirstModules(config_).size());

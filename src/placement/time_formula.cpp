@@ -25,7 +25,7 @@ Base BaseOf(const ModelConfig& config, const Workload& workload, Part part) {
   Base base;
   for (const WeightSpec& spec : WeightTable(one)) {
     if (spec.part != part || IsLowRank(spec.name)) continue;
-    base.bytes += static_cast<double>(WeightBytes(spec, workload.weights));
+    base.bytes += static_cast<double>(WeightBytes(spec, workload.weights, workload.stored));
   }
   one.quantization = {};  // codes in a word of the checkpoint are numbers of the product
   for (const WeightSpec& spec : WeightTable(one)) {

@@ -59,18 +59,20 @@ WeightType ParseWeightType(const std::string& name) {
                                         "bf16, int8 or int4"));
 }
 
-int64_t WeightBytes(const WeightSpec& spec, WeightType format) {
+int64_t WeightBytes(const WeightSpec& spec, WeightType format, WeightType unquantised) {
   int64_t count = 1;
   for (const int64_t extent : spec.shape) count *= extent;
   if (spec.numbers == NumberKind::kInt32) {
     return spec.optional ? 0 : 4 * count;  // g_idx is checked and not kept
   }
   if (spec.numbers == NumberKind::kFloat16) return 2 * count;
-  if (format == WeightType::kFloat32) return 4 * count;
-  const Quantization stored = QuantisedTo(spec, format);
-  if (!stored) return 2 * count;
-  const int64_t scales = spec.shape[0] * stored.GroupsOf(spec.shape[1]);
-  return (count * stored.bits + scales * (16 + stored.bits) + 7) / 8;
+  const Quantization made = QuantisedTo(spec, format);
+  if (!made) {
+    const WeightType kept = IsQuantised(format) ? unquantised : format;
+    return (kept == WeightType::kFloat32 ? 4 : 2) * count;
+  }
+  const int64_t scales = spec.shape[0] * made.GroupsOf(spec.shape[1]);
+  return (count * made.bits + scales * (16 + made.bits) + 7) / 8;
 }
 
 }  // namespace xcomposer

@@ -21,8 +21,9 @@ WeightType ParseWeightType(const std::string& name);
 
 /// Bytes of one tensor. int8 and int4 quantise the five base linears of the decoder layers and the
 /// output matrix as config/quantization.h says: codes, and for each output and group of inputs a
-/// float16 scale and a zero of the width of a code; everything else stays in 16 bit. The parts of
-/// what the checkpoint has quantised already stay what they are.
-int64_t WeightBytes(const WeightSpec& spec, WeightType format);
+/// float16 scale and a zero of the width of a code; everything else is kept as `unquantised`. The
+/// parts of what the checkpoint has quantised already stay what they are.
+int64_t WeightBytes(const WeightSpec& spec, WeightType format,
+                    WeightType unquantised = WeightType::kBFloat16);
 
 }  // namespace xcomposer

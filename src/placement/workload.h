@@ -34,8 +34,12 @@ struct Workload {
   int64_t hd_num = 0;  ///< 0: the kind has no tiles
   int64_t prefill_chunk = kPrefillChunk;
   WeightType weights = WeightType::kBFloat16;
-  bool int8_kv = false;                ///< keys and values in int8; CPU only
-  std::optional<Objective> objective;  ///< absent: latency for one sequence, else throughput
+  WeightType stored = WeightType::kBFloat16;  ///< of what int8 and int4 leave as it is
+  bool int8_kv = false;                       ///< keys and values in int8; CPU only
+  std::optional<Objective> objective;         ///< absent: latency for one sequence, else throughput
+
+  /// The type of all that is not quantised.
+  WeightType Unquantised() const { return IsQuantised(weights) ? stored : weights; }
 
   Objective Goal() const {
     return objective.value_or(sequences == 1 ? Objective::kLatency : Objective::kThroughput);

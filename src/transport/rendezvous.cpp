@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPause{10};  // between two looks into the store
+constexpr milliseconds kFarewell{500};
 
 std::string ToHex(const RunNonce& nonce) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -194,8 +195,12 @@ std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorke
   } catch (const Error& error) {
     if (transport) transport->Abort(error);  // so that those who are connected learn the reason
     const Error reason = transport ? *transport->failure() : error;
+    // Who was asked to end does not wait for those who have not come.
+    const TimePoint end = reason.kind() == ErrorKind::kCancelled
+                              ? std::min(until, steady_clock::now() + kFarewell)
+                              : until;
     LeaveMeeting(timed, options, reason, transport ? transport->WithoutHello() : Others(options),
-                 until);
+                 end);
     // What was told last must be on its way before the connections close.
     if (transport) {
       std::this_thread::sleep_for(std::min(options.transport.rank_timeout / 4, milliseconds(500)));

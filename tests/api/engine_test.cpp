@@ -31,6 +31,23 @@ TEST(Engine, SaysWhatWasLoaded) {
   EXPECT_TRUE(engine.info().has_tokenizer);
 }
 
+TEST(Engine, WeightsTakeWhatIsPlannedInEveryType) {
+  for (const WeightPrecision weights :
+       {WeightPrecision::kAsStored, WeightPrecision::kInt8, WeightPrecision::kInt4}) {
+    for (const StorageType dtype : {StorageType::kAuto, StorageType::kFloat32,
+                                    StorageType::kFloat16, StorageType::kBFloat16}) {
+      EngineOptions options;
+      options.model = kDemo;
+      options.weights = weights;
+      options.dtype = dtype;
+      const Engine engine = Engine::Load(options);
+      const StagePlacement stage = engine.placement().stages.front();
+      EXPECT_EQ(stage.planned.weights, stage.weights)
+          << static_cast<int>(weights) << " " << static_cast<int>(dtype);
+    }
+  }
+}
+
 TEST(Engine, LoadingReportsProgressToTheEnd) {
   EngineOptions options;
   options.model = testing_support::kDemo;

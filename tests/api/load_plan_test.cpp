@@ -58,6 +58,25 @@ TEST(LoadPlan, HoldsSeveralSequencesWhereMemoryAllows) {
   EXPECT_EQ(load.feature_rows, 16384);
 }
 
+TEST(LoadPlan, WhatIsNotQuantisedKeepsItsType) {
+  const ModelConfig config = ParseConfig(ShippedConfig(Kind::k25_7b).dump());
+  EngineOptions options;
+  options.weights = WeightPrecision::kInt8;
+  options.kv_tokens = 64;
+  const auto planned = [&](WeightType stored) {
+    return PlanLoad(options, config, stored).planned[0].weights;
+  };
+  int64_t unquantised = 0;  // bytes with 16 bits
+  for (const WeightSpec& spec : WeightTable(config)) {
+    const int64_t bytes = WeightBytes(spec, WeightType::kInt8, WeightType::kFloat32);
+    unquantised += bytes - WeightBytes(spec, WeightType::kInt8, WeightType::kBFloat16);
+  }
+  EXPECT_GT(unquantised, int64_t{5} << 30);
+  EXPECT_EQ(planned(WeightType::kFloat32), planned(WeightType::kBFloat16) + unquantised);
+  options.dtype = StorageType::kBFloat16;
+  EXPECT_EQ(planned(WeightType::kFloat32), planned(WeightType::kBFloat16));
+}
+
 TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
   EngineOptions options;
   const ModelConfig config = Small(Kind::kVl7b);

@@ -39,7 +39,9 @@ TEST(Rendezvous, ARankThatIsAskedToEndDoesNotWaitForOthers) {
     std::vector<RendezvousOptions> ranks = {LoopbackRanks(2)[static_cast<size_t>(rank)]};
     std::atomic<int> asked{0};
     ranks[0].transport.stop = [&] { return ++asked > 3; };
+    const TimePoint before = std::chrono::steady_clock::now();
     const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>());
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10));  // of twenty
     ASSERT_TRUE(outcomes[0].error.has_value()) << rank;
     EXPECT_EQ(outcomes[0].error->kind(), ErrorKind::kCancelled) << outcomes[0].error->what();
     EXPECT_EQ(asked, 4);
@@ -51,7 +53,8 @@ TEST(Rendezvous, WhoHasMetARankThatIsAskedToEndLearnsIt) {
   ranks.pop_back();  // never comes
   std::atomic<int> asked{0};
   ranks[1].transport.stop = [&] { return ++asked > 20; };
-  const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>());
+  const std::vector<Outcome> outcomes =
+      Meet(ranks, std::make_shared<MemoryStore>(), In(milliseconds(3000)));
   ASSERT_TRUE(outcomes[0].error && outcomes[1].error);
   EXPECT_EQ(outcomes[1].error->kind(), ErrorKind::kCancelled);
   EXPECT_TRUE(outcomes[0].error->kind() == ErrorKind::kCancelled ||
