@@ -42,7 +42,13 @@ Cluster ClusterOfRanksHere(const std::vector<std::string>& names) {
   for (int rank = 0; rank < layout.world_size(); ++rank) {
     own.push_back(api::OwnDevices(devices, rank));
   }
-  return api::ClusterOfRun(devices, own);
+  Cluster cluster = api::ClusterOfRun(devices, own);
+  for (size_t rank = 0; rank < own.size(); ++rank) {
+    for (const std::string& note : own[rank].notes) {
+      cluster.notes.push_back(StrCat(rank, "/", note));
+    }
+  }
+  return cluster;
 }
 
 bool NamesRanks(const PlanOptions& options) {

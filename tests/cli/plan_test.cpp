@@ -293,6 +293,12 @@ TEST_F(PlanTest, DevicesOfThisMachineAreAClusterFile) {
   EXPECT_EQ(two["devices"].size(), 2u);
   ExpectConsistent(two);
   EXPECT_EQ(Plan(Kind::kVl1_8b, {"--devices", "cuda:99"}, 5)["error"]["kind"], "device");
+  // The speed of a processor is known by no name.
+  const auto assumed = Contains(HasSubstr("speed assumed"));
+  EXPECT_THAT(plan["notes"], assumed);
+  EXPECT_THAT(two["notes"], assumed);
+  const json ranks = Plan(Kind::kVl1_8b, {"--devices", "0:cpu,1:cpu", "--context", "2048"});
+  EXPECT_THAT(ranks["notes"], Contains(HasSubstr("1/cpu: speed assumed")));
 }
 
 TEST_F(PlanTest, KeysAndValuesInInt8AreCountedAndOffered) {
