@@ -343,6 +343,7 @@ class Search {
   void FindLeastMissing() {
     for (const StageRange& range : Ranges(false)) {
       const Reduced whole = Whole(range.most);
+      best_.certain = best_.certain && IsCoverable(whole.problem);
       if (IsSmall(whole.problem)) {
         KeepMissing(whole);
         continue;

@@ -44,6 +44,7 @@ struct FoundPlacement {
   double seconds = 0;
   double bound = 0;     ///< no other one that fits takes less
   int64_t missing = 0;  ///< bytes over the budgets
+  bool certain = true;  ///< that none fits, where none was found
 };
 
 /// The stages of a placement by themselves.

@@ -75,13 +75,16 @@ bool IsBetter(const Cluster& cluster, const FoundPlacement& found, const FoundPl
 FoundPlacement FindBest(const PlacementProblem& problem) {
   FoundPlacement best;
   CostTables tables(problem);
+  bool certain = true;
   double bound = std::numeric_limits<double>::infinity();
   for (const std::vector<size_t>& devices : DeviceSets(problem.cluster, problem.rules)) {
     FoundPlacement found = FindPlacement(problem, devices, tables);
     bound = std::min(bound, found.bound);
+    certain = certain && found.certain;
     if (IsBetter(problem.cluster, found, best)) best = std::move(found);
   }
   best.bound = bound;
+  best.certain = certain;
   return best;
 }
 
@@ -105,6 +108,10 @@ Plan DeviceMapPlanner::Plan(const ModelFootprint& footprint, const Cluster& clus
   const CostTable costs = footprint.Costs(workload, StagesOf(problem, found.blocks));
   xcomposer::Plan plan = Report({footprint, cluster, workload, costs}, found.blocks);
   plan.optimal = IsOptimal(problem, found, costs);
+  if (!plan.fits && !found.certain) {
+    plan.notes.push_back(
+        "not every order of so many devices was tried: there may be one that fits");
+  }
   return plan;
 }
 

@@ -696,6 +696,12 @@ TEST(Planner, ManyUnequalDevicesThatAreAllNamedAreTriedInSeveralOrders) {
   EXPECT_TRUE(any.fits);
   EXPECT_THAT(any.devices, SizeIs(12));
   EXPECT_FALSE(any.optimal);
+  // A refusal is certain where each set of devices was looked at.
+  for (ClusterDevice& device : cluster.devices) device.budget = int64_t{1} << 30;
+  const auto untried = Contains(testing::HasSubstr("not every order"));
+  EXPECT_THAT(DeviceMapPlanner::Plan(footprint, cluster, workload, {.use_all = true}).notes,
+              untried);
+  EXPECT_THAT(DeviceMapPlanner::Plan(footprint, cluster, workload).notes, Not(untried));
 }
 
 TEST(Planner, NothingHelpsWhereNoLayerFits) {
