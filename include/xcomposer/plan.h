@@ -137,7 +137,7 @@ struct PlanWorkload {
 /// Seconds where nothing but the described bandwidth and arithmetic limits the devices.
 struct PlanTimes {
   double decode_step_s = 0;  ///< one token through all stages and back
-  double tokens_per_s = 0;   ///< of all sequences
+  double tokens_per_s = 0;
   double prefill_s = 0;
   double image_s = 0;
 };
@@ -147,9 +147,7 @@ struct Plan {
   bool fits = false;
   std::string objective;  ///< "throughput" or "latency"
   double value_s = 0;
-  /// No placement of the search space is better, but for the way of new ids back to the first
-  /// stage.
-  bool optimal = false;
+  bool optimal = false;  ///< no placement of the search space is better
   PlanModel model;
   PlanWorkload workload;
   std::vector<PlannedDevice> devices;  ///< in the order of computation

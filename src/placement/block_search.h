@@ -25,11 +25,7 @@ struct BlockProblem {
   /// class d.
   std::vector<std::vector<double>> hops;
   BlockGoal goal = BlockGoal::kSlowest;
-  /// Blocks follow the order of the classes, of one device each; any may be left out. Otherwise
-  /// any subset of the devices in any order.
-  bool in_order = false;
-  bool use_all = false;     ///< every device must get a block
-  int64_t most_blocks = 0;  ///< 0: as many as there are devices
+  bool use_all = false;  ///< every device must get a block
 
   int64_t units() const { return static_cast<int64_t>(bytes.size()) - 1; }
 };
@@ -48,22 +44,20 @@ struct BlockAnswer {
   int64_t missing = 0;  ///< bytes over the budgets, 0 where it fits
 };
 
-/// True where the exact search is quick.
+/// True where the exact search over all subsets and orders is quick.
 bool IsSmall(const BlockProblem& problem);
 
-/// The best of all cuts; among equals the one with the fewest blocks, then the one that leaves the
-/// fullest device the most room. Nothing where none fits.
+/// The best of all cuts over all subsets of the devices in all orders; among equals the one with
+/// the fewest blocks, then the one that leaves the fullest device the most room. Nothing where
+/// none fits.
 std::optional<BlockAnswer> BestBlocks(const BlockProblem& problem);
-
-/// By the number of blocks, from 0 to `most_blocks`, which must be set: the value of the best cut
-/// into so many; infinity where none fits.
-std::vector<double> BestValues(const BlockProblem& problem);
-
-/// The best cut into `count` blocks of at most `seconds` each, hand-overs included; for kSlowest
-/// all of those are equal, and the one that leaves the fullest device the most room is taken.
-std::optional<BlockAnswer> BestBlocksOf(const BlockProblem& problem, int64_t count, double seconds);
 
 /// The cut that exceeds the budgets by the fewest bytes in all.
 BlockAnswer LeastMissing(const BlockProblem& problem);
+
+/// The same two with the classes (of one device each) in the given order; any may be left out
+/// unless `use_all`.
+std::optional<BlockAnswer> BestBlocksInOrder(const BlockProblem& problem);
+BlockAnswer LeastMissingInOrder(const BlockProblem& problem);
 
 }  // namespace xcomposer

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -64,37 +63,23 @@ StageOverhead OverheadOf(const ModelConfig& config, const Workload& workload,
   return {traits.runtime, activations, LayerWorkspace(config, workload, traits)};
 }
 
-}  // namespace
-
-StageSet StagesOn(const Cluster& cluster, const std::vector<size_t>& devices) {
-  StageSet set{.stages = static_cast<int64_t>(devices.size())};
-  for (const size_t device : devices) {
-    (cluster.devices[device].kind == "cuda" ? set.cuda : set.cpu) = true;
-    if (cluster.devices[device].node != cluster.devices[devices.front()].node) {
-      set.several_nodes = true;
-    }
-  }
-  return set;
+bool SeveralNodes(const Cluster& cluster) {
+  return std::any_of(cluster.devices.begin(), cluster.devices.end(), [&](const auto& device) {
+    return device.node != cluster.devices.front().node;
+  });
 }
 
+/// As many as there may be: which devices get none is not known before the plan.
 int64_t MostStages(const ModelConfig& config, const Cluster& cluster) {
   return std::min(static_cast<int64_t>(cluster.devices.size()), config.layers + 2);
 }
 
-int64_t BatchesInFlight(const Workload& workload, int64_t stages) {
-  if (workload.Goal() == Objective::kLatency) return 1;
-  return std::clamp<int64_t>(stages, 1, workload.sequences);
-}
+}  // namespace
 
 int64_t StepSequences(const Workload& workload, int64_t stages) {
-  const int64_t batches = BatchesInFlight(workload, stages);
-  return (workload.sequences + batches - 1) / batches;
-}
-
-void CheckKernels(const Workload& workload, const Cluster& cluster) {
-  for (size_t i = 0; workload.int8_kv && i < cluster.devices.size(); ++i) {
-    if (cluster.devices[i].kind == "cuda") RefuseInt8Kv(cluster.IdOf(i));
-  }
+  if (workload.Goal() == Objective::kLatency) return workload.sequences;
+  stages = std::max<int64_t>(1, stages);
+  return (workload.sequences + stages - 1) / stages;
 }
 
 void RefuseInt8Kv(const std::string& device) {
@@ -108,23 +93,11 @@ void RefuseInt8Kv(const std::string& device) {
 ModelFootprint::ModelFootprint(ModelConfig config, ComputeTraits cpu, ComputeTraits cuda)
     : config_(std::move(config)), cpu_(cpu), cuda_(cuda) {}
 
-int64_t ModelFootprint::WaitingBytes(const Workload& workload, const StageSet& set) const {
-  const auto on = [&](const ComputeTraits& traits) {
-    return HandOverBytes(config_, workload, traits, set.stages);
-  };
-  return (set.cpu ? on(cpu_) : 0) + (set.cuda ? on(cuda_) : 0);
-}
-
-CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster) const {
-  CheckKernels(workload, cluster);
-  std::vector<size_t> all(cluster.devices.size());
-  std::iota(all.begin(), all.end(), size_t{0});
-  StageSet set = StagesOn(cluster, all);
-  set.stages = MostStages(config_, cluster);
-  return Costs(workload, set);
-}
-
-CostTable ModelFootprint::Costs(const Workload& workload, const StageSet& set) const {
+CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster,
+                                int64_t stages) const {
+  for (size_t i = 0; workload.int8_kv && i < cluster.devices.size(); ++i) {
+    if (cluster.devices[i].kind == "cuda") RefuseInt8Kv(cluster.IdOf(i));
+  }
   std::map<std::string, int64_t> weights;
   for (const WeightSpec& spec : WeightTable(config_)) {
     weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights, workload.stored);
@@ -132,16 +105,21 @@ CostTable ModelFootprint::Costs(const Workload& workload, const StageSet& set) c
   CostTable costs;
   costs.first_modules = static_cast<int64_t>(FirstModules(config_).size());
   costs.last_modules = static_cast<int64_t>(LastModules().size());
-  costs.cpu = OverheadOf(config_, workload, cpu_, set.stages);
-  costs.cuda = OverheadOf(config_, workload, cuda_, set.stages);
-  costs.step_sequences = StepSequences(workload, set.stages);
+  const int64_t most = MostStages(config_, cluster);
+  costs.cpu = OverheadOf(config_, workload, cpu_, most);
+  costs.cuda = OverheadOf(config_, workload, cuda_, most);
+  costs.step_sequences = StepSequences(workload, stages > 0 ? stages : most);
   costs.hop_bytes = costs.step_sequences * config_.hidden_size * 4;
 
+  const auto has = [&](const char* kind) {
+    return std::any_of(cluster.devices.begin(), cluster.devices.end(),
+                       [&](const ClusterDevice& device) { return device.kind == kind; });
+  };
   Extra extra;
   int64_t kv = 0;
-  for (const bool is_cuda : {false, true}) {
-    if (!(is_cuda ? set.cuda : set.cpu)) continue;
-    const ComputeTraits& traits = is_cuda ? cuda_ : cpu_;
+  for (const char* kind : {"cpu", "cuda"}) {
+    if (!has(kind)) continue;
+    const ComputeTraits& traits = TraitsOf(kind);
     const Extra here = ExtraOn(config_, workload, traits);
     extra.vision = std::max(extra.vision, here.vision);
     extra.vision_workspace = std::max(extra.vision_workspace, here.vision_workspace);
@@ -163,7 +141,7 @@ CostTable ModelFootprint::Costs(const Workload& workload, const StageSet& set) c
       module.activation_bytes = extra.vision;
       module.workspace_bytes = extra.vision_workspace;
     } else if (name == "model.tok_embeddings") {
-      if (set.several_nodes) module.activation_bytes = ArrivingScores(config_, workload);
+      if (SeveralNodes(cluster)) module.activation_bytes = ArrivingScores(config_, workload);
       module.cpu_step = module.cuda_step = DecodeWorkOfEmbeddings(config_, workload, together);
     } else if (name == "output") {
       module.activation_bytes = extra.head;

@@ -42,19 +42,8 @@ struct StageOverhead {
   int64_t bytes() const { return runtime + activations + workspace; }
 };
 
-/// What the sizes of a placement depend on beside the workload.
-struct StageSet {
-  int64_t stages = 1;
-  bool cpu = false;  ///< kinds of devices among them
-  bool cuda = false;
-  bool several_nodes = false;
-};
-
-/// Of stages on these devices, each of which has one.
-StageSet StagesOn(const Cluster& cluster, const std::vector<size_t>& devices);
-
-/// The model under a workload on a set of stages. Where they are of both kinds a part's bytes are
-/// the larger of the two, so that it has one size wherever it is put.
+/// The model under a workload on a cluster. Where a cluster has devices of both kinds a part's
+/// bytes are the larger of the two, so that it has one size wherever it is put.
 struct CostTable {
   std::vector<ModuleFootprint> modules;  ///< in the order of computation
   int64_t first_modules = 0;             ///< of them, those that belong to the first stage
@@ -76,13 +65,10 @@ class ModelFootprint {
   explicit ModelFootprint(ModelConfig config, ComputeTraits cpu = CpuTraits(),
                           ComputeTraits cuda = CudaTraits());
 
-  CostTable Costs(const Workload& workload, const StageSet& set) const;
-  /// With as many stages as the cluster may have.
-  CostTable Costs(const Workload& workload, const Cluster& cluster) const;
-
-  /// Bytes for hidden rows of other batches, of a stage of either kind together: all that makes
-  /// sizes depend on the number of stages.
-  int64_t WaitingBytes(const Workload& workload, const StageSet& set) const;
+  /// Of a placement of so many `stages` on devices of the cluster: they share the sequences. 0: as
+  /// many stages as there are devices. Throws kDevice where the workload asks for what a device of
+  /// the cluster has no kernels for.
+  CostTable Costs(const Workload& workload, const Cluster& cluster, int64_t stages = 0) const;
 
   const ModelConfig& config() const { return config_; }
   const ComputeTraits& TraitsOf(const std::string& kind) const {
@@ -98,17 +84,8 @@ class ModelFootprint {
 /// Throws kDevice: keys and values in int8 were asked for on a CUDA device.
 [[noreturn]] void RefuseInt8Kv(const std::string& device);
 
-/// Throws kDevice where the workload asks for what a device of the cluster has no kernels for.
-void CheckKernels(const Workload& workload, const Cluster& cluster);
-
-/// As many stages as a cluster can have: which devices get none is not known before the plan.
-int64_t MostStages(const ModelConfig& config, const Cluster& cluster);
-
-/// Sequences that share a step: all of them for latency; for throughput they are spread over the
-/// stages, as the engine does with answers.
+/// Sequences that share a step: all of them for latency; for throughput one micro-batch, which is
+/// the largest share when the engine spreads them over its stages.
 int64_t StepSequences(const Workload& workload, int64_t stages);
-
-/// Batches in which all sequences pass through the stages.
-int64_t BatchesInFlight(const Workload& workload, int64_t stages);
 
 }  // namespace xcomposer

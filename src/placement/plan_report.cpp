@@ -10,8 +10,7 @@
 namespace xcomposer {
 namespace {
 
-constexpr size_t kMostHops = 16;   // devices up to which the table of hand-overs is written
-constexpr size_t kMostNamed = 32;  // devices that an error lists
+constexpr size_t kMostHops = 16;  // devices up to which the table of hand-overs is written
 
 void AddBytes(const ModuleFootprint& module, PlanBytes& bytes) {
   bytes.weights += module.weight_bytes;
@@ -60,12 +59,7 @@ void AddCandidates(const PlanInput& input, Plan& plan) {
   }
 }
 
-bool HasGpu(const Cluster& cluster) {
-  return std::any_of(cluster.devices.begin(), cluster.devices.end(),
-                     [](const ClusterDevice& device) { return device.kind == "cuda"; });
-}
-
-void Describe(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Plan& plan) {
+void Describe(const PlanInput& input, Plan& plan) {
   const ModelConfig& config = input.footprint.config();
   const Workload& workload = input.workload;
   plan.objective = workload.Goal() == Objective::kLatency ? "latency" : "throughput";
@@ -87,11 +81,6 @@ void Describe(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Pl
                    ToString(workload.weights),
                    workload.int8_kv ? "int8" : "auto"};
   plan.notes = input.cluster.notes;
-  const ClusterDevice& first = input.cluster.devices[blocks.front().device];
-  if (workload.images > 0 && first.kind == "cpu" && HasGpu(input.cluster)) {
-    plan.notes.push_back(StrCat("pictures are encoded on ", plan.devices.front().device,
-                                "; their time is no part of the objective"));
-  }
   if (workload.images * workload.picture.rows >= workload.context) {
     plan.notes.push_back(StrCat("the pictures alone have ", workload.images * workload.picture.rows,
                                 " rows, the context ", workload.context));
@@ -127,14 +116,25 @@ double PrefillSeconds(const PlanInput& input, const std::vector<PlacedBlock>& bl
 }
 
 void Predict(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Plan& plan) {
-  const StepTimes times = StepTimesOf(input, blocks);
-  plan.value_s = times.Value(input.workload.Goal());
-  plan.predicted.decode_step_s = times.sum + times.back;
-  plan.predicted.tokens_per_s =
-      static_cast<double>(input.workload.sequences) /
-      RoundSeconds(input.workload, times, static_cast<int64_t>(blocks.size()));
+  double sum = 0;
+  double slowest = 0;
+  for (const PlannedDevice& device : plan.devices) {
+    sum += device.step_s + device.hop_s;
+    slowest = std::max(slowest, device.step_s + device.hop_s);
+  }
+  plan.value_s = plan.objective == "latency" ? sum : slowest;
+  const size_t first = blocks.front().device;
+  const size_t last = blocks.back().device;
+  const auto together = static_cast<double>(input.costs.step_sequences);
+  // The new ids go back to the first stage.
+  const double back =
+      first == last ? 0 : input.cluster.LinkBetween(last, first).Seconds(together * 4);
+  plan.predicted.decode_step_s = sum + back;
+  // As many batches are in flight as there are stages, or as the sequences make.
+  const auto sequences = static_cast<double>(input.workload.sequences);
+  plan.predicted.tokens_per_s = std::min(together / slowest, sequences / (sum + back));
   plan.predicted.prefill_s = PrefillSeconds(input, blocks);
-  const ClusterDevice& eye = input.cluster.devices[blocks.front().device];
+  const ClusterDevice& eye = input.cluster.devices[first];
   if (input.workload.images > 0) {
     plan.predicted.image_s =
         PictureWork(input.footprint.config(), input.workload).Seconds(eye.bandwidth, eye.flops);
@@ -150,37 +150,6 @@ std::vector<UnitRange> UnitsOf(const CostTable& costs) {
   for (size_t m = first; m < last; ++m) units.push_back({m, m + 1});
   units.push_back({last, costs.modules.size()});
   return units;
-}
-
-StepTimes StepTimesOf(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
-  const std::vector<UnitRange> units = UnitsOf(input.costs);
-  const double bytes = static_cast<double>(input.costs.hop_bytes);
-  StepTimes times;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    const ClusterDevice& device = input.cluster.devices[blocks[i].device];
-    double seconds = 0;
-    for (int64_t unit = blocks[i].begin; unit < blocks[i].end; ++unit) {
-      const UnitRange& range = units[static_cast<size_t>(unit)];
-      for (size_t m = range.begin; m < range.end; ++m) {
-        seconds += SecondsOn(input.costs.modules[m], device);
-      }
-    }
-    if (i + 1 < blocks.size()) {
-      seconds += input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device).Seconds(bytes);
-    }
-    times.sum += seconds;
-    times.slowest = std::max(times.slowest, seconds);
-  }
-  const size_t first = blocks.front().device;
-  const size_t last = blocks.back().device;
-  const auto ids = static_cast<double>(input.costs.step_sequences);
-  if (first != last) times.back = input.cluster.LinkBetween(last, first).Seconds(4 * ids);
-  return times;
-}
-
-double RoundSeconds(const Workload& workload, const StepTimes& times, int64_t stages) {
-  const auto batches = static_cast<double>(BatchesInFlight(workload, stages));
-  return std::max(batches * times.slowest, times.sum + times.back);
 }
 
 PlannedDevice StageOf(const PlanInput& input, const PlacedBlock& block) {
@@ -219,17 +188,18 @@ size_t DeviceNamed(const Cluster& cluster, const std::string& name) {
     if (name == id || name == with_colon || alone) return i;
   }
   std::string there;
-  const size_t shown = std::min(kMostNamed, cluster.devices.size());
-  for (size_t i = 0; i < shown; ++i) there += (i ? ", " : "") + cluster.IdOf(i);
-  if (shown < cluster.devices.size()) there += ", ...";
+  for (size_t i = 0; i < cluster.devices.size(); ++i) {
+    there += StrCat(i == 0 ? "" : ", ", cluster.IdOf(i));
+  }
   throw Error(ErrorKind::kDevice,
-              StrCat("there is no device ", name, " in the cluster; it has ", there),
+              StrCat("there is no device ", name, " in the cluster, which has ", there),
               {{"device", name}});
 }
 
 Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
   Check(!blocks.empty(), "a placement without a block");
   Plan plan;
+  Describe(input, plan);
   plan.fits = true;
   for (size_t i = 0; i < blocks.size(); ++i) {
     PlannedDevice stage = StageOf(input, blocks[i]);
@@ -243,7 +213,6 @@ Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
     }
     plan.devices.push_back(std::move(stage));
   }
-  Describe(input, blocks, plan);
   AddModules(input, plan);
   AddCandidates(input, plan);
   Predict(input, blocks, plan);

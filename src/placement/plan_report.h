@@ -33,21 +33,6 @@ struct PlanInput {
   const CostTable& costs;
 };
 
-/// Seconds that a step takes on a placement.
-struct StepTimes {
-  double slowest = 0;  ///< stage, its hand-over included
-  double sum = 0;      ///< of all stages and hand-overs
-  double back = 0;     ///< the way of the new ids to the first stage
-
-  /// The objective's value.
-  double Value(Objective goal) const { return goal == Objective::kLatency ? sum : slowest; }
-};
-StepTimes StepTimesOf(const PlanInput& input, const std::vector<PlacedBlock>& blocks);
-
-/// Seconds in which every sequence gets one token: all batches pass the slowest stage, and none
-/// enters again before its ids are back.
-double RoundSeconds(const Workload& workload, const StepTimes& times, int64_t stages);
-
 /// The figures of one stage, but for its hand-over.
 PlannedDevice StageOf(const PlanInput& input, const PlacedBlock& block);
 

@@ -1,100 +1,285 @@
 #include "placement/planner.h"
 
 #include <algorithm>
-#include <iterator>
-#include <limits>
+#include <cmath>
+#include <map>
 #include <numeric>
+#include <set>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
-#include "placement/placement_search.h"
+#include "config/weight_names.h"
+#include "placement/block_bounds.h"
+#include "placement/block_search.h"
+#include "placement/device_map_json.h"
 #include "placement/plan_report.h"
 
 namespace xcomposer {
 namespace {
 
-/// GPUs alone are taken where CPUs beside them would gain no more than this.
-constexpr double kWorthCpus = 1.02;
-/// Machines up to which each is tried alone.
-constexpr size_t kNodesAlone = 8;
+/// Orders that are tried where not all of them can be look at this many devices.
+constexpr size_t kTriedDevices = 48;
 
-template <typename Wanted>
-std::vector<size_t> Those(const Cluster& cluster, const std::vector<size_t>& devices,
-                          const Wanted& wanted) {
-  std::vector<size_t> those;
-  std::copy_if(devices.begin(), devices.end(), std::back_inserter(those),
-               [&](size_t device) { return wanted(cluster.devices[device]); });
+/// The problem, and which devices each of its classes stands for.
+struct Reduced {
+  BlockProblem problem;
+  std::vector<std::vector<size_t>> members;
+  bool in_order = false;    // classes of one device each, to be used one after the other
+  bool every_order = true;  // that was asked for is looked at
+};
+
+std::vector<int64_t> UnitBytes(const CostTable& costs) {
+  std::vector<int64_t> sums = {0};
+  for (const UnitRange& unit : UnitsOf(costs)) {
+    int64_t bytes = 0;
+    for (size_t m = unit.begin; m < unit.end; ++m) bytes += costs.modules[m].bytes();
+    sums.push_back(sums.back() + bytes);
+  }
+  return sums;
+}
+
+BlockClass ClassOf(const CostTable& costs, const ClusterDevice& device) {
+  BlockClass result;
+  result.budget = device.budget - costs.OverheadOn(device.kind).bytes();
+  result.seconds = {0};
+  for (const UnitRange& unit : UnitsOf(costs)) {
+    double seconds = 0;
+    for (size_t m = unit.begin; m < unit.end; ++m) {
+      seconds += costs.modules[m].StepOn(device.kind).Seconds(device.bandwidth, device.flops);
+    }
+    result.seconds.push_back(result.seconds.back() + seconds);
+  }
+  return result;
+}
+
+/// Devices are grouped where they are alike: of one node, with the same budget and speed.
+std::vector<std::vector<size_t>> Alike(const Cluster& cluster) {
+  using Key = std::tuple<size_t, std::string, int64_t, double, double>;
+  std::map<Key, size_t> known;
+  std::vector<std::vector<size_t>> groups;
+  for (size_t i = 0; i < cluster.devices.size(); ++i) {
+    const ClusterDevice& device = cluster.devices[i];
+    const auto [it, fresh] = known.try_emplace(
+        Key{device.node, device.kind, device.budget, device.bandwidth, device.flops},
+        groups.size());
+    if (fresh) groups.emplace_back();
+    groups[it->second].push_back(i);
+  }
+  return groups;
+}
+
+Reduced Reduce(const CostTable& costs, const Cluster& cluster, BlockGoal goal,
+               std::vector<std::vector<size_t>> members) {
+  Reduced reduced;
+  reduced.problem.bytes = UnitBytes(costs);
+  reduced.problem.goal = goal;
+  reduced.members = std::move(members);
+  const size_t classes = reduced.members.size();
+  reduced.problem.hops.assign(classes, std::vector<double>(classes));
+  for (size_t c = 0; c < classes; ++c) {
+    const size_t device = reduced.members[c].front();
+    reduced.problem.classes.push_back(ClassOf(costs, cluster.devices[device]));
+    reduced.problem.classes.back().count = static_cast<int64_t>(reduced.members[c].size());
+    for (size_t d = 0; d < classes; ++d) {
+      reduced.problem.hops[c][d] = cluster.LinkBetween(device, reduced.members[d].front())
+                                       .Seconds(static_cast<double>(costs.hop_bytes));
+    }
+  }
+  return reduced;
+}
+
+std::vector<std::vector<size_t>> OneByOne(const std::vector<size_t>& devices) {
+  std::vector<std::vector<size_t>> members;
+  for (const size_t device : devices) members.push_back({device});
+  return members;
+}
+
+std::vector<PlacedBlock> Placed(const Reduced& reduced, const BlockAnswer& answer) {
+  std::vector<size_t> used(reduced.members.size(), 0);
+  std::vector<PlacedBlock> blocks;
+  for (const Block& block : answer.blocks) {
+    const size_t device = reduced.members[block.device_class][used[block.device_class]++];
+    blocks.push_back({device, block.begin, block.end});
+  }
+  return blocks;
+}
+
+/// Orders worth trying for many devices: the fastest first, the largest first, as given; node by
+/// node and device by device; each of them as far as a model has use for.
+std::vector<std::vector<size_t>> OrdersToTry(const Cluster& cluster) {
+  std::vector<size_t> useful;
+  for (size_t i = 0; i < cluster.devices.size(); ++i) useful.push_back(i);
+  std::vector<double> node_speed(cluster.nodes.size());
+  std::vector<double> node_budget(cluster.nodes.size());
+  for (const ClusterDevice& device : cluster.devices) {
+    node_speed[device.node] = std::max(node_speed[device.node], device.bandwidth);
+    node_budget[device.node] += static_cast<double>(device.budget);
+  }
+  const auto speed = [&](size_t i) { return cluster.devices[i].bandwidth; };
+  const auto budget = [&](size_t i) { return static_cast<double>(cluster.devices[i].budget); };
+  const auto sorted = [&](const auto& key) {
+    std::vector<size_t> order = useful;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return key(a) > key(b); });
+    order.resize(std::min(order.size(), kTriedDevices));
+    return order;
+  };
+  const auto node = [&](size_t i) { return -static_cast<double>(cluster.devices[i].node); };
+  std::vector<std::vector<size_t>> orders = {
+      sorted([&](size_t i) { return std::tuple(0.0, 0.0, node(i)); }),
+      sorted([&](size_t i) { return std::tuple(speed(i), budget(i), node(i)); }),
+      sorted([&](size_t i) { return std::tuple(budget(i), speed(i), node(i)); }),
+      sorted([&](size_t i) {
+        return std::tuple(node_speed[cluster.devices[i].node], node(i), speed(i));
+      }),
+      sorted([&](size_t i) {
+        return std::tuple(node_budget[cluster.devices[i].node], node(i), budget(i));
+      })};
+  for (size_t i = 0, count = orders.size(); i < count; ++i) {
+    orders.emplace_back(orders[i].rbegin(), orders[i].rend());
+  }
+  return orders;
+}
+
+struct Found {
+  std::vector<PlacedBlock> blocks;
+  bool fits = false;
+  bool optimal = false;
+};
+
+Found SearchAll(const Reduced& all) {
+  if (const auto best = BestBlocks(all.problem)) return {Placed(all, *best), true, true};
+  return {Placed(all, LeastMissing(all.problem)), false, true};
+}
+
+Found SearchOrder(const Reduced& ordered) {
+  if (const auto best = BestBlocksInOrder(ordered.problem)) {
+    return {Placed(ordered, *best), true, ordered.every_order};
+  }
+  return {Placed(ordered, LeastMissingInOrder(ordered.problem)), false, false};
+}
+
+Found SearchSome(const CostTable& costs, const Cluster& cluster, const Reduced& all) {
+  Found found;
+  double value = 0;
+  int64_t missing = 0;
+  for (const std::vector<size_t>& order : OrdersToTry(cluster)) {
+    const Reduced ordered = Reduce(costs, cluster, all.problem.goal, OneByOne(order));
+    if (const auto best = BestBlocksInOrder(ordered.problem)) {
+      if (found.fits && best->value >= value) continue;
+      value = best->value;
+      found = {Placed(ordered, *best), true, false};
+    } else if (!found.fits) {
+      const BlockAnswer least = LeastMissingInOrder(ordered.problem);
+      if (!found.blocks.empty() && least.missing >= missing) continue;
+      missing = least.missing;
+      found = {Placed(ordered, least), false, false};
+    }
+  }
+  found.optimal = found.fits && value <= LowerBound(all.problem) * (1 + 1e-9);
+  return found;
+}
+
+Reduced AllDevices(const CostTable& costs, const Cluster& cluster, BlockGoal goal,
+                   const PlacementRules& rules) {
+  std::vector<size_t> given(cluster.devices.size());
+  std::iota(given.begin(), given.end(), size_t{0});
+  Reduced all = Reduce(costs, cluster, goal, rules.given_order ? OneByOne(given) : Alike(cluster));
+  all.problem.use_all = rules.use_all;
+  all.in_order = rules.given_order;
+  if (rules.use_all && !all.in_order && !IsSmall(all.problem)) {
+    Reduced given_only = AllDevices(costs, cluster, goal, {.given_order = true, .use_all = true});
+    given_only.every_order = false;
+    return given_only;
+  }
+  Require(!rules.use_all || static_cast<int64_t>(given.size()) <= all.problem.units(),
+          ErrorKind::kPlan, given.size(), " devices were named, but the model has only ",
+          all.problem.units(), " parts to place: its layers, what comes before and what after");
+  return all;
+}
+
+Found Search(const CostTable& costs, const Cluster& cluster, BlockGoal goal,
+             const PlacementRules& rules) {
+  const Reduced all = AllDevices(costs, cluster, goal, rules);
+  if (all.in_order) return SearchOrder(all);
+  if (IsSmall(all.problem)) return SearchAll(all);
+  return SearchSome(costs, cluster, all);
+}
+
+BlockGoal GoalOf(const Workload& workload) {
+  return workload.Goal() == Objective::kLatency ? BlockGoal::kSum : BlockGoal::kSlowest;
+}
+
+/// These devices of the cluster alone.
+Cluster Only(const Cluster& cluster, const std::vector<size_t>& devices) {
+  Cluster those = cluster;
+  those.devices.clear();
+  for (const size_t device : devices) those.devices.push_back(cluster.devices[device]);
   return those;
 }
 
-/// All devices, and those of one kind or machine alone: parts are smaller there than where they
-/// might lie on either kind, or scores might come from another machine.
-std::vector<std::vector<size_t>> DeviceSets(const Cluster& cluster, const PlacementRules& rules) {
-  std::vector<size_t> all(cluster.devices.size());
-  std::iota(all.begin(), all.end(), size_t{0});
-  std::vector<std::vector<size_t>> sets = {all};
-  if (rules.use_all) return sets;
-  const auto add = [&](std::vector<size_t> set) {
-    if (!set.empty() && std::find(sets.begin(), sets.end(), set) == sets.end()) {
-      sets.push_back(std::move(set));
-    }
-  };
-  const auto add_kinds = [&](const std::vector<size_t>& of) {
-    for (const char* kind : {"cuda", "cpu"}) {
-      add(Those(cluster, of, [&](const ClusterDevice& device) { return device.kind == kind; }));
-    }
-  };
-  add_kinds(all);
-  for (size_t node = 0; cluster.nodes.size() <= kNodesAlone && node < cluster.nodes.size();
-       ++node) {
-    const std::vector<size_t> here =
-        Those(cluster, all, [&](const ClusterDevice& device) { return device.node == node; });
-    add(here);
-    add_kinds(here);
+/// The GPUs among devices of both kinds; nothing where there is one kind only. Alone they are
+/// planned with smaller parts: keys and values, for one, are narrower there than on a CPU.
+std::vector<size_t> GpusBesideCpus(const Cluster& cluster, const PlacementRules& rules) {
+  std::vector<size_t> gpus;
+  for (size_t i = 0; i < cluster.devices.size(); ++i) {
+    if (cluster.devices[i].kind == "cuda") gpus.push_back(i);
   }
-  return sets;
+  if (rules.use_all || gpus.size() == cluster.devices.size()) gpus.clear();
+  return gpus;
 }
 
-bool OnlyGpus(const Cluster& cluster, const std::vector<PlacedBlock>& blocks) {
-  return std::all_of(blocks.begin(), blocks.end(), [&](const PlacedBlock& block) {
-    return cluster.devices[block.device].kind == "cuda";
-  });
-}
+/// A placement with the table that it was found by.
+struct Placement {
+  Found found;
+  CostTable costs;
+};
 
-/// Whether `found` is to be taken instead of `best`.
-bool IsBetter(const Cluster& cluster, const FoundPlacement& found, const FoundPlacement& best) {
-  if (best.blocks.empty() || found.fits != best.fits) return best.blocks.empty() || found.fits;
-  if (!found.fits) return found.missing < best.missing;
-  const bool gpus = OnlyGpus(cluster, found.blocks);
-  const double margin = gpus == OnlyGpus(cluster, best.blocks) ? 1 - 1e-12
-                        : gpus                                 ? kWorthCpus
-                                                               : 1 / kWorthCpus;
-  return found.seconds < best.seconds * margin;
-}
-
-FoundPlacement FindBest(const PlacementProblem& problem) {
-  FoundPlacement best;
-  CostTables tables(problem);
-  bool certain = true;
-  double bound = std::numeric_limits<double>::infinity();
-  for (const std::vector<size_t>& devices : DeviceSets(problem.cluster, problem.rules)) {
-    FoundPlacement found = FindPlacement(problem, devices, tables);
-    bound = std::min(bound, found.bound);
-    certain = certain && found.certain;
-    if (IsBetter(problem.cluster, found, best)) best = std::move(found);
+/// Batches are smaller the more stages there are: the number of stages is that of the placement
+/// found, beginning with all devices.
+Placement SearchStages(const ModelFootprint& footprint, const Cluster& cluster,
+                       const Workload& workload, const PlacementRules& rules) {
+  std::set<int64_t> tried;
+  Placement placement;
+  for (int64_t stages = 0; tried.insert(stages).second;) {
+    placement.costs = footprint.Costs(workload, cluster, stages);
+    placement.found = Search(placement.costs, cluster, GoalOf(workload), rules);
+    const auto used = static_cast<int64_t>(placement.found.blocks.size());
+    if (StepSequences(workload, used) == placement.costs.step_sequences) break;
+    stages = used;
   }
-  best.bound = bound;
-  best.certain = certain;
-  return best;
+  return placement;
 }
 
-/// True where nothing is better, but for the way of the ids back to the first stage.
-bool IsOptimal(const PlacementProblem& problem, const FoundPlacement& found,
-               const CostTable& costs) {
-  if (!found.fits) return false;
-  const StepTimes times =
-      StepTimesOf({problem.footprint, problem.cluster, problem.workload, costs}, found.blocks);
-  return found.seconds - times.back <= found.bound * (1 + 1e-9);
+double ValueOf(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
+  return Report(input, blocks).value_s;
+}
+
+/// A device that alone would give more tokens per second than the plan's stages, whose batches are
+/// smaller.
+void NoteFasterAlone(const ModelFootprint& footprint, const Cluster& cluster,
+                     const Workload& workload, Plan& plan) {
+  constexpr size_t kMostDevices = 32;
+  constexpr double kWorthSaying = 1.05;
+  if (plan.devices.size() < 2 || cluster.devices.size() > kMostDevices) return;
+  const PlacedBlock all{0, 0, footprint.config().layers + 2};
+  double most = kWorthSaying * plan.predicted.tokens_per_s;
+  std::string note;
+  for (size_t i = 0; i < cluster.devices.size(); ++i) {
+    const Cluster alone = Only(cluster, {i});
+    const CostTable costs = footprint.Costs(workload, alone);
+    const Plan one = Report({footprint, alone, workload, costs}, {all});
+    if (!one.fits || one.predicted.tokens_per_s <= most) continue;
+    most = one.predicted.tokens_per_s;
+    note =
+        StrCat(cluster.IdOf(i), " alone would give ", std::lround(most), " tokens/s, and these ",
+               plan.devices.size(), " stages ", std::lround(plan.predicted.tokens_per_s),
+               ": each reads its weights for a smaller batch. What the stages shorten is the time "
+               "of prompts");
+  }
+  if (!note.empty()) plan.notes.push_back(note);
 }
 
 }  // namespace
@@ -102,15 +287,26 @@ bool IsOptimal(const PlacementProblem& problem, const FoundPlacement& found,
 Plan DeviceMapPlanner::Plan(const ModelFootprint& footprint, const Cluster& cluster,
                             const Workload& workload, const PlacementRules& rules) {
   Require(!cluster.devices.empty(), ErrorKind::kPlan, "there is no device to plan for");
-  CheckKernels(workload, cluster);
-  const PlacementProblem problem{footprint, cluster, workload, rules};
-  const FoundPlacement found = FindBest(problem);
-  const CostTable costs = footprint.Costs(workload, StagesOf(problem, found.blocks));
-  xcomposer::Plan plan = Report({footprint, cluster, workload, costs}, found.blocks);
-  plan.optimal = IsOptimal(problem, found, costs);
-  if (!plan.fits && !found.certain) {
-    plan.notes.push_back(
-        "not every order of so many devices was tried: there may be one that fits");
+  Placement best = SearchStages(footprint, cluster, workload, rules);
+  const std::vector<size_t> gpus = GpusBesideCpus(cluster, rules);
+  if (!gpus.empty()) {
+    Placement alone = SearchStages(footprint, Only(cluster, gpus), workload, rules);
+    for (PlacedBlock& block : alone.found.blocks) block.device = gpus[block.device];
+    const auto value = [&](const Placement& of) {
+      return ValueOf({footprint, cluster, workload, of.costs}, of.found.blocks);
+    };
+    // Batches of one size only can be compared by the time of a step.
+    const bool alike = alone.costs.step_sequences == best.costs.step_sequences;
+    const bool better = !best.found.fits || (alike && value(alone) <= value(best));
+    if (alone.found.fits && better) {
+      alone.found.optimal = alone.found.optimal && (best.found.optimal || !best.found.fits);
+      best = std::move(alone);
+    }
+  }
+  xcomposer::Plan plan = Report({footprint, cluster, workload, best.costs}, best.found.blocks);
+  plan.optimal = best.found.optimal && plan.fits;
+  if (plan.fits && plan.objective == "throughput") {
+    NoteFasterAlone(footprint, cluster, workload, plan);
   }
   return plan;
 }
@@ -118,8 +314,8 @@ Plan DeviceMapPlanner::Plan(const ModelFootprint& footprint, const Cluster& clus
 Plan DeviceMapPlanner::Measure(const ModelFootprint& footprint, const Cluster& cluster,
                                const Workload& workload, const DeviceMap& map) {
   CheckStages(map, footprint.config());
-  CheckKernels(workload, cluster);
   std::vector<PlacedBlock> blocks;
+  std::vector<size_t> used;
   for (const StagePlace& stage : map.stages) {
     const size_t device = DeviceNamed(cluster, stage.device);
     for (const PlacedBlock& other : blocks) {
@@ -127,22 +323,25 @@ Plan DeviceMapPlanner::Measure(const ModelFootprint& footprint, const Cluster& c
               stage.device);
     }
     blocks.push_back({device, stage.first_layer + 1, stage.end_layer + 1});
+    used.push_back(device);
   }
+  const CostTable costs = footprint.Costs(workload, Only(cluster, used));
   blocks.front().begin = 0;
   blocks.back().end = footprint.config().layers + 2;
-  const PlacementProblem problem{footprint, cluster, workload, {}};
-  const CostTable costs = footprint.Costs(workload, StagesOf(problem, blocks));
   return Report({footprint, cluster, workload, costs}, blocks);
 }
 
 bool DeviceMapPlanner::Fits(const ModelFootprint& footprint, const Cluster& cluster,
                             const Workload& workload, const PlacementRules& rules) {
-  CheckKernels(workload, cluster);
-  const PlacementProblem problem{footprint, cluster, workload, rules};
-  const std::vector<std::vector<size_t>> sets = DeviceSets(cluster, rules);
-  CostTables tables(problem);
-  return std::any_of(sets.begin(), sets.end(), [&](const std::vector<size_t>& devices) {
-    return FitsOn(problem, devices, tables);
+  const std::vector<size_t> gpus = GpusBesideCpus(cluster, rules);
+  if (!gpus.empty() && Fits(footprint, Only(cluster, gpus), workload, rules)) return true;
+  const CostTable costs = footprint.Costs(workload, cluster);
+  const Reduced all = AllDevices(costs, cluster, BlockGoal::kSum, rules);
+  if (all.in_order) return CanCoverInOrder(all.problem);
+  if (IsSmall(all.problem)) return CanCover(all.problem);
+  const std::vector<std::vector<size_t>> orders = OrdersToTry(cluster);
+  return std::any_of(orders.begin(), orders.end(), [&](const std::vector<size_t>& order) {
+    return CanCoverInOrder(Reduce(costs, cluster, BlockGoal::kSum, OneByOne(order)).problem);
   });
 }
 

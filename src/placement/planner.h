@@ -23,9 +23,8 @@ struct PlacementRules {
 /// Search space: contiguous blocks over any subset of the devices in any order; the first block
 /// begins with everything that must be on the first device, the last ends with what must be on the
 /// last. A block's bytes are those of its modules and the overhead of a stage; they never exceed
-/// the device's budget. Sizes and times are those of a run of as many stages, on devices of the
-/// kinds that are used. Among all that fit the one with the most tokens per second is taken for
-/// throughput, the one with the smallest sum of step_s + hop_s for latency.
+/// the device's budget. Among all that fit the one with the smallest value is taken: throughput is
+/// the largest step_s + hop_s, latency their sum.
 class DeviceMapPlanner {
  public:
   /// The best placement; where none fits, the one that misses the fewest bytes, as shortages.

@@ -9,6 +9,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -21,6 +22,7 @@ using namespace std::chrono_literals;
 using testing_support::ExpectError;
 using testing_support::Gradient;
 using testing_support::IdRequest;
+using testing_support::kDemo;
 using testing_support::LoadDemo;
 
 TEST(Engine, SaysWhatWasLoaded) {
@@ -297,6 +299,27 @@ TEST(Engine, WhatCannotFitIsRefusedWithNumbers) {
   Engine engine = Engine::Load(options);
   ExpectError(ErrorKind::kCapacity, "the cache has 8", [&] { engine.Generate(IdRequest(4000)); });
   EXPECT_EQ(engine.Generate(IdRequest(2)).output_ids.size(), 2u);
+}
+
+TEST(Engine, PicturesBehindTheCutOfAPromptAreNotEncoded) {
+  Engine engine = LoadDemo();
+  Request request;
+  request.query = "<ImageHere>";
+  for (int i = 0; i < 1600; ++i) request.query += "a word ";
+  request.query += "<ImageHere>";
+  request.images = {Gradient(), Gradient(7)};
+  request.generation.max_new_tokens = 1;
+  std::set<std::string> names;
+  Result result;
+  try {
+    result = engine.Trace(request, {.taps = {"image0.rgb", "image1.rgb"}},
+                          [&names](TraceTensor&& tensor) { names.insert(tensor.name); });
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kTokenizer) GTEST_SKIP() << error.what();
+    throw;
+  }
+  EXPECT_GT(result.prompt_truncated, 0);
+  EXPECT_EQ(names, std::set<std::string>{"image0.rgb"});
 }
 
 TEST(Engine, TraceNamesTensorsAndKeepsTheWantedOnes) {

@@ -61,18 +61,6 @@ TEST(Prepare, APicturesRowsTakeItsPlace) {
   EXPECT_EQ(job.pictures[0]->width, 28);
 }
 
-TEST(Prepare, PicturesWithoutAPlaceAreNotEncoded) {
-  Request request = IdRequest(4);
-  const ImageSource picture = request.images->front();
-  request.images = {picture, picture, picture};
-  request.token_ids = {1, kPictureId, 40, kPictureId};
-  const Job job = Prepare(request, Context(Kind::kVl7b)).job;
-  EXPECT_EQ(job.spans.size(), 2u);
-  EXPECT_EQ(job.pictures.size(), 2u);
-  request.token_ids = {1, 40};
-  EXPECT_TRUE(Prepare(request, Context(Kind::kVl7b)).job.pictures.empty());
-}
-
 TEST(Prepare, TheCacheIsOffOnTheTextPathOnly) {
   Request text;
   text.token_ids = {1, 5};

@@ -256,14 +256,11 @@ TEST(Footprint, SequencesShareAStepByObjective) {
   EXPECT_EQ(StepSequences(workload, 4), 2);
   EXPECT_EQ(StepSequences(workload, 3), 3);  // the engine's largest share
   EXPECT_EQ(StepSequences(workload, 1), 8);
-  EXPECT_EQ(BatchesInFlight(workload, 3), 3);
   workload.objective = Objective::kLatency;
   EXPECT_EQ(StepSequences(workload, 4), 8);
-  EXPECT_EQ(BatchesInFlight(workload, 4), 1);
   workload.objective = Objective::kThroughput;
   workload.sequences = 3;
   EXPECT_EQ(StepSequences(workload, 4), 1);
-  EXPECT_EQ(BatchesInFlight(workload, 4), 3);
 }
 
 }  // namespace
