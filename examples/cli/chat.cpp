@@ -148,7 +148,7 @@ void AddChat(CLI::App& app, Chosen& chosen) {
       ->type_name("FILE");
   AddEngineFlags(*command, flags->engine);
   AddRequestFlags(*command, flags->request);
-  command->footer(std::string("While it runs:\n") + kHelp + "\n" + app.get_footer());
+  command->footer(std::string("While it runs:\n") + kHelp + app.get_footer());
   NameEnvironmentVariables(*command);
   command->callback([flags, &chosen] {
     chosen.run = [flags] {

@@ -201,7 +201,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   command
       .add_option("--specials", flags.specials,
                   "Control strings in texts: literal (plain text) or reference (they act)")
-      ->check(CLI::IsMember({"literal", "reference"}))
+      ->check(CLI::IsMember({"literal", "reference"}).description(""))
       ->type_name("HOW");
 }
 

@@ -107,7 +107,9 @@ TEST_F(PlanTest, WorkedExamplesFitAsTheirMapsSay) {
     const json plan = Plan(Kind::kVl7b, work);
     ExpectConsistent(plan);
     EXPECT_TRUE(plan["optimal"]) << name;
-    EXPECT_THAT(plan["notes"], IsEmpty()) << name;
+    for (const std::string note : plan["notes"]) {  // nothing is assumed
+      EXPECT_THAT(note, HasSubstr("alone would give")) << name;
+    }
     const std::string file = kConfigs + "/device-maps/vl-7b-on-" + name + ".json";
     std::ifstream kept(file);
     EXPECT_EQ(json::parse(kept), plan["device_map"]) << name;
