@@ -30,10 +30,10 @@ class StoppingTest : public ::testing::Test {
     limits.stages = stages;
     auto executor = std::make_unique<StandInExecutor>(limits);
     executor->while_encoding = [this](const StopTest& stop) {
-      if (encode_) encode_(stop);
+      if (hooked_ && encode_) encode_(stop);
     };
     executor->before_forward = [this](const Batch& batch) {
-      if (forward_) forward_(batch);
+      if (hooked_ && forward_) forward_(batch);
     };
     scheduler_ = std::make_unique<Scheduler>(std::move(executor), OptionsWithBase());
   }
@@ -46,8 +46,7 @@ class StoppingTest : public ::testing::Test {
 
   /// The engine still gives what it should.
   void ExpectUsable() {
-    encode_ = {};
-    forward_ = {};
+    hooked_ = false;  // batches may still be on their way
     const Outcome outcome = RunJob(*scheduler_, WithPicture());
     ASSERT_TRUE(outcome.result);
     EXPECT_EQ(outcome.result->output_ids,
@@ -55,7 +54,8 @@ class StoppingTest : public ::testing::Test {
     EXPECT_EQ(scheduler_->stats().free_kv_blocks, 200);
   }
 
-  std::function<void(const StopTest&)> encode_;
+  std::atomic<bool> hooked_{true};
+  std::function<void(const StopTest&)> encode_;  // set before Start
   std::function<void(const Batch&)> forward_;
   std::unique_ptr<Scheduler> scheduler_;  // goes first: its thread calls the above
 };
@@ -118,10 +118,10 @@ TEST_F(StoppingTest, ABatchEndsOnlyWhenAllItsJobsAreCancelled) {
     gate.Pass();
     WorkUntilStopped(batch.stop);
   };
-  Start();
   // The first one holds the driver's thread until both others are there.
   Gate first;
   encode_ = [&](const StopTest&) { first.Pass(); };
+  Start();
   const JobId pictured = scheduler_->Submit(WithPicture());
   first.AwaitArrival();
   const JobId one = scheduler_->Submit(TextJob({1, 2, 3}, Greedy(100)));
@@ -157,6 +157,78 @@ TEST_F(StoppingTest, ALongPromptInSeveralBatchesEndsAtTheDeadline) {
   ASSERT_TRUE(outcome.result);
   EXPECT_EQ(outcome.result->finish, JobFinish::kDeadline);
   EXPECT_TRUE(outcome.result->output_ids.empty());
+  ExpectUsable();
+}
+
+/// Two jobs whose prompts fill one batch, held by the first one's picture until both are there.
+class SharedBatchTest : public StoppingTest {
+ protected:
+  static Job Prompt(int32_t id) { return TextJob(std::vector<int32_t>(8, id), Greedy(4)); }
+
+  void SubmitTogether(const std::vector<int32_t>& prompts) {
+    encode_ = [this](const StopTest&) { picture_.Pass(); };
+    Start();
+    const JobId first = scheduler_->Submit(WithPicture());
+    picture_.AwaitArrival();
+    for (const int32_t id : prompts) jobs_.push_back(scheduler_->Submit(Prompt(id)));
+    scheduler_->Cancel(first);
+    picture_.Open();
+    WaitFor(*scheduler_, first);
+  }
+
+  void ExpectAnswer(size_t job, int32_t id) {
+    const Outcome outcome = WaitFor(*scheduler_, jobs_[job]);
+    ASSERT_TRUE(outcome.result) << outcome.error->what();
+    EXPECT_EQ(outcome.result->output_ids,
+              Expected(Prompt(id), SmallLimits(), OptionsWithBase().rope_base).ids);
+  }
+
+  void ExpectCancelled(size_t job) {
+    const Outcome outcome = WaitFor(*scheduler_, jobs_[job]);
+    ASSERT_TRUE(outcome.result) << outcome.error->what();
+    EXPECT_EQ(outcome.result->finish, JobFinish::kCancelled);
+    EXPECT_TRUE(outcome.result->output_ids.empty());
+  }
+
+  Gate picture_;
+  std::vector<JobId> jobs_;
+};
+
+TEST_F(SharedBatchTest, RowsThatRunAgainEndOnTheWay) {
+  Gate gate;
+  std::atomic<bool> failed{false};
+  std::atomic<bool> held{false};
+  forward_ = [&](const Batch& batch) {
+    const bool both = batch.sequences.size() == 2;
+    if (both && !failed.exchange(true)) throw Error(ErrorKind::kCapacity, "no memory for two");
+    if (!failed || held.exchange(true)) return;
+    EXPECT_FALSE(both) << "the first one runs alone";
+    gate.Pass();
+    WorkUntilStopped(batch.stop);
+  };
+  SubmitTogether({3, 4});
+  gate.AwaitArrival();
+  EXPECT_TRUE(scheduler_->Cancel(jobs_[0]));
+  gate.Open();
+  ExpectCancelled(0);
+  ExpectAnswer(1, 4);
+  ExpectUsable();
+}
+
+TEST_F(StoppingTest, WhatWentWrongWithAPictureIsSaidAlsoOfACancelledJob) {
+  Gate gate;
+  encode_ = [&](const StopTest&) {
+    gate.Pass();
+    throw Error(ErrorKind::kCapacity, "no memory");
+  };
+  Start();
+  const JobId id = scheduler_->Submit(WithPicture());
+  gate.AwaitArrival();
+  scheduler_->Cancel(id);
+  gate.Open();
+  const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->kind(), ErrorKind::kCapacity);
   ExpectUsable();
 }
 
