@@ -145,6 +145,27 @@ TEST_F(StoppingTest, ABatchEndsOnlyWhenAllItsJobsAreCancelled) {
   ExpectUsable();
 }
 
+TEST_F(StoppingTest, TheBeamsOfAJobEndTogether) {
+  Gate gate;
+  forward_ = [&](const Batch& batch) {
+    if (batch.sequences.size() < 3) return;
+    gate.Pass();
+    WorkUntilStopped(batch.stop);
+  };
+  Start();
+  Job job = TextJob({1, 2, 3}, Greedy(50));
+  job.search.num_beams = 3;
+  const JobId id = scheduler_->Submit(std::move(job));
+  gate.AwaitArrival();
+  EXPECT_TRUE(scheduler_->Cancel(id));
+  gate.Open();
+  const Outcome outcome = WaitFor(*scheduler_, id);
+  ASSERT_TRUE(outcome.result);
+  EXPECT_EQ(outcome.result->finish, JobFinish::kCancelled);
+  EXPECT_EQ(outcome.result->output_ids.size(), 1u);
+  ExpectUsable();
+}
+
 TEST_F(StoppingTest, ALongPromptInSeveralBatchesEndsAtTheDeadline) {
   std::atomic<int> batches{0};
   forward_ = [&](const Batch& batch) {
