@@ -186,9 +186,9 @@ class SharedBatchTest : public StoppingTest {
  protected:
   static Job Prompt(int32_t id) { return TextJob(std::vector<int32_t>(8, id), Greedy(4)); }
 
-  void SubmitTogether(const std::vector<int32_t>& prompts) {
+  void SubmitTogether(const std::vector<int32_t>& prompts, int64_t stages = 1) {
     encode_ = [this](const StopTest&) { picture_.Pass(); };
-    Start();
+    Start(stages);
     const JobId first = scheduler_->Submit(WithPicture());
     picture_.AwaitArrival();
     for (const int32_t id : prompts) jobs_.push_back(scheduler_->Submit(Prompt(id)));
@@ -214,6 +214,27 @@ class SharedBatchTest : public StoppingTest {
   Gate picture_;
   std::vector<JobId> jobs_;
 };
+
+TEST_F(SharedBatchTest, ABatchBehindOneThatFailedEndsOnTheWay) {
+  Gate gate;
+  std::atomic<int> pairs{0};
+  forward_ = [&](const Batch& batch) {
+    if (batch.sequences.size() != 2) return;
+    const int number = ++pairs;
+    if (number == 1) {
+      gate.Pass();
+      throw Error(ErrorKind::kCapacity, "no memory for two");
+    }
+    if (number == 2) WorkUntilStopped(batch.stop);
+  };
+  SubmitTogether({3, 4, 5, 6, 7, 8}, 3);
+  gate.AwaitArrival();
+  for (const size_t job : {2, 3}) EXPECT_TRUE(scheduler_->Cancel(jobs_[job]));
+  gate.Open();
+  for (const size_t job : {0, 1, 4, 5}) ExpectAnswer(job, 3 + static_cast<int32_t>(job));
+  for (const size_t job : {2, 3}) ExpectCancelled(job);
+  ExpectUsable();
+}
 
 TEST_F(SharedBatchTest, RowsThatRunAgainEndOnTheWay) {
   Gate gate;
