@@ -1,5 +1,6 @@
 #include "transport/connect.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -17,6 +18,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+// Between two questions whether to go on; longer than it takes to connect across the world.
+constexpr milliseconds kAsk{1000};
+
 std::string Resolve(const std::string& host, TimePoint until) {
   // A worker of its own: the system's resolver may be busy for longer than anyone wants to wait.
   DeadlineWorker worker;
@@ -29,6 +33,17 @@ std::string Resolve(const std::string& host, TimePoint until) {
   return *address;
 }
 
+/// Until somebody listens where the store shall be. False at `until`.
+bool AwaitListener(const RendezvousOptions& meeting, const TcpStoreOptions& store,
+                   TimePoint until) {
+  while (steady_clock::now() < until) {
+    RequireWanted(meeting);
+    const TimePoint ask = std::min<TimePoint>(until, steady_clock::now() + kAsk);
+    if (WaitForListener(store.address, store.port, ask)) return true;
+  }
+  return false;
+}
+
 /// `listen_on`: where this rank keeps the store; others connect to `address`.
 std::shared_ptr<Store> OpenStore(const RendezvousOptions& meeting, TcpStoreOptions options,
                                  const std::optional<std::string>& listen_on,
@@ -38,7 +53,7 @@ std::shared_ptr<Store> OpenStore(const RendezvousOptions& meeting, TcpStoreOptio
     options.address = *listen_on;
     listener = ListenOn(*listen_on, options.port);
     options.listening_socket = listener.fd();
-  } else if (!WaitForListener(options.address, options.port, until)) {
+  } else if (!AwaitListener(meeting, options, until)) {
     throw StoreIsGone(meeting,
                       "is not there: nobody listens (is its process alive, is the port open, is "
                       "the address right?)");

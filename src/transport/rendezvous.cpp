@@ -53,11 +53,6 @@ RunNonce DrawNonce() {
   return nonce;
 }
 
-void RequireWanted(const RendezvousOptions& options) {
-  Require(!options.transport.stop || !options.transport.stop(), ErrorKind::kCancelled, "rank ",
-          options.rank, " was asked to end while the ranks met");
-}
-
 RunNonce AgreeOnNonce(TimedStore& store, const RendezvousOptions& options, TimePoint until) {
   if (options.rank == 0) {
     const RunNonce nonce = DrawNonce();
@@ -159,6 +154,11 @@ void FindOthers(TimedStore& store, const RendezvousOptions& options, WireTranspo
 }
 
 }  // namespace
+
+void RequireWanted(const RendezvousOptions& options) {
+  Require(!options.transport.stop || !options.transport.stop(), ErrorKind::kCancelled, "rank ",
+          options.rank, " was asked to end while the ranks met");
+}
 
 void RequireSecretOrLoopback(const std::string& address, const std::string& what,
                              const std::optional<Secret>& secret) {

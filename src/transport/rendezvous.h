@@ -30,6 +30,9 @@ struct RendezvousOptions {
 std::unique_ptr<Transport> MeetRanks(std::shared_ptr<Store> store, DeadlineWorker& worker,
                                      const RendezvousOptions& options, TimePoint until);
 
+/// Throws kCancelled where this rank is asked to end.
+void RequireWanted(const RendezvousOptions& options);
+
 /// Throws kUsage naming the address where it is not loopback and there is no secret.
 void RequireSecretOrLoopback(const std::string& address, const std::string& what,
                              const std::optional<Secret>& secret);

@@ -76,6 +76,18 @@ TEST(TcpStore, RanksMeetAndMeetAgainAtTheSamePlace) {
   }
 }
 
+TEST(TcpStore, ARankThatIsAskedToEndDoesNotWaitForAStore) {
+  for (const int rank : {0, 1}) {
+    TransportOptions options = Options();
+    options.stop = [] { return true; };
+    const TimePoint before = std::chrono::steady_clock::now();
+    const std::vector<Outcome> outcomes = Connect({At(rank, 2, FreePort())}, std::nullopt, options);
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10));  // of twenty
+    ASSERT_TRUE(outcomes[0].error.has_value());
+    EXPECT_EQ(outcomes[0].error->kind(), ErrorKind::kCancelled) << outcomes[0].error->what();
+  }
+}
+
 TEST(TcpStore, ListensOnTheGivenAddressOnly) {
   const uint16_t port = FreePort("127.0.0.7");
   std::optional<Outcome> zero;
