@@ -257,38 +257,29 @@ TEST_F(SharedBatchTest, RowsThatRunAgainEndOnTheWay) {
   ExpectUsable();
 }
 
-TEST_F(StoppingTest, WhatWentWrongWithAPictureIsSaidAlsoOfACancelledJob) {
-  Gate gate;
-  encode_ = [&](const StopTest&) {
-    gate.Pass();
-    throw Error(ErrorKind::kCapacity, "no memory");
-  };
-  Start();
-  const JobId id = scheduler_->Submit(WithPicture());
-  gate.AwaitArrival();
-  scheduler_->Cancel(id);
-  gate.Open();
-  const Outcome outcome = WaitFor(*scheduler_, id);
-  ASSERT_TRUE(outcome.error);
-  EXPECT_EQ(outcome.error->kind(), ErrorKind::kCapacity);
-  ExpectUsable();
-}
-
 TEST_F(StoppingTest, WhatWentWrongIsSaidAlsoOfACancelledJob) {
-  Gate gate;
-  forward_ = [&](const Batch&) {
-    gate.Pass();
-    throw Error(ErrorKind::kCapacity, "no memory");
-  };
-  Start();
-  const JobId id = scheduler_->Submit(TextJob({1, 2, 3}, Greedy(4)));
-  gate.AwaitArrival();
-  scheduler_->Cancel(id);
-  gate.Open();
-  const Outcome outcome = WaitFor(*scheduler_, id);
-  ASSERT_TRUE(outcome.error);
-  EXPECT_EQ(outcome.error->kind(), ErrorKind::kCapacity);
-  ExpectUsable();
+  for (const bool picture : {true, false}) {
+    Gate gate;
+    const auto fail = [&] {
+      gate.Pass();
+      throw Error(ErrorKind::kCapacity, "no memory");
+    };
+    hooked_ = true;
+    encode_ = [&](const StopTest&) {
+      if (picture) fail();
+    };
+    forward_ = [&](const Batch&) { fail(); };
+    Start();
+    const JobId id = scheduler_->Submit(WithPicture());
+    gate.AwaitArrival();
+    scheduler_->Cancel(id);
+    gate.Open();
+    const Outcome outcome = WaitFor(*scheduler_, id);
+    ASSERT_TRUE(outcome.error) << picture;
+    EXPECT_EQ(outcome.error->kind(), ErrorKind::kCapacity);
+    ExpectUsable();
+    scheduler_.reset();  // before the gate
+  }
 }
 
 TEST_F(StoppingTest, TheTestMayBeAskedWhenTheEngineIsGone) {
