@@ -1,6 +1,5 @@
 #include "api/prepare.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -141,12 +140,8 @@ PreparedRequest Prepare(const Request& request, const RequestContext& context) {
     job.spans.push_back({rows.first_row, rows.row_count, rows.picture});
   }
   job.pictures = std::move(pictures.pictures);
-  // What has no place is not encoded; the prompt takes pictures in their order.
-  size_t used = 0;
-  for (const PictureRows& rows : prompt.pictures) {
-    used = std::max(used, static_cast<size_t>(rows.picture) + 1);
-  }
-  job.pictures.resize(used);
+  // The prompt takes pictures in their order; what has no place in it is not encoded.
+  job.pictures.resize(prompt.pictures.size());
   job.penalty_ids = std::move(prompt.penalty_ids);
   // The reference forces the cache on for prompts given as embeddings.
   job.text_path = prompt.text_path && !request.generation.use_cache.value_or(false);

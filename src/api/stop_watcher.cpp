@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "base/current_error.h"
 
 namespace xcomposer::api {
 namespace {
@@ -28,12 +29,13 @@ void StopWatcher::End() {
 }
 
 void StopWatcher::Watch(const std::function<bool()>& stop, Transport& transport) {
-  std::unique_lock lock(mutex_);
-  while (!ended_ && !stop()) changed_.wait_for(lock, kPause, [this] { return ended_; });
-  if (ended_) return;
-  transport.Abort(Error(ErrorKind::kCancelled,
-                        StrCat("rank ", transport.rank(), " was asked to end"),
-                        {{"rank", StrCat(transport.rank())}}));
+  try {
+    std::unique_lock lock(mutex_);
+    while (!ended_ && !stop()) changed_.wait_for(lock, kPause, [this] { return ended_; });
+    Require(ended_, ErrorKind::kCancelled, "rank ", transport.rank(), " was asked to end");
+  } catch (...) {  // what the caller's question throws too
+    transport.Abort(CurrentError().With("rank", StrCat(transport.rank())));
+  }
 }
 
 }  // namespace xcomposer::api

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
 #include <thread>
 
 #include "transport/in_process.h"
@@ -48,6 +49,17 @@ TEST(StopWatcher, AsksNoMoreOnceItHasEnded) {
   EXPECT_EQ(asked, before);
   watcher.End();
   EXPECT_FALSE(ranks[1]->failure().has_value());
+}
+
+TEST(StopWatcher, WhatTheQuestionThrowsEndsTheRun) {
+  auto ranks = MakeInProcessTransports(2);
+  const std::function<bool()> broken = []() -> bool { throw std::runtime_error("no answer"); };
+  const StopWatcher watcher(broken, ranks[0].get());
+  const auto until = steady_clock::now() + kPatience;
+  while (!ranks[1]->failure() && steady_clock::now() < until) std::this_thread::yield();
+  ASSERT_TRUE(ranks[1]->failure().has_value());
+  EXPECT_EQ(ranks[1]->failure()->kind(), ErrorKind::kInternal);
+  EXPECT_EQ(ranks[1]->failure()->where().at("rank"), "0");
 }
 
 TEST(StopWatcher, NothingIsWatchedWhereNobodyAsksOrNothingRuns) {

@@ -44,6 +44,20 @@ class StoppingTest : public ::testing::Test {
     return job;
   }
 
+  /// Returns when the executor is at the picture, where it stays until it is stopped.
+  JobId SubmitWorkingPicture() {
+    encode_ = [this](const StopTest& stop) {
+      EXPECT_FALSE(stop());
+      working_.Pass();
+      WorkUntilStopped(stop);
+    };
+    Start();
+    const JobId id = scheduler_->Submit(WithPicture());
+    working_.AwaitArrival();
+    working_.Open();
+    return id;
+  }
+
   /// The engine still gives what it should.
   void ExpectUsable() {
     hooked_ = false;  // batches may still be on their way
@@ -55,22 +69,14 @@ class StoppingTest : public ::testing::Test {
   }
 
   std::atomic<bool> hooked_{true};
+  Gate working_;
   std::function<void(const StopTest&)> encode_;  // set before Start
   std::function<void(const Batch&)> forward_;
   std::unique_ptr<Scheduler> scheduler_;  // goes first: its thread calls the above
 };
 
 TEST_F(StoppingTest, APictureOfACancelledJobEndsOnTheWay) {
-  Gate gate;
-  encode_ = [&](const StopTest& stop) {
-    EXPECT_FALSE(stop());
-    gate.Pass();
-    WorkUntilStopped(stop);
-  };
-  Start();
-  const JobId id = scheduler_->Submit(WithPicture());
-  gate.AwaitArrival();
-  gate.Open();
+  const JobId id = SubmitWorkingPicture();
   EXPECT_TRUE(scheduler_->Cancel(id));
   const Outcome outcome = WaitFor(*scheduler_, id);
   ASSERT_TRUE(outcome.result);
@@ -91,15 +97,7 @@ TEST_F(StoppingTest, APictureEndsAtTheDeadline) {
 }
 
 TEST_F(StoppingTest, APictureEndsWithTheEngine) {
-  Gate gate;
-  encode_ = [&](const StopTest& stop) {
-    gate.Pass();
-    WorkUntilStopped(stop);
-  };
-  Start();
-  const JobId id = scheduler_->Submit(WithPicture());
-  gate.AwaitArrival();
-  gate.Open();
+  const JobId id = SubmitWorkingPicture();
   scheduler_->Shutdown();
   const Outcome outcome = WaitFor(*scheduler_, id);
   ASSERT_TRUE(outcome.error);

@@ -21,7 +21,7 @@ import mutate_kernels  # noqa: E402
 
 TEST = re.compile(r"^(TEST|TEST_F|TEST_P|TYPED_TEST)\((\w+),\s*(\w+)\)", re.MULTILINE)
 # The emulator's own tests, those of whole layers, and one of the reference that tests compare with.
-OF_NO_KERNEL = {"composed_model_test", "emulator_hopper_test", "emulator_test",
+OF_NO_KERNEL = {"composed_model_test", "emulator_barriers_test", "emulator_hopper_test", "emulator_test",
                 "sampling_engine_test"}
 FORMS = {"TYPED_TEST": "{}/0.{}", "TEST_P": "{}.{}/0"}
 
