@@ -26,8 +26,8 @@ struct RankOptions {
   std::string secret;
   std::string secret_file;  ///< read where `secret` is empty
 
-  /// Of rank 0, asked several times a second while the ranks meet and load, by any thread; true
-  /// ends the run, for all ranks that have met with kCancelled. Serve has its own.
+  /// Of rank 0, asked about every second or more often while the ranks meet and load, by any
+  /// thread; true ends the run, for all that have met with kCancelled. Serve has its own.
   std::function<bool()> stop;
 
   double timeout_s = 10;         ///< a rank that is silent for so long is lost
@@ -46,7 +46,7 @@ XCOMPOSER_API int RankOf(const RankOptions& options);
 
 /// Runs a rank other than 0: loads its stages and serves them until rank 0's engine goes, then
 /// returns. Throws as Engine::Load, and kRank or kTransport (naming rank, stage and step) where
-/// another rank was lost; the process may call it again. `stop`, asked several times a second by
+/// another rank was lost; the process may call it again. `stop`, asked every second or oftener by
 /// any thread, may end the run: all ranks that have met get kCancelled, at once while they load,
 /// and later unless rank 0 ends it within two seconds. Ranks that do not come are waited for no
 /// longer than `connect_timeout_s`.
