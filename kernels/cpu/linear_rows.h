@@ -22,8 +22,7 @@ inline constexpr int kMostDotRows = S::kWidth < 16 ? kDotRows<S> : 8;
 inline constexpr int64_t kMostRows = 28;
 /// Outputs whose sums are kept while all of K is read, piece by piece, for more rows. Each reads x
 /// from the second cache once, which else takes as long as the weight.
-template <typename S>
-inline constexpr int64_t kStripe = S::kWidth < 16 ? 6 : 24;
+inline constexpr int64_t kStripe = 24;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1024;
 
@@ -32,31 +31,28 @@ inline constexpr int64_t kPrefetchBytes = 1024;
 template <typename S>
 inline constexpr int64_t kPiecesAhead = S::kWidth < 16 ? 2 : 1;
 
-/// Rows of x in a tile of sums, at most. With eight floats a vector, bfloat16's mask takes the
-/// place of a sum among the sixteen registers.
-template <typename S, Format format>
-inline constexpr int kGroupRows = S::kWidth == 16               ? 8
-                                  : format == Format::kBfloat16 ? 5
-                                                                : 6;
+/// Rows of x in a tile of sums, at most.
+template <typename S>
+inline constexpr int kGroupRows = S::kWidth == 16 ? 8 : 6;
 
 /// Outputs in a tile of so many rows: as many sums as registers hold.
 template <typename S>
 constexpr int TileOutputs(int rows) {
-  return S::kWidth == 16 || rows <= 3 ? 3 : 2;
+  return S::kWidth == 16 || rows <= 4 ? 3 : 2;
 }
 
 /// Groups of rows of equal size, so that the last one is not a crumb.
-template <typename S, Format format>
+template <typename S>
 XCOMPOSER_INLINE int64_t GroupsOf(int64_t rows) {
-  return (rows + kGroupRows<S, format> - 1) / kGroupRows<S, format>;
+  return (rows + kGroupRows<S> - 1) / kGroupRows<S>;
 }
 
 /// Inputs of a piece: so many that those of a group of rows stay in the first cache beside the
 /// sums. Long pieces bring the sums to the registers less often.
 template <typename S>
 int64_t RowPiece(int64_t rows) {
-  if (S::kWidth < 16) return 256;
-  const int64_t groups = GroupsOf<S, Format::kFloat32>(rows);  // as of every format
+  if (S::kWidth < 16) return 512;
+  const int64_t groups = GroupsOf<S>(rows);
   return (rows + groups - 1) / groups <= 6 ? 1024 : 512;
 }
 
@@ -66,7 +62,7 @@ int64_t RowPiece(int64_t rows) {
 template <typename S, Format format>
 void LinearPackPieces(const LinearKernelArgs& args, int64_t begin, int64_t end) {
   constexpr int64_t kStep = 2 * S::kWidth;
-  const int64_t groups = GroupsOf<S, format>(args.rows);
+  const int64_t groups = GroupsOf<S>(args.rows);
   const int64_t piece = RowPiece<S>(args.rows);
   for (int64_t k = begin * piece; k < args.depth && k < end * piece; k += piece) {
     const int64_t depth = args.depth - k < piece ? args.depth - k : piece;
@@ -307,7 +303,13 @@ class Stripe {
         n_(n),
         outputs_(outputs),
         row_piece_(RowPiece<S>(args.rows)),
-        groups_(GroupsOf<S, format>(args.rows)) {
+        groups_(GroupsOf<S>(args.rows)),
+        pieces_end_((args.depth + row_piece_ - 1) / row_piece_ * row_piece_) {
+    const int64_t lines = (row_piece_ + kFetched<S, format> - 1) / kFetched<S, format>;
+    const int64_t share = (lines + groups_ - 1) / groups_;
+    const int64_t every = row_piece_ / share / kStep * kStep;
+    every_ = every > kStep ? every : kStep;
+    fetched_ = share * kFetched<S, format>;
     for (int64_t group = 0; group < groups_; ++group) {
       group_rows_[group] = args.rows * (group + 1) / groups_ - args.rows * group / groups_;
     }
@@ -328,27 +330,24 @@ class Stripe {
   /// is never idle.
   void Groups(int64_t k) {
     const int64_t depth = args_.depth - k < row_piece_ ? args_.depth - k : row_piece_;
-    const int64_t lines = (row_piece_ + kFetched<S, format> - 1) / kFetched<S, format>;
-    const int64_t share = (lines + groups_ - 1) / groups_;
-    const int64_t every = row_piece_ / share / kStep * kStep;
     Piece<S, format> piece{.weight = weight_ + k,
                            .weight_stride = args_.weight_stride,
                            .ahead = nullptr,
-                           .every = every > kStep ? every : kStep,
+                           .every = every_,
                            .x = args_.packed_x + k * args_.rows,
                            .depth = depth - depth % kStep,
                            .rest = depth % kStep};
     piece.JoinLines(k, args_.depth - k);
     // After the last piece, what comes next is the beginning of the next stripe.
     const int64_t next = k + kPiecesAhead<S> * row_piece_;
-    const int64_t beyond = next - (args_.depth + row_piece_ - 1) / row_piece_ * row_piece_;
+    const int64_t beyond = next - pieces_end_;
     piece.ahead = weight_ + (beyond < 0 ? next : outputs_ * args_.weight_stride + beyond);
     F* sums = sums_;
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t rows = group_rows_[group];
-      Rows<kGroupRows<S, format>>(rows, piece, sums);
+      Rows<kGroupRows<S>>(rows, piece, sums);
       piece.x += rows * (piece.depth + (piece.rest > 0 ? kStep : 0));
-      piece.ahead += share * kFetched<S, format>;
+      piece.ahead += fetched_;
       sums += rows;
     }
   }
@@ -391,8 +390,11 @@ class Stripe {
   int64_t outputs_;
   int64_t row_piece_;
   int64_t groups_;
+  int64_t pieces_end_;  ///< of the last piece, were it a whole one
+  int64_t every_;       ///< inputs that are worked on for each line that is fetched
+  int64_t fetched_;     ///< inputs that a group of rows fetches of a piece
   int64_t group_rows_[kMostRows];
-  F sums_[kStripe<S> * kMostRows];  // (output, row)
+  F sums_[kStripe * kMostRows];  // (output, row)
 };
 
 /// Outputs whose weights are read side by side, with so many rows of x, as measured.
@@ -424,8 +426,8 @@ void LinearRows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
   if (args.rows <= (args.one_stream_x > 0 ? kDotRows<S> : kMostDotRows<S>)) {
     return LongRuns<S, format, kMostDotRows<S>>(args, n_begin, n_end);
   }
-  for (int64_t n = n_begin; n < n_end; n += kStripe<S>) {
-    Stripe<S, format>(args, n, n_end - n < kStripe<S> ? n_end - n : kStripe<S>).Run();
+  for (int64_t n = n_begin; n < n_end; n += kStripe) {
+    Stripe<S, format>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();
   }
 }
 

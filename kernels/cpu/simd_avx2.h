@@ -59,8 +59,13 @@ struct Avx2 {
   template <Format format>
   static F LoadSecond(const typename ElementOf<format>::Type* p) {
     if constexpr (format == Format::kBfloat16) {
-      return _mm256_castsi256_ps(_mm256_and_si256(
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi32(~0xffff)));
+      __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+      // From memory: in a register, the mask takes the place of a sum.
+      constexpr uint32_t kHalf = 0xffff0000u;
+      alignas(32) static constexpr uint32_t kHigh[] = {kHalf, kHalf, kHalf, kHalf,
+                                                       kHalf, kHalf, kHalf, kHalf};
+      asm("vpand %1, %0, %0" : "+x"(words) : "m"(kHigh));
+      return _mm256_castsi256_ps(words);
     } else {
       return LoadAs<format>(p + kWidth);
     }

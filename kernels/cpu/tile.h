@@ -13,10 +13,8 @@ struct TileFactors {
   int64_t a_stride = 0;
   const float* b = nullptr;
   int64_t b_stride = 0;
+  int64_t stretch = 16;  ///< turns of the loop after which it calls `between`
 };
-
-/// Turns of a tile's loop after which it calls `between`.
-inline constexpr int64_t kStretch = 16;
 
 /// The product that everything large is made of: a block of kRows x (kVectors * S::kWidth) sums
 /// kept in registers over the whole depth, in ascending order of p. `finish(i, v, sum)` receives
@@ -33,9 +31,9 @@ XCOMPOSER_INLINE void Tile(const TileFactors& factors, const Between& between,
   }
   const float* a = factors.a;
   const float* b = factors.b;
-  for (int64_t left = factors.depth; left > 0; left -= kStretch) {
+  for (int64_t left = factors.depth; left > 0; left -= factors.stretch) {
     between();
-    const int64_t stretch = left < kStretch ? left : kStretch;
+    const int64_t stretch = left < factors.stretch ? left : factors.stretch;
     XCOMPOSER_UNROLL_4
     for (int64_t p = 0; p < stretch; ++p) {
       F columns[kVectors];
