@@ -7,7 +7,7 @@ namespace xcomposer::cpu {
 
 /// What differs between 8 and 4 bits: the blocks of x and its largest code, how many dwords of x
 /// meet a word of the weight, and how the codes are taken out of one. Zeros are taken away at the
-/// end of a block: zero * (sum of x).
+/// end of a block: zero * (sum of x), which has 16 bits where kShortSums.
 template <typename S, Packing packing>
 struct IntegerCodes;
 
@@ -19,6 +19,7 @@ struct IntegerCodes<S, Packing::kInt8> {
   static constexpr int64_t kBlock = S::kRoundsToBytes ? 64 : 128;
   static constexpr float kMost = S::kRoundsToBytes ? 127.0f : 32767.0f;
   static constexpr int kDwords = S::kMultipliesBytes ? 1 : 2;
+  static constexpr bool kShortSums = S::kRoundsToBytes;
   static_assert(S::kRoundsToBytes || !S::kMultipliesBytes);
 
   template <int kHalf>
@@ -40,6 +41,7 @@ struct IntegerCodes<S, Packing::kInt4> {
   static constexpr int64_t kBlock = 32;
   static constexpr float kMost = 127.0f;
   static constexpr int kDwords = 2;
+  static constexpr bool kShortSums = true;
 
   template <int kHalf>
   static W Half(W words) {
@@ -54,8 +56,11 @@ struct IntegerCodes<S, Packing::kInt4> {
 template <typename S, Packing packing>
 XCOMPOSER_INLINE typename S::F BlockSum(typename S::W sums, typename S::W zero, typename S::F scale,
                                         int32_t x_sum, float x_scale, typename S::F total) {
-  const auto integers = S::SubProduct(IntegerCodes<S, packing>::Sum(sums), zero,
-                                      S::SetWords(static_cast<uint32_t>(x_sum)));
+  using Codes = IntegerCodes<S, packing>;
+  const auto x = S::SetWords(static_cast<uint32_t>(x_sum));
+  const auto sum = Codes::Sum(sums);
+  const auto integers =
+      Codes::kShortSums ? S::SubShortProduct(sum, zero, x) : S::SubProduct(sum, zero, x);
   return S::Fma(S::Set(x_scale), S::Mul(scale, S::FromWords(integers)), total);
 }
 

@@ -111,8 +111,8 @@ struct WordsAhead {
 /// Adds the products of kRows rows of a panel of x to y (row, output), whose rows are
 /// kIntegerColumns apart. `x`: the first block of the piece.
 ///
-/// Not inlined, and one dword a turn: otherwise the compiler finds so much to do at the same time
-/// that it keeps sums in memory.
+/// Not inlined: otherwise the compiler finds so much to do at the same time that it keeps sums in
+/// memory.
 template <typename S, Packing packing, int kVectors, int kRows>
 XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPiece& weight,
                                   RoundedBlock x, WordsAhead& ahead, float* y) {
@@ -136,6 +136,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPie
     }
     const int64_t dwords =
         (left < kBlock ? left : kBlock) / InputsOfWord(packing) * IntegerCodes<S, packing>::kDwords;
+    XCOMPOSER_ONE_TURN
     for (int64_t dword = 0; dword < dwords; ++dword) {
       W some[kVectors];
       XCOMPOSER_UNROLL

@@ -6,14 +6,17 @@
 #include "kernels/cpu/inline.h"
 #include "kernels/cpu/number.h"
 
-// Unrolls the loop that follows as a whole; its bounds must be constants. The other one takes four
+// Unrolls the loop that follows as a whole; its bounds must be constants. The second one takes four
 // turns at a time: where instructions, not arithmetic, are what a loop waits for, counters count.
+// The third keeps single turns: with several to arrange at once, sums end up in memory.
 #if defined(__clang__)
 #define XCOMPOSER_UNROLL _Pragma("unroll")
 #define XCOMPOSER_UNROLL_4 _Pragma("unroll 4")
+#define XCOMPOSER_ONE_TURN _Pragma("unroll 1")
 #else
 #define XCOMPOSER_UNROLL _Pragma("GCC unroll 16")
 #define XCOMPOSER_UNROLL_4 _Pragma("GCC unroll 4")
+#define XCOMPOSER_ONE_TURN _Pragma("GCC unroll 1")
 #endif
 
 // The kernels' templates are written over a structure S per instruction set: Portable, Avx2,
@@ -63,7 +66,8 @@
 //   kRoundsToBytes                      x has 8 bits for weights of 8 bits, else 16
 //   kMultipliesBytes                    DotBytes takes codes of 8 bits too
 //   kMultipliesPairs                    words hold pairs of bfloat16, see bfloat_pairs.h
-//   SubProduct(sum, a, b)               sum - a * b in 32 bits, a and b of 16 with kMultipliesBytes
+//   SubProduct(sum, a, b)               sum - a * b in 32 bits
+//   SubShortProduct(sum, a, b)          the same, 0 <= a < 2^15, b of 16 bits
 //   Field<bits>(w, i)                   bits i * bits and on of each word, as floats
 //   PlacedField<bits>(w, i)             the same without shifting, but for the uppermost: times
 //                                       2^(i * bits)

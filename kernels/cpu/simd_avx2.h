@@ -219,9 +219,16 @@ struct Avx2 {
     asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
     return sum;
   }
-  static W DotBytes(W sum, W a, W b) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)); }
+  static W DotBytes(W sum, W a, W b) {
+    const W products = _mm256_maddubs_epi16(a, b);
+    asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
+  }
   static W Widened(W sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
   static W SubProduct(W sum, W a, W b) { return _mm256_sub_epi32(sum, _mm256_mullo_epi32(a, b)); }
+  static W SubShortProduct(W sum, W a, W b) {
+    return _mm256_sub_epi32(sum, _mm256_madd_epi16(a, b));
+  }
   template <int kBits>
   static F Field(W words, int i) {
     const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);

@@ -234,6 +234,9 @@ struct Avx512Of {
   static W DotBytes(W sum, W a, W b) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(a, b)); }
   static W Widened(W sum) { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
   static W SubProduct(W sum, W a, W b) { return _mm512_sub_epi32(sum, _mm512_mullo_epi32(a, b)); }
+  static W SubShortProduct(W sum, W a, W b) {
+    return _mm512_sub_epi32(sum, _mm512_madd_epi16(a, b));
+  }
   template <int kBits>
   static F Field(W words, int i) {
     const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);

@@ -125,6 +125,7 @@ struct Portable {
   }
   static W Widened(W sum) { return sum; }
   static W SubProduct(W sum, W a, W b) { return sum - a * b; }
+  static W SubShortProduct(W sum, W a, W b) { return SubProduct(sum, a, b); }
   template <int kBits>
   static F Field(W words, int i) {
     const W field = (words >> static_cast<uint32_t>(kBits * i)) & ((1u << kBits) - 1u);
