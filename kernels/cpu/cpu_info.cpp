@@ -1,5 +1,10 @@
 #include "kernels/cpu/cpu_info.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -56,7 +61,7 @@ bool MayUseTiles() { return false; }
 #endif
 #endif
 
-Isa FindBestIsa() {
+Isa WidestIsa() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
@@ -71,12 +76,36 @@ Isa FindBestIsa() {
   return Isa::kPortable;
 }
 
+constexpr Isa kIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512,
+                         Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
+
+std::string_view MaxIsaName() {
+  const char* name = std::getenv(kMaxIsaVariable);
+  return name == nullptr ? "" : name;
+}
+
+std::optional<Isa> MaxIsa() {
+  const auto* isa = std::ranges::find_if(
+      kIsas, [name = MaxIsaName()](Isa each) { return name == ToString(each); });
+  if (isa == std::end(kIsas)) return std::nullopt;
+  return *isa;
+}
+
 }  // namespace
 
 Isa BestIsa() {
   // Asked once: in a virtual machine each cpuid is a trap, and kernels come here often.
-  static const Isa best = FindBestIsa();
+  static const Isa best = std::min(WidestIsa(), MaxIsa().value_or(Isa::kAmx));
   return best;
+}
+
+std::string MaxIsaProblem() {
+  const std::string_view name = MaxIsaName();
+  if (name.empty() || MaxIsa()) return "";
+  std::string problem(kMaxIsaVariable);
+  problem += " is \"" + std::string(name) + "\", expected one of";
+  for (const Isa isa : kIsas) problem += std::string(" ") + ToString(isa);
+  return problem;
 }
 
 const char* ToString(Isa isa) {

@@ -1,15 +1,23 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace xcomposer::cpu {
 
 /// The instruction sets that our kernels are written for, from the most portable to the widest.
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
-/// The widest of them that this processor and operating system offer. The first call asks them, and
-/// Linux for the leave to use tiles, which holds for all threads.
+/// Names in the environment the widest instruction set to use, as ToString does.
+inline constexpr char kMaxIsaVariable[] = "XCOMPOSER_MAX_ISA";
+
+/// The widest of them that this processor and operating system offer, and that kMaxIsaVariable
+/// allows where it names one. The first call asks them, and Linux for the leave to use tiles, which
+/// holds for all threads.
 Isa BestIsa();
+
+/// What is wrong with kMaxIsaVariable; empty where nothing is.
+std::string MaxIsaProblem();
 
 /// Whether it has products of bfloat16.
 inline bool HasBfloatProducts(Isa isa) { return isa >= Isa::kAvx512Bf16; }

@@ -231,14 +231,7 @@ uint64_t ReadStreams(const char* memory, int64_t bytes) {
   return total;
 }
 
-/// Of the processor; the kernels in use may be narrower.
-bool HasVnni() {
-#if defined(__x86_64__)
-  return BestIsa() >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
+bool HasVnni() { return BestIsa() >= Isa::kAvx512Vnni; }
 
 }  // namespace
 

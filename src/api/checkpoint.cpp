@@ -109,6 +109,7 @@ QuantizeSummary Quantize(const std::string& model, const std::string& out_folder
   Require(options.bits == 8 || options.bits == 4, ErrorKind::kUsage, "bits is ", options.bits,
           ", expected 8 or 4");
   api::CheckThreads(options.threads);
+  api::CheckInstructionSet();
   Quantization wanted = options.bits == 8 ? kInt8 : kInt4;
   Require(options.group_size >= 0, ErrorKind::kUsage, "the group size is ", options.group_size,
           ", expected a multiple of ", OwnBlock(wanted.bits));

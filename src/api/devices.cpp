@@ -8,6 +8,7 @@
 #include <string>
 
 #include "api/free_memory.h"
+#include "api/load_options.h"
 #include "base/check.h"
 #include "input/image_decoder.h"
 #include "input/piece_encoder.h"
@@ -67,6 +68,7 @@ std::string BuildFeatures(const cuda::RuntimeInfo& cuda) {
 }  // namespace
 
 MachineInfo Machine() {
+  api::CheckInstructionSet();
   MachineInfo machine;
   machine.host = HostName();
   machine.devices.push_back(Processor());

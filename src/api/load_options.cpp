@@ -84,6 +84,11 @@ void CheckThreads(int threads) {
           "; expected a number up to ", kMostThreads, ", or 0 for all that this process may use");
 }
 
+void CheckInstructionSet() {
+  const std::string problem = cpu::MaxIsaProblem();
+  Require(problem.empty(), ErrorKind::kUsage, problem);
+}
+
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions) {
   Require(options.prefill_chunk >= 0, ErrorKind::kUsage, "prefill_chunk is ", options.prefill_chunk,

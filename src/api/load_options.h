@@ -32,6 +32,9 @@ inline constexpr int kMostThreads = 4096;
 /// Throws kUsage for a number of threads that cannot be meant.
 void CheckThreads(int threads);
 
+/// Throws kUsage where the environment limits the instruction sets to one that there is not.
+void CheckInstructionSet();
+
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,
                                    int64_t kv_positions);

@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "api/machine_cluster.h"
 #include "api/load_options.h"
+#include "api/machine_cluster.h"
 #include "api/picture_plan.h"
 #include "api/plan_file.h"
 #include "api/rank_run.h"

@@ -133,6 +133,7 @@ void CheckOptions(const EngineOptions& options) {
   Require(options.max_image_pixels > 0, ErrorKind::kUsage, "max_image_pixels is ",
           options.max_image_pixels, "; expected a positive number");
   CheckThreads(options.threads);
+  CheckInstructionSet();
 }
 
 }  // namespace

@@ -147,6 +147,18 @@ TEST(Usage, TheEnvironmentSetsOptions) {
   }
 }
 
+TEST(Usage, TheEnvironmentLimitsInstructionSets) {
+  const ProgramOutput portable =
+      RunProgram({"devices", "--json"}, {"", {{"XCOMPOSER_MAX_ISA", "portable"}}, false});
+  ASSERT_EQ(portable.exit_code, 0) << portable.err;
+  EXPECT_EQ(portable.Json()["nodes"][0]["devices"][0]["instructions"], "portable");
+  const ProgramOutput unknown =
+      RunProgram({"devices", "--json"}, {"", {{"XCOMPOSER_MAX_ISA", "sse"}}, false});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_EQ(KindOf(unknown), "usage");
+  EXPECT_THAT(unknown.out, HasSubstr("XCOMPOSER_MAX_ISA"));
+}
+
 TEST(Usage, BadInputIsThree) {
   const TemporaryFolder folder;
   const std::vector<std::string> files = {

@@ -1,6 +1,10 @@
 #include "kernels/cuda/device_info.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
 
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/cpu_info.h"
@@ -25,6 +29,22 @@ TEST(Cuda, QueryIsAnAnswerOnEveryMachine) {
 TEST(Cpu, HasACore) { EXPECT_GE(cpu::UsableCores(), 1); }
 
 TEST(Cpu, NamesItsInstructionSet) { EXPECT_NE(std::string(cpu::ToString(cpu::BestIsa())), ""); }
+
+TEST(Cpu, AnUnknownLimitOfInstructionSetsIsToldWithThoseThatThereAre) {
+  const char* before = std::getenv(cpu::kMaxIsaVariable);
+  const std::string kept = before == nullptr ? "" : before;
+  for (const char* known : {"", "portable", "avx2", "avx512vnni", "amx"}) {
+    ASSERT_EQ(setenv(cpu::kMaxIsaVariable, known, 1), 0);
+    EXPECT_EQ(cpu::MaxIsaProblem(), "") << known;
+  }
+  for (const char* unknown : {"sse", "AVX2", "avx2 ", "avx"}) {
+    ASSERT_EQ(setenv(cpu::kMaxIsaVariable, unknown, 1), 0);
+    EXPECT_THAT(cpu::MaxIsaProblem(),
+                testing::AllOf(testing::HasSubstr("\"" + std::string(unknown) + "\""),
+                               testing::HasSubstr(" portable avx2 avx512 ")));
+  }
+  ASSERT_EQ(setenv(cpu::kMaxIsaVariable, kept.c_str(), 1), 0);
+}
 
 }  // namespace
 }  // namespace xcomposer
