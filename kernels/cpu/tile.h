@@ -13,7 +13,7 @@ struct TileFactors {
   int64_t a_stride = 0;
   const float* b = nullptr;
   int64_t b_stride = 0;
-  int64_t stretch = 16;  ///< turns of the loop after which it calls `between`
+  int64_t stretch = int64_t{1} << 40;  ///< turns of the loop after which it calls `between`
 };
 
 /// The product that everything large is made of: a block of kRows x (kVectors * S::kWidth) sums
