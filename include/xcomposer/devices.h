@@ -32,7 +32,8 @@ struct MachineInfo {
   std::string build;  ///< what this build has: opencv, sentencepiece, cuda
 };
 
-/// What this machine has that the library could use.
+/// What this machine has that the library could use. The environment's XCOMPOSER_MAX_ISA limits the
+/// processor's instructions (docs/benchmarking.md); throws kUsage where it names none.
 XCOMPOSER_API MachineInfo Machine();
 
 }  // namespace xcomposer

@@ -61,13 +61,14 @@ bool MayUseTiles() { return false; }
 #endif
 #endif
 
-Isa WidestIsa() {
+/// The widest that there is. Linux is asked for tiles only where `most` allows them.
+Isa WidestIsa([[maybe_unused]] Isa most) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
     if (!HasBfloatPairs()) return Isa::kAvx512Vnni;
-    return MayUseTiles() ? Isa::kAmx : Isa::kAvx512Bf16;
+    return most >= Isa::kAmx && MayUseTiles() ? Isa::kAmx : Isa::kAvx512Bf16;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     return Isa::kAvx2;
@@ -95,7 +96,9 @@ std::optional<Isa> MaxIsa() {
 
 Isa BestIsa() {
   // Asked once: in a virtual machine each cpuid is a trap, and kernels come here often.
-  static const Isa best = std::min(WidestIsa(), MaxIsa().value_or(Isa::kAmx));
+  static const Isa best = [most = MaxIsa().value_or(Isa::kAmx)] {
+    return std::min(WidestIsa(most), most);
+  }();
   return best;
 }
 

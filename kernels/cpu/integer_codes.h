@@ -7,7 +7,7 @@ namespace xcomposer::cpu {
 
 /// What differs between 8 and 4 bits: the blocks of x and its largest code, how many dwords of x
 /// meet a word of the weight, and how the codes are taken out of one. Zeros are taken away at the
-/// end of a block: zero * (sum of x), which has 16 bits where kShortSums.
+/// end of a block: zero * (sum of x). Where kShortSums, the sum of x has 16 bits.
 template <typename S, Packing packing>
 struct IntegerCodes;
 
@@ -21,6 +21,7 @@ struct IntegerCodes<S, Packing::kInt8> {
   static constexpr int kDwords = S::kMultipliesBytes ? 1 : 2;
   static constexpr bool kShortSums = S::kRoundsToBytes;
   static_assert(S::kRoundsToBytes || !S::kMultipliesBytes);
+  static_assert(!kShortSums || kBlock * kMost < 32768);
 
   template <int kHalf>
   static W Half(W words) {
@@ -42,6 +43,7 @@ struct IntegerCodes<S, Packing::kInt4> {
   static constexpr float kMost = 127.0f;
   static constexpr int kDwords = 2;
   static constexpr bool kShortSums = true;
+  static_assert(kBlock * kMost < 32768);
 
   template <int kHalf>
   static W Half(W words) {

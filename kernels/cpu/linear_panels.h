@@ -82,7 +82,7 @@ struct LinesAhead {
   int64_t place = 0;   ///< in the row
   int64_t at_a_time = 0;
 
-  int64_t Lines() const { return rows * ((bytes + 63) / 64); }
+  XCOMPOSER_INLINE int64_t Lines() const { return rows * ((bytes + 63) / 64); }
 
   /// Spreads them over so many calls of Fetch.
   XCOMPOSER_INLINE void SpreadOver(int64_t calls) { at_a_time = (Lines() + calls - 1) / calls; }

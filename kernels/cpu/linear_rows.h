@@ -26,8 +26,9 @@ inline constexpr int64_t kStripe = 24;
 /// Far enough ahead that the line has arrived, near enough that it is still there.
 inline constexpr int64_t kPrefetchBytes = 1024;
 
-/// Between the piece of the weight that is worked on and the one that is fetched for later: with
-/// fewer than twelve rows of x, a short piece takes less time than memory does to answer.
+/// Pieces between that of the weight that is worked on and the one that is fetched for later.
+/// Measured with AVX2 (Cascade Lake): with two, 5 to 8 rows of 14,336 inputs take 1 to 3 % less
+/// time than with one; others are alike.
 template <typename S>
 inline constexpr int64_t kPiecesAhead = S::kWidth < 16 ? 2 : 1;
 

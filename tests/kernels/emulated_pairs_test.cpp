@@ -67,7 +67,7 @@ TEST(EmulatedPairsTest, RoundToTheNearestAndToEven) {
 
 // The real instruction sums in the same order: one output of two inputs at a time.
 TEST(EmulatedPairsTest, AreThoseOfTheProcessor) {
-  if (BestIsa() != Isa::kAvx512Bf16) GTEST_SKIP() << "this processor has no pairs of bfloat16";
+  if (BestIsa() < Isa::kAvx512Bf16) GTEST_SKIP() << "this processor has no pairs of bfloat16";
   Random random(57);
   ThreadPool pool(1);
   constexpr int64_t kRows = 40, kOutputs = 64, kDepth = 320;

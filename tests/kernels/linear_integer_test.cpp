@@ -311,6 +311,38 @@ TEST_P(LinearIntegerTest, OddNumbers) {
   }
 }
 
+/// More numbers of x than are rounded at a time: a prompt's rows for the last product of an MLP.
+TEST(IntegerKernels, EachTurnHasRowsOfItsOwn) {
+  Random random(71);
+  Case c({530, 16, 16000, 128}, Packing::kInt8, random);
+  ASSERT_GT(c.shape.rows * c.shape.depth, int64_t{8} << 20);
+  const auto number = [](int64_t row) { return static_cast<float>(row % 61 + 1); };
+  for (int64_t row = 0; row < c.shape.rows; ++row) {
+    std::fill_n(c.x.data() + row * c.x_stride, c.shape.depth, number(row));
+  }
+  ThreadPool pool(2);
+  Linear(c.Params(), {.pool = pool});
+  const std::vector<int64_t> integers = c.Integers();
+  for (int64_t n = 0; n < c.shape.outputs; ++n) {
+    double sum = 0;
+    double magnitude = 0;
+    for (int64_t k = 0; k < c.shape.depth; ++k) {
+      const double weight =
+          c.Scale(n, k / c.shape.group) *
+          static_cast<double>(integers[static_cast<size_t>(n * c.shape.depth + k)]);
+      sum += weight;
+      magnitude += std::abs(weight);
+    }
+    // Each block of equal numbers is the largest code times its scale; blocks are added in float32.
+    const double budget = magnitude * 200 * std::numeric_limits<float>::epsilon();
+    for (int64_t row = 0; row < c.shape.rows; ++row) {
+      ASSERT_NEAR(c.y[row * c.y_stride + n], number(row) * sum, number(row) * budget)
+          << "row " << row << ", output " << n;
+    }
+    ASSERT_GT(std::abs(sum), 2 * budget);  // rows are told apart
+  }
+}
+
 /// What the tier with tiles takes few rows with needs no tiles: the sums of AVX-512 without VNNI.
 TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
   if (BestIsa() < Isa::kAvx512Vnni) GTEST_SKIP() << "this processor has no AVX-512 VNNI";

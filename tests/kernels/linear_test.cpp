@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <tuple>
 #include <variant>
+#include <vector>
 
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/round_up.h"
@@ -22,7 +24,7 @@ struct Shape {
 };
 
 // Around every boundary: vectors of 4, 8, 16; panels of 4, 6, 8 rows and 8, 16, 48 columns; pieces
-// of 192, 256, 512 and 1024, stripes of 6 and 24; streamed and packed; more rows than one block.
+// of 192, 512 and 1024, stripes of 24; streamed and packed; more rows than one block.
 const Shape kShapes[] = {
     {1, 1, 1},       {1, 3, 17},    {1, 65, 99},   {1, 70, 4200}, {2, 19, 257},  {3, 17, 65},
     {4, 5, 64},      {5, 33, 31},   {7, 99, 130},  {12, 50, 200}, {13, 49, 193}, {17, 1, 257},
@@ -286,6 +288,40 @@ TEST_P(LinearTest, EmptySizes) {
     const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
     Linear(params, {.pool = pool, .isa = isa()});
     Expect(c, before, params);
+  }
+}
+
+/// More numbers of x than are packed at a time: a prompt's rows for the last product of an MLP.
+TEST(LinearTurns, EachHasRowsOfItsOwn) {
+  constexpr int64_t kRows = 530, kOutputs = 3, kDepth = 16000;
+  static_assert(kRows * kDepth > int64_t{8} << 20);
+  std::vector<float> x(kRows * kDepth), y(kRows * kOutputs), weight(kOutputs * kDepth);
+  const auto number = [](int64_t row) { return static_cast<float>(row % 61 + 1); };
+  for (int64_t row = 0; row < kRows; ++row) {
+    std::fill_n(x.begin() + row * kDepth, kDepth, number(row));
+  }
+  for (int64_t n = 0; n < kOutputs; ++n) {
+    std::fill_n(weight.begin() + n * kDepth, kDepth, static_cast<float>(n + 1));
+  }
+  ThreadPool pool(2);
+  Linear({.x = x.data(),
+          .x_stride = kDepth,
+          .rows = kRows,
+          .weight = StoredMatrix{.data = weight.data(),
+                                 .format = Format::kFloat32,
+                                 .rows = kOutputs,
+                                 .columns = kDepth,
+                                 .row_stride = kDepth},
+          .y = y.data(),
+          .y_stride = kOutputs},
+         {.pool = pool});
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (int64_t n = 0; n < kOutputs; ++n) {
+      // Whole numbers below 2^24 are exact in every order.
+      ASSERT_EQ(y[static_cast<size_t>(row * kOutputs + n)],
+                number(row) * static_cast<float>((n + 1) * kDepth))
+          << "row " << row;
+    }
   }
 }
 
