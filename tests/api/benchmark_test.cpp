@@ -177,6 +177,7 @@ TEST(RandomModelTest, AnswersWithTheSizeOfAConfig) {
   EngineOptions options;
   options.model = path;
   options.random_weights = true;
+  options.max_image_pixels = 100;
   int64_t last_done = 0;
   options.progress = [&last_done](const LoadProgress& progress) {
     EXPECT_GT(progress.bytes_done, last_done);
@@ -194,6 +195,8 @@ TEST(RandomModelTest, AnswersWithTheSizeOfAConfig) {
   request.generation.eos_token_id = std::vector<int32_t>{};
   const std::vector<int32_t> ids = engine.Generate(request).output_ids;
   EXPECT_EQ(ids.size(), 4u);
+  ExpectError(ErrorKind::kImage, "at most 100 pixels",
+              [&] { engine.Submit(testing_support::IdRequest(1)); });
   options.devices = {"cpu", "cpu"};
   last_done = 0;
   EXPECT_EQ(Engine::Load(options).Generate(request).output_ids, ids);

@@ -370,6 +370,16 @@ TEST(Engine, LoadingSaysWhatIsWrong) {
   ExpectError(ErrorKind::kUsage, "threads", [&] { Engine::Load(options); });
 }
 
+TEST(Engine, PicturesBeyondTheCallersLimitAreRefused) {
+  EngineOptions options;
+  options.model = kDemo;
+  options.max_image_pixels = 40 * 30;
+  EXPECT_NO_THROW(Engine::Load(options).Generate(IdRequest(1)));
+  options.max_image_pixels = 100;
+  Engine engine = Engine::Load(options);
+  ExpectError(ErrorKind::kImage, "at most 100 pixels", [&] { engine.Submit(IdRequest(1)); });
+}
+
 TEST(Engine, BrokenPicturesAndWrongPixelsAreImageErrors) {
   Engine engine = LoadDemo();
   Request request = IdRequest(2);

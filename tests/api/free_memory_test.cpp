@@ -18,7 +18,6 @@ class FreeMemory : public ::testing::Test {
     return folder_.path() / name;
   }
 
- private:
   testing_support::ScratchDirectory folder_;
 };
 
@@ -56,6 +55,16 @@ TEST_F(FreeMemory, TheTightestOfAllGroupsCounts) {
   const Memory memory = WithinGroups(kMachine, {inner, outer});
   EXPECT_EQ(memory.total, 600);
   EXPECT_EQ(memory.available, 0);
+}
+
+TEST_F(FreeMemory, OfTheHostIsNoMoreThanItsGroupAllows) {
+  const cpu::ControlGroupFiles files = {folder_.path(),
+                                        folder_.Write("membership", "0::/answers\n")};
+  EXPECT_GE(HostMemory(files).total, HostMemory().total);
+  Group("answers", {{"memory.max", "5000\n"}, {"memory.current", "3000\n"}});
+  const Memory memory = HostMemory(files);
+  EXPECT_EQ(memory.total, 5000);
+  EXPECT_EQ(memory.available, 2000);
 }
 
 TEST_F(FreeMemory, ThisMachineHasSome) {

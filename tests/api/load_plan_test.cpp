@@ -55,6 +55,8 @@ TEST(LoadPlan, HoldsSeveralSequencesWhereMemoryAllows) {
   EXPECT_THAT(load.map.stages, ElementsAre(StagePlace{"cpu", 0, 4}));
   ASSERT_TRUE(load.pictures.has_value());
   EXPECT_GT(load.pictures->room, 0);
+  const PlanBytes& planned = load.planned[0];
+  EXPECT_EQ(load.pictures->room, load.budgets.at(0) - (planned.total() - planned.vision));
   EXPECT_EQ(load.feature_rows, 16384);
 }
 
@@ -87,6 +89,21 @@ TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
     for (const StagePlace& stage : map.stages) EXPECT_EQ(stage.device, "cpu");
     EXPECT_NO_THROW(CheckDeviceMap(map, config));
   }
+}
+
+TEST(LoadPlan, StagesOfARunUseNoMoreThanTheyWereGivenOrTheMachineHas) {
+  EngineOptions options;
+  options.devices = {"cpu", "cpu"};
+  const ModelConfig config = Small(Kind::k2_7b);
+  const LoadPlan alone = PlanLoad(options, config, WeightType::kBFloat16);
+  const int64_t small = alone.planned[0].total();
+  const int64_t big = int64_t{1} << 60;
+  const LoadPlan load =
+      PlanLoad(options, config, WeightType::kBFloat16, StagesHere{alone.map, 0, 2, {small, big}});
+  ASSERT_EQ(load.budgets.size(), 2u);
+  EXPECT_EQ(load.budgets[0], small);
+  EXPECT_LE(load.planned[0].total(), small);
+  EXPECT_LT(load.budgets[1], big);
 }
 
 TEST(LoadPlan, IsWhatPlanShowsForFourSequences) {
@@ -168,22 +185,32 @@ TEST(LoadPlan, WhatCannotBeQuantisedIsRefused) {
   EXPECT_EQ(ErrorOf([&] { CheckQuantisable(config); }).kind(), ErrorKind::kUsage);
 }
 
-TEST(PictureBudget, CountsFeaturesOfAllAndThePeakOfOne) {
+TEST(LoadOptions, ThePipelineHasAsManyThreadsAsWereAskedFor) {
+  EngineOptions options;
+  options.threads = 3;
+  EXPECT_EQ(PipelineOptionsFor(options, Small(Kind::kVl7b), 64).threads, 3);
+}
+
+TEST(PictureBudget, CountsFeaturesOfAllAndThePeakOfTheLargest) {
   const ModelConfig config = Shipped(Kind::k25_7b);
   PictureBudget budget;
   budget.config = config;
   budget.traits = CpuTraits();
-  const int64_t rows = 3 * 400 + 1 + 2 * 20;
-  const PictureShape shape = {1120, 560, 1, 2, rows};
-  const std::vector<PictureShape> two = {shape, shape};
-  const int64_t own = FeatureBytes(config, shape);
-  const int64_t peak = PictureActivations(config, shape, budget.traits) - own;
-  budget.room = 2 * own + peak;
+  const PictureShape large = {1120, 560, 1, 2, 3 * 400 + 1 + 2 * 20};
+  const PictureShape small = {560, 560, 1, 1, 2 * 400 + 1 + 2 * 20};
+  const std::vector<PictureShape> two = {large, small};
+  const int64_t own = FeatureBytes(config, large) + FeatureBytes(config, small);
+  const auto peak_of = [&](const PictureShape& shape) {
+    return PictureActivations(config, shape, budget.traits) - FeatureBytes(config, shape);
+  };
+  const int64_t peak = peak_of(large);
+  ASSERT_GT(peak, peak_of(small));
+  budget.room = own + peak;
   EXPECT_NO_THROW(RequirePicturesFit(budget, two));
   --budget.room;
   const Error error = ErrorOf([&] { RequirePicturesFit(budget, two); });
   EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
-  EXPECT_EQ(error.where().at("needed"), std::to_string(2 * own + peak));
+  EXPECT_EQ(error.where().at("needed"), std::to_string(own + peak));
   // While a picture is encoded no layer runs.
   budget.layer_activations = 1;
   EXPECT_NO_THROW(RequirePicturesFit(budget, two));

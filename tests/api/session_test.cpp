@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
+#include <future>
+#include <thread>
+#include <utility>
 
 #include "api/demo_model.h"
 #include "input/image_decoder.h"
@@ -13,6 +17,7 @@ namespace {
 
 using testing_support::ExpectError;
 using testing_support::Gradient;
+using testing_support::IdRequest;
 using testing_support::LoadDemo;
 
 class SessionOverTheDemo : public ::testing::Test {
@@ -97,6 +102,84 @@ TEST_F(SessionOverTheDemo, ResetForgetsTurnsAndPictures) {
   session.Reset();
   EXPECT_TRUE(session.history().empty());
   EXPECT_EQ(session.Ask("What is this?", {Gradient()}).prompt_tokens, fresh.prompt_tokens);
+}
+
+TEST_F(SessionOverTheDemo, ItsOptionsGoWithEveryQuestion) {
+  Engine engine = LoadDemo();
+  SessionOptions options = Greedy();
+  const auto prompt_tokens = [&] {
+    return Session(engine, options).Ask("What is this?", {Gradient()}).prompt_tokens;
+  };
+  options.use_meta = true;
+  const int64_t with_meta = prompt_tokens();
+  options.use_meta = false;
+  const int64_t without = prompt_tokens();
+  EXPECT_LT(without, with_meta);
+  options.use_meta = true;
+  options.meta_instruction = "Be brief.";
+  const int64_t brief = prompt_tokens();
+  EXPECT_LT(without, brief);
+  EXPECT_LT(brief, with_meta);
+  options.infer_mode = InferMode::kWrite;
+  ExpectError(ErrorKind::kRequest, "only 2.5-7b has adapters", prompt_tokens);
+}
+
+TEST_F(SessionOverTheDemo, TheLimitOfTilesGoesWithEveryQuestion) {
+  EngineOptions tiled;  // the demo's kind has no tiles
+  tiled.model = XCOMPOSER_SHARED_DIR "/data/goldens/2-4khd-7b/model";
+  if (!std::filesystem::exists(tiled.model)) GTEST_SKIP() << tiled.model << " is not there";
+  Engine engine = Engine::Load(tiled);
+  SessionOptions options = Greedy();
+  options.hd_num = 0;
+  Session session(engine, options);
+  ExpectError(ErrorKind::kRequest, "hd_num is 0",
+              [&] { session.Ask("What is this?", {Gradient()}); });
+}
+
+TEST_F(SessionOverTheDemo, AnInterruptEndsTheAnswerWithWhatItHas) {
+  Engine engine = LoadDemo();
+  SessionOptions options;
+  options.generation = IdRequest(4000).generation;  // has text soon and does not end by itself
+  Session session(engine, options);
+  const Result result =
+      session.Ask("What is this?", {Gradient()}, [&](const std::string&) { session.Interrupt(); });
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_LT(result.output_ids.size(), 4000u);
+  ASSERT_EQ(session.history().size(), 1u);
+  EXPECT_EQ(session.history()[0].answer, result.text);
+}
+
+TEST_F(SessionOverTheDemo, AnInterruptWhilePicturesArePreparedIsNotLost) {
+  using Clock = std::chrono::steady_clock;
+  Engine engine = LoadDemo();
+  ImagePixels large{.width = 3000, .height = 3000, .rgb = {}};
+  large.rgb.assign(static_cast<size_t>(large.width * large.height * 3), 128);
+  // How long a session takes to copy its pictures into a request, and the engine to prepare them.
+  Request request;
+  request.query = "<ImageHere>What is this?";
+  request.images = {large};
+  request.generation = Greedy().generation;
+  const auto begin = Clock::now();
+  const Request copy = request;
+  const auto copied = Clock::now();
+  const RequestId id = engine.Submit(copy);
+  const auto half_way = (copied - begin) + (Clock::now() - copied) / 2;
+  engine.Wait(id);
+
+  Session session(engine, Greedy());
+  Result result;
+  // Where this machine is busy the interrupt may come before the question.
+  for (int i = 0; i < 5 && result.finish_reason != FinishReason::kCancelled; ++i) {
+    session.Reset();
+    std::vector<ImageSource> pictures = {large};
+    const auto user = std::async(std::launch::async, [&] {
+      std::this_thread::sleep_for(half_way);
+      session.Interrupt();
+    });
+    result = session.Ask("What is this?", std::move(pictures));
+  }
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(session.history().empty(), result.text.empty());
 }
 
 TEST_F(SessionOverTheDemo, AnInterruptBetweenTurnsDoesNothing) {

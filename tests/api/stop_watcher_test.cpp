@@ -65,9 +65,14 @@ TEST(StopWatcher, WhatTheQuestionThrowsEndsTheRun) {
 TEST(StopWatcher, NothingIsWatchedWhereNobodyAsksOrNothingRuns) {
   auto ranks = MakeInProcessTransports(2);
   const std::function<bool()> nobody;
-  { const StopWatcher watcher(nobody, ranks[0].get()); }
-  const std::function<bool()> always = [] { return true; };
-  { const StopWatcher watcher(always, nullptr); }
+  std::atomic<int> asked{0};
+  const std::function<bool()> counts = [&] { return ++asked < 0; };
+  {
+    const StopWatcher of_nobody(nobody, ranks[0].get());
+    const StopWatcher of_nothing(counts, nullptr);
+    std::this_thread::sleep_for(milliseconds(50));  // the first question comes at once
+  }
+  EXPECT_EQ(asked, 0);
   EXPECT_FALSE(ranks[0]->failure().has_value());
 }
 

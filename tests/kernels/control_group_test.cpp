@@ -69,6 +69,17 @@ TEST_F(ControlGroup, TheTightestQuotaOfProcessorsCounts) {
   EXPECT_EQ(CoresWithinGroups({old, three}), 3);
 }
 
+TEST_F(ControlGroup, UsableCoresAreNoMoreThanTheGroupAllows) {
+  const ControlGroupFiles files = {mount(), folder_.Write("membership", "0::/answers\n")};
+  Made("answers");
+  const int all = UsableCores(files);
+  EXPECT_GE(all, UsableCores());
+  folder_.Write("answers/cpu.max", "50000 100000\n");
+  EXPECT_EQ(UsableCores(files), 1);  // half a one, rounded up
+  folder_.Write("answers/cpu.max", "10000000000 100000\n");
+  EXPECT_EQ(UsableCores(files), all);
+}
+
 TEST_F(ControlGroup, WithoutGroupsThereIsTheMount) {
   EXPECT_EQ(Groups("memory", ""), Paths{mount()});
   EXPECT_EQ(ControlGroups("cpu", {mount(), mount() / "no such file"}), Paths{mount()});

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_info.h"
 #include "ops/activations.h"
+#include "ops/cpu_context.h"
 #include "ops/op_testing.h"
 #include "ops/ops.h"
 
@@ -91,6 +92,15 @@ TEST(ActivationsScope, TheInnermostOneHolds) {
     EXPECT_EQ(CurrentActivations(), cpu::Activations::kBfloat16);
   }
   EXPECT_EQ(CurrentActivations(), cpu::Activations::kFloat32);
+}
+
+TEST(ActivationsScope, KernelsAreToldOfIt) {
+  EXPECT_EQ(CurrentContext().activations, cpu::Activations::kFloat32);
+  {
+    const ActivationsScope scope(cpu::Activations::kBfloat16);
+    EXPECT_EQ(CurrentContext().activations, cpu::Activations::kBfloat16);
+  }
+  EXPECT_EQ(CurrentContext().activations, cpu::Activations::kFloat32);
 }
 
 }  // namespace

@@ -171,6 +171,26 @@ TEST_F(LinearPackedOp, FusedOpsAreTheirParts) {
   }
 }
 
+/// Fused ops know nothing of biases.
+TEST_F(LinearPackedOp, FusedOpsKeepBiases) {
+  for (const WeightPacking packing : kOfficial) {
+    for (const auto& [first, second] : {std::pair{true, true}, {true, false}, {false, true}}) {
+      LinearWeight w1 = RandomWeight(packing, {96, 256, 128});
+      LinearWeight w3 = RandomWeight(packing, {96, 256, 128});
+      if (first) w1.bias = Uniform({96}, 100.0).to(at::kHalf);
+      if (second) w3.bias = Uniform({96}, 100.0).to(at::kHalf);
+      for (const int64_t rows : {1, 33}) {
+        const Tensor hidden = Uniform({rows, 256});
+        const Tensor norm = Uniform({256});
+        const Tensor x = RmsNorm(hidden, norm, 1e-5);
+        Tensor gate = Linear(x, w1);
+        SiluMul_(gate, Linear(x, w3));
+        EXPECT_TRUE(NormGateUp(hidden, norm, 1e-5, w1, w3).equal(gate));
+      }
+    }
+  }
+}
+
 TEST_F(LinearPackedOp, FusedOpsRefuseWhatDoesNotFit) {
   const LinearWeight w1 = RandomWeight(WeightPacking::kGptq8, {96, 256, 128});
   const LinearWeight wider = RandomWeight(WeightPacking::kGptq8, {104, 256, 128});

@@ -226,6 +226,23 @@ TEST(Pipeline, TracesUnderTheNamesOfTheCommandLine) {
   EXPECT_EQ(shapes, expected);
 }
 
+TEST(Pipeline, ReleasedPicturesAreUnknown) {
+  const ModelConfig config = TinyModel(Kind::kVl7b);
+  auto pipeline = MakePipeline(config);
+  const EncodedPicture released = pipeline->Encode(TinyPicture(config), "image0", {}, {});
+  const EncodedPicture kept = pipeline->Encode(TinyPicture(config), "image1", {}, {});
+  const int64_t rows = kept.rows + 4;
+  const auto answer = [&](const EncodedPicture& picture) {
+    return RunSlice(*pipeline, config, MakeSequence(rows, picture, Blocks(0, 20)), 0, rows);
+  };
+  const std::vector<float> before = answer(released);
+  pipeline->Release(released.feature);
+  std::string message;
+  EXPECT_EQ(KindOfError([&] { answer(released); }, &message), ErrorKind::kInternal);
+  EXPECT_THAT(message, HasSubstr("unknown picture features " + std::to_string(released.feature)));
+  EXPECT_EQ(answer(kept), before);
+}
+
 TEST(Pipeline, ErrorsLeaveItUsable) {
   const ModelConfig config = TinyModel(Kind::kVl7b);
   auto pipeline = MakePipeline(config);
@@ -292,28 +309,35 @@ TEST(Pipeline, RefusesBatchesThatTheSchedulerGotWrong) {
   const ModelConfig config = TinyModel(Kind::kVl7b);
   auto pipeline = MakePipeline(config);
   const TinySequence sequence = MakeSequence(6, {}, {0, 1});
-  const auto refused = [&](const std::function<void(Batch&)>& spoil) {
+  const auto refused = [&](const std::string& why, const std::function<void(Batch&)>& spoil) {
     Batch batch;
     AddSlice(batch, sequence, 0, 6, config);
     spoil(batch);
-    return KindOfError([&] { pipeline->Forward(batch); }) == ErrorKind::kInternal;
+    std::string message;
+    EXPECT_EQ(KindOfError([&] { pipeline->Forward(batch); }, &message), ErrorKind::kInternal)
+        << why;
+    EXPECT_THAT(message, HasSubstr(why));
   };
-  EXPECT_TRUE(refused([](Batch& b) { b = {}; }));
-  EXPECT_TRUE(refused([](Batch& b) { b.ids.resize(400, 1); }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].row_count = 5; }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].first_row = 1; }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table.pop_back(); }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].block_table[1] = 64; }));
-  EXPECT_TRUE(refused([](Batch& b) { b.sequences[0].rope_base = 0; }));
-  Batch
-      late;  // its table ends before its last position; must be caught before any slot is looked up
-  AddSlice(late, sequence, 0, 6, config);
-  late.sequences[0].position = 4;
-  std::string message;
-  EXPECT_EQ(KindOfError([&] { pipeline->Forward(late); }, &message), ErrorKind::kInternal);
-  EXPECT_THAT(message, HasSubstr("a block table of 2 blocks"));
-  EXPECT_TRUE(refused([](Batch& b) { b.features.push_back({0, 2, 99, 0}); }));
-  EXPECT_TRUE(refused([](Batch& b) { b.copies.push_back({0, 64}); }));
+  refused("a batch of 0 rows", [](Batch& b) { b = {}; });
+  refused("a batch of 201 rows, the limit is 200", [&](Batch& b) {
+    b = {};
+    AddSlice(b, MakeSequence(201, {}, Blocks(0, 51)), 0, 201, config);
+  });
+  refused("sequences own 5 of 6 rows", [](Batch& b) { b.sequences[0].row_count = 5; });
+  refused("a slice starts at row 1, expected 0", [](Batch& b) { b.sequences[0].first_row = 1; });
+  refused("a block table of 1 blocks for 6 positions",
+          [](Batch& b) { b.sequences[0].block_table.pop_back(); });
+  // Must be caught before any slot is looked up.
+  refused("a block table of 2 blocks for 10 positions",
+          [](Batch& b) { b.sequences[0].position = 4; });
+  refused("block 64 of 64", [](Batch& b) { b.sequences[0].block_table[1] = 64; });
+  refused("block -1 of 64", [](Batch& b) { b.sequences[0].block_table[1] = -1; });
+  refused("rope base 0", [](Batch& b) { b.sequences[0].rope_base = 0; });
+  refused("unknown picture features 99", [](Batch& b) { b.features.push_back({0, 2, 99, 0}); });
+  refused("a copy from block 0 to 64 of 64", [](Batch& b) { b.copies.push_back({0, 64}); });
+  refused("a copy from block 64 to 0 of 64", [](Batch& b) { b.copies.push_back({64, 0}); });
+  // As many rows as there may be.
+  RunSlice(*pipeline, config, MakeSequence(200, {}, Blocks(0, 50)), 0, 200);
 }
 
 TEST(Pipeline, NamesDevicesAndSizesThatItCannotServe) {

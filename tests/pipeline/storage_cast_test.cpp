@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "xcomposer/error.h"
@@ -47,6 +48,25 @@ TEST(Cast, AllPairsOfTypes) {
       const bool lossy = to == at::kHalf && from != at::kHalf;
       EXPECT_EQ(counts.overflows, lossy ? 1 : 0) << from << to;
       EXPECT_EQ(counts.underflows, lossy ? 1 : 0) << from << to;
+    }
+  }
+}
+
+TEST(StoredAs, EveryTypeInEveryStorage) {
+  // The same number in each of the types.
+  const at::Tensor numbers = at::tensor(std::vector<float>{1.0f, -3.25f, 0.0f, 96.0f}).view({2, 2});
+  for (const at::ScalarType from : {at::kFloat, at::kHalf, at::kBFloat16}) {
+    const at::Tensor weight = numbers.to(from);
+    for (const auto& [storage, wanted] : {std::pair{WeightStorage::kAsStored, from},
+                                          {WeightStorage::kFloat32, at::kFloat},
+                                          {WeightStorage::kFloat16, at::kHalf},
+                                          {WeightStorage::kBFloat16, at::kBFloat16}}) {
+      CastCounts counts;
+      const at::Tensor stored = StoredAs(weight, storage, "w", counts);
+      EXPECT_EQ(stored.scalar_type(), wanted) << from;
+      EXPECT_TRUE(stored.to(at::kFloat).equal(numbers)) << from << wanted;
+      EXPECT_EQ(stored.is_same(weight), wanted == from) << from << wanted;
+      EXPECT_EQ(counts.underflows, 0) << from << wanted;
     }
   }
 }
