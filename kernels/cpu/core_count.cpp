@@ -10,8 +10,6 @@
 #include <string>
 #include <thread>
 
-#include "kernels/cpu/control_group.h"
-
 namespace xcomposer::cpu {
 namespace {
 
@@ -51,9 +49,9 @@ int CoresWithinGroups(const std::vector<std::filesystem::path>& groups) {
   return least;
 }
 
-int UsableCores() {
+int UsableCores(const ControlGroupFiles& files) {
   const int cores = std::max(1, AffinityCores());
-  const int allowed = CoresWithinGroups(ControlGroups("cpu"));
+  const int allowed = CoresWithinGroups(ControlGroups("cpu", files));
   return allowed > 0 ? std::min(cores, allowed) : cores;
 }
 

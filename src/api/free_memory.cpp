@@ -6,8 +6,6 @@
 #include <string>
 #include <system_error>
 
-#include "kernels/cpu/control_group.h"
-
 namespace xcomposer::api {
 namespace {
 
@@ -61,10 +59,10 @@ Memory WithinGroups(Memory memory, const std::vector<std::filesystem::path>& gro
   return memory;
 }
 
-Memory HostMemory() {
+Memory HostMemory(const cpu::ControlGroupFiles& files) {
   const Memory machine = {.total = Field("/proc/meminfo", "MemTotal:").value_or(0) * 1024,
                           .available = Field("/proc/meminfo", "MemAvailable:").value_or(0) * 1024};
-  return WithinGroups(machine, cpu::ControlGroups("memory"));
+  return WithinGroups(machine, cpu::ControlGroups("memory", files));
 }
 
 }  // namespace xcomposer::api

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "kernels/cpu/control_group.h"
+
 namespace xcomposer::api {
 
 struct Memory {
@@ -13,7 +15,7 @@ struct Memory {
 
 /// Memory of this machine, or less where a control group that this process is in allows less.
 /// Bytes.
-Memory HostMemory();
+Memory HostMemory(const cpu::ControlGroupFiles& files = {});
 
 /// `memory`, or less where one of the groups, whose folders these are, allows less.
 Memory WithinGroups(Memory memory, const std::vector<std::filesystem::path>& groups);

@@ -1,5 +1,7 @@
 #include "api/load_options.h"
 
+#include <utility>
+
 #include "base/check.h"
 #include "base/log.h"
 #include "kernels/cpu/cpu_info.h"
@@ -87,6 +89,14 @@ void CheckThreads(int threads) {
 void CheckInstructionSet() {
   const std::string problem = cpu::MaxIsaProblem();
   Require(problem.empty(), ErrorKind::kUsage, problem);
+}
+
+RequestContext RequestContextFor(const EngineOptions& options, ModelConfig config) {
+  RequestContext context;
+  context.config = std::move(config);
+  context.image_limits.max_pixels = options.max_image_pixels;
+  context.video_font = options.video_font;
+  return context;
 }
 
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,

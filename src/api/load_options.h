@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "api/prepare.h"
 #include "config/model_config.h"
 #include "pipeline/pipeline_options.h"
 #include "placement/weight_type.h"
@@ -34,6 +35,9 @@ void CheckThreads(int threads);
 
 /// Throws kUsage where the environment limits the instruction sets to one that there is not.
 void CheckInstructionSet();
+
+/// What requests are read with, as far as options say it.
+RequestContext RequestContextFor(const EngineOptions& options, ModelConfig config);
 
 /// What the pipeline is told. Throws kUsage for options out of range.
 PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConfig& config,

@@ -118,13 +118,10 @@ auto OnThisRank(Transport* transport, const Work& work) {
 
 RequestContext ContextOf(const EngineOptions& options, const OpenedModel& opened) {
   const auto folder = opened.checkpoint.directory();
-  RequestContext context;
-  context.config = opened.config;
+  RequestContext context = RequestContextFor(options, opened.config);
   context.defaults = LoadGenerationDefaults(folder, context.config.kind);
   for (const std::string& note : context.defaults.notes) log::Info(note);
   context.tokenizer = TokenizerOf(folder, context.config.kind);
-  context.image_limits.max_pixels = options.max_image_pixels;
-  context.video_font = options.video_font;
   context.pictures = opened.plan.pictures;
   return context;
 }

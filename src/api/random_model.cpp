@@ -56,7 +56,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
           "random weights are for one process; a run over several needs a checkpoint");
   LoadedModel model;
   RequestContext& context = model.context;
-  context.config = ReadRandomSubject(options.model).config;
+  context = RequestContextFor(options, ReadRandomSubject(options.model).config);
   context.defaults = ChatDefaults(context.config.kind);
   const Quantization wanted = QuantiseTo(options.weights, context.config);
   Require(!wanted || !context.config.quantization, ErrorKind::kUsage,
