@@ -59,7 +59,8 @@ bool LaunchInBulk(int64_t pairs, int64_t columns, const Params& params, const Co
           Schedule::kAlignment - 16 + Schedule::kWarps * Schedule::kStages * Schedule::kStageBytes +
           ArenaBytes<uint64_t>(Schedule::kBarriers) + ArenaBytes<float>(kDecodeThreads / 32) +
           ArenaBytes<Half>(columns) + ArenaBytes<float>(2 * Schedule::kWarps * turns)};
-  if (shape.shared_bytes > context.block_shared_bytes) return false;
+  // In its last KiB the limit that Launch sets would depend on the launch.
+  if (shape.shared_bytes > context.block_shared_bytes - kReserved) return false;
   status = ForFormat(params.format, [&](auto number) {
     return Launch(kernel_of(number, Schedule{}), shape, params, context);
   });
