@@ -169,7 +169,7 @@ TEST_F(SessionOverTheDemo, AnInterruptWhilePicturesArePreparedIsNotLost) {
   Session session(engine, Greedy());
   Result result;
   // Where this machine is busy the interrupt may come before the question.
-  for (int i = 0; i < 5 && result.finish_reason != FinishReason::kCancelled; ++i) {
+  for (int i = 0; i < 20 && result.finish_reason != FinishReason::kCancelled; ++i) {
     session.Reset();
     std::vector<ImageSource> pictures = {large};
     const auto user = std::async(std::launch::async, [&] {
