@@ -27,7 +27,8 @@ struct RankOptions {
   std::string secret_file;  ///< read where `secret` is empty
 
   /// Of rank 0, asked about every second or more often while the ranks meet and load, by any
-  /// thread; true ends the run, for all that have met with kCancelled. Serve has its own.
+  /// thread; true ends the run, for all that have met with kCancelled. Not asked while a host name
+  /// is resolved or a store that listens does not answer. Serve has its own.
   std::function<bool()> stop;
 
   double timeout_s = 10;         ///< a rank that is silent for so long is lost

@@ -77,9 +77,6 @@ Isa WidestIsa([[maybe_unused]] Isa most) {
   return Isa::kPortable;
 }
 
-constexpr Isa kIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512,
-                         Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
-
 std::string_view MaxIsaName() {
   const char* name = std::getenv(kMaxIsaVariable);
   return name == nullptr ? "" : name;
@@ -87,8 +84,8 @@ std::string_view MaxIsaName() {
 
 std::optional<Isa> MaxIsa() {
   const auto* isa = std::ranges::find_if(
-      kIsas, [name = MaxIsaName()](Isa each) { return name == ToString(each); });
-  if (isa == std::end(kIsas)) return std::nullopt;
+      kAllIsas, [name = MaxIsaName()](Isa each) { return name == ToString(each); });
+  if (isa == std::end(kAllIsas)) return std::nullopt;
   return *isa;
 }
 
@@ -107,7 +104,7 @@ std::string MaxIsaProblem() {
   if (name.empty() || MaxIsa()) return "";
   std::string problem(kMaxIsaVariable);
   problem += " is \"" + std::string(name) + "\", expected one of";
-  for (const Isa isa : kIsas) problem += std::string(" ") + ToString(isa);
+  for (const Isa isa : kAllIsas) problem += std::string(" ") + ToString(isa);
   return problem;
 }
 

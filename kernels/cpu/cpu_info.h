@@ -7,6 +7,8 @@ namespace xcomposer::cpu {
 
 /// The instruction sets that our kernels are written for, from the most portable to the widest.
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
+inline constexpr Isa kAllIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512,
+                                   Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
 
 /// Names in the environment the widest instruction set to use, as ToString does.
 inline constexpr char kMaxIsaVariable[] = "XCOMPOSER_MAX_ISA";

@@ -11,9 +11,6 @@
 namespace xcomposer::cpu {
 namespace {
 
-// Packed rows of x hold at most this many numbers (32 MiB of floats); more rows are worked on in
-// turns.
-constexpr int64_t kPackedFloats = int64_t{8} << 20;
 // Rows of x in one task: its share of x then fits into the second cache, piece by piece.
 constexpr int64_t kBlockRows = 256;
 // Weights that a thread takes at a time while streaming: long enough to be read at full speed, and

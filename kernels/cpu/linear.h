@@ -10,6 +10,10 @@
 
 namespace xcomposer::cpu {
 
+/// Packed rows of x hold at most this many numbers (32 MiB of floats); more rows are worked on in
+/// turns.
+inline constexpr int64_t kPackedFloats = int64_t{8} << 20;
+
 struct IsaKernels;
 
 /// y = x W^T + bias, or y += scale * x W^T (+ bias). float32 sums over weights as they are

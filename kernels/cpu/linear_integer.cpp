@@ -11,8 +11,6 @@
 namespace xcomposer::cpu {
 namespace {
 
-// Rows of x that are rounded and worked on in one turn take at most this many inputs.
-constexpr int64_t kTurnInputs = int64_t{8} << 20;
 // Rows of x in one task: their codes for some inputs then stay in the second cache.
 constexpr int64_t kBlockRows = 256;
 // Outputs of one task.

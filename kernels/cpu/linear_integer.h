@@ -10,6 +10,9 @@
 
 namespace xcomposer::cpu {
 
+/// Rows of x that are rounded and worked on in one turn take at most this many inputs.
+inline constexpr int64_t kTurnInputs = int64_t{8} << 20;
+
 struct IsaKernels;
 
 /// Linear for a weight that TakesIntegers: rows of x are rounded first, all products are of

@@ -72,8 +72,9 @@ struct PanelPlace {
 };
 
 /// The piece of the weight that comes next, as it is stored. Its rows are short and far apart,
-/// where the processor does not look ahead by itself, so tiles ask for some lines with each stretch
-/// that they multiply. All at once, while a panel was packed, took up to a quarter longer.
+/// where the processor does not look ahead by itself, so tiles ask for some lines: before they
+/// begin, or, where there are many, with each stretch that they multiply. All at once, while a
+/// panel was packed, took up to a quarter longer.
 struct LinesAhead {
   const char* row = nullptr;
   int64_t stride = 0;  ///< bytes from row to row

@@ -16,7 +16,8 @@ struct TransportOptions {
   /// Until every rank has connected, counted from each rank's own start; 0: as rank_timeout.
   std::chrono::milliseconds connect_timeout{0};
 
-  /// Asked once a second or more often while the ranks meet; true ends the meeting here (kCancelled).
+  /// Asked once a second or more often while the ranks meet, but for while a host name is resolved
+  /// or a store that listens does not answer; true ends the meeting here (kCancelled).
   std::function<bool()> stop;
 
   /// How long Send waits for a living peer that takes nothing.

@@ -140,12 +140,10 @@ class Stored {
 
 /// Every instruction set that this machine can run, so that each is tested and not only the best.
 inline std::vector<Isa> RunnableIsas() {
-  std::vector<Isa> isas = {Isa::kPortable};
-  if (BestIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
-  if (BestIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
-  if (BestIsa() >= Isa::kAvx512Vnni) isas.push_back(Isa::kAvx512Vnni);
-  if (BestIsa() >= Isa::kAvx512Bf16) isas.push_back(Isa::kAvx512Bf16);
-  if (BestIsa() >= Isa::kAmx) isas.push_back(Isa::kAmx);
+  std::vector<Isa> isas;
+  for (const Isa isa : kAllIsas) {
+    if (isa <= BestIsa()) isas.push_back(isa);
+  }
   return isas;
 }
 

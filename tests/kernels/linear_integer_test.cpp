@@ -1,3 +1,5 @@
+#include "kernels/cpu/linear_integer.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -315,7 +317,7 @@ TEST_P(LinearIntegerTest, OddNumbers) {
 TEST(IntegerKernels, EachTurnHasRowsOfItsOwn) {
   Random random(71);
   Case c({530, 16, 16000, 128}, Packing::kInt8, random);
-  ASSERT_GT(c.shape.rows * c.shape.depth, int64_t{8} << 20);
+  ASSERT_GT(c.shape.rows * c.shape.depth, kTurnInputs);
   const auto number = [](int64_t row) { return static_cast<float>(row % 61 + 1); };
   for (int64_t row = 0; row < c.shape.rows; ++row) {
     std::fill_n(c.x.data() + row * c.x_stride, c.shape.depth, number(row));
@@ -364,8 +366,7 @@ TEST(IntegerKernels, FewRowsBesideTilesAreThoseOfAvx512) {
 
 /// Also on processors that this one is not: nothing is computed.
 TEST(IntegerKernels, BlocksFitGroupsAndTilesRoundAlike) {
-  for (const Isa isa :
-       {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx}) {
+  for (const Isa isa : kAllIsas) {
     const IsaKernels& kernels = KernelsFor(isa);
     for (const Packing packing : {Packing::kInt4, Packing::kInt8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");

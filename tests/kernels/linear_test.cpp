@@ -294,7 +294,7 @@ TEST_P(LinearTest, EmptySizes) {
 /// More numbers of x than are packed at a time: a prompt's rows for the last product of an MLP.
 TEST(LinearTurns, EachHasRowsOfItsOwn) {
   constexpr int64_t kRows = 530, kOutputs = 3, kDepth = 16000;
-  static_assert(kRows * kDepth > int64_t{8} << 20);
+  static_assert(kRows * kDepth > kPackedFloats);
   std::vector<float> x(kRows * kDepth), y(kRows * kOutputs), weight(kOutputs * kDepth);
   const auto number = [](int64_t row) { return static_cast<float>(row % 61 + 1); };
   for (int64_t row = 0; row < kRows; ++row) {
