@@ -23,10 +23,12 @@ bool HasF16c() {
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
 
-/// AVX-512 BF16, which __builtin_cpu_supports does not know in all compilers either.
-bool HasBfloatPairs() {
+// Features that __builtin_cpu_supports does not know in all compilers either.
+constexpr unsigned kAvxVnni = 1u << 4;
+constexpr unsigned kAvx512Bf16 = 1u << 5;
+bool HasYounger(unsigned feature) {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & feature) != 0;
 }
 
 #if defined(__linux__)
@@ -61,20 +63,29 @@ bool MayUseTiles() { return false; }
 #endif
 #endif
 
-/// The widest that there is. Linux is asked for tiles only where `most` allows them.
-Isa WidestIsa([[maybe_unused]] Isa most) {
+/// Whether this processor and operating system offer it. Linux is asked for tiles.
+bool Offers(Isa isa) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
-    if (!HasBfloatPairs()) return Isa::kAvx512Vnni;
-    return most >= Isa::kAmx && MayUseTiles() ? Isa::kAmx : Isa::kAvx512Bf16;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
-    return Isa::kAvx2;
+  switch (isa) {
+    case Isa::kPortable:
+      return true;
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
+    case Isa::kAvx2Vnni:
+      return Offers(Isa::kAvx2) && HasYounger(kAvxVnni);
+    case Isa::kAvx512:
+      return Offers(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512dq");
+    case Isa::kAvx512Vnni:
+      return Offers(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
+    case Isa::kAvx512Bf16:
+      return Offers(Isa::kAvx512Vnni) && HasYounger(kAvx512Bf16);
+    case Isa::kAmx:
+      return Offers(Isa::kAvx512Bf16) && MayUseTiles();
   }
 #endif
-  return Isa::kPortable;
+  return isa == Isa::kPortable;
 }
 
 std::string_view MaxIsaName() {
@@ -94,9 +105,17 @@ std::optional<Isa> MaxIsa() {
 Isa BestIsa() {
   // Asked once: in a virtual machine each cpuid is a trap, and kernels come here often.
   static const Isa best = [most = MaxIsa().value_or(Isa::kAmx)] {
-    return std::min(WidestIsa(most), most);
+    Isa widest = most;
+    while (!Offers(widest)) widest = static_cast<Isa>(static_cast<int>(widest) - 1);
+    return widest;
   }();
   return best;
+}
+
+bool MayRun(Isa isa) {
+  if (isa != Isa::kAvx2Vnni) return isa <= BestIsa();
+  static const bool bytes = Offers(Isa::kAvx2Vnni);
+  return isa <= BestIsa() && bytes;
 }
 
 std::string MaxIsaProblem() {
@@ -114,6 +133,8 @@ const char* ToString(Isa isa) {
       return "portable";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvx2Vnni:
+      return "avx2vnni";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx512Vnni:

@@ -20,13 +20,18 @@ inline constexpr int64_t kIntegerColumns = S::kIntegerVectors* S::kWidth;
 
 /// Whether a piece's codes are the words of the weight.
 template <typename S, Packing packing>
-inline constexpr bool kTakesWords =
-    S::kWidth == kPanelOutputs&& IntegerCodes<S, packing>::kDwords == 1;
+inline constexpr bool kTakesWords = IntegerCodes<S, packing>::kDwords == 1 &&
+                                    (S::kWidth == kPanelOutputs ||
+                                     kIntegerColumns<S> == kPanelOutputs);
+
+/// Whether each vector of these is a panel.
+template <typename S, Packing packing>
+inline constexpr bool kTakesPanels = kTakesWords<S, packing>&& S::kWidth == kPanelOutputs;
 
 /// A piece of the weight. Blocks as IntegerCodes has them; the last one may be shorter.
 struct IntegerPiece {
-  /// (dword, vector, output) where they were taken out of their words; else (vector, word, output),
-  /// vectors `vector_stride` apart.
+  /// (dword, vector, output) where they were taken out of their words; else the words of the
+  /// weight, whose vectors are panels or parts of one, `vector_stride` apart.
   const uint32_t* codes = nullptr;
   int64_t vector_stride = 0;
   const uint32_t* zeros = nullptr;  ///< (block, output)
@@ -84,7 +89,7 @@ inline IntegerPiece PieceOf(const LinearKernelArgs& args, int64_t k, int64_t dep
       UnpackWords<S, packing>(words, depth / kInputs, codes + v * S::kWidth, kColumns);
     }
   }
-  if constexpr (kTakesWords<S, packing>) {
+  if constexpr (kTakesPanels<S, packing>) {
     piece.vector_stride = args.depth / kInputs * kPanelOutputs;
   }
   return piece;
@@ -121,7 +126,7 @@ XCOMPOSER_NOINLINE void PieceTile(const LinearKernelArgs& args, const IntegerPie
   constexpr int64_t kBlock = IntegerCodes<S, packing>::kBlock;
   constexpr int64_t kColumns = kVectors * S::kWidth;
   constexpr int64_t kStride = kTakesWords<S, packing> ? kPanelOutputs : kColumns;
-  const int64_t vector_stride = kTakesWords<S, packing> ? weight.vector_stride : S::kWidth;
+  const int64_t vector_stride = kTakesPanels<S, packing> ? weight.vector_stride : S::kWidth;
   const uint32_t* codes = weight.codes;
   const uint32_t* zeros = weight.zeros;
   const float* scales = weight.scales;

@@ -6,9 +6,7 @@ namespace xcomposer::cpu {
 extern const IsaKernels kAvx512VnniKernels;
 const IsaKernels kAvx512VnniKernels = IsaTable<Avx512Vnni>::kKernels;
 
-extern const IntegerKernel kPairs8;
-const IntegerKernel kPairs8 = kIntegerKernel<Avx512VnniPairs, Packing::kInt8>;
-extern const IntegerRowsKernel kPairs8Rows;
-const IntegerRowsKernel kPairs8Rows = kIntegerRowsKernel<Avx512VnniPairs, Packing::kInt8>;
+extern const IntegerKernels kPairs8;
+const IntegerKernels kPairs8 = kIntegerKernels<Avx512VnniPairs, Packing::kInt8>;
 
 }  // namespace xcomposer::cpu

@@ -9,10 +9,10 @@ namespace xcomposer::cpu {
 extern const IsaKernels kPortableKernels;
 #if defined(__x86_64__)
 extern const IsaKernels kAvx2Kernels;
+extern const IntegerKernels kAvx2VnniIntegers[2];
 extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512VnniKernels;
-extern const IntegerKernel kPairs8;
-extern const IntegerRowsKernel kPairs8Rows;
+extern const IntegerKernels kPairs8;
 extern const PairKernels kAvx512PairKernels;
 extern const SpecialKernels kAmxTiles;
 extern const SpecialKernels kAmxRoundingTiles;
@@ -21,6 +21,15 @@ extern const SpecialKernels kAmxRoundingTiles;
 namespace {
 
 #if defined(__x86_64__)
+const IsaKernels& Avx2VnniKernels() {
+  static const IsaKernels kernels = [] {
+    IsaKernels with_bytes = kAvx2Kernels;
+    std::ranges::copy(kAvx2VnniIntegers, with_bytes.integers);
+    return with_bytes;
+  }();
+  return kernels;
+}
+
 /// Activations rounded where bfloat16 weights are not concerned.
 IsaKernels WithPairs(IsaKernels kernels) {
   std::ranges::copy(kAvx512PairKernels.packed, kernels.packed_panels);
@@ -42,9 +51,7 @@ const IsaKernels& RoundingPairKernels() {
 /// of x as the tiles have them, so that a row's bits do not depend on how many there are.
 IsaKernels WithTiles(const SpecialKernels& tiles) {
   IsaKernels with_tiles = kAvx512VnniKernels;
-  constexpr size_t kEight = IntegerIndex(Packing::kInt8);
-  with_tiles.linear_integers[kEight] = kPairs8;
-  with_tiles.linear_integer_rows[kEight] = kPairs8Rows;
+  with_tiles.integers[IntegerIndex(Packing::kInt8)] = kPairs8;
   with_tiles.special = tiles;
   return with_tiles;
 }
@@ -69,6 +76,7 @@ const IsaKernels& KernelsFor(Isa isa, Activations activations) {
   if (isa == Isa::kAvx512Bf16) return rounds ? RoundingPairKernels() : kAvx512VnniKernels;
   if (isa == Isa::kAvx512Vnni) return kAvx512VnniKernels;
   if (isa == Isa::kAvx512) return kAvx512Kernels;
+  if (isa == Isa::kAvx2Vnni) return Avx2VnniKernels();
   if (isa == Isa::kAvx2) return kAvx2Kernels;
 #endif
   static_cast<void>(isa);

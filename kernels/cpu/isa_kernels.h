@@ -52,6 +52,12 @@ struct IntegerRowsKernel {
   void (*multiply)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
 };
 
+/// Both, for one width of a weight in panels.
+struct IntegerKernels {
+  IntegerKernel many;
+  IntegerRowsKernel few;
+};
+
 /// Kernels for many rows that some processors have besides: tiles, and pairs of bfloat16.
 struct SpecialKernels {
   PanelKernel bfloat16;
@@ -82,8 +88,7 @@ struct IsaKernels {
   void (*pack_places[2])(const LinearKernelArgs&, int64_t begin, int64_t end);  ///< not kAwq4
   PanelKernel packed_panels[kOfficialPackings];
   /// Weights in panels with rounded rows of x, by IntegerIndex.
-  IntegerKernel linear_integers[2];
-  IntegerRowsKernel linear_integer_rows[2];
+  IntegerKernels integers[2];
   /// y from the sums of spans, of packed_rows.
   void (*finish_spans)(const LinearKernelArgs&, float* sums, int64_t stride, int64_t n_begin,
                        int64_t n_end);

@@ -30,7 +30,7 @@ inline constexpr int64_t kFewPackedRows = S::kWidth < 16 ? 10 : 16;
 /// Of rounded rows: above so many, taking codes out of their words once for all of them pays, or
 /// where words are multiplied as they lie, three vectors of outputs at a time.
 template <typename S, Packing packing>
-inline constexpr int64_t kFewIntegerRows = IntegerCodes<S, packing>::kDwords == 1 ? 64 : 128;
+inline constexpr int64_t kFewIntegerRows = kTakesPanels<S, packing> ? 64 : 128;
 
 template <typename S, typename Weight, int64_t few_rows>
 inline constexpr PanelKernel kPanelKernel = {.few_rows = few_rows,
@@ -60,6 +60,10 @@ inline constexpr IntegerRowsKernel kIntegerRowsKernel = {
     .rows = kRowsTogether<S>,
     .multiply = &LinearIntegerRows<S, packing>};
 
+template <typename S, Packing packing>
+inline constexpr IntegerKernels kIntegerKernels = {.many = kIntegerKernel<S, packing>,
+                                                   .few = kIntegerRowsKernel<S, packing>};
+
 /// Every kernel, instantiated for one instruction set; the order of Format, Packing and KvFormat.
 template <typename S>
 struct IsaTable {
@@ -81,9 +85,7 @@ struct IsaTable {
       .packed_panels = {kPanelKernel<S, PackedWeight<S, Packing::kGptq4>, kFewPackedRows<S>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kGptq8>, kFewPackedRows<S>>,
                         kPanelKernel<S, PackedWeight<S, Packing::kAwq4>, kFewPackedRows<S>>},
-      .linear_integers = {kIntegerKernel<S, Packing::kInt4>, kIntegerKernel<S, Packing::kInt8>},
-      .linear_integer_rows = {kIntegerRowsKernel<S, Packing::kInt4>,
-                              kIntegerRowsKernel<S, Packing::kInt8>},
+      .integers = {kIntegerKernels<S, Packing::kInt4>, kIntegerKernels<S, Packing::kInt8>},
       .finish_spans = &FinishSpans<S>,
       .quantise_group = {&ChooseGroup4<S>, &ChooseGroup8<S>},
       .rms_norm = &RmsNormRows<S>,

@@ -105,7 +105,7 @@ bool TakesFewRows(const IntegerProduct& product, const IsaKernels& kernels) {
   const PackedMatrix& matrix = product.matrix;
   const int64_t rows = product.args.rows;
   return !TakesTiles(matrix, rows, kernels) &&
-         rows <= kernels.linear_integer_rows[IntegerIndex(matrix.packing)].few_rows;
+         rows <= kernels.integers[IntegerIndex(matrix.packing)].few.few_rows;
 }
 
 void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKernels& kernels) {
@@ -118,7 +118,7 @@ void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKer
   const int64_t turn_rows = DivideUp(rows, turns);
   const IntegerKernel& kernel = TakesTiles(product.matrix, rows, kernels)
                                     ? kernels.special.int8
-                                    : kernels.linear_integers[IntegerIndex(product.matrix.packing)];
+                                    : kernels.integers[IntegerIndex(product.matrix.packing)].many;
   SetPanels(args, turn_rows, kernel);
   const RoundedSizes sizes(kernel.x, args.depth, args.packed_rows);
   const int64_t bias_floats = BiasFloats(product);
@@ -138,8 +138,8 @@ void LinearInteger(const IntegerProduct& product, ThreadPool& pool, const IsaKer
 void LinearFewIntegers(std::span<const IntegerProduct> products, ThreadPool& pool,
                        const IsaKernels& kernels) {
   const Packing packing = products.front().matrix.packing;
-  const IntegerRowsKernel& kernel = kernels.linear_integer_rows[IntegerIndex(packing)];
-  const RoundingKernel& rounding = kernels.linear_integers[IntegerIndex(packing)].x;
+  const IntegerRowsKernel& kernel = kernels.integers[IntegerIndex(packing)].few;
+  const RoundingKernel& rounding = kernels.integers[IntegerIndex(packing)].many.x;
   const LinearKernelArgs& common = products.front().args;
   const int64_t turns = DivideUp(common.rows, kernel.rows);
   const int64_t turn_rows = DivideUp(common.rows, turns);

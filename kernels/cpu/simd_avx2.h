@@ -203,10 +203,7 @@ struct Avx2 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w);
   }
   static W SetWords(uint32_t n) { return _mm256_set1_epi32(static_cast<int>(n)); }
-  static W KeepWords(W w) {
-    asm("" : "+x"(w));
-    return w;
-  }
+  static W KeepWords(W w) { return w; }  // DotPairs and DotBytes do
   static W RoundToWords(F f) { return _mm256_cvtps_epi32(f); }
   static F FromWords(W w) { return _mm256_cvtepi32_ps(w); }
   static W EvenBytes(W w) { return _mm256_and_si256(w, _mm256_set1_epi16(0xff)); }

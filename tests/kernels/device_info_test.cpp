@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "kernels/cpu/core_count.h"
@@ -30,10 +32,37 @@ TEST(Cpu, HasACore) { EXPECT_GE(cpu::UsableCores(), 1); }
 
 TEST(Cpu, NamesItsInstructionSet) { EXPECT_NE(std::string(cpu::ToString(cpu::BestIsa())), ""); }
 
+TEST(Cpu, MayRunWhatItHasAndNothingWider) {
+  EXPECT_TRUE(cpu::MayRun(cpu::Isa::kPortable));
+  EXPECT_TRUE(cpu::MayRun(cpu::BestIsa()));
+  for (const cpu::Isa isa : cpu::kAllIsas) {
+    if (isa > cpu::BestIsa()) {
+      EXPECT_FALSE(cpu::MayRun(isa)) << cpu::ToString(isa);
+    }
+    if (isa < cpu::BestIsa() && isa != cpu::Isa::kAvx2Vnni) {
+      EXPECT_TRUE(cpu::MayRun(isa)) << cpu::ToString(isa);
+    }
+  }
+}
+
+#if defined(__linux__) && defined(__x86_64__)
+/// Linux reads the processor's features for itself. (One that is taken to be there and is not ends
+/// the tests of its kernels.)
+TEST(Cpu, FindsAvxVnniWhereLinuxDoes) {
+  std::ifstream file("/proc/cpuinfo");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  if (text.find(" avx_vnni ") == std::string::npos) {
+    GTEST_SKIP() << "Linux knows of no AVX-VNNI here";
+  }
+  if (cpu::BestIsa() < cpu::Isa::kAvx2Vnni) GTEST_SKIP() << cpu::kMaxIsaVariable << " forbids it";
+  EXPECT_TRUE(cpu::MayRun(cpu::Isa::kAvx2Vnni));
+}
+#endif
+
 TEST(Cpu, AnUnknownLimitOfInstructionSetsIsToldWithThoseThatThereAre) {
   const char* before = std::getenv(cpu::kMaxIsaVariable);
   const std::string kept = before == nullptr ? "" : before;
-  for (const char* known : {"", "portable", "avx2", "avx512vnni", "amx"}) {
+  for (const char* known : {"", "portable", "avx2", "avx2vnni", "avx512vnni", "amx"}) {
     ASSERT_EQ(setenv(cpu::kMaxIsaVariable, known, 1), 0);
     EXPECT_EQ(cpu::MaxIsaProblem(), "") << known;
   }
@@ -41,7 +70,7 @@ TEST(Cpu, AnUnknownLimitOfInstructionSetsIsToldWithThoseThatThereAre) {
     ASSERT_EQ(setenv(cpu::kMaxIsaVariable, unknown, 1), 0);
     EXPECT_THAT(cpu::MaxIsaProblem(),
                 testing::AllOf(testing::HasSubstr("\"" + std::string(unknown) + "\""),
-                               testing::HasSubstr(" portable avx2 avx512 ")));
+                               testing::HasSubstr(" portable avx2 avx2vnni avx512 ")));
   }
   ASSERT_EQ(setenv(cpu::kMaxIsaVariable, kept.c_str(), 1), 0);
 }

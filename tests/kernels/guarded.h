@@ -142,7 +142,7 @@ class Stored {
 inline std::vector<Isa> RunnableIsas() {
   std::vector<Isa> isas;
   for (const Isa isa : kAllIsas) {
-    if (isa <= BestIsa()) isas.push_back(isa);
+    if (MayRun(isa)) isas.push_back(isa);
   }
   return isas;
 }

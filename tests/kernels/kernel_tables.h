@@ -9,6 +9,7 @@
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/guarded.h"
 #include "support/emulated_pairs.h"
+#include "support/emulated_vnni.h"
 
 namespace xcomposer::cpu {
 
@@ -35,6 +36,18 @@ inline const IsaKernels& EmulatedPairKernels() {
   }();
   return emulated;
 }
+
+#if defined(__x86_64__)
+/// AVX2's kernels with emulated products of bytes.
+inline const IsaKernels& EmulatedVnniKernels() {
+  static const IsaKernels emulated = [] {
+    IsaKernels kernels = KernelsFor(Isa::kAvx2);
+    std::ranges::copy(kEmulatedVnni, kernels.integers);
+    return kernels;
+  }();
+  return emulated;
+}
+#endif
 
 /// All that this machine can run, and pairs of bfloat16 emulated.
 inline std::vector<Kernels> AllKernels() {

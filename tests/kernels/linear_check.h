@@ -52,19 +52,20 @@ void ExpectLinear(const LinearParams& params, int64_t outputs, const Guarded<flo
 /// LinearPair with several threads gives what both give alone, bit for bit. `first_y` and
 /// `second_y` are all that the two may write to.
 inline void ExpectPairIsBothAlone(const LinearParams& first, Guarded<float>& first_y,
-                                  const LinearParams& second, Guarded<float>& second_y, Isa isa) {
+                                  const LinearParams& second, Guarded<float>& second_y,
+                                  const IsaKernels& kernels) {
   const auto numbers = [](const Guarded<float>& y) {
     return std::vector<float>(y.data(), y.data() + y.size());
   };
   const std::vector<float> before[] = {numbers(first_y), numbers(second_y)};
   ThreadPool one(1);
-  Linear(first, {.pool = one, .isa = isa});
-  Linear(second, {.pool = one, .isa = isa});
+  Linear(first, one, kernels);
+  Linear(second, one, kernels);
   const std::vector<float> alone[] = {numbers(first_y), numbers(second_y)};
   std::copy(before[0].begin(), before[0].end(), first_y.data());
   std::copy(before[1].begin(), before[1].end(), second_y.data());
   ThreadPool three(3);
-  LinearPair(first, second, {.pool = three, .isa = isa});
+  LinearPair(first, second, three, kernels);
   EXPECT_EQ(numbers(first_y), alone[0]);
   EXPECT_EQ(numbers(second_y), alone[1]);
 }

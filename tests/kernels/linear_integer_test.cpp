@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <ostream>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/guarded.h"
+#include "kernels/kernel_tables.h"
 #include "kernels/linear_check.h"
 
 // Quantised weights with rounded rows of x. The rounding is part of the definition: the reference
@@ -40,9 +43,31 @@ const Shape kShapes[] = {
     {137, 304, 96, 128},  {150, 64, 2056, 2056}, {1, 32, 0, 128},      {20, 32, 0, 128},
     {300, 16, 0, 128},    {11092, 16, 8, 128}};  // the last: blocks of whole panels may be one less
 
-class LinearIntegerTest : public testing::TestWithParam<std::tuple<Isa, Packing>> {
+struct IntegerTable {
+  std::string name;
+  const IsaKernels* kernels = nullptr;
+  bool multiplies_bytes = false;
+};
+
+void PrintTo(const IntegerTable& table, std::ostream* out) { *out << table.name; }
+
+/// All that this machine can run, and AVX-VNNI emulated.
+std::vector<IntegerTable> IntegerTables() {
+  std::vector<IntegerTable> all;
+  for (const Isa isa : RunnableIsas()) {
+    all.push_back({ToString(isa), &KernelsFor(isa),
+                   isa == Isa::kAvx2Vnni || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16});
+  }
+#if defined(__x86_64__)
+  if (MayRun(Isa::kAvx2)) all.push_back({"emulated_vnni", &EmulatedVnniKernels(), true});
+#endif
+  return all;
+}
+
+class LinearIntegerTest : public testing::TestWithParam<std::tuple<IntegerTable, Packing>> {
  protected:
-  Isa isa() const { return std::get<0>(GetParam()); }
+  const IntegerTable& table() const { return std::get<0>(GetParam()); }
+  const IsaKernels& kernels() const { return *table().kernels; }
   Packing packing() const { return std::get<1>(GetParam()); }
 };
 
@@ -117,9 +142,8 @@ struct Case {
 
 /// How docs/quantisation.md rounds rows of x: inputs of a block, and the largest code.
 struct Rounding {
-  Rounding(Isa isa, Packing packing) {
-    const bool bytes =
-        packing == Packing::kInt4 || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16;
+  Rounding(const IntegerTable& table, Packing packing) {
+    const bool bytes = packing == Packing::kInt4 || table.multiplies_bytes;
     block = packing == Packing::kInt4 ? 32 : bytes ? 64 : 128;
     most = bytes ? 127.0f : 32767.0f;
   }
@@ -151,8 +175,9 @@ struct Rounded {
 
 /// Sums of integers are exact; each block then goes through four roundings (to float, the two
 /// scales, the sum) and the whole through three more.
-void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params, Isa isa) {
-  const Rounding rounding(isa, c.packing);
+void Expect(const Case& c, const std::vector<float>& before, const LinearParams& params,
+            const IntegerTable& table) {
+  const Rounding rounding(table, c.packing);
   const auto blocks = (c.shape.depth + rounding.block - 1) / rounding.block;
   std::vector<Rounded> rows;
   for (int64_t t = 0; t < c.shape.rows; ++t) rows.emplace_back(c, t, rounding);
@@ -190,8 +215,8 @@ TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
         params.scale = 2.5f;
       }
       const std::vector<float> before(c.y.data(), c.y.data() + c.y.size());
-      Linear(params, {.pool = pool, .isa = isa()});
-      Expect(c, before, params, isa());
+      Linear(params, pool, kernels());
+      Expect(c, before, params, table());
     }
   }
 }
@@ -200,7 +225,7 @@ TEST_P(LinearIntegerTest, AgreesWithRoundedReference) {
 TEST_P(LinearIntegerTest, LargestSumsAreExact) {
   Random random(22);
   ThreadPool pool(2);
-  const float most = Rounding(isa(), packing()).most;
+  const float most = Rounding(table(), packing()).most;
   for (const uint32_t zero : {0u, 0xffffffffu}) {
     for (const uint32_t word : {0u, 0xffffffffu, 0xff00ff00u, 0x0f0f0f0fu}) {
       for (const auto& [pattern, rows] :
@@ -215,7 +240,7 @@ TEST_P(LinearIntegerTest, LargestSumsAreExact) {
         for (int64_t i = 0; i < c.zeros.size(); ++i) c.zeros[i] = zero;
         LinearParams params = c.Params();
         std::get<PackedMatrix>(params.weight).scales = ones.data();
-        Linear(params, {.pool = pool, .isa = isa()});
+        Linear(params, pool, kernels());
         for (int64_t t = 0; t < c.shape.rows; ++t) {
           for (int64_t n = 0; n < c.shape.outputs; ++n) {
             int64_t total = 0;
@@ -235,10 +260,9 @@ TEST_P(LinearIntegerTest, LargestSumsAreExact) {
 TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
   Random random(23);
   ThreadPool pool(2);
-  const Context context{.pool = pool, .isa = isa()};
   for (const auto& [outputs, depth] : {std::pair{80, 392}, {96, 4128}, {80, 4104}}) {
     Case c({140, outputs, depth, 128}, packing(), random);
-    Linear(c.Params(), context);
+    Linear(c.Params(), pool, kernels());
     for (const int64_t rows :
          {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 33, 64, 65, 128, 129}) {
       for (int64_t first = 0; first + rows <= c.shape.rows; first += 29) {
@@ -248,7 +272,7 @@ TEST_P(LinearIntegerTest, RowDoesNotDependOnTheOthers) {
         params.rows = rows;
         params.y = some.data();
         params.y_stride = c.shape.outputs;
-        Linear(params, context);
+        Linear(params, pool, kernels());
         for (int64_t i = 0; i < some.size(); ++i) {
           const int64_t row = first + i / c.shape.outputs;
           ASSERT_EQ(some[i], c.y[row * c.y_stride + i % c.shape.outputs]) << rows << " rows, " << i;
@@ -267,7 +291,7 @@ TEST_P(LinearIntegerTest, DoesNotDependOnTheThreads) {
       Random random(24);
       Case c(shape, packing(), random);
       ThreadPool pool(threads);
-      Linear(c.Params(), {.pool = pool, .isa = isa()});
+      Linear(c.Params(), pool, kernels());
       results[threads == 1 ? 0 : 1].assign(c.y.data(), c.y.data() + c.y.size());
     }
     EXPECT_EQ(results[0], results[1]);
@@ -288,7 +312,7 @@ TEST_P(LinearIntegerTest, PairIsBothAlone) {
       params[1].x = params[0].x;
       params[0].bias = first.bias.Vector();
       params[1].accumulate = true;
-      ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, isa());
+      ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, kernels());
     }
   }
 }
@@ -304,7 +328,7 @@ TEST_P(LinearIntegerTest, OddNumbers) {
     c.x[2 * c.x_stride + k] = 0.0f;
     c.x[3 * c.x_stride + k] = 1e-42f;
   }
-  Linear(c.Params(), {.pool = pool, .isa = isa()});
+  Linear(c.Params(), pool, kernels());
   for (int64_t n = 0; n < c.shape.outputs; ++n) {
     EXPECT_TRUE(std::isnan(c.y[n]));
     EXPECT_TRUE(std::isnan(c.y[c.y_stride + n]));
@@ -370,7 +394,7 @@ TEST(IntegerKernels, BlocksFitGroupsAndTilesRoundAlike) {
     const IsaKernels& kernels = KernelsFor(isa);
     for (const Packing packing : {Packing::kInt4, Packing::kInt8}) {
       SCOPED_TRACE(testing::Message() << ToString(isa) << ", " << BitsOf(packing) << " bits");
-      const RoundingKernel& rounding = kernels.linear_integers[IntegerIndex(packing)].x;
+      const RoundingKernel& rounding = kernels.integers[IntegerIndex(packing)].many.x;
       const RoundingKernel& tiles = kernels.special.int8.x;
       EXPECT_EQ(IntegerBlock(packing) % rounding.block, 0);
       if (packing != Packing::kInt8 || kernels.special.int8.multiply == nullptr) continue;
@@ -381,10 +405,10 @@ TEST(IntegerKernels, BlocksFitGroupsAndTilesRoundAlike) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, LinearIntegerTest,
-                         testing::Combine(testing::ValuesIn(RunnableIsas()),
+                         testing::Combine(testing::ValuesIn(IntegerTables()),
                                           testing::Values(Packing::kInt4, Packing::kInt8)),
                          [](const auto& info) {
-                           return std::string(ToString(std::get<0>(info.param))) +
+                           return std::get<0>(info.param).name +
                                   (std::get<1>(info.param) == Packing::kInt4 ? "_int4" : "_int8");
                          });
 

@@ -176,7 +176,7 @@ TEST_P(LinearTest, PairIsBothAlone) {
           params[1].x = params[0].x;
           params[1].accumulate = true;
           if (outputs == 1) params[0].bias = first.bias.Vector();
-          ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, isa());
+          ExpectPairIsBothAlone(params[0], first.y, params[1], second.y, KernelsFor(isa()));
         }
       }
     }

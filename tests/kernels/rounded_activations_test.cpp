@@ -152,7 +152,8 @@ INSTANTIATE_TEST_SUITE_P(, RoundedActivations, testing::ValuesIn(RoundingKernels
                          [](const auto& info) { return info.param.name; });
 
 TEST(RoundedActivationsChoice, OnlyWhereTheProcessorHasTheProducts) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {
+  for (const Isa isa :
+       {Isa::kPortable, Isa::kAvx2, Isa::kAvx2Vnni, Isa::kAvx512, Isa::kAvx512Vnni}) {
     EXPECT_FALSE(HasBfloatProducts(isa));
     EXPECT_EQ(&KernelsFor(isa, Activations::kBfloat16), &KernelsFor(isa));
   }

@@ -21,7 +21,7 @@
 namespace xcomposer::cpu {
 namespace {
 
-/// Kernels with tiles, and the same without.
+/// Kernels with tiles, and others that round x alike: with VNNI it would have 8 bits for int8.
 struct Kernels {
   const char* name = "";
   const IsaKernels* with = nullptr;
@@ -36,7 +36,7 @@ std::vector<Kernels> KernelsWithTiles() {
   }();
   std::vector<Kernels> all = {{"emulated", &emulated, &KernelsFor(Isa::kPortable)}};
   if (BestIsa() >= Isa::kAmx) {
-    all.push_back({"amx", &KernelsFor(Isa::kAmx), &KernelsFor(Isa::kAvx512Vnni)});
+    all.push_back({"amx", &KernelsFor(Isa::kAmx), &KernelsFor(Isa::kAvx512)});
   }
   return all;
 }

@@ -88,7 +88,8 @@ TEST_F(LinearPackedOp, AgreesWithReference) {
 TEST_F(LinearPackedOp, RoundsActivationsForOwnWeights) {
   const Sizes sizes{144, 384, 128};
   const cpu::Isa isa = cpu::BestIsa();
-  const bool bytes = isa == cpu::Isa::kAvx512Vnni || isa == cpu::Isa::kAvx512Bf16;
+  const bool bytes =
+      isa == cpu::Isa::kAvx2Vnni || isa == cpu::Isa::kAvx512Vnni || isa == cpu::Isa::kAvx512Bf16;
   for (const auto& [packing, block, most] :
        {std::tuple{WeightPacking::kInt8, bytes ? 64 : 128, bytes ? 127.0 : 32767.0},
         std::tuple{WeightPacking::kInt4, 32, 127.0}}) {
