@@ -54,7 +54,9 @@ TEST(Cpu, FindsAvxVnniWhereLinuxDoes) {
   if (text.find(" avx_vnni ") == std::string::npos) {
     GTEST_SKIP() << "Linux knows of no AVX-VNNI here";
   }
-  if (cpu::BestIsa() < cpu::Isa::kAvx2Vnni) GTEST_SKIP() << cpu::kMaxIsaVariable << " forbids it";
+  if (std::getenv(cpu::kMaxIsaVariable) != nullptr) {
+    GTEST_SKIP() << cpu::kMaxIsaVariable << " may forbid it";
+  }
   EXPECT_TRUE(cpu::MayRun(cpu::Isa::kAvx2Vnni));
 }
 #endif
