@@ -94,12 +94,9 @@ __attribute__((target("avx512f,avx512vnni"))) float DotsAvx512Vnni(int64_t round
   return static_cast<float>(total[0]) + static_cast<float>(total[15]);
 }
 
-/// Of all sums, so that none is left out.
-__attribute__((target("avx2"))) float FirstAndLast(const __m256i* sums, int count) {
-  __m256i all = sums[0];
-  for (int i = 1; i < count; ++i) all = _mm256_xor_si256(all, sums[i]);
+__attribute__((target("avx2"))) float FirstAndLast(__m256i lanes) {
   int32_t total[8];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(total), all);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(total), lanes);
   return static_cast<float>(total[0]) + static_cast<float>(total[7]);
 }
 
@@ -115,7 +112,9 @@ __attribute__((target("avx2"))) float DotsAvx2Vnni(int64_t rounds) {
       asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums[i]) : "x"(a), "x"(b));
     }
   }
-  return FirstAndLast(sums, kChains);
+#pragma GCC unroll 16
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm256_xor_si256(sums[0], sums[i]);
+  return FirstAndLast(sums[0]);
 }
 
 __attribute__((target("avx2"))) float DotsAvx2(int64_t rounds) {
@@ -134,7 +133,9 @@ __attribute__((target("avx2"))) float DotsAvx2(int64_t rounds) {
       asm volatile("vpaddd %1, %0, %0" : "+x"(sums[i]) : "x"(pairs));
     }
   }
-  return FirstAndLast(sums, kMaddChains);
+#pragma GCC unroll 16
+  for (int i = 1; i < kMaddChains; ++i) sums[0] = _mm256_xor_si256(sums[0], sums[i]);
+  return FirstAndLast(sums[0]);
 }
 
 /// Tiles 0 .. 5 are sums, all numbers of tile i are sums[i]; 6 and 7 are factors, all dwords a and
