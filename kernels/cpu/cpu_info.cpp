@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <ranges>
 #include <string_view>
 
 #if defined(__x86_64__)
@@ -105,18 +106,15 @@ std::optional<Isa> MaxIsa() {
 Isa BestIsa() {
   // Asked once: in a virtual machine each cpuid is a trap, and kernels come here often.
   static const Isa best = [most = MaxIsa().value_or(Isa::kAmx)] {
-    Isa widest = most;
-    while (!Offers(widest)) widest = static_cast<Isa>(static_cast<int>(widest) - 1);
-    return widest;
+    for (const Isa isa : std::views::reverse(kAllIsas)) {
+      if (isa <= most && Offers(isa)) return isa;
+    }
+    return Isa::kPortable;
   }();
   return best;
 }
 
-bool MayRun(Isa isa) {
-  if (isa != Isa::kAvx2Vnni) return isa <= BestIsa();
-  static const bool bytes = Offers(Isa::kAvx2Vnni);
-  return isa <= BestIsa() && bytes;
-}
+bool MayRun(Isa isa) { return isa <= BestIsa() && Offers(isa); }
 
 std::string MaxIsaProblem() {
   const std::string_view name = MaxIsaName();

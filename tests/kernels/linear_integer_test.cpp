@@ -18,6 +18,7 @@
 #include "kernels/guarded.h"
 #include "kernels/kernel_tables.h"
 #include "kernels/linear_check.h"
+#include "support/activation_bits.h"
 
 // Quantised weights with rounded rows of x. The rounding is part of the definition: the reference
 // rounds the same way, takes the products as integers and only then goes to double.
@@ -46,7 +47,7 @@ const Shape kShapes[] = {
 struct IntegerTable {
   std::string name;
   const IsaKernels* kernels = nullptr;
-  bool multiplies_bytes = false;
+  bool rounds_to_bytes = false;
 };
 
 void PrintTo(const IntegerTable& table, std::ostream* out) { *out << table.name; }
@@ -55,8 +56,7 @@ void PrintTo(const IntegerTable& table, std::ostream* out) { *out << table.name;
 std::vector<IntegerTable> IntegerTables() {
   std::vector<IntegerTable> all;
   for (const Isa isa : RunnableIsas()) {
-    all.push_back({ToString(isa), &KernelsFor(isa),
-                   isa == Isa::kAvx2Vnni || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Bf16});
+    all.push_back({ToString(isa), &KernelsFor(isa), RoundsToBytes(isa)});
   }
 #if defined(__x86_64__)
   if (MayRun(Isa::kAvx2)) all.push_back({"emulated_vnni", &EmulatedVnniKernels(), true});
@@ -143,7 +143,7 @@ struct Case {
 /// How docs/quantisation.md rounds rows of x: inputs of a block, and the largest code.
 struct Rounding {
   Rounding(const IntegerTable& table, Packing packing) {
-    const bool bytes = packing == Packing::kInt4 || table.multiplies_bytes;
+    const bool bytes = packing == Packing::kInt4 || table.rounds_to_bytes;
     block = packing == Packing::kInt4 ? 32 : bytes ? 64 : 128;
     most = bytes ? 127.0f : 32767.0f;
   }

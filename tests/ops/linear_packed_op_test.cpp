@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_info.h"
 #include "ops/op_testing.h"
 #include "ops/ops.h"
+#include "support/activation_bits.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -87,9 +88,7 @@ TEST_F(LinearPackedOp, AgreesWithReference) {
 /// over the largest code.
 TEST_F(LinearPackedOp, RoundsActivationsForOwnWeights) {
   const Sizes sizes{144, 384, 128};
-  const cpu::Isa isa = cpu::BestIsa();
-  const bool bytes =
-      isa == cpu::Isa::kAvx2Vnni || isa == cpu::Isa::kAvx512Vnni || isa == cpu::Isa::kAvx512Bf16;
+  const bool bytes = cpu::RoundsToBytes(cpu::BestIsa());
   for (const auto& [packing, block, most] :
        {std::tuple{WeightPacking::kInt8, bytes ? 64 : 128, bytes ? 127.0 : 32767.0},
         std::tuple{WeightPacking::kInt4, 32, 127.0}}) {
