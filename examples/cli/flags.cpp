@@ -114,6 +114,12 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
       .add_option("--device-map", flags.device_map, "auto, or a Hugging Face device_map JSON file")
       ->type_name("FILE");
+  command
+      .add_option("--objective", flags.objective,
+                  "What several devices are to make small: throughput, latency, or request "
+                  "(pictures, prompt and answer)")
+      ->check(CLI::IsMember({"throughput", "latency", "request"}).description(""))
+      ->type_name("GOAL");
   command.add_option("--dtype", flags.dtype, "How weights are kept: auto, fp32, fp16 or bf16")
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}).description(""))
       ->type_name("TYPE")
@@ -232,6 +238,7 @@ EngineOptions ToEngineOptions(const EngineFlags& flags) {
   options.model = flags.model;
   options.devices = SplitAtCommas(flags.devices);
   options.device_map = flags.device_map;
+  options.objective = flags.objective;
   options.dtype = ToStorageType(flags.dtype);
   options.weights = ToWeightPrecision(flags.weights);
   options.activations =

@@ -28,6 +28,7 @@ struct EngineFlags {
   std::string model;
   std::string devices = "cpu";
   std::string device_map;
+  std::string objective;
   std::string dtype = "auto";
   std::string weights = "stored";
   std::string kv = "auto";

@@ -110,8 +110,11 @@ void AddWork(CLI::App& command, PlanOptions& options) {
           "Keys and values: auto (as computed), or int8 (CPUs only)")
       ->check(CLI::IsMember({"auto", "int8"}));
   AddLast(command, "--objective", options.objective, "GOAL",
-          "throughput or latency (default: latency for one sequence)")
-      ->check(CLI::IsMember({"throughput", "latency"}));
+          "throughput, latency (default for one sequence) or request: pictures, prompt and answer")
+      ->check(CLI::IsMember({"throughput", "latency", "request"}));
+  AddLastNumber(command, "--answer-tokens", {1, 1 << 27},
+                "Of an answer, for the time of a request (default 128)",
+                [&options](int64_t n) { options.answer_tokens = n; });
 }
 
 void WriteFile(const std::string& path, const std::string& text) {

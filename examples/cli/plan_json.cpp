@@ -31,7 +31,9 @@ Json ToJson(const PlannedDevice& device) {
             {"workspace", device.overhead.workspace}}},
           {"headroom", device.headroom()},
           {"step_s", device.step_s},
-          {"hop_s", device.hop_s}};
+          {"hop_s", device.hop_s},
+          {"request_s", device.request_s},
+          {"request_hop_s", device.request_hop_s}};
 }
 
 Json ToJson(const std::vector<PlannedDevice>& devices) {
@@ -40,15 +42,20 @@ Json ToJson(const std::vector<PlannedDevice>& devices) {
   return list;
 }
 
+Json ToJson(const std::vector<std::pair<std::string, double>>& seconds_of) {
+  Json json = Json::object();
+  for (const auto& [device, seconds] : seconds_of) json[device] = seconds;
+  return json;
+}
+
 Json ToJson(const PlannedModule& module) {
-  Json step = Json::object();
-  for (const auto& [device, seconds] : module.step_s) step[device] = seconds;
   return {{"name", module.name},
           {"weight_bytes", module.weight_bytes},
           {"kv_bytes", module.kv_bytes},
           {"activation_bytes", module.activation_bytes},
           {"workspace_bytes", module.workspace_bytes},
-          {"step_s", step}};
+          {"step_s", ToJson(module.step_s)},
+          {"request_s", ToJson(module.request_s)}};
 }
 
 Json CandidatesOf(const Plan& plan) {
@@ -64,7 +71,7 @@ Json CandidatesOf(const Plan& plan) {
       for (size_t j = 0; j < plan.candidates.size(); ++j) {
         if (i != j) hops[plan.candidates[j].device] = plan.hops[i][j];
       }
-      entry["hop_s"] = hops;
+      entry[plan.objective == "request" ? "request_hop_s" : "hop_s"] = hops;
     }
     list.push_back(entry);
   }
@@ -89,6 +96,7 @@ Json WorkloadOf(const PlanWorkload& workload) {
   if (workload.hd_num > 0) json["hd_num"] = workload.hd_num;
   json["prompt_rows"] = workload.prompt_rows;
   json["prefill_chunk"] = workload.prefill_chunk;
+  json["answer_tokens"] = workload.answer_tokens;
   json["step_sequences"] = workload.step_sequences;
   json["weights"] = workload.weights;
   json["kv"] = workload.kv;
@@ -129,7 +137,8 @@ Json ToJson(const Plan& plan) {
     json["predicted"] = {{"decode_step_s", plan.predicted.decode_step_s},
                          {"tokens_per_s", plan.predicted.tokens_per_s},
                          {"prefill_s", plan.predicted.prefill_s},
-                         {"image_s", plan.predicted.image_s}};
+                         {"image_s", plan.predicted.image_s},
+                         {"request_s", plan.predicted.request_s}};
     json["device_map"] = Json::parse(plan.device_map);
     json["optimal"] = plan.optimal;
   } else {

@@ -115,6 +115,9 @@ std::string FittingText(const Plan& plan) {
              Seconds(times.decode_step_s).c_str(),
              static_cast<long long>(plan.workload.prompt_rows), Seconds(times.prefill_s).c_str());
   if (times.image_s > 0) text += Format(", picture %s", Seconds(times.image_s).c_str());
+  text +=
+      Format("\na request with an answer of %lld tokens: %s",
+             static_cast<long long>(plan.workload.answer_tokens), Seconds(times.request_s).c_str());
   return text + "\n";
 }
 

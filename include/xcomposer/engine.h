@@ -53,6 +53,9 @@ struct EngineOptions {
   std::vector<std::string> devices = {"cpu"};
   /// "" or "auto": as the planner places it; otherwise a Hugging Face device_map JSON file.
   std::string device_map;
+  /// What the planner makes small: "throughput", "latency" or "request", as PlanOptions has it.
+  /// Empty: latency where there is room for one sequence of full length only, else throughput.
+  std::string objective;
   StorageType dtype = StorageType::kAuto;
   WeightPrecision weights = WeightPrecision::kAsStored;
   KvPrecision kv_precision = KvPrecision::kAsComputed;

@@ -28,12 +28,16 @@ struct PlanOptions {
   int64_t image_height = 0;
   std::optional<int64_t> hd_num;  ///< tiles, for the kinds that have them; absent: the kind's
   int64_t prefill_chunk = 0;      ///< rows of one prefill step; 0: the engine's default
+  int64_t answer_tokens = 0;      ///< for the time of a request; 0: 128
 
   /// Formats of the weights in order of preference: "auto" (as stored), "fp32", "fp16", "bf16",
   /// "int8", "int4". The first that fits is taken.
   std::vector<std::string> weights = {"auto"};
-  std::string kv = "auto";    ///< keys and values: "auto" (as computed), "int8" (CPUs only)
-  std::string objective;      ///< "throughput", "latency"; empty: latency for one sequence
+  std::string kv = "auto";  ///< keys and values: "auto" (as computed), "int8" (CPUs only)
+  /// What is made small: "throughput" (the slowest stage of a step), "latency" (all stages of a
+  /// step), "request" (all stages of a request: pictures, prompt and `answer_tokens` steps). Empty:
+  /// latency for one sequence, else throughput.
+  std::string objective;
   std::string order = "any";  ///< "given": stages follow the order of the devices
   std::string device_map;     ///< JSON file of a hand-made map to check and measure; "auto": none
 };
@@ -69,8 +73,10 @@ struct PlannedDevice {
   int64_t last_layer = -1;  ///< below first_layer: no layer
   PlanBytes bytes;
   PlanOverhead overhead;
-  double step_s = 0;  ///< this stage, one step of the workload
-  double hop_s = 0;   ///< handing its result to the next stage; 0 for the last
+  double step_s = 0;         ///< this stage, one step of the workload
+  double hop_s = 0;          ///< handing its result to the next stage; 0 for the last
+  double request_s = 0;      ///< this stage, a whole request; prompt chunks do not overlap in it
+  double request_hop_s = 0;  ///< handing all of that to the next stage
 
   int64_t headroom() const { return budget - bytes.total(); }
 };
@@ -82,7 +88,8 @@ struct PlannedModule {
   int64_t kv_bytes = 0;
   int64_t activation_bytes = 0;
   int64_t workspace_bytes = 0;
-  std::vector<std::pair<std::string, double>> step_s;  ///< device, seconds
+  std::vector<std::pair<std::string, double>> step_s;     ///< device, seconds
+  std::vector<std::pair<std::string, double>> request_s;  ///< the same for a whole request
 };
 
 /// A device of the cluster, used or not.
@@ -129,6 +136,7 @@ struct PlanWorkload {
   int64_t hd_num = 0;        ///< 0: the kind has no tiles
   int64_t prompt_rows = 0;   ///< pictures and 64 rows of text, at most the context
   int64_t prefill_chunk = 0;
+  int64_t answer_tokens = 0;
   int64_t step_sequences = 0;  ///< that share one step; see docs/placement.md
   std::string weights;
   std::string kv;  ///< "auto", "int8"
@@ -140,12 +148,13 @@ struct PlanTimes {
   double tokens_per_s = 0;
   double prefill_s = 0;
   double image_s = 0;
+  double request_s = 0;  ///< pictures, prompt and `answer_tokens` tokens of one request
 };
 
 /// Where everything goes; or, unless `fits`, what is short and what would help.
 struct Plan {
   bool fits = false;
-  std::string objective;  ///< "throughput" or "latency"
+  std::string objective;  ///< "throughput", "latency" or "request"
   double value_s = 0;
   bool optimal = false;  ///< no placement of the search space is better
   PlanModel model;
@@ -153,7 +162,8 @@ struct Plan {
   std::vector<PlannedDevice> devices;  ///< in the order of computation
   std::vector<PlannedModule> modules;
   std::vector<PlanCandidate> candidates;
-  std::vector<std::vector<double>> hops;  ///< seconds between candidates; empty where many
+  /// Seconds between candidates, of a step or, for "request", of a request; empty where many.
+  std::vector<std::vector<double>> hops;
   PlanTimes predicted;
   std::string device_map;  ///< Hugging Face JSON
   std::vector<PlanShortage> shortages;

@@ -179,10 +179,11 @@ std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptio
   workload.weights = LoadedType(options, stored);
   workload.stored = UnquantisedType(options, stored);
   workload.int8_kv = options.kv_precision == KvPrecision::kInt8;
+  workload.objective = ParseObjective(options.objective);
   if (options.kv_tokens == 0) return LargestThatFits(loader, workload);
   workload.context = options.kv_tokens;
   workload.sequences = 1;
-  workload.objective = Objective::kThroughput;
+  if (!workload.objective) workload.objective = Objective::kThroughput;
   return {workload, loader.For(workload)};
 }
 

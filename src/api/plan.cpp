@@ -1,6 +1,7 @@
 #include "xcomposer/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "api/load_options.h"
 #include "api/machine_cluster.h"
@@ -10,6 +11,7 @@
 #include "api/rank_cluster.h"
 #include "api/rank_run.h"
 #include "base/check.h"
+#include "pipeline/stage_device.h"
 #include "placement/alternatives.h"
 #include "placement/cluster_json.h"
 #include "placement/device_map_json.h"
@@ -96,13 +98,12 @@ Workload WorkloadFor(const PlanOptions& options, const ModelConfig& config) {
     InRange(options.image_width, 1, kMostPixels, "the image width");
     InRange(options.image_height, 1, kMostPixels, "the image height");
   }
-  if (options.objective == "throughput") workload.objective = Objective::kThroughput;
-  if (options.objective == "latency") workload.objective = Objective::kLatency;
+  InRange(options.answer_tokens, 0, kMostPositions, "the number of answer tokens");
+  if (options.answer_tokens > 0) workload.answer_tokens = options.answer_tokens;
+  workload.objective = ParseObjective(options.objective);
   Require(options.kv == "auto" || options.kv == "int8", ErrorKind::kUsage, "kv is '", options.kv,
           "', expected auto or int8");
   workload.int8_kv = options.kv == "int8";
-  Require(options.objective.empty() || workload.objective, ErrorKind::kUsage, "the objective is '",
-          options.objective, "', expected throughput or latency");
   return workload;
 }
 
@@ -153,6 +154,49 @@ std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSu
   return formats;
 }
 
+/// A placement of the same that answers a request sooner, where it is worth it: under other
+/// objectives the time of pictures and prompts does not count.
+void NoteFasterRequest(const PlanQuestion& question, Plan& plan) {
+  constexpr double kWorthSaying = 0.9;
+  Workload workload = question.workload;
+  workload.objective = Objective::kRequest;
+  const Plan other =
+      DeviceMapPlanner::Plan(*question.footprint, question.cluster, workload, question.rules);
+  const PlanTimes& now = plan.predicted;
+  const PlanTimes& then = other.predicted;
+  if (!other.fits || then.request_s > kWorthSaying * now.request_s) return;
+  const auto tenths = [](double value) {
+    const auto rounded = std::lround(10 * value);
+    return StrCat(rounded / 10, ".", rounded % 10);
+  };
+  plan.notes.push_back(StrCat("with --objective request a request takes ", tenths(then.request_s),
+                              " s instead of ", tenths(now.request_s), " (pictures, prompt and ",
+                              plan.workload.answer_tokens, " new tokens), and a token ",
+                              tenths(1e3 * then.decode_step_s), " ms instead of ",
+                              tenths(1e3 * now.decode_step_s)));
+}
+
+/// What the CUDA kernels do not compute yet, where the plan counts on it: its sizes hold, but the
+/// engine refuses to load it.
+void NoteWhatGpusRefuse(const ModelConfig& config, const Workload& workload, Plan& plan) {
+  for (const PlannedDevice& device : plan.devices) {
+    if (device.kind != "cuda") continue;
+    std::string refused;
+    if (IsQuantised(workload.weights) || workload.weights == WeightType::kFloat32) {
+      refused = StrCat("there are no CUDA kernels for ", ToString(workload.weights), " weights");
+    }
+    try {
+      CheckModelOn("cuda:0", config, workload.int8_kv);
+    } catch (const Error& error) {
+      refused = error.what();
+    }
+    if (refused.empty()) continue;
+    plan.notes.push_back(
+        StrCat("the engine will refuse to load this on ", device.device, ": ", refused));
+    return;
+  }
+}
+
 /// The same for one format of the weights.
 Plan PlanFormat(const PlanOptions& options, const PlanQuestion& question) {
   if (HasMap(options)) {
@@ -177,7 +221,10 @@ Plan MakePlan(const PlanOptions& options) {
   question.rules = RulesFor(options);
   question.extra_devices = options.extra_devices;
   question.hand_made_map = HasMap(options);
-  question.can_quantise = !WhyNotQuantised(config);
+  const auto& devices = question.cluster.devices;
+  const bool gpus = std::any_of(devices.begin(), devices.end(),
+                                [](const ClusterDevice& device) { return device.kind == "cuda"; });
+  question.can_quantise = !gpus && !WhyNotQuantised(config);
   question.fixed_order = NamesRanks(options);
   question.picture = [&](int64_t images, int64_t hd_num) {
     return api::ShapeOf(config, {options.image_width, options.image_height, images, hd_num});
@@ -190,6 +237,10 @@ Plan MakePlan(const PlanOptions& options) {
     question.workload.weights = format;
     plan = PlanFormat(options, question);
     if (plan.fits) break;
+  }
+  if (plan.fits) {
+    if (!HasMap(options)) NoteFasterRequest(question, plan);
+    NoteWhatGpusRefuse(config, question.workload, plan);
   }
   if (!plan.fits) {
     // Of several formats the last one was looked at; the command must not take an earlier one.

@@ -46,10 +46,22 @@ bool MayBeWithin(const BlockProblem& problem, double seconds, double least_hop) 
 
 }  // namespace
 
+bool IsQuickToCover(const BlockProblem& problem) {
+  constexpr double kSteps = 3e6;  // some hundredths of a second: alternatives ask a hundred times
+  double sets = 1;
+  for (const BlockClass& device : problem.classes) {
+    sets *= static_cast<double>(std::min(device.count, problem.units()) + 1);
+  }
+  return sets * static_cast<double>(problem.classes.size()) <= kSteps;
+}
+
 // The more units a set of devices covers the better: what is left over fits wherever more fitted.
-// So one number per set is enough.
-bool CanCover(const BlockProblem& problem) {
-  if (problem.use_all) return BestBlocks(problem).has_value();
+// So one number per set is enough, and the device that reached it.
+std::optional<std::vector<size_t>> CoveringClasses(const BlockProblem& problem) {
+  struct Reached {
+    int64_t units = 0;
+    size_t last = 0;  // class
+  };
   std::vector<size_t> steps;
   std::vector<size_t> sizes;
   size_t codes = 1;
@@ -58,16 +70,28 @@ bool CanCover(const BlockProblem& problem) {
     sizes.push_back(static_cast<size_t>(std::min(device.count, problem.units())) + 1);
     codes *= sizes.back();
   }
-  std::vector<int64_t> covered(codes, 0);
+  std::vector<Reached> covered(codes);
   for (size_t code = 0; code < codes; ++code) {
-    if (covered[code] == problem.units()) return true;
+    if (covered[code].units == problem.units()) {
+      std::vector<size_t> order;
+      for (size_t left = code; left > 0; left -= steps[order.back()]) {
+        order.push_back(covered[left].last);
+      }
+      return std::vector<size_t>(order.rbegin(), order.rend());
+    }
     for (size_t c = 0; c < steps.size(); ++c) {
       if (code / steps[c] % sizes[c] + 1 == sizes[c]) continue;
-      int64_t& reached = covered[code + steps[c]];
-      reached = std::max(reached, Farthest(problem, problem.classes[c], covered[code]));
+      Reached& with = covered[code + steps[c]];
+      const int64_t units = Farthest(problem, problem.classes[c], covered[code].units);
+      if (units > with.units) with = {units, c};
     }
   }
-  return false;
+  return std::nullopt;
+}
+
+bool CanCover(const BlockProblem& problem) {
+  if (problem.use_all) return BestBlocks(problem).has_value();
+  return CoveringClasses(problem).has_value();
 }
 
 bool CanCoverInOrder(const BlockProblem& problem) {

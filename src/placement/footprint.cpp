@@ -77,7 +77,7 @@ int64_t MostStages(const ModelConfig& config, const Cluster& cluster) {
 }  // namespace
 
 int64_t StepSequences(const Workload& workload, int64_t stages) {
-  if (workload.Goal() == Objective::kLatency) return workload.sequences;
+  if (workload.Goal() != Objective::kThroughput) return workload.sequences;
   stages = std::max<int64_t>(1, stages);
   return (workload.sequences + stages - 1) / stages;
 }
@@ -88,6 +88,27 @@ void RefuseInt8Kv(const std::string& device) {
                      " is a CUDA device: only the CPU has kernels for them; leave --kv out or use "
                      "CPUs only"),
               {{"device", device}});
+}
+
+double CostTable::StepSeconds(const ModuleFootprint& module, const ClusterDevice& device) const {
+  return module.StepOn(device.kind).Seconds(device.bandwidth, device.flops);
+}
+
+double CostTable::StepSeconds(const Link& link) const {
+  return link.Seconds(static_cast<double>(hop_bytes));
+}
+
+double CostTable::RequestSeconds(const ModuleFootprint& module, const ClusterDevice& device) const {
+  const auto on_device = [&device](const Work& work) {
+    return work.Seconds(device.bandwidth, device.flops);
+  };
+  return static_cast<double>(images) * on_device(module.picture) + on_device(module.prompt) +
+         static_cast<double>(answer_tokens) * StepSeconds(module, device);
+}
+
+double CostTable::RequestSeconds(const Link& link) const {
+  return prompt.count * link.Seconds(prompt.bytes) +
+         static_cast<double>(answer_tokens) * StepSeconds(link);
 }
 
 ModelFootprint::ModelFootprint(ModelConfig config, ComputeTraits cpu, ComputeTraits cuda)
@@ -110,6 +131,10 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
   costs.cuda = OverheadOf(config_, workload, cuda_, most);
   costs.step_sequences = StepSequences(workload, stages > 0 ? stages : most);
   costs.hop_bytes = costs.step_sequences * config_.hidden_size * 4;
+  costs.goal = workload.Goal();
+  costs.images = workload.images;
+  costs.answer_tokens = workload.answer_tokens;
+  costs.prompt = ChunksOfPrompt(config_, workload);
 
   const auto has = [&](const char* kind) {
     return std::any_of(cluster.devices.begin(), cluster.devices.end(),
@@ -129,6 +154,7 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
   const int64_t together = costs.step_sequences;
   const Work cpu_layer = DecodeWorkOfLayer(config_, workload, together, KvTypeOf(workload, cpu_));
   const Work cuda_layer = DecodeWorkOfLayer(config_, workload, together, KvTypeOf(workload, cuda_));
+  const Work prompt_layer = PrefillWorkOfLayer(config_, workload);
   for (const std::string& name : ModulesOfStage({{{"cpu", 0, config_.layers}}}, config_, 0)) {
     ModuleFootprint module;
     module.name = name;
@@ -137,9 +163,11 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
       module.kv_bytes = kv;
       module.cpu_step = cpu_layer;
       module.cuda_step = cuda_layer;
+      module.prompt = prompt_layer;
     } else if (name == "vit") {
       module.activation_bytes = extra.vision;
       module.workspace_bytes = extra.vision_workspace;
+      if (workload.images > 0) module.picture = PictureWork(config_, workload);
     } else if (name == "model.tok_embeddings") {
       if (SeveralNodes(cluster)) module.activation_bytes = ArrivingScores(config_, workload);
       module.cpu_step = module.cuda_step = DecodeWorkOfEmbeddings(config_, workload, together);

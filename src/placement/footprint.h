@@ -24,6 +24,8 @@ struct ModuleFootprint {
   int64_t workspace_bytes = 0;
   Work cpu_step;  ///< one step of the workload
   Work cuda_step;
+  Work prompt;   ///< of one request
+  Work picture;  ///< each of one request
 
   int64_t bytes() const { return weight_bytes + kv_bytes + activation_bytes + workspace_bytes; }
   const Work& StepOn(const std::string& kind) const {
@@ -50,11 +52,29 @@ struct CostTable {
   int64_t last_modules = 0;              ///< and to the last
   StageOverhead cpu;
   StageOverhead cuda;
+  Objective goal = Objective::kThroughput;
   int64_t step_sequences = 1;
   int64_t hop_bytes = 0;  ///< handed from stage to stage in one step
+  int64_t images = 0;     ///< of one request
+  int64_t answer_tokens = 0;
+  PromptChunks prompt;
 
   const StageOverhead& OverheadOn(const std::string& kind) const {
     return kind == "cuda" ? cuda : cpu;
+  }
+
+  /// Seconds of one step.
+  double StepSeconds(const ModuleFootprint& module, const ClusterDevice& device) const;
+  double StepSeconds(const Link& link) const;
+
+  /// Of one request: its pictures, its prompt, and the steps of its answer one after the other.
+  double RequestSeconds(const ModuleFootprint& module, const ClusterDevice& device) const;
+  double RequestSeconds(const Link& link) const;
+
+  /// What counts under the objective.
+  template <typename... Where>
+  double Seconds(const Where&... where) const {
+    return goal == Objective::kRequest ? RequestSeconds(where...) : StepSeconds(where...);
   }
 };
 

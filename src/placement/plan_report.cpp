@@ -19,10 +19,6 @@ void AddBytes(const ModuleFootprint& module, PlanBytes& bytes) {
   (module.name == "vit" ? bytes.vision : bytes.activations) += module.activation_bytes;
 }
 
-double SecondsOn(const ModuleFootprint& module, const ClusterDevice& device) {
-  return module.StepOn(device.kind).Seconds(device.bandwidth, device.flops);
-}
-
 void AddModules(const PlanInput& input, Plan& plan) {
   for (const ModuleFootprint& module : input.costs.modules) {
     PlannedModule entry{module.name,
@@ -30,9 +26,13 @@ void AddModules(const PlanInput& input, Plan& plan) {
                         module.kv_bytes,
                         module.activation_bytes,
                         module.workspace_bytes,
+                        {},
                         {}};
     for (size_t i = 0; i < input.cluster.devices.size(); ++i) {
-      entry.step_s.emplace_back(input.cluster.IdOf(i), SecondsOn(module, input.cluster.devices[i]));
+      const ClusterDevice& device = input.cluster.devices[i];
+      const std::string id = input.cluster.IdOf(i);
+      entry.step_s.emplace_back(id, input.costs.StepSeconds(module, device));
+      entry.request_s.emplace_back(id, input.costs.RequestSeconds(module, device));
     }
     plan.modules.push_back(std::move(entry));
     plan.model.weight_bytes += module.weight_bytes;
@@ -52,8 +52,7 @@ void AddCandidates(const PlanInput& input, Plan& plan) {
   for (size_t i = 0; i < count; ++i) {
     for (size_t j = 0; j < count; ++j) {
       if (i != j) {
-        plan.hops[i][j] =
-            cluster.LinkBetween(i, j).Seconds(static_cast<double>(input.costs.hop_bytes));
+        plan.hops[i][j] = input.costs.Seconds(cluster.LinkBetween(i, j));
       }
     }
   }
@@ -62,7 +61,7 @@ void AddCandidates(const PlanInput& input, Plan& plan) {
 void Describe(const PlanInput& input, Plan& plan) {
   const ModelConfig& config = input.footprint.config();
   const Workload& workload = input.workload;
-  plan.objective = workload.Goal() == Objective::kLatency ? "latency" : "throughput";
+  plan.objective = ToString(workload.Goal());
   plan.model.kind = ToString(config.kind);
   plan.model.layers = config.layers;
   plan.model.hidden = config.hidden_size;
@@ -77,6 +76,7 @@ void Describe(const PlanInput& input, Plan& plan) {
                    workload.hd_num,
                    PromptRows(workload),
                    workload.prefill_chunk,
+                   workload.answer_tokens,
                    input.costs.step_sequences,
                    ToString(workload.weights),
                    workload.int8_kv ? "int8" : "auto"};
@@ -92,11 +92,7 @@ void Describe(const PlanInput& input, Plan& plan) {
 double PrefillSeconds(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
   const ModelConfig& config = input.footprint.config();
   const Work layer = PrefillWorkOfLayer(config, input.workload);
-  const int64_t rows = PromptRows(input.workload);
-  const double chunks =
-      std::max(1.0, static_cast<double>(rows) / static_cast<double>(input.workload.prefill_chunk));
-  const double hop_bytes =
-      static_cast<double>(rows) * static_cast<double>(config.hidden_size) * 4 / chunks;
+  const PromptChunks& chunks = input.costs.prompt;
   double through = 0;
   double slowest = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
@@ -104,25 +100,37 @@ double PrefillSeconds(const PlanInput& input, const std::vector<PlacedBlock>& bl
     const int64_t layers =
         std::min(config.layers + 1, blocks[i].end) - std::max<int64_t>(1, blocks[i].begin);
     double seconds = static_cast<double>(std::max<int64_t>(0, layers)) *
-                     layer.Seconds(device.bandwidth, device.flops) / chunks;
+                     layer.Seconds(device.bandwidth, device.flops) / chunks.count;
     if (i + 1 < blocks.size()) {
       seconds +=
-          input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device).Seconds(hop_bytes);
+          input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device).Seconds(chunks.bytes);
     }
     through += seconds;
     slowest = std::max(slowest, seconds);
   }
-  return through + (chunks - 1) * slowest;
+  return through + (chunks.count - 1) * slowest;
 }
 
 void Predict(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Plan& plan) {
   double sum = 0;
   double slowest = 0;
+  double request = 0;
   for (const PlannedDevice& device : plan.devices) {
     sum += device.step_s + device.hop_s;
     slowest = std::max(slowest, device.step_s + device.hop_s);
+    request += device.request_s + device.request_hop_s;
   }
-  plan.value_s = plan.objective == "latency" ? sum : slowest;
+  switch (input.costs.goal) {
+    case Objective::kThroughput:
+      plan.value_s = slowest;
+      break;
+    case Objective::kLatency:
+      plan.value_s = sum;
+      break;
+    case Objective::kRequest:
+      plan.value_s = request;
+      break;
+  }
   const size_t first = blocks.front().device;
   const size_t last = blocks.back().device;
   const auto together = static_cast<double>(input.costs.step_sequences);
@@ -139,6 +147,9 @@ void Predict(const PlanInput& input, const std::vector<PlacedBlock>& blocks, Pla
     plan.predicted.image_s =
         PictureWork(input.footprint.config(), input.workload).Seconds(eye.bandwidth, eye.flops);
   }
+  PlanTimes& times = plan.predicted;
+  times.request_s = static_cast<double>(input.workload.images) * times.image_s + times.prefill_s +
+                    static_cast<double>(input.workload.answer_tokens) * times.decode_step_s;
 }
 
 }  // namespace
@@ -170,7 +181,8 @@ PlannedDevice StageOf(const PlanInput& input, const PlacedBlock& block) {
       const ModuleFootprint& module = input.costs.modules[m];
       stage.parts.push_back(module.name);
       AddBytes(module, stage.bytes);
-      stage.step_s += SecondsOn(module, device);
+      stage.step_s += input.costs.StepSeconds(module, device);
+      stage.request_s += input.costs.RequestSeconds(module, device);
     }
   }
   const auto layers = static_cast<int64_t>(units.size()) - 2;
@@ -204,8 +216,9 @@ Plan Report(const PlanInput& input, const std::vector<PlacedBlock>& blocks) {
   for (size_t i = 0; i < blocks.size(); ++i) {
     PlannedDevice stage = StageOf(input, blocks[i]);
     if (i + 1 < blocks.size()) {
-      stage.hop_s = input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device)
-                        .Seconds(static_cast<double>(input.costs.hop_bytes));
+      const Link link = input.cluster.LinkBetween(blocks[i].device, blocks[i + 1].device);
+      stage.hop_s = input.costs.StepSeconds(link);
+      stage.request_hop_s = input.costs.RequestSeconds(link);
     }
     if (stage.headroom() < 0) {
       plan.fits = false;

@@ -47,7 +47,7 @@ BlockClass ClassOf(const CostTable& costs, const ClusterDevice& device) {
   for (const UnitRange& unit : UnitsOf(costs)) {
     double seconds = 0;
     for (size_t m = unit.begin; m < unit.end; ++m) {
-      seconds += costs.modules[m].StepOn(device.kind).Seconds(device.bandwidth, device.flops);
+      seconds += costs.Seconds(costs.modules[m], device);
     }
     result.seconds.push_back(result.seconds.back() + seconds);
   }
@@ -83,8 +83,8 @@ Reduced Reduce(const CostTable& costs, const Cluster& cluster, BlockGoal goal,
     reduced.problem.classes.push_back(ClassOf(costs, cluster.devices[device]));
     reduced.problem.classes.back().count = static_cast<int64_t>(reduced.members[c].size());
     for (size_t d = 0; d < classes; ++d) {
-      reduced.problem.hops[c][d] = cluster.LinkBetween(device, reduced.members[d].front())
-                                       .Seconds(static_cast<double>(costs.hop_bytes));
+      reduced.problem.hops[c][d] =
+          costs.Seconds(cluster.LinkBetween(device, reduced.members[d].front()));
     }
   }
   return reduced;
@@ -161,24 +161,93 @@ Found SearchOrder(const Reduced& ordered) {
   return {Placed(ordered, LeastMissingInOrder(ordered.problem)), false, false};
 }
 
-Found SearchSome(const CostTable& costs, const Cluster& cluster, const Reduced& all) {
-  Found found;
-  double value = 0;
-  int64_t missing = 0;
-  for (const std::vector<size_t>& order : OrdersToTry(cluster)) {
-    const Reduced ordered = Reduce(costs, cluster, all.problem.goal, OneByOne(order));
-    if (const auto best = BestBlocksInOrder(ordered.problem)) {
-      if (found.fits && best->value >= value) continue;
-      value = best->value;
-      found = {Placed(ordered, *best), true, false};
-    } else if (!found.fits) {
-      const BlockAnswer least = LeastMissingInOrder(ordered.problem);
-      if (!found.blocks.empty() && least.missing >= missing) continue;
-      missing = least.missing;
-      found = {Placed(ordered, least), false, false};
+/// Orders are tried one by one, and the best is kept.
+class OrderSearch {
+ public:
+  OrderSearch(const CostTable& costs, const Cluster& cluster, BlockGoal goal)
+      : costs_(costs), cluster_(cluster), goal_(goal) {}
+
+  /// True where it is better than all before it.
+  bool Try(const std::vector<size_t>& order) {
+    const Reduced ordered = Reduce(costs_, cluster_, goal_, OneByOne(order));
+    if (auto best = BestBlocksInOrder(ordered.problem)) {
+      return Keep(order, ordered, *best, {0, best->value});
+    }
+    const BlockAnswer least = LeastMissingInOrder(ordered.problem);
+    return Keep(order, ordered, least, {least.missing, 0});
+  }
+
+  /// Moves one device after the other to another place, until none helps or it takes too long.
+  void Improve() {
+    const size_t count = order_.size();
+    const auto devices = static_cast<double>(count);
+    const auto units = static_cast<double>(UnitsOf(costs_).size());
+    auto tries = static_cast<int64_t>(kImproveSteps / (devices * devices * units * units));
+    for (bool better = true; better;) {
+      better = false;
+      for (size_t from = 0; from < count; ++from) {
+        for (size_t to = 0; to < count; ++to) {
+          if (from == to) continue;
+          if (--tries < 0) return;
+          std::vector<size_t> moved = order_;
+          const size_t device = moved[from];
+          moved.erase(moved.begin() + static_cast<std::ptrdiff_t>(from));
+          moved.insert(moved.begin() + static_cast<std::ptrdiff_t>(to), device);
+          better = Try(moved) || better;
+        }
+      }
     }
   }
-  found.optimal = found.fits && value <= LowerBound(all.problem) * (1 + 1e-9);
+
+  const Found& found() const { return found_; }
+  double value() const { return score_.second; }
+
+ private:
+  static constexpr double kImproveSteps = 1e8;  // of the search in an order: under half a second
+
+  using Score = std::pair<int64_t, double>;  // missing bytes, then the value
+
+  bool Keep(const std::vector<size_t>& order, const Reduced& ordered, const BlockAnswer& answer,
+            const Score& score) {
+    // Rounding must not let two orders take turns.
+    const bool better = found_.blocks.empty() || score.first < score_.first ||
+                        (score.first == score_.first && score.second < score_.second * (1 - 1e-9));
+    if (!better) return false;
+    order_ = order;
+    score_ = score;
+    found_ = {Placed(ordered, answer), score.first == 0, false};
+    return true;
+  }
+
+  const CostTable& costs_;
+  const Cluster& cluster_;
+  BlockGoal goal_;
+  std::vector<size_t> order_;
+  Score score_;
+  Found found_;
+};
+
+/// The devices of these classes in order, then all others.
+std::vector<size_t> OrderOf(const Reduced& all, const std::vector<size_t>& classes) {
+  std::vector<size_t> used(all.members.size(), 0);
+  std::vector<size_t> order;
+  for (const size_t c : classes) order.push_back(all.members[c][used[c]++]);
+  for (size_t c = 0; c < used.size(); ++c) {
+    order.insert(order.end(), all.members[c].begin() + static_cast<std::ptrdiff_t>(used[c]),
+                 all.members[c].end());
+  }
+  return order;
+}
+
+Found SearchSome(const CostTable& costs, const Cluster& cluster, const Reduced& all) {
+  OrderSearch search(costs, cluster, all.problem.goal);
+  for (const std::vector<size_t>& order : OrdersToTry(cluster)) search.Try(order);
+  if (IsQuickToCover(all.problem)) {
+    if (const auto classes = CoveringClasses(all.problem)) search.Try(OrderOf(all, *classes));
+  }
+  search.Improve();
+  Found found = search.found();
+  found.optimal = found.fits && search.value() <= LowerBound(all.problem) * (1 + 1e-9);
   return found;
 }
 
@@ -209,7 +278,7 @@ Found Search(const CostTable& costs, const Cluster& cluster, BlockGoal goal,
 }
 
 BlockGoal GoalOf(const Workload& workload) {
-  return workload.Goal() == Objective::kLatency ? BlockGoal::kSum : BlockGoal::kSlowest;
+  return workload.Goal() == Objective::kThroughput ? BlockGoal::kSlowest : BlockGoal::kSum;
 }
 
 /// These devices of the cluster alone.
@@ -338,7 +407,9 @@ bool DeviceMapPlanner::Fits(const ModelFootprint& footprint, const Cluster& clus
   const CostTable costs = footprint.Costs(workload, cluster);
   const Reduced all = AllDevices(costs, cluster, BlockGoal::kSum, rules);
   if (all.in_order) return CanCoverInOrder(all.problem);
-  if (IsSmall(all.problem)) return CanCover(all.problem);
+  if (IsSmall(all.problem) || (!rules.use_all && IsQuickToCover(all.problem))) {
+    return CanCover(all.problem);
+  }
   const std::vector<std::vector<size_t>> orders = OrdersToTry(cluster);
   return std::any_of(orders.begin(), orders.end(), [&](const std::vector<size_t>& order) {
     return CanCoverInOrder(Reduce(costs, cluster, BlockGoal::kSum, OneByOne(order)).problem);

@@ -79,6 +79,14 @@ int64_t PromptRows(const Workload& workload) {
   return std::min(workload.context, workload.images * workload.picture.rows + kTextRows);
 }
 
+PromptChunks ChunksOfPrompt(const ModelConfig& config, const Workload& workload) {
+  const auto rows = static_cast<double>(PromptRows(workload));
+  PromptChunks chunks;
+  chunks.count = std::max(1.0, rows / static_cast<double>(workload.prefill_chunk));
+  chunks.bytes = rows * static_cast<double>(config.hidden_size) * 4 / chunks.count;
+  return chunks;
+}
+
 Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload) {
   const int64_t rows = PromptRows(workload);
   return PrefillWorkOfLayer(config, workload,

@@ -43,6 +43,13 @@ struct PromptShape {
   int64_t picture_rows = 0;  ///< of them
 };
 
+/// The steps in which a prompt goes through the stages, and the hidden rows handed over with each.
+struct PromptChunks {
+  double count = 1;
+  double bytes = 0;
+};
+PromptChunks ChunksOfPrompt(const ModelConfig& config, const Workload& workload);
+
 /// The whole prompt of one sequence through one layer. Weights are read once per chunk. Without a
 /// shape: the prompt that predictions are about.
 Work PrefillWorkOfLayer(const ModelConfig& config, const Workload& workload);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "placement/weight_type.h"
 
@@ -20,10 +21,17 @@ struct PictureShape {
 enum class Objective {
   kThroughput,  ///< the slowest stage with its hand-over counts
   kLatency,     ///< the sum of all stages and hand-overs counts
+  kRequest,     ///< the same sum over a whole request: its pictures, its prompt, its answer
 };
+
+const char* ToString(Objective objective);
+
+/// "throughput", "latency" or "request"; nothing for "". Throws kUsage.
+std::optional<Objective> ParseObjective(const std::string& name);
 
 inline constexpr int64_t kKvBlock = 32;         ///< positions of a KV block in the engine
 inline constexpr int64_t kPrefillChunk = 1024;  ///< rows of a prefill step in the engine
+inline constexpr int64_t kAnswerTokens = 128;   ///< of an answer, where nobody says how many
 
 /// What is to be run.
 struct Workload {
@@ -33,6 +41,7 @@ struct Workload {
   PictureShape picture;
   int64_t hd_num = 0;  ///< 0: the kind has no tiles
   int64_t prefill_chunk = kPrefillChunk;
+  int64_t answer_tokens = kAnswerTokens;  ///< for the time of a request
   WeightType weights = WeightType::kBFloat16;
   WeightType stored = WeightType::kBFloat16;  ///< of what int8 and int4 leave as it is
   bool int8_kv = false;                       ///< keys and values in int8; CPU only

@@ -14,6 +14,13 @@ namespace xcomposer {
 /// A shipped 7B checkpoint by its config.json.
 inline ModelConfig Shipped(Kind kind) { return ParseConfig(ShippedConfig(kind).dump()); }
 
+/// The 7B model with fewer layers.
+inline ModelConfig SmallModel(int64_t layers) {
+  ModelConfig config = Shipped(Kind::kVl7b);
+  config.layers = layers;
+  return config;
+}
+
 inline Workload TextWorkload(int64_t context, int64_t sequences) {
   Workload workload;
   workload.context = context;
