@@ -60,6 +60,25 @@ TEST(LoadPlan, HoldsSeveralSequencesWhereMemoryAllows) {
   EXPECT_EQ(load.feature_rows, 16384);
 }
 
+TEST(LoadPlan, TheObjectiveIsThePlanners) {
+  EngineOptions options;
+  options.devices = {"cpu", "cpu"};
+  options.kv_tokens = 4096;
+  const ModelConfig config = Small(Kind::k25_7b);
+  const auto layers_first = [&](const char* objective) {
+    options.objective = objective;
+    return PlanLoad(options, config, WeightType::kBFloat16).map.stages.at(0).end_layer;
+  };
+  // The slowest stage decides, or only the sum, which is the same wherever the cut is: then the
+  // one that leaves the fuller stage the most room.
+  EXPECT_EQ(layers_first(""), layers_first("throughput"));
+  EXPECT_NE(layers_first("latency"), layers_first("throughput"));
+  EXPECT_EQ(layers_first("request"), layers_first("latency"));
+  const Error error = ErrorOf([&] { layers_first("fast"); });
+  EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("'fast'"), HasSubstr("throughput, latency, request")));
+}
+
 TEST(LoadPlan, WhatIsNotQuantisedKeepsItsType) {
   const ModelConfig config = ParseConfig(ShippedConfig(Kind::k25_7b).dump());
   EngineOptions options;

@@ -58,10 +58,12 @@ void ExpectConsistent(const json& plan) {
   std::set<std::string> placed;
   double sum = 0;
   double slowest = 0;
+  double whole = 0;
   int64_t layer = 0;
   for (const json& device : plan["devices"]) {
     int64_t total = device["bytes"]["overhead"];
     double step = 0;
+    double request = 0;
     for (const std::string part : device["parts"]) {
       EXPECT_TRUE(placed.insert(part).second) << part << " is placed twice";
       const json& module = modules.at(part);
@@ -69,13 +71,17 @@ void ExpectConsistent(const json& plan) {
            {"weight_bytes", "kv_bytes", "activation_bytes", "workspace_bytes"}) {
         total += module[cause].get<int64_t>();
       }
-      step += module["step_s"][device["device"].get<std::string>()].get<double>();
+      const std::string name = device["device"];
+      step += module["step_s"][name].get<double>();
+      request += module["request_s"][name].get<double>();
       EXPECT_TRUE(plan["device_map"].contains(part));
     }
     EXPECT_EQ(device["bytes"]["total"], total);
     EXPECT_LE(total, device["budget"].get<int64_t>());
     EXPECT_EQ(device["headroom"].get<int64_t>(), device["budget"].get<int64_t>() - total);
     EXPECT_NEAR(device["step_s"].get<double>(), step, 1e-12 + 1e-12 * step);
+    EXPECT_NEAR(device["request_s"].get<double>(), request, 1e-12 + 1e-12 * request);
+    whole += request + device["request_hop_s"].get<double>();
     EXPECT_EQ(device["first_layer"], layer);
     layer = device["last_layer"].get<int64_t>() + 1;
     const double seconds = step + device["hop_s"].get<double>();
@@ -85,18 +91,22 @@ void ExpectConsistent(const json& plan) {
   EXPECT_EQ(placed.size(), modules.size());
   EXPECT_EQ(layer, plan["model"]["layers"].get<int64_t>());
   EXPECT_EQ(plan["devices"].back()["hop_s"], 0.0);
-  const bool latency = plan["objective"] == "latency";
-  const double value = latency ? sum : slowest;
+  const bool spread = plan["objective"] == "throughput";
+  const double value = spread ? slowest : plan["objective"] == "latency" ? sum : whole;
   EXPECT_NEAR(plan["value_s"].get<double>(), value, 1e-9 * value);
   const auto sequences = plan["workload"]["sequences"].get<double>();
   const double stages = static_cast<double>(plan["devices"].size());
-  EXPECT_EQ(plan["workload"]["step_sequences"],
-            latency ? sequences : std::ceil(sequences / stages));
+  EXPECT_EQ(plan["workload"]["step_sequences"], spread ? std::ceil(sequences / stages) : sequences);
   const double together = plan["workload"]["step_sequences"];
   const json& predicted = plan["predicted"];
   const double through = predicted["decode_step_s"].get<double>();
   const double rate = std::min(together / slowest, sequences / through);
   EXPECT_NEAR(predicted["tokens_per_s"].get<double>(), rate, 1e-9 * rate);
+  const json& work = plan["workload"];
+  const double request = work["images"].get<double>() * predicted["image_s"].get<double>() +
+                         predicted["prefill_s"].get<double>() +
+                         work["answer_tokens"].get<double>() * through;
+  EXPECT_NEAR(predicted["request_s"].get<double>(), request, 1e-9 * request);
 }
 
 TEST_F(PlanTest, WorkedExamplesFitAsTheirMapsSay) {
@@ -124,7 +134,9 @@ TEST_F(PlanTest, WorkedExamplesFitAsTheirMapsSay) {
 
 TEST_F(PlanTest, EveryKindIsPlannedFromItsConfigAlone) {
   for (const Kind kind : kAllKinds) {
-    const char* objective = kind == Kind::k25_7b || kind == Kind::kVl7b ? "throughput" : "latency";
+    const char* objective = kind == Kind::k25_7b || kind == Kind::kVl7b ? "throughput"
+                            : kind == Kind::k4khd7b                     ? "request"
+                                                                        : "latency";
     const json plan = Plan(kind, {"--cluster", ClusterFile("two-by-two"), "--sequences", "2",
                                   "--objective", objective});
     EXPECT_EQ(plan["model"]["kind"], ToString(kind));
@@ -229,6 +241,52 @@ TEST_F(PlanTest, AProcessorBesideAGpuThatHoldsAllGetsNothing) {
   const json beside = plan(json::array({gpu, cpu}));
   EXPECT_EQ(beside["devices"], alone["devices"]);
   EXPECT_EQ(beside["predicted"], alone["predicted"]);
+}
+
+TEST_F(PlanTest, SaysWhereARequestWouldBeAnsweredSooner) {
+  const json gpu = {
+      {"name", "cuda:0"}, {"memory", "11.5GiB"}, {"bandwidth", 360e9}, {"flops", 51e12}};
+  const json cpu = {{"name", "cpu"}, {"memory", "64GiB"}, {"bandwidth", 50e9}, {"flops", 1e12}};
+  const json cluster = {{"nodes", {{{"name", "a"}, {"devices", {gpu, cpu}}}}}};
+  std::vector<std::string> arguments = {"--cluster", folder_.Write("cluster.json", cluster.dump())};
+  const json latency = Plan(Kind::k25_7b, arguments);
+  EXPECT_EQ(latency["devices"][0]["device"], "a/cpu");
+  EXPECT_THAT(latency["notes"], Contains(HasSubstr("with --objective request a request takes")));
+  arguments.insert(arguments.end(), {"--objective", "request"});
+  const json request = Plan(Kind::k25_7b, arguments);
+  ExpectConsistent(request);
+  EXPECT_TRUE(request["optimal"]);
+  EXPECT_EQ(request["devices"][0]["device"], "a/cuda:0");
+  EXPECT_LT(request["predicted"]["request_s"], latency["predicted"]["request_s"]);
+  EXPECT_THAT(request["notes"], Not(Contains(HasSubstr("--objective request"))));
+  EXPECT_EQ(request["candidates"][0]["request_hop_s"]["a/cpu"],
+            request["devices"][0]["request_hop_s"]);
+  arguments.insert(arguments.end(), {"--answer-tokens", "5000"});
+  EXPECT_EQ(Plan(Kind::k25_7b, arguments)["devices"][0]["device"], "a/cpu");
+}
+
+TEST_F(PlanTest, WhatNoCudaKernelReadsIsNotOfferedForGpus) {
+  const std::vector<std::string> small = {"--cluster", ClusterFile("one-40gb"), "--max-memory",
+                                          R"({"0": "12GiB"})"};
+  const json refusal = Plan(Kind::kVl7b, small, 5);
+  ASSERT_THAT(refusal["alternatives"], Not(IsEmpty()));
+  for (const json& alternative : refusal["alternatives"]) {
+    EXPECT_THAT(alternative["arguments"], Not(Contains("--weights"))) << alternative["change"];
+  }
+  for (const char* weights : {"int8", "fp32"}) {
+    const json plan =
+        Plan(Kind::kVl7b, {"--cluster", ClusterFile("one-40gb"), "--weights", weights});
+    EXPECT_THAT(plan["notes"], Contains(HasSubstr("refuse to load this on a/cuda:0")));
+  }
+  const json sixteen = Plan(Kind::kVl7b, {"--cluster", ClusterFile("one-40gb")});
+  EXPECT_THAT(sixteen["notes"], Not(Contains(HasSubstr("refuse"))));
+  const json cpu = Plan(
+      Kind::kVl7b, {"--cluster", ClusterFile("cpu-only"), "--max-memory", R"({"cpu": "18GB"})"}, 5);
+  bool offered = false;
+  for (const json& alternative : cpu["alternatives"]) {
+    offered = offered || alternative["arguments"][0] == "--weights";
+  }
+  EXPECT_TRUE(offered) << cpu["alternatives"];
 }
 
 TEST_F(PlanTest, MapsOfDevicesWithNamesOfTheirOwnAreReadBack) {
