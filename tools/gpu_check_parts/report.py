@@ -61,9 +61,9 @@ def _finite(value: Any) -> Any:
 
 def markdown(content: dict[str, Any]) -> str:
     figures = content["figures"]
-    sections = [_head(content), _parts(content["parts"]), _limits(figures), _goals(figures),
-                _work(figures), _peers(figures), _products(figures), _golden(content["parts"]),
-                _troubles(content["parts"], figures)]
+    sections = [_head(content), _parts(content["parts"]), _limits(figures),
+                _goals(figures, content), _work(figures), _peers(figures), _products(figures),
+                _golden(content["parts"]), _troubles(content["parts"], figures)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -135,19 +135,34 @@ def _limits(figures: dict) -> str:
     return text
 
 
-def _goals(figures: dict) -> str:
+def _card_name(content: dict[str, Any]) -> str:
+    """The device that measured; reports of one card have no `card` of their own."""
+    measured = (part.get("details", {}).get("device") for part in content["parts"])
+    named = next((line.get("device", "") for line in measured if line), "")
+    cards = [content.get("card") or {}, *(content.get("machine", {}).get("cards") or [])]
+    return str(named) or next((card["name"] for card in cards if card.get("name")), "")
+
+
+def _goals(figures: dict, content: dict[str, Any]) -> str:
     rows = []
+    card = _card_name(content)
     for goal in GOALS:
         value, holds = goals.judge(goal, figures)
         as_ms = "ms" in goal.kind
         bound = f"{goal.bound:g} ms" if as_ms else _percent(goal.bound)
         sign = ">=" if "least" in goal.kind else "<="
+        verdict = ""
         if value is None:
-            shown, verdict = "not measured", ""
+            shown = "not measured"
         else:
             shown = f"{value:.2f} ms" if as_ms else _percent(value)
-            verdict = "holds" if holds else "**misses**"
-        rows.append([goal.row, goal.what, shown, f"{sign} {bound}", verdict])
+            if goal.card and goal.card not in card:
+                verdict = "not judged: another card"
+            elif goal.judged:
+                verdict = "holds" if holds else "**misses**"
+        of_card = f" (an {goal.card}'s)" if goal.card else ""
+        rows.append([goal.row, goal.what, shown, f"{sign} {bound}{of_card}" if goal.judged else "",
+                     verdict])
     rows += [[row, what, "not measured", "", ""] for row, what in goals.ELSEWHERE.items()]
     return "## Goals\n\n" + _table(["row", "what", "measured", "goal", ""], rows)
 
