@@ -176,13 +176,13 @@ class Boxes(Place):
 import subprocess, time
 print("[ RUN      ] A.B", flush=True)
 subprocess.Popen([sys.executable, "-c",
-                  "import time; time.sleep(2.5); open({str(mark)!r}, 'w').close()"])
+                  "import time; time.sleep(5.5); open({str(mark)!r}, 'w').close()"])
 time.sleep(60)""")
         begin = time.monotonic()
-        state, report = self.run_part(parts.kernels)
+        state, report = self.run_part(parts.kernels, box_s=4)
         self.assertEqual(state, result.TIMED_OUT)
         self.assertLess(time.monotonic() - begin, 10)
-        self.assertIn("in A.B", report["parts"][0]["reason"])
+        self.assertIn("1 hung (A.B)", report["parts"][0]["reason"])
         time.sleep(3)
         self.assertFalse(mark.exists(), "a child outlived its box")
 

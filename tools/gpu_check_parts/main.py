@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import golden_requests, libraries, machine, pack, result
+from . import bounded, golden_requests, libraries, machine, pack, result
 from .parts import PARTS, Part
 from .report import Report
 from .result import Context, Result
@@ -28,6 +28,7 @@ TARGETS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    bounded.end_on_signals()
     if options.pack:
         return _pack(options)
     begin = time.monotonic()

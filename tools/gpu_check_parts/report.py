@@ -227,10 +227,12 @@ def _troubles(parts: list[dict[str, Any]], figures: dict) -> str:
              for name in goals.beaten(figures)]
     for part in parts:
         details = part.get("details", {})
-        for kind in ("failed", "skipped"):
+        for kind in ("failed", "hung", "skipped"):
             entries = details.get(kind)
             for name, why in (entries.items() if isinstance(entries, dict) else ()):
                 lines.append(f"* {part['name']}: {kind} {name}: {' '.join(str(why).split())[:300]}")
+        if details.get("never_ran"):
+            lines.append(f"* {part['name']}: never ran: {', '.join(details['never_ran'])}")
         if details.get("rubbish_lines"):
             lines.append(f"* {part['name']}: {details['rubbish_lines']} lines could not be read")
         if details.get("trace"):
