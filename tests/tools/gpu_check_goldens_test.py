@@ -179,6 +179,20 @@ if os.path.getsize(counter) == 2: open(out, 'ab').write(b'y')""")
         self.assertEqual(done.state, result.TIMED_OUT)
         self.assertIn("k slow: stopped after 5 s", done.reason)
 
+    def test_files_of_tensors_that_hold_none(self):
+        self.answer([1, 0], also="open(out, 'wb').write(b'1234567')")
+        done = self.judge()
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("7 bytes are no file of tensors", done.reason)
+        self.answer([1, 0], also="open(out, 'wb').write((2).to_bytes(8, 'little') + b'[]')")
+        self.assertIn("its header is no object", self.judge().reason)
+
+    def test_no_file_the_second_time(self):
+        self.answer([1, 0], also="import os\nif 'other' in out: os.unlink(out)")
+        done = self.judge({"logits": 0.1, "layer0.out": 0.1})
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("no tensors the second time", done.reason)
+
     def test_without_goldens(self):
         self.assertEqual(golden_cases.run(self.context(), 60).state, result.SKIPPED)
 

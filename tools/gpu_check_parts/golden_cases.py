@@ -102,6 +102,8 @@ class _Case:
             entry = {"state": result.TIMED_OUT, "reason": outcome.what_happened}
         elif outcome.code != 0:
             entry = {"state": result.FAILED, "reason": cli.explain(outcome)}
+        elif not other.is_file():
+            entry = {"state": result.FAILED, "reason": "no tensors the second time"}
         elif other.read_bytes() != once:
             entry = {"state": result.FAILED, "reason": "other bits than the first time"}
         return {f"{name}, again": entry}
