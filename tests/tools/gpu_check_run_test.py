@@ -260,6 +260,19 @@ print("========= Error: Device not supported."); sys.exit(1)""", 3)
         self.assertEqual(done.details["memcheck"]["state"], result.TIMED_OUT)
         self.assertEqual(done.state, result.TIMED_OUT)
 
+    def test_what_it_leaves_out_is_said(self):
+        done = self.state("if '--gtest_filter=-LinearOf*:ComposedModel*' not in sys.argv: sys.exit(3)"
+                          + PASSING_TESTS + self.SUMMARY.format(0))
+        self.assertEqual(done.state, result.PASSED, done.reason)
+        title = next(part.title for part in parts.PARTS if part.name == "sanitizer")
+        for said in (title, done.reason):
+            self.assertIn("LinearOf*", said)
+            self.assertIn("ComposedModel*", said)
+
+    def test_it_starves_no_cheaper_proof(self):
+        names = [part.name for part in parts.PARTS if part.proves]
+        self.assertEqual(names[-1], "sanitizer")
+
     def test_silent(self):
         self.assertEqual(self.state(PASSING_TESTS).state, result.FAILED)
 
@@ -268,6 +281,18 @@ print("========= Error: Device not supported."); sys.exit(1)""", 3)
                                                   "/usr/bin/compute-sanitizer")):
             self.skipTest("this machine has one")
         self.assertEqual(parts.sanitizer(self.context(), 20).state, result.SKIPPED)
+
+
+class Nccl(Place):
+    def test_a_build_without_it_is_a_skip(self):
+        done = parts.nccl(self.context(), 20)
+        self.assertEqual(done.state, result.SKIPPED)
+        self.assertIn("without libnccl-dev and ZeroMQ there is none", done.reason)
+        self.program("test_transport_torch", "print('Note: Google Test filter = NcclGpu.*');"
+                     "print('[==========] Running 0 tests from 0 test suites.')")
+        done = parts.nccl(self.context(), 20)
+        self.assertEqual(done.state, result.SKIPPED)
+        self.assertIn("built without libnccl-dev", done.reason)
 
 
 class Peer(Place):
