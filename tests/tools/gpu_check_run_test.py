@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from fakes import FIGURES, PASSING_TESTS, TOOLS, Place
 from gpu_check_parts import bounded, main, parts, result
@@ -142,10 +143,37 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
 
     def test_too_little_time_is_said(self):
         self.program("test_kernels_cuda", PASSING_TESTS)
-        for short in (["--total-seconds", "5"], ["--box", "kernels=4.5"]):
+        for short, said in ((["--total-seconds", "5"], "s were left, it needs 5"),
+                            (["--box", "kernels=4.5"], "its time box is 4.5 s, it needs 5")):
             code, report, _ = self.check("--only", "kernels", *short)
             self.assertEqual(code, main.NOTHING_PROVEN)
-            self.assertIn("it needs 5", report["parts"][0]["reason"])
+            self.assertIn(said, report["parts"][0]["reason"])
+
+    def test_words_that_are_no_unicode_are_kept(self):
+        said = '{"failed": "a", "reason": "\\ud800 oh"}'
+        self.program("bench_gpu_limits", FIGURES + f"print({said!r})")
+        self.program("bench_gpu_model", f"print({said.replace('failed', 'skipped')!r})")
+        code, report, text = self.check("--only", "limits", "--only", "model")
+        self.assertEqual((code, report["finished"]), (1, True))
+        self.assertEqual(report["parts"][0]["details"]["failed"], {"a": "\ud800 oh"})
+        self.assertEqual(report["parts"][1]["reason"], "a: \ud800 oh")
+        self.assertIn("\\ud800 oh", text)
+
+    def test_a_reader_that_has_gone_costs_nothing(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        self.program("bench_gpu_limits", FIGURES)
+        out = self.folder / "out"
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([sys.executable, TOOLS / "gpu_check", "--build", self.folder, "--out",
+                               out, "--only", "kernels", "--only", "limits", "--shared",
+                               self.folder / "nowhere"], stdout=writing, stderr=subprocess.PIPE,
+                              text=True, check=False)
+        os.close(writing)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual(set(self.states(report).values()), {result.PASSED})
+        self.assertTrue(report["finished"])
 
     def test_wrong_usage(self):
         for arguments in (["--only", "nothing"], ["--total-seconds", "0"], ["--box", "model"],
@@ -198,6 +226,24 @@ time.sleep(60)""")
         state, report = self.run_part(broken)
         self.assertEqual(state, result.FAILED)
         self.assertIn("KeyError", report["parts"][0]["details"]["trace"])
+
+    def test_a_result_is_stored_before_it_is_said(self):
+        with mock.patch.object(main, "say", side_effect=["", KeyboardInterrupt]), \
+                self.assertRaises(KeyboardInterrupt):
+            self.run_part(lambda context, box_s: result.Result(result.PASSED, "well"))
+        stored = json.loads((self.folder / "out" / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual([part["reason"] for part in stored["parts"]], ["well"])
+
+    def test_a_report_that_cannot_be_written_is_written_with_the_next_part(self):
+        report = Report(self.folder / "out", {})
+        part = {"name": "a", "title": "", "state": "passed", "reason": "", "seconds": 1.0}
+        with mock.patch("gpu_check_parts.report.os.replace", side_effect=OSError(28, "disk full")):
+            report.add(part, {})
+        self.assertIn("disk full", report.fault)
+        report.add({**part, "name": "b"}, {})
+        self.assertEqual(report.fault, "")
+        stored = json.loads((self.folder / "out" / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual([part["name"] for part in stored["parts"]], ["a", "b"])
 
     def test_numbers_that_json_has_not_are_written_as_text(self):
         state, report = self.run_part(

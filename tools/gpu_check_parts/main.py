@@ -18,6 +18,7 @@ from . import bounded, golden_requests, libraries, machine, pack, result
 from .parts import PARTS, Part
 from .report import Report
 from .result import Context, Result
+from .said import say
 
 TOOLS = Path(__file__).resolve().parent.parent
 RESERVE_S = 4.0  # kept of the whole time for the last report
@@ -43,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
                  for part in PARTS if not options.only or part.name in options.only]
         states = [_run_part(part, context, deadline, report) for part in parts]
         report.finish(time.monotonic() - begin)
-    print(f"\n{options.out}/report.md and report.json")
+    if report.fault:
+        say(f"the report could not be written: {report.fault}")
+        return 1
+    say(f"\n{options.out}/report.md and report.json")
     return _exit_code(parts, states)
 
 
@@ -54,7 +58,7 @@ def _exit_code(parts: list[Part], states: list[str]) -> int:
     proofs = [state for part, state in zip(parts, states) if part.proves]
     if result.PASSED in (proofs or states):
         return 0
-    print("nothing was proven: every part was skipped", file=sys.stderr)
+    say("nothing was proven: every part was skipped", file=sys.stderr)
     return NOTHING_PROVEN
 
 
@@ -183,11 +187,13 @@ def _run_part(part: Part, context: Context, deadline: float, report: Report) -> 
     left = deadline - time.monotonic() - RESERVE_S
     begin = time.monotonic()
     box = min(part.box_s, left)
-    if box < part.least_s:
+    if part.box_s < part.least_s:
+        done = Result(result.SKIPPED, f"its time box is {part.box_s:g} s, it needs {part.least_s:.0f}")
+    elif box < part.least_s:
         done = Result(result.SKIPPED,
                       f"{max(0.0, left):.0f} s were left, it needs {part.least_s:.0f}")
     else:
-        print(f"{part.name}: {part.title} (at most {box:.0f} s) ... ", end="", flush=True)
+        say(f"{part.name}: {part.title} (at most {box:.0f} s) ... ", end="")
         try:
             done = part.run(context, box)
         except Exception as error:  # pylint: disable=broad-except
@@ -195,8 +201,8 @@ def _run_part(part: Part, context: Context, deadline: float, report: Report) -> 
             done = Result(result.FAILED, f"gpu_check itself failed: {error!r}",
                           details={"trace": traceback.format_exc()})
     seconds = time.monotonic() - begin
-    print(f"{done.state}, {seconds:.1f} s: {done.reason[:400]}", flush=True)
     report.add({"name": part.name, "title": part.title, "state": done.state, "reason": done.reason,
                 "seconds": round(seconds, 2), "box_s": round(max(box, 0.0), 1),
                 "details": done.details}, done.figures)
+    say(f"{done.state}, {seconds:.1f} s: {done.reason[:400]}")
     return done.state

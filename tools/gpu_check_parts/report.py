@@ -24,7 +24,8 @@ class Report:
             "format": 1, "started": datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"),
             "finished": False, **about, "parts": [], "figures": {}}
-        self.save()
+        self.fault = ""  # why the files are not those of the last part
+        self._write()
 
     def add(self, part: dict[str, Any], figures: dict[str, dict[str, Any]]) -> None:
         self.content["parts"].append(part)
@@ -37,6 +38,15 @@ class Report:
         self.save()
 
     def save(self) -> None:
+        """A full disk, or what cannot be shown, costs neither the run nor what it had: all of it is
+        written again with the next part."""
+        try:
+            self._write()
+            self.fault = ""
+        except Exception as error:  # pylint: disable=broad-except
+            self.fault = repr(error)
+
+    def _write(self) -> None:
         """Each file is whole at any moment: a run that is killed leaves the last one."""
         _replace(self._json, json.dumps(_finite(self.content), indent=1))
         _replace(self._markdown, markdown(self.content))
@@ -44,7 +54,7 @@ class Report:
 
 def _replace(path: Path, text: str) -> None:
     beside = path.with_suffix(path.suffix + ".new")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(beside, path)
 
 
