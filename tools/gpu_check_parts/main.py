@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import bounded, golden_requests, libraries, machine, pack, result
+from . import bounded, golden_requests, libraries, machine, pack, result, sources
 from .parts import PARTS, Part
 from .report import Report
 from .result import Context, Result
@@ -24,7 +24,7 @@ TOOLS = Path(__file__).resolve().parent.parent
 RESERVE_S = 4.0  # kept of the whole time for the last report
 NOTHING_PROVEN = 5
 TARGETS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_model",
-           "test_transport_torch", "xcomposer_cli")
+           "xcomposer_cli")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,11 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _pack(options)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
-        context, about = _prepare(options, Path(scratch))
-        about["machine"] = machine.describe(context.env)
-        report = Report(options.out, about)
-        # Building and unpacking are not part of the check; describing the machine is short.
+        place = _place(options, Path(scratch))
+        # Building and unpacking are not part of the check.
         deadline = time.monotonic() + options.total_seconds
+        context, about = _prepare(options, place, Path(scratch))
+        report = Report(options.out, about)
         boxes = dict(options.box or [])
         parts = [dataclasses.replace(part, box_s=boxes.get(part.name, part.box_s))
                  for part in PARTS if not options.only or part.name in options.only]
@@ -127,21 +127,20 @@ def _shared_folder() -> Path:
     return Path(named) if named else TOOLS.parent.parent / "shared"
 
 
-def _version() -> str:
-    described = subprocess.run(["git", "-C", TOOLS, "describe", "--always", "--dirty"],
-                               capture_output=True, text=True, check=False)
-    return described.stdout.strip() or "unknown"
-
-
 def _pack(options: argparse.Namespace) -> int:
     build = options.build or _build()
     python = None if options.no_budgets else options.python
+    version = sources.of_tree(TOOLS)
+    commit = sources.of_library(build / "lib", libraries.environment(options.python, [build / "lib"]))
+    _warn_of_other_sources(version, commit)
     manifest = pack.write(options.pack, build, options.shared / "data" / "goldens", TOOLS,
-                          _version(), python, options.decoder)
+                          version, python, options.decoder, commit)
     size = pack.size_of(options.pack)
     has = {name: "yes" if manifest[name] else "NO" for name in ("goldens", "budgets")}
     print(f"{options.pack}: {size / 2**20:.1f} MiB, goldens: {has['goldens']}, budgets of their "
-          f"tensors: {has['budgets']}")
+          f"tensors: {has['budgets']}, built from {commit or 'unknown sources'}")
+    for name in manifest["left_out"]:
+        print(f"without {name}, which the build does not have", file=sys.stderr)
     if size <= pack.MOST_BYTES:
         return 0
     print(f"more than {pack.MOST_BYTES >> 20} MiB; the largest are", *pack.largest(manifest),
@@ -152,35 +151,71 @@ def _pack(options: argparse.Namespace) -> int:
 def _build() -> Path:
     """The build without what such machines lack: OpenCV and sentencepiece."""
     source = TOOLS.parent
-    for command in (["cmake", "--preset", "minimal"],
-                    ["cmake", "--build", "--preset", "minimal", "--target", *TARGETS]):
-        if subprocess.run(command, cwd=source, check=False).returncode != 0:
-            raise SystemExit(f"{' '.join(command)} failed; on a machine without the packages use "
-                             "--from with a pack that was made elsewhere")
-    return source / "build" / "minimal"
+    build = source / "build" / "minimal"
+    _run_or_end(["cmake", "--preset", "minimal"], source)
+    offered = subprocess.run(["cmake", "--build", build, "--target", "help"], capture_output=True,
+                             text=True, check=False).stdout
+    _run_or_end(["cmake", "--build", "--preset", "minimal", "--target", *_targets(offered)], source)
+    return build
 
 
-def _prepare(options: argparse.Namespace, scratch: Path) -> tuple[Context, dict[str, Any]]:
-    goldens: Path | None = scratch / "goldens"
+def _targets(offered: str) -> list[str]:
+    """What is needed, and of the rest what the build offers: ninja says "name: phony", make
+    "... name"."""
+    words = {word.rstrip(":") for word in offered.split()}
+    return [*TARGETS, *(name for name in pack.OPTIONAL if name in words)]
+
+
+def _run_or_end(command: list[str], folder: Path) -> None:
+    if subprocess.run(command, cwd=folder, check=False).returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed; on a machine without the packages use "
+                         "--from with a pack that was made elsewhere")
+
+
+def _warn_of_other_sources(version: str, commit: str) -> None:
+    if sources.differ(version, commit):
+        say(f"warning: the programs were built from {commit}, the tools are of {version}",
+            file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where the programs lie, and what is known of them."""
+
+    programs: Path
+    libraries: Path
+    origin: str
+    version: str
+    commit: str = ""
+
+
+def _place(options: argparse.Namespace, scratch: Path) -> _Place:
     if options.source:
-        pack.unpack(options.source, scratch)
-        version = pack.read_manifest(options.source)["version"]
-        place, own, origin = scratch / "bin", [scratch / "lib"], "a pack"
-    else:
-        build = options.build or _build()
-        place, own, origin = build / "bin", [build / "lib"], str(build)
-        version = _version()
-        recorded = options.shared / "data" / "goldens"
-        if recorded.is_dir():
-            golden_requests.write(recorded, scratch / "goldens")
-    if not (scratch / "goldens" / "goldens.json").is_file():
-        goldens = None
-    env = libraries.environment(options.python, own)
+        manifest = pack.unpack(options.source, scratch)
+        return _Place(scratch / "bin", scratch / "lib", "a pack", manifest["version"],
+                      manifest.get("commit", ""))
+    build = options.build or _build()
+    recorded = options.shared / "data" / "goldens"
+    if recorded.is_dir():
+        golden_requests.write(recorded, scratch / "goldens")
+    return _Place(build / "bin", build / "lib", str(build), sources.of_tree(TOOLS))
+
+
+def _prepare(options: argparse.Namespace, place: _Place, scratch: Path
+             ) -> tuple[Context, dict[str, Any]]:
+    env = libraries.environment(options.python, [place.libraries])
+    described = machine.describe(env)
+    commit = place.commit or sources.of_library(place.libraries, env)
+    _warn_of_other_sources(place.version, commit)
+    goldens = scratch / "goldens"
     work = scratch / "work"
     work.mkdir()
-    python = shutil.which(options.python) or options.python
-    context = Context(place, env, goldens, work, options.device, python)
-    return context, {"version": version, "programs": origin}
+    context = Context(place.programs, env, goldens if (goldens / "goldens.json").is_file() else None,
+                      work, options.device,
+                      shutil.which(options.python) or options.python)
+    about = {"version": place.version, "commit": commit, "programs": place.origin,
+             "machine": described}
+    return context, about
 
 
 def _run_part(part: Part, context: Context, deadline: float, report: Report) -> str:

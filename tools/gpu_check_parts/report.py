@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import goals
+from . import goals, sources
 from .goals import GOALS
 
 PEER = "peer."
@@ -89,13 +89,20 @@ def _head(content: dict[str, Any]) -> str:
     cards = machine.get("cards") or []
     card = "; ".join(", ".join(c.get(k, "") for k in ("name", "memory.total", "power.limit",
                                                       "driver_version")) for c in cards)
+    card = card or _card_name(content) or machine.get("nvidia_smi", "unknown")
+    version, commit = content.get("version", "unknown"), content.get("commit", "")
+    programs = str(content.get("programs", ""))
+    if commit:
+        programs += f", built from {commit}"
+    if sources.differ(version, commit):
+        programs += f": **other sources than {version}**"
     state = f"{content['seconds']} s" if content["finished"] else "NOT FINISHED"
     lines = ["# GPU check", "",
-             f"{content['started']}, {state}, version {content.get('version', 'unknown')}.", "",
-             f"* card: {card or machine.get('nvidia_smi', 'unknown')}",
+             f"{content['started']}, {state}, version {version}.", "",
+             f"* card: {card}",
              f"* host: {machine.get('processor', 'unknown')}, {machine.get('cores')} cores, Linux "
              f"{machine.get('kernel')}",
-             f"* programs: {content.get('programs', '')}"]
+             f"* programs: {programs}"]
     return "\n".join(lines)
 
 
