@@ -149,6 +149,21 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
             self.assertEqual(code, main.NOTHING_PROVEN)
             self.assertIn(said, report["parts"][0]["reason"])
 
+    def test_goldens_that_cannot_be_read_cost_their_part_only(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        shared = self.folder / "shared"
+        kind = shared / "data" / "goldens" / "2-vl-7b"
+        kind.mkdir(parents=True)
+        _, report, _ = self.check("--only", "kernels", "--only", "goldens", "--shared", str(shared))
+        self.assertEqual(self.states(report), {"kernels": result.PASSED, "goldens": result.SKIPPED})
+        self.assertIn("no case could be made", report["parts"][1]["reason"])
+        (kind / "cases.json").write_text("[{", encoding="utf-8")
+        code, report, text = self.check("--only", "kernels", "--only", "goldens", "--shared",
+                                        str(shared))
+        self.assertEqual(code, 1)
+        self.assertEqual(self.states(report), {"kernels": result.PASSED, "goldens": result.FAILED})
+        self.assertIn("JSONDecodeError", text)
+
     def test_words_that_are_no_unicode_are_kept(self):
         said = '{"failed": "a", "reason": "\\ud800 oh"}'
         self.program("bench_gpu_limits", FIGURES + f"print({said!r})")
@@ -178,7 +193,8 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
     def test_wrong_usage(self):
         for arguments in (["--only", "nothing"], ["--total-seconds", "0"], ["--box", "model"],
                           ["--box", "nothing=3"], ["--box", "model=0"], ["--box", "model=x"],
-                          ["--from", "a", "--build", "b"]):
+                          ["--from", "a", "--build", "b"], ["--device", "gpu"],
+                          ["--device", "cuda:"]):
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)

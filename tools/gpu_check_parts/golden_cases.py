@@ -28,6 +28,8 @@ SCORES_WITHOUT_BUDGET = 2 * 0.028
 
 
 def run(context: Context, box_s: float) -> Result:
+    if context.goldens_fault:
+        return Result(result.FAILED, f"no cases could be made: {context.goldens_fault}")
     if context.goldens is None:
         return Result(result.SKIPPED,
                       "no goldens: neither a pack nor XCOMPOSER_SHARED_DIR has them")

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import bounded, golden_requests, libraries, machine, pack, result, sources
+from . import bounded, devices, golden_requests, libraries, machine, pack, result, sources
 from .parts import PARTS, Part
 from .report import Report
 from .result import Context, Result
@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="of all parts together (default 470)")
     parser.add_argument("--box", action="append", type=_box, metavar="PART=SECONDS",
                         help="another time box for this part; may be repeated")
-    parser.add_argument("--device", default="cuda:0", help="of the goldens and the engine")
+    parser.add_argument("--device", default="cuda:0", type=_device, metavar="cuda:N",
+                        help="the GPU that everything takes (default cuda:0); cpu runs the goldens "
+                        "and the engine on the CPU")
     parser.add_argument("--no-budgets", action="store_true",
                         help="with --pack: leave out how far float16 alone moves the recorded "
                         "tensors, which --python works out in minutes")
@@ -100,6 +102,12 @@ def _box(text: str) -> tuple[str, float]:
     if name not in {part.name for part in PARTS} or not float(seconds) > 0:
         raise ValueError(text)  # argparse says which argument it is
     return name, float(seconds)
+
+
+def _device(text: str) -> str:
+    if not devices.FORM.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 class _Defaults:
@@ -187,6 +195,7 @@ class _Place:
     origin: str
     version: str
     commit: str = ""
+    goldens_fault: str = ""
 
 
 def _place(options: argparse.Namespace, scratch: Path) -> _Place:
@@ -196,25 +205,32 @@ def _place(options: argparse.Namespace, scratch: Path) -> _Place:
                       manifest.get("commit", ""))
     build = options.build or _build()
     recorded = options.shared / "data" / "goldens"
+    fault = ""
     if recorded.is_dir():
-        golden_requests.write(recorded, scratch / "goldens")
-    return _Place(build / "bin", build / "lib", str(build), sources.of_tree(TOOLS))
+        try:
+            golden_requests.write(recorded, scratch / "goldens")
+        except Exception as error:  # pylint: disable=broad-except
+            # Damaged records must not cost the parts that need none.
+            fault = f"{recorded}: {error!r}"
+    return _Place(build / "bin", build / "lib", str(build), sources.of_tree(TOOLS),
+                  goldens_fault=fault)
 
 
 def _prepare(options: argparse.Namespace, place: _Place, scratch: Path
              ) -> tuple[Context, dict[str, Any]]:
     env = libraries.environment(options.python, [place.libraries])
     described = machine.describe(env)
+    env, card = devices.first(options.device, env, described["cards"])
     commit = place.commit or sources.of_library(place.libraries, env)
     _warn_of_other_sources(place.version, commit)
     goldens = scratch / "goldens"
     work = scratch / "work"
     work.mkdir()
     context = Context(place.programs, env, goldens if (goldens / "goldens.json").is_file() else None,
-                      work, options.device,
-                      shutil.which(options.python) or options.python)
+                      work, "cpu" if options.device == "cpu" else "cuda:0",
+                      shutil.which(options.python) or options.python, place.goldens_fault)
     about = {"version": place.version, "commit": commit, "programs": place.origin,
-             "machine": described}
+             "device": options.device, "card": card, "machine": described}
     return context, about
 
 

@@ -87,9 +87,12 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 def _head(content: dict[str, Any]) -> str:
     machine = content.get("machine", {})
     cards = machine.get("cards") or []
+    used = [content["card"]] if content.get("card") else cards
     card = "; ".join(", ".join(c.get(k, "") for k in ("name", "memory.total", "power.limit",
-                                                      "driver_version")) for c in cards)
+                                                      "driver_version")) for c in used)
     card = card or _card_name(content) or machine.get("nvidia_smi", "unknown")
+    if content.get("card") and len(cards) > 1:
+        card += f" ({content['device']}, nvidia-smi's {content['card']['index']} of {len(cards)})"
     version, commit = content.get("version", "unknown"), content.get("commit", "")
     programs = str(content.get("programs", ""))
     if commit:
