@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from fakes import FIGURES, PASSING_TESTS, TOOLS, Place
 from gpu_check_parts import bounded, main, parts, result
 from gpu_check_parts.parts import Part
 from gpu_check_parts.report import Report
+from gpu_check_parts.said import say
 
 REFUSES = """
 if "devices" in sys.argv: print('{"nodes": []}')
@@ -198,6 +200,15 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)
+
+
+class Said(unittest.TestCase):
+    def test_what_the_output_cannot_show_is_shown_otherwise(self):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii")
+        say("\ud800 \u00e9", file=stream)
+        say("more", file=stream)
+        self.assertEqual(written.getvalue(), b"\\ud800 \\xe9\nmore\n")
 
 
 class Documented(unittest.TestCase):
