@@ -99,13 +99,14 @@ class Unchanged(unittest.TestCase):
 
     def test_where_they_fail_nothing_is_planted(self):
         for outcome, words in (("caught", "fail their tests"), ("invalid", "do not compile"),
+                               ("hung", "do not end their tests in 240 s"),
                                (subprocess.CalledProcessError(1, "g++"), "do not link")):
             code, said, runs = self.main([outcome])
             self.assertEqual((code, runs), (1, 1))
             self.assertIn(words, said)
 
     def test_where_they_pass_faults_are_planted(self):
-        code, _, runs = self.main(["survived", "caught", "caught"])
+        code, _, runs = self.main(["survived", "caught", "hung"])
         self.assertEqual((code, runs), (0, 3))
 
 
