@@ -5,8 +5,9 @@
 
 Each fault is one change of one line - a barrier or wait that is gone, another comparison, index or
 constant, a mask that always holds - in a copy of kernels/cuda; the kernels that include the file are
-compiled again and linked with the objects of an existing build of test_kernels_emulated. Prints what
-survived; the exit status is 1 if more than a tenth did, or if no fault could be tried.
+compiled again and linked with the objects of an existing build of test_kernels_emulated. First the
+kernels as they are: where they fail nothing is planted. Prints what survived; the exit status is 1 if
+more than a tenth did, or if no fault could be tried.
 """
 
 import argparse
@@ -38,6 +39,8 @@ SUITES = {
     "sampling": "Sampling.*",
     "vision": "Vision*",
 }
+
+MOST_S = 240  # of the tests of a fault
 
 ORDERING = re.compile(
     r"^\s*(SyncThreads|SyncWarp|SyncGroup|ThreadFence|GridDependencyWait|CommitCopies|WaitCopies<\d>|"
@@ -128,6 +131,8 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         copy = pathlib.Path(scratch) / "kernels" / "cuda"
         shutil.copytree(KERNELS, copy)
+        if not unchanged_passes(names, copy, objects, build, scratch):
+            return 1
         for name, number, text in everything:
             if caught + len(survived) >= options.count:
                 break
@@ -147,6 +152,24 @@ def main():
                 caught += 1
             print(f"{outcome:8}  {label}", flush=True)
     return judge(caught, len(survived), invalid)
+
+
+def unchanged_passes(names, copy, objects, build, scratch):
+    """Whether the tests pass as the kernels are: else they would catch every fault, and prove nothing."""
+    sources = sorted({source for name in names for source in users_of(name, copy)})
+    if not sources:
+        return True  # then nothing is planted, which is said at the end
+    try:
+        outcome = run(sources, objects, build, scratch)
+    except subprocess.CalledProcessError:
+        outcome = "unlinked"
+    if outcome == "survived":
+        return True
+    what = {"invalid": "do not compile", "unlinked": "do not link with that build's objects",
+            "caught": "fail their tests", "hung": f"do not end their tests in {MOST_S} s"}[outcome]
+    print(f"the kernels {what} without any fault planted (is {build} as old as they are?)",
+          file=sys.stderr)
+    return False
 
 
 def judge(caught, survived, invalid):
@@ -175,9 +198,9 @@ def run(sources, objects, build, scratch):
     suites = ":".join(SUITES[s.removesuffix(".cu")] for s in sources)
     try:
         code = subprocess.run([program, f"--gtest_filter={suites}", "--gtest_fail_fast",
-                               "--gtest_brief=1"], capture_output=True, timeout=240).returncode
+                               "--gtest_brief=1"], capture_output=True, timeout=MOST_S).returncode
     except subprocess.TimeoutExpired:
-        return "caught"
+        return "hung"  # a found fault too, for they ended without it
     return "survived" if code == 0 else "caught"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 
 import fakes
-from gpu_check_parts import figure_lines, goals, googletest, result
+from gpu_check_parts import figure_lines, goals, googletest, report, result
 from gpu_check_parts.bounded import Outcome
 
 
@@ -30,13 +30,22 @@ class FigureLines(unittest.TestCase):
         self.assertEqual(read.details["rubbish_lines"], 1)
 
     def test_rubbish_is_no_figure(self):
-        lines = ["[1]", "12", '{"figure": "a"}', '{"figure": "b", "seconds": -1}', "\x00\xff",
-                 '{"figure": "c", "seconds": "1"}', '{"figure": "d", "seconds": NaN}',
-                 '{"figure": "e", "seconds": true}', '{"figure": "f", "seconds": Infinity}']
-        read = figure_lines.read(ended("\n".join(lines)))
+        read = figure_lines.read(ended("[1]\n12\n\x00\xff\n{}\n"))
         self.assertEqual(read.state, result.FAILED)
         self.assertEqual(read.figures, {})
-        self.assertEqual(read.details["rubbish_lines"], len(lines))
+        self.assertEqual(read.details["rubbish_lines"], 4)
+
+    def test_a_figure_without_a_time_fails_by_its_name(self):
+        lines = ['{"figure": "a"}', '{"figure": "b", "seconds": -1}',
+                 '{"figure": "c", "seconds": "1"}', '{"figure": "d", "seconds": NaN}',
+                 '{"figure": "e", "seconds": true}', '{"figure": "f", "seconds": Infinity}',
+                 '{"figure": "g", "seconds": null}', '{"figure": "good", "seconds": 1}']
+        read = figure_lines.read(ended("\n".join(lines)))
+        self.assertEqual(read.state, result.FAILED)
+        self.assertEqual(list(read.figures), ["good"])
+        self.assertEqual(read.details["rubbish_lines"], 0)
+        self.assertEqual("".join(read.details["failed"]), "abcdefg")
+        self.assertEqual(read.details["failed"]["d"], "no time: nan")
 
     def test_fields_of_a_wrong_kind_are_dropped(self):
         read = figure_lines.read(ended('{"figure": "a", "seconds": 1, "bytes": "many", "runs": 3}'))
@@ -145,6 +154,27 @@ class Goals(unittest.TestCase):
         self.assertTrue(self.judge("6", name, {**base, name: figure(0.0325, flops=1)})[1])
         self.assertFalse(self.judge("6", name, {**base, name: figure(0.034, flops=1)})[1])
         self.assertEqual(self.judge("6", name, {name: figure(0.034, flops=1)}), (None, None))
+
+    def goals_of(self, figures: dict, card: str) -> list[str]:
+        part = {"name": "limits", "title": "", "state": "passed", "reason": "", "seconds": 1.0,
+                "details": {"device": {"device": card}}}
+        text = report.markdown({"started": "now", "finished": True, "seconds": 1, "parts": [part],
+                                "figures": {**LIMITS, **figures}})
+        return [line for line in text.splitlines() if line.startswith(("| 8 |", "| 9 |"))]
+
+    def test_milliseconds_are_the_goal_of_one_card(self):
+        figures = {"ttft.490": figure(0.041)}
+        self.assertIn("| 41.00 ms | <= 40 ms (an H200's) | **misses** |",
+                      self.goals_of(figures, "NVIDIA H200")[0])
+        self.assertIn("| 41.00 ms | <= 40 ms (an H200's) | not judged: another card |",
+                      self.goals_of(figures, "NVIDIA H100 80GB HBM3")[0])
+
+    def test_the_whole_load_stands_beside_its_weights(self):
+        figures = {"engine.weights": figure(1.0, bytes=40e9), "engine.load": figure(2.0, bytes=40e9)}
+        weights, load = self.goals_of(figures, "NVIDIA H200")[2:]
+        self.assertIn("| 80.0 % | >= 60.0 % | holds |", weights)
+        self.assertIn("the whole load", load)
+        self.assertIn("| 40.0 % |  |  |", load)
 
     def test_what_beats_its_limit_is_named(self):
         figures = {**LIMITS, "part.a": figure(1.0, bytes=5e12), "part.b": figure(1.0, bytes=1e12)}

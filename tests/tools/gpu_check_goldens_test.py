@@ -7,6 +7,7 @@ import json
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from fakes import Place
 from gpu_check_parts import engine, golden_cases, result, taps, tensors
@@ -89,7 +90,7 @@ print(json.dumps({{"output_ids": {ids}}}))""")
     def test_a_repetition_for_which_there_was_no_time_is_said(self):
         self.answer([1, 0])
         context = self.context(self.goldens({"logits": 0.1, "layer0.out": 0.1}))
-        first = golden_cases._Case(context, self.folder, {}, time.monotonic() + 1.0)
+        first = golden_cases._Case(context, self.folder, {}, time.monotonic() + 1.0, 15)
         self.assertEqual(first.repeat("k c")["k c, again"]["state"], result.TIMED_OUT)
 
     def test_an_answer_that_ends_early(self):
@@ -162,6 +163,35 @@ if os.path.getsize(counter) == 2: open(out, 'ab').write(b'y')""")
             self.assertEqual(self.judge().state, result.FAILED, body)
         self.program("xcomposer", "sys.exit(127)")  # before it can say what devices there are
         self.assertEqual(self.judge().state, result.FAILED)
+
+    def test_one_case_that_hangs_costs_no_other(self):
+        folder = self.goldens({"logits": 0.1, "layer0.out": 0.1})
+        listed = json.loads((folder / "goldens.json").read_text(encoding="utf-8"))
+        [case] = listed["kinds"][0]["cases"]
+        (folder / "slow.json").write_text("{}", encoding="utf-8")
+        listed["kinds"][0]["cases"] = [{**case, "name": "slow", "request": "slow.json"}, case]
+        (folder / "goldens.json").write_text(json.dumps(listed), encoding="utf-8")
+        self.answer([1, 0], also="import time; time.sleep(60 * ('slow' in ' '.join(a)))")
+        with mock.patch.object(golden_cases, "CASE_S", 5.0):
+            done = golden_cases.run(self.context(folder), 18)
+        self.assertEqual({name: case["state"] for name, case in done.details["cases"].items()},
+                         {"k slow": result.TIMED_OUT, "k c": result.PASSED})
+        self.assertEqual(done.state, result.TIMED_OUT)
+        self.assertIn("k slow: stopped after 5 s", done.reason)
+
+    def test_files_of_tensors_that_hold_none(self):
+        self.answer([1, 0], also="open(out, 'wb').write(b'1234567')")
+        done = self.judge()
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("7 bytes are no file of tensors", done.reason)
+        self.answer([1, 0], also="open(out, 'wb').write((2).to_bytes(8, 'little') + b'[]')")
+        self.assertIn("its header is no object", self.judge().reason)
+
+    def test_no_file_the_second_time(self):
+        self.answer([1, 0], also="import os\nif 'other' in out: os.unlink(out)")
+        done = self.judge({"logits": 0.1, "layer0.out": 0.1})
+        self.assertEqual(done.state, result.FAILED)
+        self.assertIn("no tensors the second time", done.reason)
 
     def test_without_goldens(self):
         self.assertEqual(golden_cases.run(self.context(), 60).state, result.SKIPPED)

@@ -107,7 +107,7 @@ class Packs(Place):
         super().setUp()
         if shutil.which("strip") is None:
             self.skipTest("strip is not installed")
-        for name in pack.PROGRAMS:
+        for name in [*pack.PROGRAMS, *pack.OPTIONAL]:
             shutil.copy(os.path.realpath("/bin/true"), self.bin / name)
         shutil.copy(os.path.realpath("/bin/true"), self.folder / "lib" / "libxcomposer.so.1")
         (self.folder / "lib" / "libxcomposer.so").symlink_to("libxcomposer.so.1")
@@ -184,6 +184,41 @@ class Packs(Place):
         (self.bin / "xcomposer").unlink()
         self.assertIn("xcomposer_cli", self.refusal(self.write))
         self.assertTrue((self.pack / "pack.json").is_file(), "the older pack is lost")
+
+    def test_a_build_without_nccl_and_zeromq_is_packed_without_their_test(self):
+        self.assertEqual(self.write()["left_out"], [])
+        (self.bin / "test_transport_torch").unlink()
+        self.assertEqual(self.write()["left_out"], ["test_transport_torch"])
+        pack.unpack(self.pack, self.folder / "u")
+        self.assertTrue((self.folder / "u" / "bin" / "xcomposer").is_file())
+        self.assertFalse((self.folder / "u" / "bin" / "test_transport_torch").exists())
+
+    def test_targets_are_those_that_the_build_offers(self):
+        ninja = "edit_cache: phony\ntest_ops_cuda: phony\ntest_transport_torch: phony\n"
+        make = "The following are some of the valid targets:\n... all\n... test_transport_torch\n"
+        for offered in (ninja, make):
+            self.assertIn("test_transport_torch", main._targets(offered))
+        self.assertEqual(main._targets("test_transport_torch_other: phony"), list(main.TARGETS))
+
+    def test_a_pack_of_another_format_is_refused(self):
+        manifest = self.write()
+        for said, shown in (({**manifest, "format": 2}, "format 2"), ({}, "format None"),
+                            ([], "format None")):
+            (self.pack / "pack.json").write_text(json.dumps(said), encoding="utf-8")
+            self.assertIn(shown, self.refusal(lambda: pack.unpack(self.pack, self.folder / "u")))
+
+    def test_a_pack_of_other_sources_says_so(self):
+        write_goldens(self.folder)
+        pack.write(self.pack, self.folder, self.folder / "goldens", TOOLS, "0123456",
+                   commit="0123457aaaaa")
+        out = self.folder / "out"
+        done = subprocess.run([sys.executable, self.pack / "gpu_check", "--only", "kernels", "--out",
+                               out], capture_output=True, text=True, check=False)
+        self.assertIn("built from 0123457aaaaa, the tools are of 0123456", done.stderr)
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual((report["version"], report["commit"]), ("0123456", "0123457aaaaa"))
+        self.assertIn("built from 0123457aaaaa: **other sources than 0123456**",
+                      (out / "report.md").read_text(encoding="utf-8"))
 
     def test_a_folder_with_other_things_is_left_alone(self):
         self.pack.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from fakes import FIGURES, PASSING_TESTS, TOOLS, Place
 from gpu_check_parts import bounded, main, parts, result
 from gpu_check_parts.parts import Part
 from gpu_check_parts.report import Report
+from gpu_check_parts.said import say
 
 REFUSES = """
 if "devices" in sys.argv: print('{"nodes": []}')
@@ -142,18 +145,70 @@ print("no device: none\\n[  SKIPPED ] A.B (0 ms)")""")
 
     def test_too_little_time_is_said(self):
         self.program("test_kernels_cuda", PASSING_TESTS)
-        for short in (["--total-seconds", "5"], ["--box", "kernels=4.5"]):
+        for short, said in ((["--total-seconds", "5"], "s were left, it needs 5"),
+                            (["--box", "kernels=4.5"], "its time box is 4.5 s, it needs 5")):
             code, report, _ = self.check("--only", "kernels", *short)
             self.assertEqual(code, main.NOTHING_PROVEN)
-            self.assertIn("it needs 5", report["parts"][0]["reason"])
+            self.assertIn(said, report["parts"][0]["reason"])
+
+    def test_goldens_that_cannot_be_read_cost_their_part_only(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        shared = self.folder / "shared"
+        kind = shared / "data" / "goldens" / "2-vl-7b"
+        kind.mkdir(parents=True)
+        _, report, _ = self.check("--only", "kernels", "--only", "goldens", "--shared", str(shared))
+        self.assertEqual(self.states(report), {"kernels": result.PASSED, "goldens": result.SKIPPED})
+        self.assertIn("no case could be made", report["parts"][1]["reason"])
+        (kind / "cases.json").write_text("[{", encoding="utf-8")
+        code, report, text = self.check("--only", "kernels", "--only", "goldens", "--shared",
+                                        str(shared))
+        self.assertEqual(code, 1)
+        self.assertEqual(self.states(report), {"kernels": result.PASSED, "goldens": result.FAILED})
+        self.assertIn("JSONDecodeError", text)
+
+    def test_words_that_are_no_unicode_are_kept(self):
+        said = '{"failed": "a", "reason": "\\ud800 oh"}'
+        self.program("bench_gpu_limits", FIGURES + f"print({said!r})")
+        self.program("bench_gpu_model", f"print({said.replace('failed', 'skipped')!r})")
+        code, report, text = self.check("--only", "limits", "--only", "model")
+        self.assertEqual((code, report["finished"]), (1, True))
+        self.assertEqual(report["parts"][0]["details"]["failed"], {"a": "\ud800 oh"})
+        self.assertEqual(report["parts"][1]["reason"], "a: \ud800 oh")
+        self.assertIn("\\ud800 oh", text)
+
+    def test_a_reader_that_has_gone_costs_nothing(self):
+        self.program("test_kernels_cuda", PASSING_TESTS)
+        self.program("bench_gpu_limits", FIGURES)
+        out = self.folder / "out"
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([sys.executable, TOOLS / "gpu_check", "--build", self.folder, "--out",
+                               out, "--only", "kernels", "--only", "limits", "--shared",
+                               self.folder / "nowhere"], stdout=writing, stderr=subprocess.PIPE,
+                              text=True, check=False)
+        os.close(writing)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual(set(self.states(report).values()), {result.PASSED})
+        self.assertTrue(report["finished"])
 
     def test_wrong_usage(self):
         for arguments in (["--only", "nothing"], ["--total-seconds", "0"], ["--box", "model"],
                           ["--box", "nothing=3"], ["--box", "model=0"], ["--box", "model=x"],
-                          ["--from", "a", "--build", "b"]):
+                          ["--from", "a", "--build", "b"], ["--device", "gpu"],
+                          ["--device", "cuda:"]):
             done = subprocess.run([sys.executable, TOOLS / "gpu_check", *arguments],
                                   capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)
+
+
+class Said(unittest.TestCase):
+    def test_what_the_output_cannot_show_is_shown_otherwise(self):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii")
+        say("\ud800 \u00e9", file=stream)
+        say("more", file=stream)
+        self.assertEqual(written.getvalue(), b"\\ud800 \\xe9\nmore\n")
 
 
 class Documented(unittest.TestCase):
@@ -176,13 +231,13 @@ class Boxes(Place):
 import subprocess, time
 print("[ RUN      ] A.B", flush=True)
 subprocess.Popen([sys.executable, "-c",
-                  "import time; time.sleep(2.5); open({str(mark)!r}, 'w').close()"])
+                  "import time; time.sleep(5.5); open({str(mark)!r}, 'w').close()"])
 time.sleep(60)""")
         begin = time.monotonic()
-        state, report = self.run_part(parts.kernels)
+        state, report = self.run_part(parts.kernels, box_s=4)
         self.assertEqual(state, result.TIMED_OUT)
         self.assertLess(time.monotonic() - begin, 10)
-        self.assertIn("in A.B", report["parts"][0]["reason"])
+        self.assertIn("1 hung (A.B)", report["parts"][0]["reason"])
         time.sleep(3)
         self.assertFalse(mark.exists(), "a child outlived its box")
 
@@ -198,6 +253,24 @@ time.sleep(60)""")
         state, report = self.run_part(broken)
         self.assertEqual(state, result.FAILED)
         self.assertIn("KeyError", report["parts"][0]["details"]["trace"])
+
+    def test_a_result_is_stored_before_it_is_said(self):
+        with mock.patch.object(main, "say", side_effect=["", KeyboardInterrupt]), \
+                self.assertRaises(KeyboardInterrupt):
+            self.run_part(lambda context, box_s: result.Result(result.PASSED, "well"))
+        stored = json.loads((self.folder / "out" / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual([part["reason"] for part in stored["parts"]], ["well"])
+
+    def test_a_report_that_cannot_be_written_is_written_with_the_next_part(self):
+        report = Report(self.folder / "out", {})
+        part = {"name": "a", "title": "", "state": "passed", "reason": "", "seconds": 1.0}
+        with mock.patch("gpu_check_parts.report.os.replace", side_effect=OSError(28, "disk full")):
+            report.add(part, {})
+        self.assertIn("disk full", report.fault)
+        report.add({**part, "name": "b"}, {})
+        self.assertEqual(report.fault, "")
+        stored = json.loads((self.folder / "out" / "report.json").read_text(encoding="utf-8"))
+        self.assertEqual([part["name"] for part in stored["parts"]], ["a", "b"])
 
     def test_numbers_that_json_has_not_are_written_as_text(self):
         state, report = self.run_part(
@@ -260,6 +333,19 @@ print("========= Error: Device not supported."); sys.exit(1)""", 3)
         self.assertEqual(done.details["memcheck"]["state"], result.TIMED_OUT)
         self.assertEqual(done.state, result.TIMED_OUT)
 
+    def test_what_it_leaves_out_is_said(self):
+        done = self.state("if '--gtest_filter=-LinearOf*:ComposedModel*' not in sys.argv: sys.exit(3)"
+                          + PASSING_TESTS + self.SUMMARY.format(0))
+        self.assertEqual(done.state, result.PASSED, done.reason)
+        title = next(part.title for part in parts.PARTS if part.name == "sanitizer")
+        for said in (title, done.reason):
+            self.assertIn("LinearOf*", said)
+            self.assertIn("ComposedModel*", said)
+
+    def test_it_starves_no_cheaper_proof(self):
+        names = [part.name for part in parts.PARTS if part.proves]
+        self.assertEqual(names[-1], "sanitizer")
+
     def test_silent(self):
         self.assertEqual(self.state(PASSING_TESTS).state, result.FAILED)
 
@@ -268,6 +354,18 @@ print("========= Error: Device not supported."); sys.exit(1)""", 3)
                                                   "/usr/bin/compute-sanitizer")):
             self.skipTest("this machine has one")
         self.assertEqual(parts.sanitizer(self.context(), 20).state, result.SKIPPED)
+
+
+class Nccl(Place):
+    def test_a_build_without_it_is_a_skip(self):
+        done = parts.nccl(self.context(), 20)
+        self.assertEqual(done.state, result.SKIPPED)
+        self.assertIn("without libnccl-dev and ZeroMQ there is none", done.reason)
+        self.program("test_transport_torch", "print('Note: Google Test filter = NcclGpu.*');"
+                     "print('[==========] Running 0 tests from 0 test suites.')")
+        done = parts.nccl(self.context(), 20)
+        self.assertEqual(done.state, result.SKIPPED)
+        self.assertIn("built without libnccl-dev", done.reason)
 
 
 class Peer(Place):

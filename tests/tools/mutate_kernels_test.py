@@ -9,9 +9,11 @@ import contextlib
 import fnmatch
 import io
 import re
+import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 sys.dont_write_bytecode = True
@@ -80,6 +82,32 @@ class Judging(unittest.TestCase):
 
     def test_a_file_that_no_tested_kernel_includes_is_not_tried(self):
         self.assertEqual(mutate_kernels.run([], [], Path(), ""), "invalid")
+
+
+class Unchanged(unittest.TestCase):
+    """Before any fault the kernels run as they are."""
+
+    def main(self, outcomes: list) -> tuple[int, str, int]:
+        """The exit code with these outcomes of runs, what is said and how often was run."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said), \
+                mock.patch.object(mutate_kernels, "objects_of", return_value=[]), \
+                mock.patch.object(mutate_kernels, "run", side_effect=outcomes) as run, \
+                mock.patch.object(sys, "argv", ["mutate_kernels.py", "--build", "b", "--count", "2",
+                                                "--file", "norm.cuh"]):
+            return mutate_kernels.main(), said.getvalue(), run.call_count
+
+    def test_where_they_fail_nothing_is_planted(self):
+        for outcome, words in (("caught", "fail their tests"), ("invalid", "do not compile"),
+                               ("hung", "do not end their tests in 240 s"),
+                               (subprocess.CalledProcessError(1, "g++"), "do not link")):
+            code, said, runs = self.main([outcome])
+            self.assertEqual((code, runs), (1, 1))
+            self.assertIn(words, said)
+
+    def test_where_they_pass_faults_are_planted(self):
+        code, _, runs = self.main(["survived", "caught", "hung"])
+        self.assertEqual((code, runs), (0, 3))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,13 @@ class Compare(unittest.TestCase):
         self.assertEqual(faults([1.0, -2.0, 4.0]), [])
         self.assertIn("off by", faults([1.0, -2.0, 4.5])[0])
 
+    def test_a_recorded_tap_that_was_not_computed_is_told(self):
+        recorded = {name: torch.ones(1) for name in (
+            "layer0.out", "layer_rows", "prefill_rows", "logits_cols", "image0.embeds_rows",
+            "image0.vit_crops", "image0.vit_tokens", "image0.pixels_stats", "beam.next_scores")}
+        self.assertEqual(compare({}, Result(taps={}), recorded),
+                         ["layer0.out: recorded, and not computed"])
+
     def test_what_is_no_number_is_told(self):
         for place in range(3):
             values = [1.0, -2.0, 4.0]

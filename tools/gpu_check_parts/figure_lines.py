@@ -21,6 +21,8 @@ def read(outcome: Outcome) -> result.Result:
         line = _object(text)
         if "figure" in line and _is_time(line.get("seconds")):
             figures[str(line["figure"])] = _figure(line)
+        elif "figure" in line:
+            details["failed"][str(line["figure"])] = f"no time: {line.get('seconds')!r}"
         elif "skipped" in line or "failed" in line:
             kind = "skipped" if "skipped" in line else "failed"
             details[kind][str(line[kind])] = str(line.get("reason", ""))

@@ -54,6 +54,8 @@ class Goal:
     figure: str
     bound: float
     base: str = ""  # of "extra at most": the figure without it
+    card: str = ""  # the only one whose goal it is: milliseconds depend on its rates
+    judged: bool = True  # else only shown beside the goal's own figure
 
 
 def _steps(row: str, sequences: int, bound: float, contexts: tuple[int, ...]) -> list[Goal]:
@@ -62,6 +64,8 @@ def _steps(row: str, sequences: int, bound: float, contexts: tuple[int, ...]) ->
                  "rate", "share at least", f"decode.bs{sequences}.ctx{keys}", bound)
             for keys in contexts]
 
+
+MS_CARD = "H200"
 
 GOALS = [
     *_steps("1", 1, 0.92, (1024,)),
@@ -83,12 +87,15 @@ GOALS = [
     Goal("7", "56 views of 336 pixels: flops over the products' rate", "share at least",
          "vision.336x56", 0.70),
     Goal("8", "picture of 490 pixels and 64 rows of text to the first id", "ms at most", "ttft.490",
-         40.0),
-    Goal("8", "55 tiles and 64 rows of text to the first id", "ms at most", "ttft.336x56", 300.0),
+         40.0, card=MS_CARD),
+    Goal("8", "55 tiles and 64 rows of text to the first id", "ms at most", "ttft.336x56", 300.0,
+         card=MS_CARD),
     Goal("9", "checkpoint in the page cache to the card: bytes over the link's rate",
          "share at least", "engine.weights", 0.60),
+    Goal("9", "the whole load, with opening, checking, planning and warming up: bytes over the "
+         "link's rate", "share at least", "engine.load", 0.60, judged=False),
     Goal("12", "time of a step that is not streaming", "ms beside streaming at most",
-         "decode.bs1.ctx1024", 0.30),
+         "decode.bs1.ctx1024", 0.30, card=MS_CARD),
 ]
 
 # Rows of the goals that one card cannot show.

@@ -91,6 +91,7 @@ def write(goldens: Path, out: Path, kinds: tuple[str, ...] = KINDS,
                 shutil.copyfile(file, model / file.name)
         listed.append({"kind": kind, "model": f"{kind}/model", "cases": cases})
     content = {"kinds": listed}
+    out.mkdir(parents=True, exist_ok=True)
     (out / "goldens.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     return content
 

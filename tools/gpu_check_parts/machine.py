@@ -9,7 +9,7 @@ from typing import Any
 from . import bounded
 
 QUERY = ("name,driver_version,memory.total,power.limit,clocks.max.sm,clocks.max.memory,clocks.sm,"
-         "clocks.mem,temperature.gpu,ecc.mode.current,pcie.link.gen.max,pcie.link.width.max")
+         "clocks.mem,temperature.gpu,ecc.mode.current,pcie.link.gen.max,pcie.link.width.max,index,uuid")
 
 
 def describe(env: dict[str, str]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from typing import Any
 
 from . import golden_requests
 
+FORMAT = 1
+
 MOST_BYTES = 40 << 20
-PROGRAMS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_model",
-            "test_transport_torch", "xcomposer")
+PROGRAMS = ("test_kernels_cuda", "test_ops_cuda", "bench_gpu_limits", "bench_gpu_model", "xcomposer")
+OPTIONAL = ("test_transport_torch",)  # a build with neither NCCL nor ZeroMQ has none
 LIBRARIES = ("libxcomposer.so*",)
 # Shared libraries that such a machine may lack; those of CUDA and LibTorch are its own.
 FROM_THE_SYSTEM = ("libspdlog", "libfmt", "libfreetype", "libpng16", "libbrotli", "libzmq",
@@ -25,11 +27,13 @@ TOOLS = ("gpu_check", "gpu_check_parts", "make_random_checkpoint.py", "checkpoin
 
 
 def write(out: Path, build: Path, goldens: Path, tools: Path, version: str,
-          python: str | None = None, decoder: Path | None = None) -> dict[str, Any]:
+          python: str | None = None, decoder: Path | None = None,
+          commit: str = "") -> dict[str, Any]:
     """Writes the pack and returns its manifest. `goldens` may be missing: then it has none.
 
     `python` has torch, for the budgets of the goldens; without it, or where that fails, there are
     none. `decoder` is an xcomposer that decodes pictures, for those that were not recorded.
+    `version` is of the tools, `commit` what the programs say that they were built from.
     """
     _require_programs(build)
     if out.exists():
@@ -50,7 +54,8 @@ def write(out: Path, build: Path, goldens: Path, tools: Path, version: str,
     shutil.rmtree(staging)
     for tool in TOOLS:
         _copy(tools / tool, out / tool)
-    manifest = {"format": 1, "version": version, "files": files,
+    manifest = {"format": FORMAT, "version": version, "commit": commit, "files": files,
+                "left_out": [name for name in OPTIONAL if not (build / "bin" / name).is_file()],
                 "goldens": any(f["path"].startswith("goldens/") for f in files),
                 "budgets": budgets}
     (out / "pack.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -69,15 +74,20 @@ def largest(manifest: dict[str, Any], count: int = 12) -> list[str]:
 
 def read_manifest(pack: Path) -> dict[str, Any]:
     try:
-        return json.loads((pack / "pack.json").read_text(encoding="utf-8"))
+        manifest = json.loads((pack / "pack.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"{pack} is no pack: {error}") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise SystemExit(f"{pack} is a pack of format {found}; this gpu_check reads {FORMAT}")
+    return manifest
 
 
-def unpack(pack: Path, to: Path) -> None:
-    """Every file must have the bytes that were packed."""
+def unpack(pack: Path, to: Path) -> dict[str, Any]:
+    """Every file must have the bytes that were packed. Returns the manifest."""
     whole: dict[str, bytes] = {}  # what several files lie in, by its name
-    for entry in read_manifest(pack)["files"]:
+    manifest = read_manifest(pack)
+    for entry in manifest["files"]:
         target = to / entry["path"]
         if not target.resolve().is_relative_to(to.resolve()):
             raise SystemExit(f"{pack}: {entry['path']} would be written outside")
@@ -99,6 +109,7 @@ def unpack(pack: Path, to: Path) -> None:
             raise SystemExit(f"{pack}: {entry['path']} is damaged")
         target.write_bytes(data)
         target.chmod(entry["mode"])
+    return manifest
 
 
 def _write_budgets(goldens: Path, staged: Path, tools: Path, python: str) -> bool:
@@ -123,7 +134,7 @@ def _require_programs(build: Path) -> None:
 def _stage_programs(build: Path, staging: Path) -> None:
     (staging / "bin").mkdir(parents=True)
     (staging / "lib").mkdir()
-    for name in PROGRAMS:
+    for name in [*PROGRAMS, *(n for n in OPTIONAL if (build / "bin" / n).is_file())]:
         shutil.copy(build / "bin" / name, staging / "bin" / name)
     for pattern in LIBRARIES:
         for file in sorted((build / "lib").glob(pattern)):

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import goals
+from . import goals, sources
 from .goals import GOALS
 
 PEER = "peer."
@@ -24,7 +24,8 @@ class Report:
             "format": 1, "started": datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"),
             "finished": False, **about, "parts": [], "figures": {}}
-        self.save()
+        self.fault = ""  # why the files are not those of the last part
+        self._write()
 
     def add(self, part: dict[str, Any], figures: dict[str, dict[str, Any]]) -> None:
         self.content["parts"].append(part)
@@ -37,6 +38,15 @@ class Report:
         self.save()
 
     def save(self) -> None:
+        """A full disk, or what cannot be shown, costs neither the run nor what it had: all of it is
+        written again with the next part."""
+        try:
+            self._write()
+            self.fault = ""
+        except Exception as error:  # pylint: disable=broad-except
+            self.fault = repr(error)
+
+    def _write(self) -> None:
         """Each file is whole at any moment: a run that is killed leaves the last one."""
         _replace(self._json, json.dumps(_finite(self.content), indent=1))
         _replace(self._markdown, markdown(self.content))
@@ -44,7 +54,7 @@ class Report:
 
 def _replace(path: Path, text: str) -> None:
     beside = path.with_suffix(path.suffix + ".new")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(beside, path)
 
 
@@ -61,9 +71,9 @@ def _finite(value: Any) -> Any:
 
 def markdown(content: dict[str, Any]) -> str:
     figures = content["figures"]
-    sections = [_head(content), _parts(content["parts"]), _limits(figures), _goals(figures),
-                _work(figures), _peers(figures), _products(figures), _golden(content["parts"]),
-                _troubles(content["parts"], figures)]
+    sections = [_head(content), _parts(content["parts"]), _limits(figures),
+                _goals(figures, content), _work(figures), _peers(figures), _products(figures),
+                _golden(content["parts"]), _troubles(content["parts"], figures)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -77,15 +87,25 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 def _head(content: dict[str, Any]) -> str:
     machine = content.get("machine", {})
     cards = machine.get("cards") or []
+    used = [content["card"]] if content.get("card") else cards
     card = "; ".join(", ".join(c.get(k, "") for k in ("name", "memory.total", "power.limit",
-                                                      "driver_version")) for c in cards)
+                                                      "driver_version")) for c in used)
+    card = card or _card_name(content) or machine.get("nvidia_smi", "unknown")
+    if content.get("card") and len(cards) > 1:
+        card += f" ({content['device']}, nvidia-smi's {content['card']['index']} of {len(cards)})"
+    version, commit = content.get("version", "unknown"), content.get("commit", "")
+    programs = str(content.get("programs", ""))
+    if commit:
+        programs += f", built from {commit}"
+    if sources.differ(version, commit):
+        programs += f": **other sources than {version}**"
     state = f"{content['seconds']} s" if content["finished"] else "NOT FINISHED"
     lines = ["# GPU check", "",
-             f"{content['started']}, {state}, version {content.get('version', 'unknown')}.", "",
-             f"* card: {card or machine.get('nvidia_smi', 'unknown')}",
+             f"{content['started']}, {state}, version {version}.", "",
+             f"* card: {card}",
              f"* host: {machine.get('processor', 'unknown')}, {machine.get('cores')} cores, Linux "
              f"{machine.get('kernel')}",
-             f"* programs: {content.get('programs', '')}"]
+             f"* programs: {programs}"]
     return "\n".join(lines)
 
 
@@ -135,19 +155,34 @@ def _limits(figures: dict) -> str:
     return text
 
 
-def _goals(figures: dict) -> str:
+def _card_name(content: dict[str, Any]) -> str:
+    """The device that measured; reports of one card have no `card` of their own."""
+    measured = (part.get("details", {}).get("device") for part in content["parts"])
+    named = next((line.get("device", "") for line in measured if line), "")
+    cards = [content.get("card") or {}, *(content.get("machine", {}).get("cards") or [])]
+    return str(named) or next((card["name"] for card in cards if card.get("name")), "")
+
+
+def _goals(figures: dict, content: dict[str, Any]) -> str:
     rows = []
+    card = _card_name(content)
     for goal in GOALS:
         value, holds = goals.judge(goal, figures)
         as_ms = "ms" in goal.kind
         bound = f"{goal.bound:g} ms" if as_ms else _percent(goal.bound)
         sign = ">=" if "least" in goal.kind else "<="
+        verdict = ""
         if value is None:
-            shown, verdict = "not measured", ""
+            shown = "not measured"
         else:
             shown = f"{value:.2f} ms" if as_ms else _percent(value)
-            verdict = "holds" if holds else "**misses**"
-        rows.append([goal.row, goal.what, shown, f"{sign} {bound}", verdict])
+            if goal.card and goal.card not in card:
+                verdict = "not judged: another card"
+            elif goal.judged:
+                verdict = "holds" if holds else "**misses**"
+        of_card = f" (an {goal.card}'s)" if goal.card else ""
+        rows.append([goal.row, goal.what, shown, f"{sign} {bound}{of_card}" if goal.judged else "",
+                     verdict])
     rows += [[row, what, "not measured", "", ""] for row, what in goals.ELSEWHERE.items()]
     return "## Goals\n\n" + _table(["row", "what", "measured", "goal", ""], rows)
 
@@ -212,10 +247,12 @@ def _troubles(parts: list[dict[str, Any]], figures: dict) -> str:
              for name in goals.beaten(figures)]
     for part in parts:
         details = part.get("details", {})
-        for kind in ("failed", "skipped"):
+        for kind in ("failed", "hung", "skipped"):
             entries = details.get(kind)
             for name, why in (entries.items() if isinstance(entries, dict) else ()):
                 lines.append(f"* {part['name']}: {kind} {name}: {' '.join(str(why).split())[:300]}")
+        if details.get("never_ran"):
+            lines.append(f"* {part['name']}: never ran: {', '.join(details['never_ran'])}")
         if details.get("rubbish_lines"):
             lines.append(f"* {part['name']}: {details['rubbish_lines']} lines could not be read")
         if details.get("trace"):

@@ -30,6 +30,7 @@ class Context:
     scratch: Path
     device: str = "cuda:0"
     python: str = "python3"
+    goldens_fault: str = ""  # why there are none although there is a folder of them
 
     def program(self, name: str) -> Path:
         return self.programs / name

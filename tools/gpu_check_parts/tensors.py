@@ -17,12 +17,11 @@ class Tensors:
 
     def __init__(self, path: Path):
         self._file = path.open("rb")
-        (size,) = struct.unpack("<Q", self._file.read(8))
-        if size > MOST_HEADER:
-            raise ValueError(f"{path}: a header of {size} bytes")
-        self._header = json.loads(self._file.read(size))
-        self._header.pop("__metadata__", None)
-        self._begin = 8 + size
+        try:
+            self._header, self._begin = self._read_header()
+        except ValueError as error:
+            self._file.close()
+            raise ValueError(f"{path}: {error}") from None
 
     def __enter__(self) -> Tensors:
         return self
@@ -41,6 +40,20 @@ class Tensors:
 
     def dtype(self, name: str) -> str:
         return self._header[name]["dtype"]
+
+    def _read_header(self) -> tuple[dict, int]:
+        """What it holds, and where the numbers begin."""
+        begin = self._file.read(8)
+        if len(begin) < 8:
+            raise ValueError(f"{len(begin)} bytes are no file of tensors")
+        (size,) = struct.unpack("<Q", begin)
+        if size > MOST_HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        header = json.loads(self._file.read(size))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
+        header.pop("__metadata__", None)
+        return header, 8 + size
 
     def raw(self, name: str) -> bytes:
         begin, end = self._header[name]["data_offsets"]

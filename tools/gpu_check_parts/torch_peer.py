@@ -9,11 +9,12 @@ it stands beside. --small runs tiny sizes on the CPU: that the program works, no
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LAYERS = 32
 Lengths = tuple[int, ...]
@@ -49,17 +50,25 @@ class Bench:
             run()
         return graph.replay
 
-    def give(self, name: str, run: Callable[[], object], beside: str, parts: int = 1,
-             runs: int = 15, **more: object) -> None:
+    @contextlib.contextmanager
+    def case(self, name: str) -> Iterator[None]:
+        """What fails within - for want of memory, of an argument that this torch has not, of a
+        capture - is said by name, and costs no other case."""
         try:
+            yield
+        except Exception as error:  # pylint: disable=broad-except
+            line(failed=f"peer.{name}", reason=repr(error)[:300])
+
+    def give(self, name: str, make: Callable[[], Callable[[], object]], beside: str, parts: int = 1,
+             runs: int = 15, **more: object) -> None:
+        """The times of what `make` makes: its tensors, and its capture where it has one."""
+        with self.case(name):
+            run = make()
             for _ in range(2):
                 run()
             seconds = sorted(self._once(run) / parts for _ in range(runs))
-        except Exception as error:  # pylint: disable=broad-except
-            line(failed=f"peer.{name}", reason=repr(error)[:300])
-            return
-        line(figure=f"peer.{name}", seconds=statistics.median(seconds), least=seconds[0],
-             most=seconds[-1], runs=runs, beside=beside, **more)
+            line(figure=f"peer.{name}", seconds=statistics.median(seconds), least=seconds[0],
+                 most=seconds[-1], runs=runs, beside=beside, **more)
 
     def _once(self, run: Callable[[], object]) -> float:
         if self.device != "cuda":
@@ -77,46 +86,64 @@ class Bench:
 
 def products(bench: Bench, hidden: int, inner: int, qkv: int, layers: int) -> None:
     """The linears of a step, each layer with weights of its own, so that none is in the cache."""
-    functional = bench.torch.nn.functional
     for name, part, outputs, inputs in (("wqkv", "qkv", qkv, hidden), ("wo", "wo", hidden, hidden),
                                         ("w1_w3", "gate_up", 2 * inner, hidden),
                                         ("w2", "w2", hidden, inner)):
-        weights = [bench.random(outputs, inputs) / math.sqrt(inputs) for _ in range(layers)]
-        for rows in (1, 8, 32):
-            x = bench.random(rows, inputs)
-            run = bench.graphed(lambda x=x, weights=weights: [functional.linear(x, w)
-                                                              for w in weights])
-            bench.give(f"torch.{name}.{rows}_rows", run, f"part.bs{rows}.ctx1024.{part}", layers,
-                       bytes=2 * outputs * inputs, note="the product alone, in a CUDA graph")
-        x = bench.random(1289 if bench.device == "cuda" else 16, inputs)
-        bench.give(f"torch.{name}.1289_rows", lambda x=x, w=weights[0]: functional.linear(x, w), "",
-                   flops=2 * len(x) * outputs * inputs)
-        del weights
+        with bench.case(f"torch.{name}"):
+            _product(bench, f"torch.{name}", part, outputs, inputs, layers)
+
+
+def _product(bench: Bench, name: str, part: str, outputs: int, inputs: int, layers: int) -> None:
+    linear = bench.torch.nn.functional.linear
+    weights = [bench.random(outputs, inputs) / math.sqrt(inputs) for _ in range(layers)]
+
+    def step(rows: int) -> Callable[[], object]:
+        x = bench.random(rows, inputs)
+        return bench.graphed(lambda: [linear(x, w) for w in weights])
+
+    def prompt(rows: int) -> Callable[[], object]:
+        x = bench.random(rows, inputs)
+        return lambda: linear(x, weights[0])
+
+    for rows in (1, 8, 32):
+        bench.give(f"{name}.{rows}_rows", lambda rows=rows: step(rows),
+                   f"part.bs{rows}.ctx1024.{part}", layers, bytes=2 * outputs * inputs,
+                   note="the product alone, in a CUDA graph")
+    rows = 1289 if bench.device == "cuda" else 16
+    bench.give(f"{name}.1289_rows", lambda: prompt(rows), "", flops=2 * rows * outputs * inputs)
 
 
 def attention(bench: Bench, heads: int, kv_heads: int, dim: int, rows: Lengths,
               steps: tuple[tuple[int, int], ...], views: tuple[tuple[int, int, str], ...]) -> None:
     """scaled_dot_product_attention: prompts, steps of several sequences, pictures."""
     sdpa = bench.torch.nn.functional.scaled_dot_product_attention
-    for length in rows:
+
+    def prompt(length: int) -> Callable[[], object]:
         q = bench.random(1, heads, length, dim)
         k, v = bench.random(1, kv_heads, length, dim), bench.random(1, kv_heads, length, dim)
-        named = "prefill.8201.pictures" if length == 8201 else f"prefill.{length}"
-        bench.give(f"torch.sdpa.prompt_{length}",
-                   lambda q=q, k=k, v=v: sdpa(q, k, v, is_causal=True, enable_gqa=True),
-                   f"part.{named}.attention", flops=2 * length * (length + 1) * heads * dim)
-    for sequences, keys in steps:
+        return lambda: sdpa(q, k, v, is_causal=True, enable_gqa=True)
+
+    def step(sequences: int, keys: int) -> Callable[[], object]:
         q = bench.random(sequences, heads, 1, dim)
         k = bench.random(sequences, kv_heads, keys, dim)
         v = bench.random(sequences, kv_heads, keys, dim)
-        run = bench.graphed(lambda q=q, k=k, v=v: sdpa(q, k, v, enable_gqa=True))
-        bench.give(f"torch.sdpa.step_{sequences}x{keys}", run,
+        return bench.graphed(lambda: sdpa(q, k, v, enable_gqa=True))
+
+    def picture(count: int, length: int) -> Callable[[], object]:
+        q, k, v = (bench.random(count, heads // 2, length, 64) for _ in range(3))
+        return lambda: sdpa(q, k, v)
+
+    for length in rows:
+        named = "prefill.8201.pictures" if length == 8201 else f"prefill.{length}"
+        bench.give(f"torch.sdpa.prompt_{length}", lambda length=length: prompt(length),
+                   f"part.{named}.attention", flops=2 * length * (length + 1) * heads * dim)
+    for sequences, keys in steps:
+        bench.give(f"torch.sdpa.step_{sequences}x{keys}", lambda s=sequences, k=keys: step(s, k),
                    f"part.bs{sequences}.ctx{keys}.attention",
                    bytes=4 * sequences * keys * kv_heads * dim,
                    note="keys and values in one piece; small ones stay in the cache")
     for count, length, beside in views:
-        q, k, v = (bench.random(count, heads // 2, length, 64) for _ in range(3))
-        bench.give(f"torch.sdpa.views_{count}x{length}", lambda q=q, k=k, v=v: sdpa(q, k, v),
+        bench.give(f"torch.sdpa.views_{count}x{length}", lambda c=count, n=length: picture(c, n),
                    beside, flops=4 * count * length * length * (heads // 2) * 64)
 
 
@@ -145,18 +172,24 @@ def llama(bench: Bench, small: bool) -> None:
     ids = torch.arange(length, device=bench.device)[None] % sizes["vocab_size"]
     with torch.inference_mode():
         bench.give("transformers.prompt_1289",
-                   lambda: model(ids, use_cache=False, logits_to_keep=1), "prefill.1289", runs=8)
+                   lambda: lambda: model(ids, use_cache=False, logits_to_keep=1), "prefill.1289",
+                   runs=8)
         keys = 32 if small else 1024
         # Every step moves on by one place: room for those that are timed.
         cache = StaticCache(config=config, max_cache_len=keys + 64)
         model(ids[:, :keys - 1], past_key_values=cache, logits_to_keep=1)
         token = torch.zeros((1, 1), dtype=torch.long, device=bench.device)
         name, beside = f"transformers.step_1x{keys}", f"decode.bs1.ctx{keys}"
-        bench.give(f"{name}.eager", lambda: model(token, past_key_values=cache), beside, runs=8)
-        mode = "reduce-overhead" if bench.device == "cuda" else "default"
-        compiled = torch.compile(model, mode=mode)
-        bench.give(f"{name}.compiled", lambda: compiled(token, past_key_values=cache), beside,
-                   runs=15, note="static cache, torch.compile")
+        bench.give(f"{name}.eager", lambda: lambda: model(token, past_key_values=cache), beside,
+                   runs=8)
+
+        def compiled() -> Callable[[], object]:
+            mode = "reduce-overhead" if bench.device == "cuda" else "default"
+            step = torch.compile(model, mode=mode)
+            return lambda: step(token, past_key_values=cache)
+
+        bench.give(f"{name}.compiled", compiled, beside, runs=15,
+                   note="static cache, torch.compile")
 
 
 def main() -> None:
@@ -183,9 +216,10 @@ def main() -> None:
                       ((1, 1226, "part.vision.490.attention"),
                        (56, 577, "part.vision.336x56.attention")))
             products(bench, 4096, 14336, 6144, LAYERS)
-    if not small:
-        torch.cuda.empty_cache()
-    llama(bench, small)
+    with bench.case("transformers"):
+        if not small:
+            torch.cuda.empty_cache()
+        llama(bench, small)
 
 
 if __name__ == "__main__":

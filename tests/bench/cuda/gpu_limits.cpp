@@ -93,8 +93,11 @@ void MeasureMemory(Figures& figures, GpuTimer& timer) {
                {.bytes = once});
 }
 
+/// The products' rate, which every share of a prompt's and a picture's products is of.
+std::vector<GemmShape> LargestShape() { return {{8192, 8192, 8192}}; }
+
 std::vector<GemmShape> ModelShapes() {
-  std::vector<GemmShape> shapes = {{8192, 8192, 8192}};
+  std::vector<GemmShape> shapes;
   for (const int64_t m : {512, 1289, 2048, 8201}) {
     shapes.push_back({m, 6144, 4096});   // wqkv
     shapes.push_back({m, 4096, 4096});   // wo
@@ -134,11 +137,11 @@ std::vector<GemmShape> ModelShapes() {
   return shapes;
 }
 
-void MeasureGemms(Figures& figures, GpuTimer& timer) {
+void MeasureGemms(Figures& figures, GpuTimer& timer, const std::vector<GemmShape>& shapes) {
   int64_t x = 0;
   int64_t w = 0;
   int64_t y = 0;
-  for (const GemmShape& s : ModelShapes()) {
+  for (const GemmShape& s : shapes) {
     x = std::max(x, s.m * s.k);
     w = std::max(w, s.weights * s.n * s.k);
     y = std::max(y, s.parts * (s.parts > 1 ? 2 : 1) * s.weights * s.m * s.n);
@@ -153,7 +156,7 @@ void MeasureGemms(Figures& figures, GpuTimer& timer) {
   Fill(y_buffer.data(), 2 * y, timer);
   const GemmMemory memory{x_buffer.data(), w_buffer.data(), y_buffer.data(), workspace.data(),
                           kWorkspace};
-  for (const GemmShape& s : ModelShapes()) {
+  for (const GemmShape& s : shapes) {
     std::string name =
         "gemm." + std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
     if (s.weights > 1) name += "x" + std::to_string(s.weights);
@@ -194,10 +197,12 @@ int Run(int argc, char** argv) {
   Figures figures(only);
   GpuTimer timer;
   figures.Group("memory", [&] { MeasureMemory(figures, timer); });
+  // Before the rest, which may fail or take all of the time: hosts and files are of all kinds.
+  figures.Group("gemm", [&] { MeasureGemms(figures, timer, LargestShape()); });
   figures.Group("launch", [&] { MeasureLaunches(figures, timer); });
   figures.Group("host", [&] { MeasureHostLink(figures, timer, scratch); });
   MeasureWeightLink(figures);
-  figures.Group("gemm", [&] { MeasureGemms(figures, timer); });
+  figures.Group("gemm", [&] { MeasureGemms(figures, timer, ModelShapes()); });
   return figures.failures() == 0 ? 0 : 1;
 }
 
