@@ -1,4 +1,4 @@
-# Third-party libraries, each in its role. LibTorch is found in cmake/Torch.cmake.
+# Third-party libraries, each in its role. LibTorch is found in cmake/TorchFolder.cmake.
 find_package(nlohmann_json 3.9 REQUIRED)
 find_package(spdlog REQUIRED)
 
@@ -90,6 +90,9 @@ if(XCOMPOSER_HAVE_ZEROMQ AND NOT TARGET xcomposer_zeromq)
 endif()
 
 # --- CUDA and LibTorch -----------------------------------------------------------------------------
+if(NOT XCOMPOSER_TORCH_FREE)
+  include(TorchFolder)
+endif()
 include(CheckLanguage)
 set(XCOMPOSER_HAVE_CUDA OFF)
 # A build without LibTorch takes the CUDA kernels along only when it is asked to: for their tests.
