@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+readonly arguments=("$@")
 readonly torch_version=2.11.0
 readonly cpu_wheels=("torch==${torch_version}" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 readonly cuda_wheels=(nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5 nvidia-cufile==1.15.1.6)
@@ -113,12 +114,25 @@ torch_folder() {
 
 find_nvcc() { command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true; }
 
+# As a module: the script bin/pip names its Python by the path where the environment was made.
+pip() { .deps/venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+# An environment whose Python is gone, as after an upgrade of the distribution, is made anew with all that
+# is in it.
+make_environment() {
+  if [ -e .deps/venv ] && ! pip --version > /dev/null 2>&1; then
+    say "the Python of .deps/venv does not work any more; making it anew"
+    rm -rf .deps/venv
+    exec scripts/setup.sh "${arguments[@]}"
+  fi
+  [ -e .deps/venv ] || python3 -m venv .deps/venv
+}
+
 # Only links against the libraries, so the wheels come without the Python packages that they ask for.
 pip_install() {
+  make_environment
   say "installing into .deps/venv: $*"
-  [ -x .deps/venv/bin/pip ] || python3 -m venv .deps/venv
-  if ! .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps "$@" \
-         > .deps/pip.log 2>&1; then
+  if ! pip install --quiet --no-deps "$@" > .deps/pip.log 2>&1; then
     tail -n 15 .deps/pip.log >&2
     fail "pip could not install them; the whole output is in .deps/pip.log. With a LibTorch of your own:
   XCOMPOSER_TORCH_DIR=/path/to/libtorch $0"
