@@ -112,7 +112,10 @@ torch_folder() {
   return 0
 }
 
-find_nvcc() { command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true; }
+# Whether a build with this LibTorch takes CUDA along: ON or OFF, and with what or why not.
+cuda_of_build() {
+  cmake -DTORCH_FOLDER="$1" -P cmake/Nvcc.cmake || echo "OFF cmake could not look for nvcc"
+}
 
 # As a module: the script bin/pip names its Python by the path where the environment was made.
 pip() { .deps/venv/bin/python -m pip --disable-pip-version-check "$@"; }
@@ -186,9 +189,13 @@ install_torch() {
   local torch
   torch=$(torch_folder)
   [ -n "$torch" ] || fail "the torch wheel holds no libtorch_cpu.so; remove .deps and run this again"
-  if [ -n "$(find_nvcc)" ]; then
+  local cuda
+  cuda=$(cuda_of_build "$PWD/$torch")
+  if [ "${cuda%% *}" = ON ]; then
     install_wheels "${cuda_wheels[@]}"
     install_missing_cuda_libraries "$torch"
+  else
+    say "builds are for CPUs only: ${cuda#* }"
   fi
   say "LibTorch ${torch_version} is in $torch"
 }
