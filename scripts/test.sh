@@ -161,9 +161,10 @@ part_minimal() {
 }
 
 part_package() {
-  part "package: install" cmake --install build/release --prefix build/installed || return 0
-  single "package: consumer through CMake" tests/consumer/run.sh cmake build/installed
-  single "package: consumer through pkg-config" tests/consumer/run.sh pkg-config build/installed
+  local prefix="build/installed copy"  # with a space, which a package must bear
+  part "package: install" cmake --install build/release --prefix "$prefix" || return 0
+  single "package: consumer through CMake" tests/consumer/run.sh cmake "$prefix"
+  single "package: consumer through pkg-config" tests/consumer/run.sh pkg-config "$prefix"
 }
 
 # The scripts are read by a linter where there is one.
