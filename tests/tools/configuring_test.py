@@ -92,6 +92,12 @@ class ChoiceOfNvcc(Place):
             env.update({name: value} if name else {})
             self.assertIn(f"ON {expected} ", self.choice(torch, usual.parents[1], **env))
 
+    def test_cudacxx_may_hold_arguments_and_a_name(self):
+        nvcc = self.nvcc("cuda", "13.0")
+        for words in ("nvcc -ccbin g++", "nvcc"):
+            said = self.choice(self.torch(words), CUDACXX=words, PATH=f"{nvcc.parent}:/usr/bin:/bin")
+            self.assertIn(f"ON {nvcc} ", said)
+
     def test_what_is_named_and_absent_is_not_replaced(self):
         usual = self.nvcc("usual", "13.0").parents[1]
         self.assertIn("OFF CUDACXX names '/no/nvcc'", self.choice(self.torch(), usual, CUDACXX="/no/nvcc"))
