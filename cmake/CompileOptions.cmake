@@ -18,7 +18,11 @@ endif()
 
 add_library(xcomposer_options INTERFACE)
 target_compile_options(xcomposer_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Werror>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic $<$<BOOL:${XCOMPOSER_WERROR}>:-Werror>>)
+set(XCOMPOSER_CUDA_WARNINGS -Xcompiler=-Wall,-Wextra)
+if(XCOMPOSER_WERROR)
+  set(XCOMPOSER_CUDA_WARNINGS -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror)
+endif()
 # GCC 12 at -O3 sees overlaps in std::string's own code that cannot occur (its bug 105651).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(xcomposer_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)

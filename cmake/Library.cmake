@@ -60,7 +60,7 @@ if(XCOMPOSER_BUNDLE_TORCH)
       "-Wl,-rpath-link,\${libdir}/${xcomposer_bundle_folder}")
 else()
   set_target_properties(xcomposer PROPERTIES INSTALL_RPATH "${XCOMPOSER_TORCH_RPATH}")
-  list(JOIN xcomposer_rpath_link " " xcomposer_installed_rpath_link)
+  set(xcomposer_installed_rpath_link ${xcomposer_rpath_link})
 endif()
 
 # Programs of ours that are installed find the library beside them.
@@ -86,6 +86,13 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/package/xcomposerConfigVers
   COMPATIBILITY SameMinorVersion)
 file(RELATIVE_PATH xcomposer_pc_to_prefix
      ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+# As words that begin with two dashes: of what begins with -Wl pkgconf prints spaces as they are.
+set(xcomposer_pc_rpath_link "")
+foreach(option IN LISTS xcomposer_installed_rpath_link)
+  string(REPLACE "-Wl,-rpath-link," "--for-linker=-rpath-link=" option "${option}")
+  string(REPLACE " " "\\ " option "${option}")
+  string(APPEND xcomposer_pc_rpath_link " ${option}")
+endforeach()
 configure_file(${CMAKE_SOURCE_DIR}/cmake/xcomposer.pc.in ${CMAKE_BINARY_DIR}/package/xcomposer.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/package/xcomposerConfig.cmake
               ${CMAKE_BINARY_DIR}/package/xcomposerConfigVersion.cmake DESTINATION ${package_folder})

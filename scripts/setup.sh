@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+readonly arguments=("$@")
 readonly torch_version=2.11.0
 readonly cpu_wheels=("torch==${torch_version}" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 readonly cuda_wheels=(nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5 nvidia-cufile==1.15.1.6)
@@ -111,14 +112,30 @@ torch_folder() {
   return 0
 }
 
-find_nvcc() { command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true; }
+# Whether a build with this LibTorch takes CUDA along: ON or OFF, and with what or why not.
+cuda_of_build() {
+  cmake -DTORCH_FOLDER="$1" -P cmake/Nvcc.cmake || echo "OFF cmake could not look for nvcc"
+}
+
+# As a module: the script bin/pip names its Python by the path where the environment was made.
+pip() { .deps/venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+# An environment whose Python is gone, as after an upgrade of the distribution, is made anew with all that
+# is in it.
+make_environment() {
+  if [ -e .deps/venv ] && ! pip --version > /dev/null 2>&1; then
+    say "the Python of .deps/venv does not work any more; making it anew"
+    rm -rf .deps/venv
+    exec scripts/setup.sh "${arguments[@]}"
+  fi
+  [ -e .deps/venv ] || python3 -m venv .deps/venv
+}
 
 # Only links against the libraries, so the wheels come without the Python packages that they ask for.
 pip_install() {
+  make_environment
   say "installing into .deps/venv: $*"
-  [ -x .deps/venv/bin/pip ] || python3 -m venv .deps/venv
-  if ! .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps "$@" \
-         > .deps/pip.log 2>&1; then
+  if ! pip install --quiet --no-deps "$@" > .deps/pip.log 2>&1; then
     tail -n 15 .deps/pip.log >&2
     fail "pip could not install them; the whole output is in .deps/pip.log. With a LibTorch of your own:
   XCOMPOSER_TORCH_DIR=/path/to/libtorch $0"
@@ -172,9 +189,13 @@ install_torch() {
   local torch
   torch=$(torch_folder)
   [ -n "$torch" ] || fail "the torch wheel holds no libtorch_cpu.so; remove .deps and run this again"
-  if [ -n "$(find_nvcc)" ]; then
+  local cuda
+  cuda=$(cuda_of_build "$PWD/$torch")
+  if [ "${cuda%% *}" = ON ]; then
     install_wheels "${cuda_wheels[@]}"
     install_missing_cuda_libraries "$torch"
+  else
+    say "builds are for CPUs only: ${cuda#* }"
   fi
   say "LibTorch ${torch_version} is in $torch"
 }

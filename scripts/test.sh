@@ -32,6 +32,7 @@ export CTEST_OUTPUT_ON_FAILURE=1
 passed=0
 failed=0
 skipped=()
+release_built=false
 started=$SECONDS
 
 say() { printf '%s\n' "$*"; }
@@ -94,6 +95,7 @@ part_setup() { scripts/setup.sh --tests; }
 
 part_release() {
   part "release: build" build release || return 0
+  release_built=true
   # The instrumented builds keep to the selection: what they look for does not hide in the repetitions.
   if $full; then export XCOMPOSER_FULL_TESTS=1; fi
   part "release: tests" run_ctest release || true
@@ -159,9 +161,10 @@ part_minimal() {
 }
 
 part_package() {
-  part "package: install" cmake --install build/release --prefix build/installed || return 0
-  single "package: consumer through CMake" tests/consumer/run.sh cmake build/installed
-  single "package: consumer through pkg-config" tests/consumer/run.sh pkg-config build/installed
+  local prefix="build/installed copy"  # with a space, which a package must bear
+  part "package: install" cmake --install build/release --prefix "$prefix" || return 0
+  single "package: consumer through CMake" tests/consumer/run.sh cmake "$prefix"
+  single "package: consumer through pkg-config" tests/consumer/run.sh pkg-config "$prefix"
 }
 
 # The scripts are read by a linter where there is one.
@@ -183,11 +186,15 @@ part_address_with_torch() {
   unset ASAN_OPTIONS UBSAN_OPTIONS
 }
 
-note_graphics_processor() {
-  if [ -z "$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)" ]; then
-    skipped+=("the CUDA build (nvcc was not found)")
+# Whether CUDA was built is what the configuration said, not what this machine has.
+note_cuda() {
+  $release_built || return 0  # which was told
+  local state
+  state=$(sed -n 's/^XCOMPOSER_CUDA_STATE:INTERNAL=//p' build/release/CMakeCache.txt)
+  if [ "${state%%,*}" != ON ]; then
+    skipped+=("the CUDA build (${state#OFF, })")
   elif ! nvidia-smi -L > /dev/null 2>&1; then
-    skipped+=("tests on a GPU (this machine has none; the CUDA build was linked)")
+    skipped+=("tests on a GPU (this machine has none; the CUDA build was linked, with ${state#ON, })")
   fi
 }
 
@@ -214,5 +221,5 @@ part_address
 part_thread
 part_fuzz
 if $full; then part_address_with_torch; fi
-note_graphics_processor
+note_cuda
 summary

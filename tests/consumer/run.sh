@@ -18,9 +18,9 @@ case $how in
   pkg-config)
     pc=$(find "$prefix" -name xcomposer.pc)
     export PKG_CONFIG_PATH=${pc%/*}
-    # shellcheck disable=SC2046  # flags are words
-    "${CXX:-c++}" -std=c++17 -Wall -Wextra -Wpedantic -Werror "$here/main.cpp" -o "$work/consumer" \
-      $(pkg-config --cflags --libs xcomposer)
+    declare -a flags
+    eval "flags=($(pkg-config --cflags --libs xcomposer))"  # words of a shell
+    "${CXX:-c++}" -std=c++17 -Wall -Wextra -Wpedantic -Werror "$here/main.cpp" -o "$work/consumer" "${flags[@]}"
     ;;
   *)
     echo "usage: $0 cmake|pkg-config PREFIX" >&2
