@@ -42,9 +42,9 @@ struct BenchmarkOptions {
   std::function<void(const BenchmarkProgress&)> progress;
 };
 
-/// What the machine can do at most, measured between the runs.
+/// What the machine can do at most: of a CPU measured between the runs, of a GPU by its name.
 struct MachineLimit {
-  std::string name;       ///< "memory read", "fp32 fma", "int8 dot", "bf16 dot"
+  std::string name;       ///< "memory read", "fp32 fma", ...; of a GPU "memory", "fp16 product"
   std::string detail;     ///< how it was measured, or where the figure comes from
   std::string unit;       ///< "B/s" or "op/s"
   bool measured = false;  ///< false: known by the device's name only
@@ -71,7 +71,7 @@ struct BenchmarkFigure {
   Spread bytes_per_s;
   Spread operations_per_s;
   std::vector<LimitShare> shares;  ///< of the limits that apply
-  std::string bound;  ///< the limit that is nearest: no program could be faster than it allows
+  std::string bound;  ///< memory, or the fastest arithmetic limit, whichever share is larger
   std::optional<double> foreign_cpu;  ///< percent of all processors that others used meanwhile
   std::optional<double> stolen_cpu;   ///< percent that the machine's host kept for itself
 };
@@ -101,9 +101,10 @@ struct BenchmarkReport {
   std::vector<std::string> warnings;
 };
 
-/// Loads the model and measures it. Runs of all figures take turns, the limits before each turn, so
-/// that what a figure is compared with was measured in the same minute. Throws what Engine::Load
-/// throws, kUsage for options out of range, kCapacity where a prompt does not fit.
+/// Loads the model and measures it. Runs of all figures take turns; the limits are measured again
+/// before a run where that was more than five seconds ago, so that what a figure is compared with
+/// is of the same minute. Throws what Engine::Load and `progress` throw, kUsage for options out of
+/// range, kCapacity where a prompt does not fit.
 XCOMPOSER_API BenchmarkReport RunBenchmark(const BenchmarkOptions& options);
 
 }  // namespace xcomposer

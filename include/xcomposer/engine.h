@@ -16,12 +16,13 @@
 
 namespace xcomposer {
 
-/// How weights are kept. On the CPU arithmetic is always float32.
+/// How weights are kept. On the CPU arithmetic is float32, but for what WeightPrecision and
+/// ActivationPrecision round.
 enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
 
-/// Precision of the decoder's linears. Anything but kAsStored rounds those of a 16-bit checkpoint
-/// while loading, and its output matrix to 8 bits; everything else stays as it is.
-/// docs/quantisation.md has the accuracy.
+/// Precision of the decoder's linears. Anything but kAsStored, on CPUs only, rounds those of a
+/// 16-bit checkpoint while loading, and its output matrix to 8 bits; everything else stays as it
+/// is. docs/quantisation.md has the accuracy.
 enum class WeightPrecision { kAsStored, kInt8, kInt4 };
 
 /// Precision of the KV cache. kAsComputed: float32 on the CPU, the type of the weights on CUDA.
@@ -32,8 +33,9 @@ enum class KvPrecision { kAsComputed, kInt8 };
 /// What activations count as on the CPU where there are many rows of them (prompts, pictures):
 /// beside bfloat16 weights and official packings, and in attention. kBFloat16 rounds them where the
 /// processor has products of bfloat16: about twice as fast where Machine() names its instructions
-/// avx512bf16, unmeasured with amx; on others it changes nothing. Scores move less than by the
-/// published recipe in bfloat16: docs/exactness.md has the accuracy.
+/// avx512bf16, unmeasured with amx; on other processors it changes nothing, and CUDA devices refuse
+/// it (kUsage). Scores move less than by the published recipe in bfloat16: docs/exactness.md has
+/// the accuracy.
 enum class ActivationPrecision { kFloat32, kBFloat16 };
 
 struct LoadProgress {
@@ -48,8 +50,9 @@ struct EngineOptions {
   /// lives; replacing them by renaming, or removing them, is safe.
   std::string model;
 
-  /// One stage each, in order. In a run over several processes these are the devices of every rank,
-  /// rank 0's first; or each names its rank: "0:cpu", "1:cuda:0".
+  /// One stage each, in the order that the planner finds best. In a run over several processes
+  /// these are the devices of every rank, rank 0's first, and keep their order; or each names its
+  /// rank: "0:cpu", "1:cuda:0".
   std::vector<std::string> devices = {"cpu"};
   /// "" or "auto": as the planner places it; otherwise a Hugging Face device_map JSON file.
   std::string device_map;

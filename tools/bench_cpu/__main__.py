@@ -1,7 +1,7 @@
 """The whole engine on CPUs beside llama.cpp: same shapes, random weights, in turns.
 
     python tools/bench_cpu measure --out RESULT.json
-    python tools/bench_cpu report --out docs/benchmarks RESULT.json ...
+    python tools/bench_cpu report --out build/bench RESULT.json ...
 
 `measure` runs `xcomposer bench` and llama-cpp-python (skipped by name where it cannot be imported)
 round after round and writes every sample; `report` writes cpu.md and cpu.svg from such files.
@@ -110,7 +110,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     add_measure(commands)
     show = commands.add_parser("report", help="write cpu.md and cpu.svg from results")
-    show.add_argument("--out", type=Path, required=True, help="folder, for example docs/benchmarks")
+    show.add_argument("--out", type=Path, required=True, help="folder, for example build/bench")
     show.add_argument("results", type=Path, nargs="*")
     show.set_defaults(run=run_report)
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from rounds import PEER, Sample
 HEAD = """\
 # CPU benchmarks
 
-Made by `tools/bench_cpu`; how to read and to repeat it is in [benchmarking.md](../benchmarking.md).
+Tables made by `tools/bench_cpu`, text by hand; how to read and to repeat it is in [benchmarking.md](../benchmarking.md).
 Both engines computed the same decoder with random weights, in turns, in one run. Medians over the
 rounds [least-most]. A share is what the figure had to read or to compute, over its time and over
 what the machine could do at most in the same minute.
