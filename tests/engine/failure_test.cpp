@@ -105,8 +105,7 @@ TEST_F(FailureTest, ALostExecutorIsNotTriedAgainButTheEngineLives) {
     gate.Open();
     for (const JobId id : {first, second}) {
       const Outcome outcome = WaitFor(*scheduler_, id);
-      ASSERT_TRUE(outcome.error);
-      EXPECT_EQ(outcome.error->kind(), kind);
+      EXPECT_TRUE(outcome.error && outcome.error->kind() == kind);
     }
     EXPECT_EQ(calls, 1);
     EXPECT_TRUE(RunJob(*scheduler_, Harmless(3)).result);
