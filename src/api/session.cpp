@@ -46,6 +46,7 @@ class Session::Impl {
 
   Result Ask(const std::string& query, std::vector<ImageSource> images,
              const TextCallback& on_text) {
+    interrupted_.store(false);
     Turn turn{WithMarks(query, images.size()), ""};
     const size_t known = images_.size();
     try {
@@ -93,10 +94,9 @@ class Session::Impl {
   }
 
   Result Run(const Request& request, const TextCallback& on_text) {
-    interrupted_.store(false);
     const RequestId id = engine_.Submit(request);
     running_.store(id);
-    // While pictures were prepared there was no request to cancel yet.
+    // While pictures were read and prepared there was no request to cancel yet.
     if (interrupted_.load()) engine_.Cancel(id);
     struct Finished {
       std::atomic<RequestId>& running;

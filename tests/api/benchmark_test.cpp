@@ -1,10 +1,9 @@
 #include "xcomposer/benchmark.h"
 
-#include <fstream>
-
 #include "api/benchmark_cases.h"
 #include "api/benchmark_limits.h"
 #include "api/demo_model.h"
+#include "checkpoint/scratch_directory.h"
 #include "config/config_texts.h"
 #include "gmock/gmock.h"
 #include "kernels/cpu/cpu_info.h"
@@ -171,8 +170,8 @@ TEST(RandomModelTest, AnswersWithTheSizeOfAConfig) {
   config["num_attention_heads"] = 4;
   config["num_key_value_heads"] = 2;
   config["vocab_size"] = 512;
-  const std::string path = testing::TempDir() + "/random_config.json";
-  std::ofstream(path) << config;
+  const testing_support::ScratchDirectory scratch;
+  const std::string path = scratch.Write("config.json", config.dump());
 
   EngineOptions options;
   options.model = path;
@@ -211,8 +210,8 @@ TEST(RandomModelTest, QuantisedTwiceIsRefused) {
   nlohmann::json config = ShippedConfig(Kind::kVl7b);
   config["quantization_config"] = {
       {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"desc_act", false}};
-  const std::string path = testing::TempDir() + "/quantised_config.json";
-  std::ofstream(path) << config;
+  const testing_support::ScratchDirectory scratch;
+  const std::string path = scratch.Write("config.json", config.dump());
   EngineOptions options;
   options.model = path;
   options.random_weights = true;

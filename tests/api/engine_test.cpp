@@ -130,6 +130,29 @@ TEST(Engine, ACallbackGetsEveryEvent) {
   EXPECT_EQ(result.text, text);
 }
 
+TEST(Engine, TimesAddUp) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [](Clock::duration time) {
+    return std::chrono::duration<double>(time).count() + 1e-9;
+  };
+  const Clock::time_point begin = Clock::now();
+  Engine engine = LoadDemo();
+  const Clock::time_point loaded = Clock::now();
+  const Timings times = engine.Generate(IdRequest(10)).timings;
+  const Clock::time_point end = Clock::now();
+  EXPECT_GT(times.load_s, 0);
+  EXPECT_LE(times.load_s, seconds(loaded - begin));
+  EXPECT_LE(times.load.device_s + times.load.weights_s + times.load.warm_up_s, times.load_s + 1e-9);
+  EXPECT_EQ(times.load.weight_bytes, engine.info().load.weight_bytes);
+  EXPECT_GT(times.image_s, 0);
+  EXPECT_GT(times.prefill_s, 0);
+  EXPECT_GT(times.decode_s, 0);
+  EXPECT_LE(times.image_s + times.prefill_s + times.decode_s, seconds(end - loaded));
+  EXPECT_DOUBLE_EQ(times.tokens_per_s * times.decode_s, 9);
+  EXPECT_GT(times.step_s, 0);
+  EXPECT_LE(5 * times.step_s, times.decode_s);  // five of the nine took no less
+}
+
 TEST(Engine, CancelEndsARequestWithWhatItHas) {
   Engine engine = LoadDemo();
   const RequestId id = engine.Submit(IdRequest(4000));

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "api/demo_model.h"
+#include "base/sha256.h"
 #include "checkpoint/scratch_directory.h"
 #include "xcomposer/checkpoint.h"
 
@@ -11,7 +12,9 @@ namespace xcomposer {
 namespace {
 
 namespace fs = std::filesystem;
+using testing_support::ExpectError;
 using testing_support::kDemo;
+using testing_support::ScratchDirectory;
 
 TEST(Inspect, TheDemoIsWhole) {
   const CheckpointReport report = Inspect(kDemo);
@@ -22,7 +25,7 @@ TEST(Inspect, TheDemoIsWhole) {
 }
 
 TEST(Inspect, ListsWhatAConfigWithMoreLayersMisses) {
-  const testing_support::ScratchDirectory folder;
+  const ScratchDirectory folder;
   for (const auto& file : fs::directory_iterator(kDemo)) {
     fs::copy(file.path(), folder.path() / file.path().filename());
   }
@@ -38,8 +41,66 @@ TEST(Inspect, ListsWhatAConfigWithMoreLayersMisses) {
   EXPECT_TRUE(report.unexpected.empty());
 }
 
+std::string Sha256(std::string_view text) {
+  Sha256Hasher hasher;
+  hasher.Add(text);
+  return hasher.Finish();
+}
+
+TEST(Digest, HashesEveryByteOfTheWeightFiles) {
+  const ScratchDirectory folder;
+  Convert(kDemo, folder.path() / "model", {.max_shard_bytes = 1'000'000, .progress = {}});
+  const std::string model = folder.path() / "model";
+  std::vector<DigestProgress> steps;
+  const CheckpointDigest before =
+      Digest(model, [&](const DigestProgress& step) { steps.push_back(step); });
+  ASSERT_GT(before.files.size(), 1u);
+  int64_t bytes = 0;
+  for (const FileDigest& file : before.files) {
+    const std::string content = folder.Read("model/" + file.name);
+    EXPECT_EQ(file.bytes, static_cast<int64_t>(content.size()));
+    EXPECT_EQ(file.sha256, Sha256(content)) << file.name;
+    bytes += file.bytes;
+  }
+  ASSERT_FALSE(steps.empty());
+  EXPECT_EQ(steps.front().file, before.files.front().name);
+  EXPECT_EQ(steps.back().file, before.files.back().name);
+  int64_t done = 0;
+  for (const DigestProgress& step : steps) {
+    EXPECT_EQ(step.bytes_total, bytes);
+    EXPECT_GT(step.bytes_done, done);
+    done = step.bytes_done;
+  }
+  EXPECT_EQ(done, bytes);
+
+  // The last byte of the last file.
+  const std::string last = "model/" + before.files.back().name;
+  std::string content = folder.Read(last);
+  content.back() = static_cast<char>(content.back() ^ 1);
+  folder.Write(last, content);
+  const CheckpointDigest after = Digest(model);
+  EXPECT_EQ(after.files.front().sha256, before.files.front().sha256);
+  EXPECT_EQ(after.files.back().sha256, Sha256(content));
+  EXPECT_EQ(before.fingerprint.size(), 64u);
+  EXPECT_NE(after.fingerprint, before.fingerprint);
+}
+
+TEST(Digest, AFolderThatIsNoCheckpointIsRefused) {
+  const ScratchDirectory empty;
+  for (const std::string& model : {std::string("/no/such/folder"), empty.path().string()}) {
+    ExpectError(ErrorKind::kCheckpoint, model, [&] { Digest(model); });
+  }
+}
+
+TEST(Digest, WhatProgressThrowsIsThrown) {
+  ExpectError(ErrorKind::kCancelled, "enough", [] {
+    Digest(kDemo, [](const DigestProgress&) { throw Error(ErrorKind::kCancelled, "enough"); });
+  });
+  EXPECT_THROW(Digest(kDemo, [](const DigestProgress&) { throw 1; }), int);
+}
+
 TEST(Convert, KeepsEveryTensorAndLoadsAgain) {
-  const testing_support::ScratchDirectory folder;
+  const ScratchDirectory folder;
   const fs::path out = folder.path() / "converted";
   ConvertOptions options;
   options.max_shard_bytes = 1'000'000;

@@ -1,11 +1,11 @@
 #include "api/load_plan.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include "api/load_options.h"
 #include "api/picture_budget.h"
 #include "api/picture_plan.h"
+#include "checkpoint/scratch_directory.h"
 #include "config/config_texts.h"
 #include "gmock/gmock.h"
 #include "placement/memory_formula.h"
@@ -127,9 +127,8 @@ TEST(LoadPlan, StagesOfARunUseNoMoreThanTheyWereGivenOrTheMachineHas) {
 
 TEST(LoadPlan, IsWhatPlanShowsForFourSequences) {
   const nlohmann::json json = SmallJson(Kind::kVl7b);
-  const std::filesystem::path file =
-      std::filesystem::path(testing::TempDir()) / "load_plan_config.json";
-  std::ofstream(file) << json.dump();
+  const testing_support::ScratchDirectory scratch;
+  const std::filesystem::path file = scratch.Write("config.json", json.dump());
   EngineOptions options;
   options.devices = {"cpu", "cpu", "cpu"};
   const LoadPlan load = PlanLoad(options, ParseConfig(json.dump()), WeightType::kBFloat16);
@@ -139,7 +138,6 @@ TEST(LoadPlan, IsWhatPlanShowsForFourSequences) {
   asked.sequences = 4;
   asked.weights = {"bf16"};
   const Plan plan = MakePlan(asked);
-  std::filesystem::remove(file);
   ASSERT_EQ(plan.devices.size(), load.map.stages.size());
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     EXPECT_EQ(plan.devices[i].first_layer, load.map.stages[i].first_layer);

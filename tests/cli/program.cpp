@@ -13,6 +13,8 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "support/child_environment.h"
+
 namespace xcomposer::testing {
 namespace {
 
@@ -46,7 +48,7 @@ struct Pipe {
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
   for (const int stream : input.closed) close(stream);
-  for (const auto& [name, value] : input.environment) setenv(name.c_str(), value.c_str(), 1);
+  EnterEnvironment(input.environment);
   std::vector<char*> argv;
   std::string program = XCOMPOSER_PROGRAM;
   argv.push_back(program.data());

@@ -14,11 +14,11 @@ inline void PrintTo(const json& value, std::ostream* out) { *out << value.dump()
 namespace xcomposer::testing {
 
 struct ProgramInput {
-  std::string text;  ///< what it reads from standard input
-  std::map<std::string, std::string> environment;
-  bool interrupt_at_first_output = false;  ///< Ctrl-C as soon as it has printed something
-  bool terminate_at_first_output = false;  ///< SIGTERM likewise; standard input stays open
-  std::vector<int> closed = {};            ///< streams that it starts without
+  std::string text;                                ///< what it reads from standard input
+  std::map<std::string, std::string> environment;  ///< all that is set for it, whatever the test's
+  bool interrupt_at_first_output = false;          ///< Ctrl-C as soon as it has printed something
+  bool terminate_at_first_output = false;          ///< SIGTERM likewise; standard input stays open
+  std::vector<int> closed = {};                    ///< streams that it starts without
 };
 
 struct ProgramOutput {

@@ -126,6 +126,17 @@ TEST(Usage, AnUnknownCommandIsNamed) {
   EXPECT_THAT(run.Json()["error"]["message"].get<std::string>(), HasSubstr("'generat'"));
 }
 
+// Else what a user has set would change what the tests find.
+TEST(Usage, TheProgramDoesNotSeeTheEnvironmentOfTheTests) {
+  setenv("XCOMPOSER_MODEL", "/nowhere", 1);
+  setenv("SLURM_PROCID", "0", 1);
+  const ProgramOutput run = RunProgram({"inspect"});
+  unsetenv("XCOMPOSER_MODEL");
+  unsetenv("SLURM_PROCID");
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("--model"));
+}
+
 TEST(Usage, TheEnvironmentSetsOptions) {
   const ProgramOutput missing =
       RunProgram({"inspect", "--json"}, {"", {{"XCOMPOSER_MODEL", "/nowhere"}}, false});

@@ -151,6 +151,18 @@ TEST_F(ChosenIds, AMinimumIsKeptByTheScores) {
   EXPECT_EQ(chosen_, static_cast<int>(expected.size()) - 5);
 }
 
+// The stand-in refuses numbers that cannot be computed with.
+TEST_F(ChosenIds, NumbersBeyondFloatAreLeftToTheSearch) {
+  Start(true);
+  std::vector<Job> jobs;
+  jobs.push_back(TextJob({1, 5, 9, 3}, Sampling(77)));
+  jobs.back().search.temperature = 1e200;
+  jobs.push_back(TextJob({1, 5, 9, 3}, Greedy(12)));
+  jobs.back().search.repetition_penalty = 1e200;
+  ExpectSearchsIds(std::move(jobs));
+  EXPECT_EQ(chosen_, 0);
+}
+
 TEST_F(ChosenIds, WhoWantsToSeeTheScoresGetsThem) {
   Start(true);
   Job job = TextJob({1, 5, 9, 3}, Greedy(6));

@@ -89,22 +89,27 @@ TEST_F(FailureTest, AJobThatSpoilsABatchFailsAlone) {
 }
 
 TEST_F(FailureTest, ALostExecutorIsNotTriedAgainButTheEngineLives) {
-  int calls = 0;
-  Gate gate;
-  executor_->before_forward = [&](const Batch& batch) {
-    gate.Pass();
-    if (batch.sequences.size() < 2) return;
-    ++calls;
-    throw Error(ErrorKind::kRank, "rank 1 is lost");
-  };
-  const JobId first = scheduler_->Submit(Harmless(1));
-  gate.AwaitArrival();
-  const JobId second = scheduler_->Submit(Harmless(2));
-  gate.Open();
-  EXPECT_EQ(WaitFor(*scheduler_, first).error->kind(), ErrorKind::kRank);
-  EXPECT_EQ(WaitFor(*scheduler_, second).error->kind(), ErrorKind::kRank);
-  EXPECT_EQ(calls, 1);
-  EXPECT_TRUE(RunJob(*scheduler_, Harmless(3)).result);
+  for (const ErrorKind kind : {ErrorKind::kRank, ErrorKind::kDevice, ErrorKind::kTransport}) {
+    SCOPED_TRACE(ToString(kind));
+    int calls = 0;
+    Gate gate;
+    executor_->before_forward = [&](const Batch& batch) {
+      gate.Pass();
+      if (batch.sequences.size() < 2) return;
+      ++calls;
+      throw Error(kind, "it is lost");
+    };
+    const JobId first = scheduler_->Submit(Harmless(1));
+    gate.AwaitArrival();
+    const JobId second = scheduler_->Submit(Harmless(2));
+    gate.Open();
+    for (const JobId id : {first, second}) {
+      const Outcome outcome = WaitFor(*scheduler_, id);
+      EXPECT_TRUE(outcome.error && outcome.error->kind() == kind);
+    }
+    EXPECT_EQ(calls, 1);
+    EXPECT_TRUE(RunJob(*scheduler_, Harmless(3)).result);
+  }
 }
 
 TEST_F(FailureTest, WhateverIsThrownBecomesATypedError) {

@@ -131,18 +131,30 @@ inline Outcome RunJob(Scheduler& scheduler, Job job) {
   return WaitFor(scheduler, scheduler.Submit(std::move(job)));
 }
 
-/// Holds a thread at a place until the test lets it go.
+/// Tries a deadline, then ever later ones, until `attempt` says that its work began in time, which
+/// on a busy machine it may not.
+template <typename Attempt>
+void WithADeadline(Attempt&& attempt) {
+  for (std::chrono::milliseconds ahead{30}; ahead < kPatience; ahead *= 2) {
+    if (attempt(std::chrono::steady_clock::now() + ahead)) return;
+  }
+  throw Error(ErrorKind::kInternal, "no work began before its deadline");
+}
+
+/// Holds a thread at a place until the test lets it go. Neither side waits for ever.
 class Gate {
  public:
   void Pass() {  // in the thread that is held
     std::unique_lock lock(mutex_);
     ++arrived_;
     changed_.notify_all();
-    changed_.wait(lock, [this] { return open_ || arrived_ <= allowed_; });
+    changed_.wait_for(lock, kPatience, [this] { return open_ || arrived_ <= allowed_; });
   }
   void AwaitArrival(int count = 1) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return arrived_ >= count; });
+    if (!changed_.wait_for(lock, kPatience, [&] { return arrived_ >= count; })) {
+      throw Error(ErrorKind::kInternal, "the test waited in vain");
+    }
   }
   void Allow(int count) {
     const std::lock_guard lock(mutex_);

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+#include <thread>
+#include <utility>
+
 #include "engine/kv_blocks.h"
 #include "engine/scheduler_fixture.h"
 
@@ -50,8 +54,29 @@ TEST_F(SchedulerTest, StepsHaveATimeWhereThereIsMoreThanOne) {
   const JobTimings three = RunJob(scheduler, TextJob(Prompt(9, 3), Greedy(3))).result->timings;
   EXPECT_GT(three.step_s, 0);
   EXPECT_LE(2 * three.step_s, three.decode_s);  // the shorter of two
+  EXPECT_DOUBLE_EQ(three.tokens_per_s * three.decode_s, 2);
   const JobTimings one = RunJob(scheduler, TextJob(Prompt(9, 3), Greedy(1))).result->timings;
   EXPECT_EQ(one.step_s, 0);
+  EXPECT_EQ(one.tokens_per_s, 0);
+}
+
+TEST_F(SchedulerTest, NoMomentOfAJobIsCountedTwice) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::duration<double> kEncoding{0.03};
+  Scheduler& scheduler = Start();
+  executor_->before_encode = [&](const Picture&) { std::this_thread::sleep_for(kEncoding); };
+  Job job = TextJob(Prompt(9, 3), Greedy(4));
+  AppendPicture(&job, TestPicture(11, 1), 11);
+  std::promise<std::pair<JobTimings, Clock::time_point>> done;
+  const Clock::time_point begin = Clock::now();
+  scheduler.Submit(std::move(job), [&](const JobEvent& event) {
+    if (event.last()) done.set_value({event.result.value().timings, Clock::now()});
+  });
+  const auto [times, end] = done.get_future().get();
+  EXPECT_GE(times.image_s, kEncoding.count());
+  EXPECT_GT(times.prefill_s, 0);
+  EXPECT_LE(times.queue_s + times.image_s + times.prefill_s + times.decode_s,
+            std::chrono::duration<double>(end - begin).count() + 1e-9);
 }
 
 TEST_F(SchedulerTest, GreedyGivesTheIdsOfTheSearch) {
@@ -223,17 +248,32 @@ TEST_F(SchedulerTest, ADrawnSeedIsReported) {
 }
 
 TEST_F(SchedulerTest, JobsWaitForBlocksInOrder) {
-  Scheduler& scheduler = Start({40, 6, 4, 16});  // one job of 20 rows at a time
+  Scheduler& scheduler = Start({40, 6, 4, 16});
+  Gate gate;
+  std::vector<int32_t> begun;  // the first ids of prompts
+  executor_->before_forward = [&](const Batch& batch) {
+    gate.Pass();
+    for (const SequenceSlice& slice : batch.sequences) {
+      if (slice.position == 0) begun.push_back(batch.ids[slice.first_row]);
+    }
+  };
   std::vector<JobId> ids;
   std::vector<std::vector<int32_t>> expected;
-  for (int32_t i = 0; i < 6; ++i) {
-    Job job = TextJob(Prompt(12, i), Greedy(8));
+  // Three blocks; then all six; then one, for which there is room before the six are free.
+  for (const auto& [rows, new_ids] :
+       std::vector<std::pair<int64_t, int64_t>>{{8, 5}, {20, 5}, {3, 2}, {3, 2}, {16, 9}, {3, 2}}) {
+    Job job = TextJob(Prompt(rows, static_cast<int32_t>(ids.size())), Greedy(new_ids));
     expected.push_back(ExpectedOf(job).ids);
     ids.push_back(scheduler.Submit(std::move(job)));
+    if (ids.size() == 1) gate.AwaitArrival();
   }
+  gate.Open();
   for (size_t i = 0; i < ids.size(); ++i) {
-    EXPECT_EQ(WaitFor(scheduler, ids[i]).result->output_ids, expected[i]);
+    const Outcome outcome = WaitFor(scheduler, ids[i]);
+    ASSERT_TRUE(outcome.result) << outcome.error->what();
+    EXPECT_EQ(outcome.result->output_ids, expected[i]);
   }
+  EXPECT_EQ(begun, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
   ExpectAllBlocksFree();
 }
 
@@ -301,6 +341,20 @@ TEST_F(SchedulerTest, LaterTurnsDoNotEncodeAPictureAgain) {
   RunJob(scheduler, PictureJob(2));
   EXPECT_EQ(encodings, 2);
   EXPECT_EQ(scheduler.stats().cached_feature_rows, 17);
+}
+
+TEST_F(SchedulerTest, FeaturesAreNotHeldLongerThanThePromptNeedsThem) {
+  SchedulerOptions options = OptionsWithBase();
+  options.feature_cache_rows = 0;
+  Scheduler& scheduler = Start({40, 200, 4, 4}, std::move(options));
+  std::vector<int64_t> held;  // when each batch began, the picture of the first one not counted
+  executor_->before_forward = [&](const Batch&) {
+    held.push_back(scheduler.stats().cached_feature_rows);
+  };
+  Job job = TextJob(Prompt(5, 1), Greedy(3));
+  AppendPicture(&job, TestPicture(11, 1), 11);
+  ASSERT_TRUE(RunJob(scheduler, std::move(job)).result);
+  EXPECT_EQ(held, (std::vector<int64_t>{0, 11, 11, 11, 0, 0}));
 }
 
 TEST(SchedulerOptions, WhatCannotWorkIsRefusedAtOnce) {

@@ -86,13 +86,19 @@ TEST_F(StoppingTest, APictureOfACancelledJobEndsOnTheWay) {
 }
 
 TEST_F(StoppingTest, APictureEndsAtTheDeadline) {
-  encode_ = WorkUntilStopped;
+  std::atomic<bool> began{false};
+  encode_ = [&](const StopTest& stop) {
+    began = !stop();
+    WorkUntilStopped(stop);
+  };
   Start();
-  Job job = WithPicture();
-  job.deadline = Clock::now() + std::chrono::milliseconds(30);
-  const Outcome outcome = RunJob(*scheduler_, std::move(job));
-  ASSERT_TRUE(outcome.result);
-  EXPECT_EQ(outcome.result->finish, JobFinish::kDeadline);
+  WithADeadline([&](Clock::time_point deadline) {
+    began = false;
+    Job job = WithPicture();
+    job.deadline = deadline;
+    EXPECT_EQ(RunJob(*scheduler_, std::move(job)).result.value().finish, JobFinish::kDeadline);
+    return began.load();
+  });
   ExpectUsable();
 }
 
@@ -165,17 +171,22 @@ TEST_F(StoppingTest, TheBeamsOfAJobEndTogether) {
 }
 
 TEST_F(StoppingTest, ALongPromptInSeveralBatchesEndsAtTheDeadline) {
-  std::atomic<int> batches{0};
+  std::atomic<bool> began{false};
   forward_ = [&](const Batch& batch) {
-    if (++batches == 2) WorkUntilStopped(batch.stop);
+    if (batch.sequences[0].position != 16) return;  // the second batch
+    began = !batch.stop();
+    WorkUntilStopped(batch.stop);
   };
   Start(3);
-  Job job = TextJob(std::vector<int32_t>(100, 5), Greedy(4));  // of 16 rows each
-  job.deadline = Clock::now() + std::chrono::milliseconds(200);
-  const Outcome outcome = RunJob(*scheduler_, std::move(job));
-  ASSERT_TRUE(outcome.result);
-  EXPECT_EQ(outcome.result->finish, JobFinish::kDeadline);
-  EXPECT_TRUE(outcome.result->output_ids.empty());
+  WithADeadline([&](Clock::time_point deadline) {
+    began = false;
+    Job job = TextJob(std::vector<int32_t>(100, 5), Greedy(4));  // of 16 rows each
+    job.deadline = deadline;
+    const JobResult result = RunJob(*scheduler_, std::move(job)).result.value();
+    EXPECT_EQ(result.finish, JobFinish::kDeadline);
+    EXPECT_TRUE(result.output_ids.empty());
+    return began.load();
+  });
   ExpectUsable();
 }
 

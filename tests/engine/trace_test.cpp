@@ -93,6 +93,21 @@ TEST(Trace, ATracedJobTakesTurnsWithTheOthers) {
   gate.Open();
 }
 
+TEST(Trace, APromptThatIsCancelledHalfWayGivesNoTensors) {
+  auto executor = std::make_unique<StandInExecutor>(ExecutorLimits{40, 400, 4, 5});
+  Gate gate;
+  executor->before_forward = [&](const Batch&) { gate.Pass(); };
+  Scheduler scheduler(std::move(executor), OptionsWithBase());
+  Recorder recorder{{"layer0.out", "im_mask"}, {}};
+  const JobId id = scheduler.Submit(TracedJob(&recorder));  // three batches
+  gate.Allow(1);
+  gate.AwaitArrival(2);
+  scheduler.Cancel(id);
+  gate.Open();
+  EXPECT_EQ(WaitFor(scheduler, id).result->finish, JobFinish::kCancelled);
+  EXPECT_TRUE(recorder.taps.empty());
+}
+
 TEST(Trace, BeamsKeepAllTheirScoresAndStartAlike) {
   Recorder recorder{{"logits"}, {}};
   Job job = TracedJob(&recorder);

@@ -17,6 +17,8 @@
 #include <thread>
 #include <utility>
 
+#include "support/child_environment.h"
+
 namespace xcomposer::testing {
 namespace {
 
@@ -29,7 +31,7 @@ using std::chrono::steady_clock;
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(out, STDERR_FILENO);
-  for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+  EnterEnvironment(environment);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
