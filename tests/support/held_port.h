@@ -36,6 +36,17 @@ class HeldPort {
 
   uint16_t number() const { return number_; }
 
+  /// Whether somebody has come to listen there.
+  bool IsListenedOn() const {
+    sockaddr_in local{};
+    socklen_t size = sizeof(local);
+    const int one = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool is = getsockname(fd_, reinterpret_cast<sockaddr*>(&local), &size) == 0 &&
+                    connect(one, reinterpret_cast<const sockaddr*>(&local), size) == 0;
+    close(one);
+    return is;
+  }
+
  private:
   HeldPort(const std::string& address, uint16_t number) {
     sockaddr_in local{};
