@@ -160,7 +160,8 @@ TEST_F(Network, ARankThatComesLateNamesTheLostOneAndNotThoseThatLeft) {
     ASSERT_TRUE(Comes([&] { return HasHeard(0, victim) && HasHeard(victim, 0); })) << Transcripts();
     rank(victim).Signal(SIGKILL);
     // Rank 0 knows: it listens no more for others.
-    ASSERT_TRUE(Comes([&] { return !ports_[0].IsListenedOn(); })) << Transcripts();
+    ASSERT_TRUE(Comes([&] { return !IsListenedOn("127.0.0.1", ports_[0].number()); }))
+        << Transcripts();
     rank(late).Send("run " + place());
     ExpectNamed(0, victim);
     ExpectNamed(late, victim);

@@ -36,17 +36,6 @@ class HeldPort {
 
   uint16_t number() const { return number_; }
 
-  /// Whether somebody has come to listen there.
-  bool IsListenedOn() const {
-    sockaddr_in local{};
-    socklen_t size = sizeof(local);
-    const int one = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const bool is = getsockname(fd_, reinterpret_cast<sockaddr*>(&local), &size) == 0 &&
-                    connect(one, reinterpret_cast<const sockaddr*>(&local), size) == 0;
-    close(one);
-    return is;
-  }
-
  private:
   HeldPort(const std::string& address, uint16_t number) {
     sockaddr_in local{};
@@ -69,5 +58,17 @@ class HeldPort {
   int fd_ = -1;
   uint16_t number_ = 0;
 };
+
+/// Whether somebody listens there now.
+inline bool IsListenedOn(const std::string& address, uint16_t port) {
+  sockaddr_in there{};
+  there.sin_family = AF_INET;
+  there.sin_port = htons(port);
+  inet_pton(AF_INET, address.c_str(), &there.sin_addr);
+  const int one = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool is = connect(one, reinterpret_cast<const sockaddr*>(&there), sizeof(there)) == 0;
+  close(one);
+  return is;
+}
 
 }  // namespace xcomposer

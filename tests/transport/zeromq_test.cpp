@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "base/check.h"
-#include "transport/addresses.h"
+#include "support/held_port.h"
 #include "transport/frame_codec.h"
 #include "transport/memory_store.h"
 #include "transport/rank_group.h"
@@ -266,13 +266,14 @@ TEST_P(ZeroMq, ARankWhoseRunIsOverListensNoMore) {
   const std::vector<Outcome> outcomes = Meet(options, store);
   const std::string endpoint = store->TryGet("endpoint/0").value();
   const auto port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
-  const auto listens = [&] { return WaitForListener("127.0.0.1", port, In(milliseconds(0))); };
-  ASSERT_TRUE(WaitForListener("127.0.0.1", port, Soon()));
+  ASSERT_TRUE(IsListenedOn("127.0.0.1", port));
   outcomes[0].transport->Abort(Error(ErrorKind::kDevice, "broken"));
   // While its transport is still there.
   const TimePoint until = Soon();
-  while (listens() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
-  EXPECT_FALSE(listens());
+  while (IsListenedOn("127.0.0.1", port) && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(IsListenedOn("127.0.0.1", port));
 }
 
 TEST_P(ZeroMq, AReceiveReturnsAtItsDeadlineAndTheRunLives) {
