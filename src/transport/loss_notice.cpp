@@ -77,8 +77,10 @@ void LeaveMeeting(TimedStore& store, const RendezvousOptions& options, const Err
   const std::optional<LossNotice> notice = NoticeOf(reason, options.rank);
   const auto named = reason.where().find("rank");
   const std::string lost = named == reason.where().end() ? StrCat(options.rank) : named->second;
-  // A store goes with its keeper; asking it would only cost time.
-  if (!options.agent_store && options.rank != 0 && lost == "0") return;
+  // A store goes with its keeper; asking it would only cost time. A rank 0 that differs in
+  // something is not gone: it waits for this word.
+  const bool keeper_is_gone = reason.kind() == ErrorKind::kRank && lost == "0";
+  if (!options.agent_store && options.rank != 0 && keeper_is_gone) return;
   try {
     if (notice) store.Set(kNoticeKey, EncodeNotice(*notice));
     store.Set(LeftKey(options.rank), "left");

@@ -149,6 +149,8 @@ void FindOthers(TimedStore& store, const RendezvousOptions& options, WireTranspo
     if (missing.empty()) break;
     std::this_thread::sleep_for(kPause);
   }
+  // Who was heard to differ may not have been looked up yet, and should hear why the run ends.
+  if (transport.failure()) AddWhoAppeared(store, options, transport, missing);
   // Rank 0 closes the store once it has every hello; nobody needs it any more then.
   if (missing.empty()) transport.SayHello();
 }

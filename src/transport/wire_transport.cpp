@@ -62,6 +62,10 @@ void WireTransport::AddPeer(int rank, const std::string& endpoint) {
         " of rank ", options_.rank);
   links_->Connect(rank, endpoint);
   watch_.Added(rank, endpoint);
+  // Who is found after the end hears its reason too.
+  if (const std::optional<Error> reason = failure()) {
+    SendLinkMessage(rank, LinkMessage::kAbort, EncodeReason(*reason));
+  }
 }
 
 void WireTransport::SayHello() {

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <thread>
 
 #include "close_numbers.h"
 #include "gmock/gmock.h"
@@ -226,6 +227,39 @@ TEST(Pipeline, TracesUnderTheNamesOfTheCommandLine) {
   EXPECT_EQ(shapes, expected);
 }
 
+TEST(Pipeline, WhatAPictureTracesIsToldOnTheThreadThatAsked) {
+  const ModelConfig config = TinyModel(Kind::k4khd7b);
+  auto pipeline = MakePipeline(config, 2);
+  std::vector<std::thread::id> told;
+  TapSink taps;
+  taps.wants = [](const std::string&) { return true; };
+  taps.put = [&](Tap&&) { told.push_back(std::this_thread::get_id()); };
+  pipeline->Encode(TinyPicture(config), "image0", taps, {});
+  EXPECT_THAT(told, testing::SizeIs(3));
+  EXPECT_THAT(told, testing::Each(std::this_thread::get_id()));
+}
+
+TEST(Pipeline, PicturesThatAreJoinedToTextAreCounted) {
+  const ModelConfig config = TinyModel(Kind::kVl7b);
+  PipelineOptions options;
+  options.kv = {.blocks = 64, .block_size = 4};
+  options.memory = std::make_shared<StageMemoryBook>();
+  RandomWeights weights(7);
+  Pipeline pipeline(weights, config, EvenDeviceMap(config, {"cpu", "cpu"}), options);
+  const EncodedPicture picture = pipeline.Encode(TinyPicture(config), "image0", {}, {});
+  const TinySequence sequence = MakeSequence(picture.rows + 9, picture, Blocks(0, 20));
+  const StageMemory& first = options.memory->at(0);
+  RunSlice(pipeline, config, MakeSequence(5, {}, Blocks(20, 2)), 0, 5);
+  EXPECT_EQ(first.joins, 0);
+  RunSlice(pipeline, config, sequence, 0, 5);  // its first three rows
+  EXPECT_EQ(first.joins, 1);
+  EXPECT_EQ(first.joined_rows, 3);
+  RunSlice(pipeline, config, sequence, 5, picture.rows + 9);
+  EXPECT_EQ(first.joins, 2);
+  EXPECT_EQ(first.joined_rows, picture.rows);
+  EXPECT_EQ(options.memory->at(1).joins, 0);
+}
+
 TEST(Pipeline, ReleasedPicturesAreUnknown) {
   const ModelConfig config = TinyModel(Kind::kVl7b);
   auto pipeline = MakePipeline(config);
@@ -308,6 +342,7 @@ TEST(Pipeline, StopsABatchBetweenLayersAndStaysUsable) {
 TEST(Pipeline, RefusesBatchesThatTheSchedulerGotWrong) {
   const ModelConfig config = TinyModel(Kind::kVl7b);
   auto pipeline = MakePipeline(config);
+  const EncodedPicture picture = pipeline->Encode(TinyPicture(config), "image0", {}, {});
   const TinySequence sequence = MakeSequence(6, {}, {0, 1});
   const auto refused = [&](const std::string& why, const std::function<void(Batch&)>& spoil) {
     Batch batch;
@@ -334,6 +369,18 @@ TEST(Pipeline, RefusesBatchesThatTheSchedulerGotWrong) {
   refused("block -1 of 64", [](Batch& b) { b.sequences[0].block_table[1] = -1; });
   refused("rope base 0", [](Batch& b) { b.sequences[0].rope_base = 0; });
   refused("unknown picture features 99", [](Batch& b) { b.features.push_back({0, 2, 99, 0}); });
+  const std::string features = "picture features that have " + std::to_string(picture.rows);
+  refused("rows " + std::to_string(picture.rows - 1) + " and on of " + features, [&](Batch& b) {
+    b.features.push_back({0, 2, picture.feature, picture.rows - 1});
+  });
+  refused("rows -1 and on of " + features, [&](Batch& b) {
+    b.features.push_back({0, 2, picture.feature, -1});
+  });
+  refused("an id is to be chosen with penalty 1, temperature -1",
+          [](Batch& b) { b.sequences[0].choice = IdChoice{.temperature = -1.0f}; });
+  refused("id 211 was seen, of a vocabulary of 211", [](Batch& b) {
+    b.sequences[0].choice = IdChoice{.seen = {210, 211}};
+  });
   refused("a copy from block 0 to 64 of 64", [](Batch& b) { b.copies.push_back({0, 64}); });
   refused("a copy from block 64 to 0 of 64", [](Batch& b) { b.copies.push_back({64, 0}); });
   // As many rows as there may be.

@@ -1,14 +1,11 @@
 #include "ranks/process.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,12 +22,13 @@ namespace {
 using std::chrono::steady_clock;
 
 [[noreturn]] void Become(const std::vector<std::string>& arguments,
-                         const std::map<std::string, std::string>& environment, int in, int out) {
+                         const std::map<std::string, std::string>& environment, int in, int out,
+                         int error) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // nothing outlives a test that was killed itself
   signal(SIGPIPE, SIG_DFL);
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
-  dup2(out, STDERR_FILENO);
+  dup2(error, STDERR_FILENO);
   EnterEnvironment(environment);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
@@ -42,15 +40,21 @@ using std::chrono::steady_clock;
 }  // namespace
 
 Process::Process(const std::vector<std::string>& arguments,
-                 const std::map<std::string, std::string>& environment) {
+                 const std::map<std::string, std::string>& environment,
+                 const std::string& error_file) {
   signal(SIGPIPE, SIG_IGN);
   int in[2];
   int out[2];
   if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {
     throw std::runtime_error("pipe2 failed");
   }
+  const int error = error_file.empty()
+                        ? out[1]
+                        : open(error_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (error < 0) throw std::runtime_error("cannot write " + error_file);
   pid_ = fork();
-  if (pid_ == 0) Become(arguments, environment, in[0], out[1]);
+  if (pid_ == 0) Become(arguments, environment, in[0], out[1], error);
+  if (error != out[1]) close(error);
   close(in[0]);
   close(out[1]);
   in_ = in[1];
@@ -139,32 +143,5 @@ std::optional<int> Process::Wait(Milliseconds patience) {
   }
   return status_;
 }
-
-namespace {
-
-/// Binds loopback's port, or any where it is 0; the port, or nothing where it is taken.
-std::optional<int> TryPort(int port) {
-  const int handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  socklen_t size = sizeof(address);
-  const bool bound = handle >= 0 &&
-                     bind(handle, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                     getsockname(handle, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  if (handle >= 0) close(handle);
-  return bound ? std::optional<int>(ntohs(address.sin_port)) : std::nullopt;
-}
-
-}  // namespace
-
-int FreePort() {
-  const std::optional<int> port = TryPort(0);
-  if (!port) throw std::runtime_error("no free port");
-  return *port;
-}
-
-bool IsFreePort(int port) { return TryPort(port).has_value(); }
 
 }  // namespace xcomposer::testing

@@ -15,9 +15,11 @@ class Process {
  public:
   using Milliseconds = std::chrono::milliseconds;
 
-  /// `arguments[0]` is the program. Both its outputs are read as one.
+  /// `arguments[0]` is the program. Both its outputs are read as one, or standard error goes to a
+  /// file.
   explicit Process(const std::vector<std::string>& arguments,
-                   const std::map<std::string, std::string>& environment = {});
+                   const std::map<std::string, std::string>& environment = {},
+                   const std::string& error_file = "");
   ~Process();
   Process(Process&& other) noexcept;
   Process& operator=(Process&&) = delete;
@@ -37,7 +39,7 @@ class Process {
   /// Its exit status, 128 + signal where a signal ended it; nothing when it runs on.
   std::optional<int> Wait(Milliseconds patience);
 
-  /// Everything that it has printed so far, standard error included.
+  /// Everything that was read of what it has printed so far.
   const std::string& transcript() const { return transcript_; }
 
  private:
@@ -50,11 +52,5 @@ class Process {
   std::string unread_;
   std::string transcript_;
 };
-
-/// A TCP port of the loopback interface that nobody listened to a moment ago.
-int FreePort();
-
-/// Whether nobody listens to it now.
-bool IsFreePort(int port);
 
 }  // namespace xcomposer::testing

@@ -22,6 +22,7 @@ void RankGroup::Start(int rank, const std::vector<std::string>& before) {
   std::unique_ptr<Process>& process = ranks_.at(static_cast<size_t>(rank));
   if (process) ready_.erase(process.get());
   process = std::make_unique<Process>(arguments);
+  Set(rank, "connect_timeout", kManySeconds);
 }
 
 void RankGroup::Set(int rank, const std::string& name, const std::string& value) {
@@ -38,7 +39,10 @@ void RankGroup::StartRun(const std::vector<int>& ranks) {
     if (!ready_.insert(process.get()).second) continue;
     ASSERT_TRUE(process->LineWith("ready", kPatience)) << Transcripts();
   }
-  place_ = host_ + ":" + std::to_string(FreePort());
+  port_.emplace();
+  place_ = host_ + ":" + std::to_string(port_->number());
+  run_begins_.clear();
+  for (auto& process : ranks_) run_begins_.push_back(process->transcript().size());
   for (int rank = 0; rank < count(); ++rank) {
     const bool wanted = ranks.empty() || std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
     if (wanted) this->rank(rank).Send("run " + place_);
@@ -51,6 +55,11 @@ std::string RankGroup::EndOf(int rank) {
   }
   ADD_FAILURE() << "rank " << rank << " hangs or died\n" << Transcripts();
   return "";
+}
+
+std::string RankGroup::PrintedInRun(int rank) const {
+  const auto index = static_cast<size_t>(rank);
+  return ranks_.at(index)->transcript().substr(run_begins_.at(index));
 }
 
 void RankGroup::ExpectNames(const std::string& end, int rank, int lost) {

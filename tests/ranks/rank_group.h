@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ranks/process.h"
+#include "support/held_port.h"
 
 namespace xcomposer::testing {
 
@@ -21,7 +22,10 @@ class RankGroup : public ::testing::Test {
  protected:
   using Milliseconds = std::chrono::milliseconds;
 
-  static constexpr double kTimeout = 3;          ///< seconds of silence that make a rank lost
+  static constexpr double kTimeout = 3;  ///< seconds of silence that make a rank lost
+  /// Seconds until all ranks must have come. Where one does not, kFewSeconds do.
+  static constexpr const char* kManySeconds = "60";
+  static constexpr const char* kFewSeconds = "5";
   static constexpr Milliseconds kBound{20'000};  ///< for an error; beyond it something hangs
   static constexpr Milliseconds kPatience{60'000};
 
@@ -47,6 +51,9 @@ class RankGroup : public ::testing::Test {
   /// How the rank's run ends: "error ..." or "ended". The test fails where it does not.
   std::string EndOf(int rank);
 
+  /// What the rank has printed since the run was started.
+  std::string PrintedInRun(int rank) const;
+
   /// The rank's run ends with an error about rank `lost`, with stage and step.
   void ExpectNamed(int rank, int lost) { ExpectNames(EndOf(rank), rank, lost); }
   /// The same of an end that is known.
@@ -59,6 +66,8 @@ class RankGroup : public ::testing::Test {
  private:
   std::vector<std::unique_ptr<Process>> ranks_;
   std::set<Process*> ready_;
+  std::vector<size_t> run_begins_;  // in the transcripts
+  std::optional<HeldPort> port_;
   std::string place_;
 };
 

@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -73,6 +75,42 @@ Result Ask(Engine& engine, const Request& request) {
   }
 }
 
+struct Settings {
+  EngineOptions engine;
+  int64_t answer = 40;
+  std::string stop;
+};
+
+/// Asks to end while the ranks meet or load, and holds the loading until that was heard.
+class Stop {
+ public:
+  explicit Stop(const std::string& when)
+      : meeting_(when == "meeting"), loading_(when == "loading") {}
+
+  bool Asked() {
+    const std::lock_guard lock(mutex_);
+    heard_ = meeting_ || (loading_ && begun_);
+    changed_.notify_all();
+    return heard_;
+  }
+  void OnLoading() {
+    if (!loading_) return;
+    std::unique_lock lock(mutex_);
+    begun_ = true;
+    changed_.wait_for(lock, kPatience, [this] { return heard_; });
+  }
+
+ private:
+  static constexpr std::chrono::seconds kPatience{10};  // where nobody asks
+
+  const bool meeting_;
+  const bool loading_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool begun_ = false;
+  bool heard_ = false;
+};
+
 void RunFirst(const EngineOptions& options, int64_t answer) {
   Engine engine = Engine::Load(options);
   const Result result = Ask(engine, Question(answer));
@@ -81,18 +119,23 @@ void RunFirst(const EngineOptions& options, int64_t answer) {
   Say("ids" + ids.str());
 }
 
-void RunOnce(EngineOptions options, int64_t answer) {
+void RunOnce(const Settings& settings) {
+  EngineOptions options = settings.engine;
+  Stop stop(settings.stop);
+  const auto asked = [&stop] { return stop.Asked(); };
+  options.ranks.stop = asked;
   bool loading = false;
-  options.progress = [&loading](const LoadProgress&) {
+  options.progress = [&](const LoadProgress&) {
     if (!loading) Say("loading");
     loading = true;
+    stop.OnLoading();
     std::this_thread::sleep_for(kSlowTensor);
   };
   try {
     if (*options.ranks.rank == 0) {
-      RunFirst(options, answer);
+      RunFirst(options, settings.answer);
     } else {
-      Serve(options);
+      Serve(options, asked);
     }
     Say("ended");
   } catch (const Error& error) {
@@ -119,11 +162,6 @@ std::vector<std::string> ListOf(const std::string& text) {
   return parts;
 }
 
-struct Settings {
-  EngineOptions engine;
-  int64_t answer = 40;
-};
-
 void Apply(const std::string& name, const std::string& value, Settings& settings) {
   EngineOptions& engine = settings.engine;
   if (name == "model") {
@@ -141,8 +179,14 @@ void Apply(const std::string& name, const std::string& value, Settings& settings
     settings.answer = std::stoll(value);
   } else if (name == "secret") {
     engine.ranks.secret = value;
+  } else if (name == "secret_file") {
+    engine.ranks.secret_file = value;
   } else if (name == "timeout") {
     engine.ranks.timeout_s = std::stod(value);
+  } else if (name == "connect_timeout") {
+    engine.ranks.connect_timeout_s = std::stod(value);
+  } else if (name == "stop") {  // when this rank is asked to end: "meeting", "loading", ""
+    settings.stop = value;
   } else if (name == "bind_port") {
     engine.ranks.bind_port = std::stoi(value);
   } else if (name == "memory") {  // bytes that it may still allocate; 0: any
@@ -180,7 +224,7 @@ int main(int argc, char** argv) {
     words >> command >> name >> std::ws;
     if (command == "run") {
       options.ranks.rendezvous = name;
-      RunOnce(options, settings.answer);
+      RunOnce(settings);
     } else {
       std::string value;
       std::getline(words, value);

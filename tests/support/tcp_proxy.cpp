@@ -89,6 +89,10 @@ void TcpProxy::ReadFrom(Connection& connection, int side) {
     source.ended = true;
     return;
   }
+  if (side == 0) {
+    connection.brought += count;
+    brought_ = std::max<int64_t>(brought_, connection.brought);
+  }
   if (mode_ == Mode::kBlackHole) return;
   const auto due = Clock::now() + std::chrono::milliseconds(delay_ms_);
   connection.sides[1 - side].towards.push_back({due, std::string(buffer.data(), count)});

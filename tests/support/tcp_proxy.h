@@ -33,6 +33,9 @@ class TcpProxy {
   void SetDelay(std::chrono::milliseconds delay) { delay_ms_ = delay.count(); }
   /// How many connections were ever accepted.
   int accepted() const { return accepted_; }
+  /// The most bytes that one connection has brought from the side that made it, since Forget.
+  int64_t brought() const { return brought_; }
+  void Forget() { brought_ = 0; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -49,6 +52,7 @@ class TcpProxy {
   };
   struct Connection {
     Side sides[2];
+    int64_t brought = 0;
   };
 
   void Serve();
@@ -64,6 +68,7 @@ class TcpProxy {
   std::atomic<Mode> mode_{Mode::kPass};
   std::atomic<int64_t> delay_ms_{0};
   std::atomic<int> accepted_{0};
+  std::atomic<int64_t> brought_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::unique_ptr<Connection>> connections_;
   std::thread thread_;

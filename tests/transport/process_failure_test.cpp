@@ -1,4 +1,5 @@
 // Ranks in processes of their own, which are really killed and stopped.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -159,7 +160,10 @@ TEST_F(ProcessFailure, ARankThatIsKilledWhileTheyMeetHoldsNobody) {
       while (line == "steps") {  // they may have met before
         line = processes_[static_cast<size_t>(rank)].Line(kPatience).value_or("nothing");
       }
-      EXPECT_EQ(line, StrCat("rank rank ", victim, " stage ", line.substr(18, 1), " step n"));
+      // Where they had met it was at its stage already.
+      const std::string lost = StrCat("rank rank ", victim, " stage ");
+      EXPECT_THAT(line, ::testing::AnyOf(StrCat(lost, "0 step n"), StrCat(lost, victim, " step n")))
+          << "rank " << rank;
     }
   }
 }

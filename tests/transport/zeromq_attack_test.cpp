@@ -3,7 +3,6 @@
 
 #include <cstring>
 #include <optional>
-#include <thread>
 #include <zmq.hpp>
 
 #include "base/check.h"
@@ -31,11 +30,8 @@ RunNonce NonceOf(MemoryStore& store) {
 // A socket of somebody's own that is connected to a rank.
 class RawSender {
  public:
-  explicit RawSender(const std::string& endpoint) : socket_(context_, zmq::socket_type::push) {
-    Open(endpoint);
-  }
-  RawSender(const std::string& endpoint, const CurveKeyPair& own, const CurveKeyPair& server)
-      : socket_(context_, zmq::socket_type::push) {
+  explicit RawSender(const std::string& endpoint) { Open(endpoint); }
+  RawSender(const std::string& endpoint, const CurveKeyPair& own, const CurveKeyPair& server) {
     socket_.set(zmq::sockopt::curve_serverkey, zmq::buffer(server.public_key));
     socket_.set(zmq::sockopt::curve_publickey, zmq::buffer(own.public_key));
     socket_.set(zmq::sockopt::curve_secretkey, zmq::buffer(own.secret_key));
@@ -49,14 +45,39 @@ class RawSender {
     }
   }
 
+  // Whether the next that happens to its connection is this: ZMQ_EVENT_HANDSHAKE_SUCCEEDED, one of
+  // ZMQ_EVENT_HANDSHAKE_FAILED_..., ZMQ_EVENT_DISCONNECTED. Waits for it.
+  bool Sees(int events) {
+    zmq::pollitem_t wait{events_.handle(), 0, ZMQ_POLLIN, 0};
+    if (zmq::poll(&wait, 1, std::chrono::seconds(20)) == 0) return false;
+    zmq::message_t event;
+    zmq::message_t address;
+    uint16_t number = 0;
+    if (!events_.recv(event) || !events_.recv(address) || event.size() < sizeof(number)) {
+      return false;
+    }
+    std::memcpy(&number, event.data(), sizeof(number));
+    return (number & events) != 0;
+  }
+  bool IsHeard() { return Sees(ZMQ_EVENT_HANDSHAKE_SUCCEEDED); }
+  bool IsRefused() { return Sees(kRefusals | ZMQ_EVENT_DISCONNECTED); }
+
  private:
+  static constexpr int kRefusals = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                                   ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                                   ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+
   void Open(const std::string& endpoint) {
+    const int events = kRefusals | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    Check(zmq_socket_monitor(socket_.handle(), "inproc://events", events) == 0, "no monitor");
+    events_.connect("inproc://events");
     socket_.set(zmq::sockopt::linger, 1000);  // what was sent leaves before the end
     socket_.connect(endpoint);
   }
 
   zmq::context_t context_;
-  zmq::socket_t socket_;
+  zmq::socket_t events_{context_, zmq::socket_type::pair};
+  zmq::socket_t socket_{context_, zmq::socket_type::push};
 };
 
 // Three ranks, of which rank 0 is attacked.
@@ -67,6 +88,7 @@ class ZeroMqAttack : public ::testing::Test {
     for (RendezvousOptions& rank : options) {
       if (secret) rank.secret = Secret(kSecret);
       rank.transport.max_payload_bytes = 1 << 20;
+      rank.transport.window_frames = window_frames_;
     }
     for (Outcome& outcome : Meet(options, store_)) {
       ASSERT_FALSE(outcome.error.has_value()) << outcome.error->what();
@@ -88,8 +110,19 @@ class ZeroMqAttack : public ::testing::Test {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
+  // The control that whatever `stranger` sent before has come in: a frame that is one does so after
+  // it, and is the first that is heard. Without secrets nobody can tell its sender from rank 1.
+  void ExpectToHearOnlyNow(RawSender& stranger) {
+    WireHeader header = Good();
+    header.frame.payload_bytes = 5;
+    stranger.Send({Bytes(header), "heard"});
+    const std::optional<Frame> frame = ranks_[0]->Receive(1, Channel::kTaps, Soon());
+    ASSERT_TRUE(frame.has_value());
+    EXPECT_EQ(TextOf(*frame), "heard");
+    ExpectTheRunLives();
+  }
+
   void ExpectTheRunLives() {
-    std::this_thread::sleep_for(milliseconds(150));
     for (const auto& rank : ranks_) {
       ASSERT_FALSE(rank->failure().has_value()) << rank->failure()->what();
     }
@@ -107,6 +140,7 @@ class ZeroMqAttack : public ::testing::Test {
     }
   }
 
+  int64_t window_frames_ = 1024;
   const std::shared_ptr<MemoryStore> store_ = std::make_shared<MemoryStore>();
   std::vector<std::unique_ptr<Transport>> ranks_;
   std::string endpoint_;
@@ -125,21 +159,26 @@ TEST_F(ZeroMqAttack, StrangersAreNotHeard) {
   stranger.Send({other_run});
   stranger.Send({Bytes(Good()), "a", "third part"});
   stranger.Send(std::vector<std::string>(100, "x"));
-  ExpectTheRunLives();
+  ExpectToHearOnlyNow(stranger);
 }
 
 TEST_F(ZeroMqAttack, MoreThanTheLargestPayloadIsNotEvenRead) {
   Connect(false);
   WireHeader header = Good();
   header.frame.payload_bytes = (1 << 20) + 1;
-  RawSender(endpoint_).Send({Bytes(header), std::string((1 << 20) + 1, 'x')});
-  ExpectTheRunLives();
+  RawSender stranger(endpoint_);
+  stranger.Send({Bytes(header), std::string((1 << 20) + 1, 'x')});
+  ASSERT_TRUE(stranger.IsHeard());
+  EXPECT_TRUE(stranger.Sees(ZMQ_EVENT_DISCONNECTED));
+  RawSender another(endpoint_);
+  ExpectToHearOnlyNow(another);
 }
 
 TEST_F(ZeroMqAttack, WithASecretWhoSpeaksInClearIsNotHeard) {
   Connect(true);
   RawSender stranger(endpoint_);  // knows endpoint and nonce: all that the store holds
   stranger.Send({Bytes(Good())});
+  EXPECT_TRUE(stranger.IsRefused());
   ExpectTheRunLives();
 }
 
@@ -148,6 +187,7 @@ TEST_F(ZeroMqAttack, AKeyOfNoRankIsRefusedAlthoughItKnowsTheListenersKey) {
   const CurveKeys keys(Secret(kSecret), nonce_);
   RawSender stranger(endpoint_, keys.ForConnecting(17), keys.ForListening(0));
   stranger.Send({Bytes(Good())});
+  EXPECT_TRUE(stranger.IsRefused());
   ExpectTheRunLives();
 }
 
@@ -181,6 +221,23 @@ TEST_F(ZeroMqAttack, APayloadOfAnotherSizeIsRefused) {
   header.frame.payload_bytes = 10;
   RawSender(endpoint_).Send({Bytes(header), "nine byte"});
   ExpectTheRunEndsNaming("1", "promised 10 bytes and sent 9");
+}
+
+TEST_F(ZeroMqAttack, ARankThatIgnoresTheWindowIsNamed) {
+  window_frames_ = 4;
+  Connect(false);
+  RawSender sender(endpoint_);
+  WireHeader header = Good();
+  for (; header.sequence < 5; ++header.sequence) sender.Send({Bytes(header)});
+  ExpectTheRunEndsNaming("1", "sends more than the window allows");
+}
+
+TEST_F(ZeroMqAttack, ASecondProcessOfThisRankIsNamed) {
+  Connect(false);
+  WireHeader header = Good();
+  header.from = 0;
+  RawSender(endpoint_).Send({Bytes(header)});
+  ExpectTheRunEndsNaming("0", "has two processes");
 }
 
 TEST(CurveKeys, DependOnSecretNonceRankAndDirection) {

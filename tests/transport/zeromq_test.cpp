@@ -10,6 +10,8 @@
 #include <thread>
 
 #include "base/check.h"
+#include "support/held_port.h"
+#include "transport/frame_codec.h"
 #include "transport/memory_store.h"
 #include "transport/rank_group.h"
 
@@ -234,6 +236,46 @@ TEST_P(ZeroMq, ASenderDoesNotWaitForEver) {
   EXPECT_THAT(reason.what(), HasSubstr("rank 1 lives but took nothing"));
 }
 
+TEST_P(ZeroMq, WhatItsReceiverWouldNotAcceptNeverLeaves) {
+  std::vector<RendezvousOptions> options = Ranks(2);
+  for (RendezvousOptions& rank : options) {
+    rank.transport.max_payload_bytes = 1000;
+    rank.transport.max_rows = 50;
+  }
+  const auto ranks = ConnectedRanks(options);
+  const auto send = [&](int64_t bytes, int64_t rows, uint32_t stage) {
+    FrameHeader header;
+    header.stage = stage;
+    header.rows = rows;
+    header.payload_bytes = bytes;
+    ranks[0]->Send(1, header, Payload::Of(std::string(static_cast<size_t>(bytes), 'x')));
+  };
+  const uint32_t last_stage = FrameLimits().max_stages - 1;
+  EXPECT_THROW(send(1001, 50, last_stage), Error);
+  EXPECT_THROW(send(1000, 51, last_stage), Error);
+  EXPECT_THROW(send(1000, 50, last_stage + 1), Error);
+  send(1000, 50, last_stage);
+  const std::optional<Frame> frame = ranks[1]->Receive(0, Channel::kControl, Soon());
+  ASSERT_TRUE(frame.has_value());
+  EXPECT_EQ(frame->header.rows, 50);
+}
+
+TEST_P(ZeroMq, ARankWhoseRunIsOverListensNoMore) {
+  std::vector<RendezvousOptions> options = Ranks(2);
+  const auto store = std::make_shared<MemoryStore>();
+  const std::vector<Outcome> outcomes = Meet(options, store);
+  const std::string endpoint = store->TryGet("endpoint/0").value();
+  const auto port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
+  ASSERT_TRUE(IsListenedOn("127.0.0.1", port));
+  outcomes[0].transport->Abort(Error(ErrorKind::kDevice, "broken"));
+  // While its transport is still there.
+  const TimePoint until = Soon();
+  while (IsListenedOn("127.0.0.1", port) && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(IsListenedOn("127.0.0.1", port));
+}
+
 TEST_P(ZeroMq, AReceiveReturnsAtItsDeadlineAndTheRunLives) {
   const auto ranks = ConnectedRanks(Ranks(2));
   EXPECT_FALSE(ranks[0]->Receive(1, Channel::kHidden, In(milliseconds(20))).has_value());
@@ -248,8 +290,7 @@ TEST_P(ZeroMq, AReceiveReturnsAtItsDeadlineAndTheRunLives) {
 TEST(ZeroMqSecret, TheHonestRanksNameTheOneWithAnotherSecret) {
   std::vector<RendezvousOptions> ranks = SecretRanks(3);
   ranks[1].secret = Secret("another secret that is long enough");
-  const std::vector<Outcome> outcomes =
-      Meet(ranks, std::make_shared<MemoryStore>(), In(milliseconds(2500)));
+  const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>(), Soon());
   EXPECT_TRUE(outcomes[1].error.has_value());
   for (const size_t honest : {size_t{0}, size_t{2}}) {
     ASSERT_TRUE(outcomes[honest].error.has_value());
@@ -263,8 +304,7 @@ TEST(ZeroMqSecret, TheHonestRanksNameTheOneWithAnotherSecret) {
 TEST(ZeroMqSecret, ARankWithoutTheSecretIsRefused) {
   std::vector<RendezvousOptions> ranks = SecretRanks(2);
   ranks[1].secret.reset();
-  const std::vector<Outcome> outcomes =
-      Meet(ranks, std::make_shared<MemoryStore>(), In(milliseconds(1500)));
+  const std::vector<Outcome> outcomes = Meet(ranks, std::make_shared<MemoryStore>(), Soon());
   // Two truths, and it is a race which of them rank 1 meets first: rank 0 does not take its
   // handshake, or the notice that rank 0 left for it.
   ASSERT_TRUE(outcomes[1].error.has_value());
