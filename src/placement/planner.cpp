@@ -227,7 +227,7 @@ class OrderSearch {
   Found found_;
 };
 
-/// The devices of these classes in order, then all others.
+/// The devices of these classes in order, then others, as many as are worth trying.
 std::vector<size_t> OrderOf(const Reduced& all, const std::vector<size_t>& classes) {
   std::vector<size_t> used(all.members.size(), 0);
   std::vector<size_t> order;
@@ -236,6 +236,7 @@ std::vector<size_t> OrderOf(const Reduced& all, const std::vector<size_t>& class
     order.insert(order.end(), all.members[c].begin() + static_cast<std::ptrdiff_t>(used[c]),
                  all.members[c].end());
   }
+  order.resize(std::min(order.size(), std::max(classes.size(), kTriedDevices)));
   return order;
 }
 
