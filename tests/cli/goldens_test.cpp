@@ -165,5 +165,27 @@ TEST(Goldens, RowsAndTapsNarrowWhatIsWritten) {
   }
 }
 
+// The reference's chat() of 2.5 has max_length as an argument (model specification 8.5).
+TEST(Goldens, MaxLengthCutsAPromptOf25) {
+  const GoldenCase* golden = FindCase("2.5-7b", "b_text");
+  if (golden == nullptr) GTEST_SKIP() << kNoShared;
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  const TemporaryFolder folder;
+  const int64_t whole = static_cast<int64_t>(golden->record["input_ids"].size());
+  for (const int64_t length : {whole, whole - 1, int64_t{5}}) {
+    json request = golden->Request();
+    request["chat"]["max_length"] = length;
+    const std::string file = folder.Write("case.json", request.dump());
+    const ProgramOutput run = RunProgram({"generate", "--model", golden->folder + "/model",
+                                          "--request", file, "--json", "--devices", "cpu"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(run.Json()["prompt_tokens"], length);
+    EXPECT_EQ(run.Json()["prompt_truncated"], whole - length);
+    if (length == whole) {
+      EXPECT_EQ(run.Json()["output_ids"], golden->record["output_ids"]);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace xcomposer::testing
