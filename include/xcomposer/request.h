@@ -78,8 +78,8 @@ struct Request {
   InferMode infer_mode = InferMode::kBase;
   Specials specials = Specials::kLiteral;
 
-  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. Needs no
-  /// tokenizer.
+  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. The path
+  /// follows from the pictures as it does for text. Needs no tokenizer.
   std::optional<std::vector<int32_t>> token_ids;
 
   GenerationOptions generation;

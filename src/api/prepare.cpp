@@ -80,8 +80,12 @@ PictureArgument PictureArgumentOf(const Request& request) {
 
 Prompt PromptOf(const Request& request, const RequestContext& context,
                 const std::vector<int64_t>& picture_rows) {
+  const PromptStyle style = StyleOf(request, context.config);
   if (request.token_ids) {
-    return PromptFromIds(*request.token_ids, picture_rows, context.config.bos_id);
+    return PromptFromIds(style, {.ids = *request.token_ids,
+                                 .pictures = PictureArgumentOf(request),
+                                 .picture_rows = picture_rows,
+                                 .bos_id = context.config.bos_id});
   }
   PromptRequest prompt;
   prompt.query = request.query;
@@ -93,7 +97,7 @@ Prompt PromptOf(const Request& request, const RequestContext& context,
   prompt.specials =
       request.specials == Specials::kLiteral ? SpecialsMode::kLiteral : SpecialsMode::kReference;
   prompt.place_missing_marks_first = request.place_missing_marks_first;
-  return BuildPrompt(*context.tokenizer, StyleOf(request, context.config), prompt);
+  return BuildPrompt(*context.tokenizer, style, prompt);
 }
 
 EarlyStop EarlyStopOf(EarlyStopping value) {

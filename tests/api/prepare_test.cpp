@@ -67,6 +67,16 @@ TEST(Prepare, TheCacheIsOffOnTheTextPathOnly) {
   EXPECT_TRUE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
   text.generation.use_cache = true;
   EXPECT_FALSE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  text.generation.use_cache = false;
+  EXPECT_FALSE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_EQ(Prepare(text, Context(Kind::k25_7b)).job.penalty_ids, std::vector<int32_t>{1});
+  text.images.emplace();
+  EXPECT_FALSE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_TRUE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  text.images.reset();
+  text.text_path = true;
+  EXPECT_TRUE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_EQ(Prepare(text, Context(Kind::k25_7b)).job.penalty_ids, (std::vector<int32_t>{1, 5}));
   Request picture = IdRequest(4);
   picture.generation.use_cache = false;
   EXPECT_FALSE(Prepare(picture, Context(Kind::kVl7b)).job.text_path);

@@ -53,6 +53,38 @@ TEST_P(GoldenKind, OneRunOverAllCases) {
   }
 }
 
+// Penalty, beams and the rotation beyond the position table follow the path, and the path follows
+// from `images`, whether the prompt is text or ids.
+TEST_P(GoldenKind, PromptsWithoutPicturesGivenAsIds) {
+  const TemporaryFolder temporary;
+  std::vector<GoldenCase> cases;
+  json requests = json::array();
+  for (const GoldenCase& golden : GoldenCases()) {
+    const json& record = golden.record;
+    if (golden.kind != GetParam() || golden.depends_on_earlier()) continue;
+    if (!record.contains("output_ids") || !record.value("images", json()).empty()) continue;
+    cases.push_back(golden);
+    json chat = record.value("chat", json::object());
+    for (const char* of_text : {"use_meta", "meta_instruction"}) chat.erase(of_text);
+    json generate = record["generate"];
+    generate.erase("use_cache");  // it follows from the path
+    requests.push_back({{"token_ids", record["input_ids"]},
+                        {"images", record.value("images", json())},
+                        {"chat", chat},
+                        {"generate", generate}});
+  }
+  if (cases.empty()) GTEST_SKIP() << "no answer without a picture was recorded";
+  const std::string file = temporary.Write("ids.json", requests.dump());
+  const ProgramOutput run = RunProgram({"generate", "--model", cases[0].folder + "/model",
+                                        "--request", file, "--json", "--devices", "cpu"});
+  ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
+  const json results = run.Json();
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(results.at(i).value("output_ids", json()), cases[i].record["output_ids"])
+        << cases[i].name();
+  }
+}
+
 class Golden : public ::testing::TestWithParam<GoldenCase> {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 
