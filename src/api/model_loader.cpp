@@ -33,7 +33,10 @@ std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::pa
   std::error_code error;
   // A link that leads nowhere is a broken checkpoint, not one without a tokenizer.
   if (!std::filesystem::exists(symlink_status(folder / "tokenizer.model", error))) {
-    log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
+    log::Warn(
+        "no tokenizer.model in ", folder.string(),
+        ": requests must be given as token ids, and answers end at config.json's eos_token_id "
+        "only; eos_token_id of a request names further ends");
     return nullptr;
   }
   return LoadTokenizer(folder, TokenizerStyleFor(kind));
