@@ -82,6 +82,9 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   const WeightHeaders headers = HeadersOf(model.checkpoint);
   model.config = LoadConfig(folder, headers);
   for (const std::string& note : model.config.notes) log::Info(note);
+  for (const std::string& note : model.checkpoint.notes()) log::Warn(note);
+  const auto unused = CompareWeights(model.config, headers).unused;
+  if (!unused.empty()) log::Warn(UnusedNote(unused));
   try {
     CheckWeights(model.config, headers);
   } catch (const Error& error) {
