@@ -64,7 +64,9 @@ json ToJson(const CheckpointReport& report) {
                  {"tensors", tensors},
                  {"missing", report.missing},
                  {"unexpected", report.unexpected},
+                 {"unused", report.unused},
                  {"mismatched", report.mismatched},
+                 {"notes", report.notes},
                  {"ok", report.ok()}};
   if (!report.ok()) object["error"] = cli::ToJson(Faults(report));
   return object;
@@ -108,6 +110,7 @@ void Print(const CheckpointReport& report, bool with_tensors) {
   PrintNames("missing", report.missing);
   PrintNames("unexpected", report.unexpected);
   PrintNames("of another shape", report.mismatched);
+  for (const std::string& note : report.notes) std::cout << "note: " << note << '\n';
   std::cout << (report.ok() ? "complete: every tensor is there with its shape"
                             : "NOT usable as it is")
             << std::endl;

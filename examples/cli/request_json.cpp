@@ -20,6 +20,7 @@ using nlohmann::json;
 
 constexpr int64_t kMostBytes = int64_t{64} << 20;
 constexpr int64_t kMostTiles = 4096;
+constexpr int64_t kLongestPrompt = int64_t{1} << 30;
 constexpr double kLongestDeadline = 1e9;
 
 bool StartsWith(std::string_view text, std::string_view start) {
@@ -261,12 +262,16 @@ class RequestReader {
         if (given) request.hd_num = field.Integer(1, kMostTiles);
       } else if (item.key() == "use_meta") {
         if (given) request.use_meta = field.Flag();
+      } else if (item.key() == "max_length") {
+        if (given) request.max_length = field.Integer(1, kLongestPrompt);
       } else if (item.key() == "infer_mode") {
         if (given) request.infer_mode = ReadInferMode(field);
       } else if (item.key() == "meta_instruction") {
         if (given) ReadMeta(field);
       } else {
-        RefuseKey(key, "hd_num, use_meta, infer_mode, meta_instruction and generation settings");
+        RefuseKey(key,
+                  "hd_num, use_meta, max_length, infer_mode, meta_instruction and generation "
+                  "settings");
       }
     }
   }

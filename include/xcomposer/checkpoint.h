@@ -38,9 +38,15 @@ struct CheckpointReport {
   std::vector<CheckpointFile> files;
   std::vector<TensorInfo> tensors;
   std::vector<std::string> missing;
-  std::vector<std::string> unexpected;
+  std::vector<std::string> unexpected;  ///< everything that is too much
+  /// Those of `unexpected` that belong to no part of the model: it runs without them.
+  std::vector<std::string> unused;
   std::vector<std::string> mismatched;  ///< name, found and expected shape
-  bool ok() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+  std::vector<std::string> notes;       ///< what the files say differently without harm
+  /// The model can be loaded.
+  bool ok() const {
+    return missing.empty() && unexpected.size() == unused.size() && mismatched.empty();
+  }
 };
 
 /// Reads headers and compares them with what config.json implies. `kind` overrides detection.

@@ -68,13 +68,18 @@ struct Request {
 
   /// System text; absent: the kind's own; empty: none.
   std::optional<std::string> meta_instruction;
-  std::optional<bool> use_meta;   ///< 2.5 only
+  /// The system text stands in the prompt; absent in 2.5: where meta_instruction is given and not
+  /// empty. The other kinds always use it and refuse false.
+  std::optional<bool> use_meta;
+  /// 2.5 only: rows of a prompt on the embeddings path; what is beyond is cut off. Absent: 16384.
+  /// (The reference's article writer takes 8192.) Not for token_ids, which are never cut.
+  std::optional<int64_t> max_length;
   std::optional<int64_t> hd_num;  ///< 4khd and 2.5: limit of tiles
   InferMode infer_mode = InferMode::kBase;
   Specials specials = Specials::kLiteral;
 
-  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. Needs no
-  /// tokenizer.
+  /// The whole prompt as ids instead of text, BOS included; kPictureId marks a picture. The path
+  /// follows from the pictures as it does for text. Needs no tokenizer.
   std::optional<std::vector<int32_t>> token_ids;
 
   GenerationOptions generation;

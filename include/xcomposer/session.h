@@ -11,8 +11,9 @@ namespace xcomposer {
 
 struct SessionOptions {
   std::optional<std::string> meta_instruction;
-  std::optional<bool> use_meta;   ///< 2.5 only
-  std::optional<int64_t> hd_num;  ///< 4khd and 2.5: limit of tiles
+  std::optional<bool> use_meta;       ///< as Request's
+  std::optional<int64_t> max_length;  ///< as Request's
+  std::optional<int64_t> hd_num;      ///< 4khd and 2.5: limit of tiles
   InferMode infer_mode = InferMode::kBase;
   Specials specials = Specials::kLiteral;
   GenerationOptions generation;

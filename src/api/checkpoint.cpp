@@ -1,6 +1,8 @@
 #include "xcomposer/checkpoint.h"
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 #include <optional>
 
 #include "api/load_options.h"
@@ -71,8 +73,14 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   }
   WeightDifferences differences = CompareWeights(config, headers);
   report.missing = std::move(differences.missing);
-  report.unexpected = std::move(differences.unexpected);
+  std::merge(differences.unexpected.begin(), differences.unexpected.end(),
+             differences.unused.begin(), differences.unused.end(),
+             std::back_inserter(report.unexpected));
+  report.unused = std::move(differences.unused);
   report.mismatched = std::move(differences.mismatched);
+  report.notes = checkpoint.notes();
+  report.notes.insert(report.notes.end(), config.notes.begin(), config.notes.end());
+  if (!report.unused.empty()) report.notes.push_back(UnusedNote(report.unused));
   return report;
 }
 

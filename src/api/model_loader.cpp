@@ -33,7 +33,10 @@ std::shared_ptr<const CheckpointTokenizer> TokenizerOf(const std::filesystem::pa
   std::error_code error;
   // A link that leads nowhere is a broken checkpoint, not one without a tokenizer.
   if (!std::filesystem::exists(symlink_status(folder / "tokenizer.model", error))) {
-    log::Warn("no tokenizer.model in ", folder.string(), ": requests must be given as token ids");
+    log::Warn(
+        "no tokenizer.model in ", folder.string(),
+        ": requests must be given as token ids, and answers end at config.json's eos_token_id "
+        "only; eos_token_id of a request names further ends");
     return nullptr;
   }
   return LoadTokenizer(folder, TokenizerStyleFor(kind));
@@ -79,6 +82,9 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   const WeightHeaders headers = HeadersOf(model.checkpoint);
   model.config = LoadConfig(folder, headers);
   for (const std::string& note : model.config.notes) log::Info(note);
+  for (const std::string& note : model.checkpoint.notes()) log::Warn(note);
+  const auto unused = CompareWeights(model.config, headers).unused;
+  if (!unused.empty()) log::Warn(UnusedNote(unused));
   try {
     CheckWeights(model.config, headers);
   } catch (const Error& error) {

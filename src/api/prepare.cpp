@@ -12,6 +12,39 @@
 namespace xcomposer::api {
 namespace {
 
+constexpr int64_t kLongestPrompt = int64_t{1} << 30;  // rows, as in config.json
+
+void CheckInferMode(InferMode mode, const ModelConfig& config) {
+  if (mode == InferMode::kBase) return;
+  Require(config.kind == Kind::k25_7b, ErrorKind::kRequest,
+          "infer_mode asks for an adapter, but this checkpoint is a ", ToString(config.kind),
+          "; only 2.5-7b has adapters");
+  const bool web = mode == InferMode::kWeb;
+  const AdapterRanks& ranks = config.adapters;
+  const bool there = web ? ranks.web > 0 : ranks.sft > 0 && ranks.dpo > 0;
+  Require(there, ErrorKind::kRequest, "infer_mode is \"", web ? "web" : "write",
+          "\", but this checkpoint has no adapter for it (no tensors ",
+          web ? "lora_web_*" : "lora_sft_* and lora_dpo_*", "); \"base\" needs none");
+}
+
+/// What only the chat of 2.5 takes.
+void CheckArgumentsOf25(const Request& request, const ModelConfig& config) {
+  CheckInferMode(request.infer_mode, config);
+  const bool takes = config.kind == Kind::k25_7b;
+  // Elsewhere true changes nothing: the system text is always there.
+  Require(takes || request.use_meta.value_or(true), ErrorKind::kRequest,
+          "use_meta is false, but this checkpoint is a ", ToString(config.kind),
+          ", which always uses its system text; give an empty meta_instruction to leave it out");
+  if (!request.max_length) return;
+  Require(takes, ErrorKind::kRequest, "max_length is given, but this checkpoint is a ",
+          ToString(config.kind), ", whose prompts keep the ", config.max_length,
+          " rows of its config.json; only 2.5-7b takes another number");
+  Require(*request.max_length >= 1 && *request.max_length <= kLongestPrompt, ErrorKind::kRequest,
+          "max_length is ", *request.max_length, ", expected 1 to ", kLongestPrompt);
+  Require(!request.token_ids, ErrorKind::kRequest,
+          "max_length cuts a prompt that is text; token_ids are taken whole");
+}
+
 void CheckRequest(const Request& request, const RequestContext& context) {
   Require(!(request.text_path && request.images), ErrorKind::kRequest,
           "pictures and the text path (images: null) exclude each other");
@@ -23,9 +56,7 @@ void CheckRequest(const Request& request, const RequestContext& context) {
     Require(context.tokenizer != nullptr, ErrorKind::kTokenizer,
             "the checkpoint folder has no tokenizer.model; a request must then give token_ids");
   }
-  Require(request.infer_mode == InferMode::kBase || context.config.kind == Kind::k25_7b,
-          ErrorKind::kRequest, "infer_mode asks for an adapter, but this checkpoint is a ",
-          ToString(context.config.kind), "; only 2.5-7b has adapters");
+  CheckArgumentsOf25(request, context.config);
   Require(request.generation.stop.empty() || context.tokenizer != nullptr, ErrorKind::kRequest,
           "stop strings need the checkpoint's tokenizer.model, which is missing");
   if (request.deadline_s) {
@@ -36,6 +67,12 @@ void CheckRequest(const Request& request, const RequestContext& context) {
   }
 }
 
+PromptStyle StyleOf(const Request& request, const ModelConfig& config) {
+  PromptStyle style = PromptStyleFor(config);
+  if (request.max_length) style.max_length = *request.max_length;
+  return style;
+}
+
 PictureArgument PictureArgumentOf(const Request& request) {
   if (request.text_path) return PictureArgument::kNull;
   return request.images ? PictureArgument::kList : PictureArgument::kAbsent;
@@ -43,8 +80,12 @@ PictureArgument PictureArgumentOf(const Request& request) {
 
 Prompt PromptOf(const Request& request, const RequestContext& context,
                 const std::vector<int64_t>& picture_rows) {
+  const PromptStyle style = StyleOf(request, context.config);
   if (request.token_ids) {
-    return PromptFromIds(*request.token_ids, picture_rows, context.config.bos_id);
+    return PromptFromIds(style, {.ids = *request.token_ids,
+                                 .pictures = PictureArgumentOf(request),
+                                 .picture_rows = picture_rows,
+                                 .bos_id = context.config.bos_id});
   }
   PromptRequest prompt;
   prompt.query = request.query;
@@ -56,7 +97,7 @@ Prompt PromptOf(const Request& request, const RequestContext& context,
   prompt.specials =
       request.specials == Specials::kLiteral ? SpecialsMode::kLiteral : SpecialsMode::kReference;
   prompt.place_missing_marks_first = request.place_missing_marks_first;
-  return BuildPrompt(*context.tokenizer, PromptStyleFor(context.config), prompt);
+  return BuildPrompt(*context.tokenizer, style, prompt);
 }
 
 EarlyStop EarlyStopOf(EarlyStopping value) {

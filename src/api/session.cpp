@@ -85,6 +85,7 @@ class Session::Impl {
     if (!images_.empty()) request.images = images_;
     request.meta_instruction = options_.meta_instruction;
     request.use_meta = options_.use_meta;
+    request.max_length = options_.max_length;
     request.hd_num = options_.hd_num;
     request.infer_mode = options_.infer_mode;
     request.specials = options_.specials;

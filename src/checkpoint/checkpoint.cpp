@@ -54,6 +54,9 @@ Checkpoint Checkpoint::Open(const std::filesystem::path& directory, const OpenOp
   if (choice.index) {
     RequireIndexed(choice.shard_index, choice.files, checkpoint.entries_,
                    (directory / *choice.index).string());
+    if (auto note = TotalSizeNote(choice.shard_index, checkpoint.entries_)) {
+      checkpoint.notes_.push_back(*std::move(note));
+    }
   }
   std::sort(checkpoint.entries_.begin(), checkpoint.entries_.end(),
             [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });

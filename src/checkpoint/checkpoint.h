@@ -49,6 +49,8 @@ class Checkpoint {
   const std::vector<WeightFile>& files() const { return files_; }
   /// "__metadata__" of all safetensors files; the first file's word counts where they differ.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// What the files say wrongly without making the weights doubtful.
+  const std::vector<std::string>& notes() const { return notes_; }
 
   /// The tensor `name`, or null where there is none.
   const TensorEntry* Find(std::string_view name) const;
@@ -68,6 +70,7 @@ class Checkpoint {
   std::vector<WeightFile> files_;
   std::vector<std::shared_ptr<const MappedFile>> mappings_;  // as files_
   std::map<std::string, std::string> metadata_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace xcomposer

@@ -87,7 +87,8 @@ class IndexVisitor : public JsonVisitor {
     index_.weight_map.emplace(name, *shard);
   }
 
-  // Some tools write the size as 1.0e9; an integer of that value is meant.
+  // Some tools write the size as 1.0e9; an integer of that value is meant. What is no size says
+  // nothing.
   void SetTotalSize(const JsonScalar& value) {
     constexpr double kLargestExact = 9007199254740992.0;  // 2^53
     if (const int64_t* number = std::get_if<int64_t>(&value)) {
@@ -95,8 +96,6 @@ class IndexVisitor : public JsonVisitor {
     } else if (const double* real = std::get_if<double>(&value);
                real != nullptr && *real >= 0 && *real <= kLargestExact) {
       index_.total_size = static_cast<int64_t>(*real);
-    } else {
-      Refuse({.file = file_}, "metadata.total_size is not a number of bytes");
     }
   }
 
@@ -175,12 +174,15 @@ void RequireIndexed(const ShardIndex& index, const std::vector<std::string>& sha
     }
   }
   faults.ThrowIfAny("the index and its shards disagree");
-  if (!index.total_size) return;
+}
+
+std::optional<std::string> TotalSizeNote(const ShardIndex& index,
+                                         const std::vector<TensorEntry>& tensors) {
+  if (!index.total_size) return std::nullopt;
   const auto [all, distinct] = TotalBytes(tensors);
-  if (index.total_size != all && index.total_size != distinct) {
-    Refuse({.file = file}, "metadata.total_size is ", *index.total_size, ", but the tensors take ",
-           distinct, " bytes; correct it, or remove it from the index");
-  }
+  if (index.total_size == all || index.total_size == distinct) return std::nullopt;
+  return StrCat("metadata.total_size of the index is ", *index.total_size,
+                ", but the tensors take ", distinct, " bytes; it is not used");
 }
 
 }  // namespace xcomposer

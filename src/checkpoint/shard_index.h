@@ -15,7 +15,8 @@ namespace xcomposer {
 /// What a *.index.json says: which shard holds which tensor.
 struct ShardIndex {
   std::map<std::string, std::string> weight_map;  ///< tensor -> shard
-  std::optional<int64_t> total_size;              ///< metadata.total_size, bytes of all tensors
+  /// metadata.total_size, bytes of all tensors; absent too where it is no such number.
+  std::optional<int64_t> total_size;
 
   /// The shards, each once, by name.
   std::vector<std::string> Shards() const;
@@ -29,9 +30,14 @@ ShardIndex ParseShardIndex(std::string_view text, std::string_view file,
 
 /// Compares an index with the tensors that its shards really hold (`tensor.file` indexes `shards`).
 /// Throws one kCheckpoint that lists every tensor that is missing, in another shard, in two shards
-/// or not in the index, and one where total_size is not the size of the tensors (shared bytes may
-/// be counted once or each time).
+/// or not in the index.
 void RequireIndexed(const ShardIndex& index, const std::vector<std::string>& shards,
                     const std::vector<TensorEntry>& tensors, std::string_view file);
+
+/// What is to be said where total_size is not the size of the tensors (shared bytes may be counted
+/// once or each time). No fault: Hugging Face does not look at it, and the shards are complete
+/// where RequireIndexed finds every tensor.
+std::optional<std::string> TotalSizeNote(const ShardIndex& index,
+                                         const std::vector<TensorEntry>& tensors);
 
 }  // namespace xcomposer

@@ -67,12 +67,12 @@ Kind KindOfTensors(const WeightHeaders& headers, const ConfigFile& file) {
         ErrorKind::kConfig,
         StrCat("the tensors have separators (plora_glb_GN), but neither lora_web_A nor a wqkv "
                "rank of 8, and a position table of ",
-               table, " rows, expected 577 (2-4khd-7b) or 1601 (2.5-7b); name the kind (--kind)"));
+               table, " rows, expected 577 (2-4khd-7b) or 1601 (2.5-7b); ", kKindAdvice));
   }
   if (table != 0 || file.img_size) return WithoutTiles(table, file);
   throw Error(ErrorKind::kConfig,
               StrCat("the model's kind cannot be told: there is neither a position table (",
-                     kPositionTable, ") nor img_size in config.json; name the kind (--kind)"));
+                     kPositionTable, ") nor img_size in config.json; ", kKindAdvice));
 }
 
 }  // namespace xcomposer

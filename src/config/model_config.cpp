@@ -149,11 +149,10 @@ Kind SettleKind(const ConfigFile& file, const WeightHeaders* headers, std::optio
     }
     return by_tensors;
   }
-  Require(
-      by_config.has_value(), ErrorKind::kConfig,
-      "config.json does not tell the model's kind (img_size ",
-      file.img_size ? std::to_string(*file.img_size) : "absent",
-      ", expected 224 or 490, or none with rope_scaling null or dynamic); name the kind (--kind)");
+  Require(by_config.has_value(), ErrorKind::kConfig,
+          "config.json does not tell the model's kind (img_size ",
+          file.img_size ? std::to_string(*file.img_size) : "absent",
+          ", expected 224 or 490, or none with rope_scaling null or dynamic); ", kKindAdvice);
   return *by_config;
 }
 

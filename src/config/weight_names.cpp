@@ -1,5 +1,6 @@
 #include "config/weight_names.h"
 
+#include <algorithm>
 #include <set>
 
 #include "base/check.h"
@@ -161,6 +162,29 @@ class Table {
   int64_t layer_ = -1;
 };
 
+// An unknown tensor of these cannot be passed over: it may be an adapter, or the packed form, of
+// what is computed with.
+class ComputingModules {
+ public:
+  void AddModuleOf(const std::string& weight) {
+    const size_t end = weight.rfind('.');
+    if (end != std::string::npos) modules_.insert(weight.substr(0, end));
+  }
+
+  bool Contains(const std::string& name) const {
+    for (const char* layers : {"model.layers.", "vit.vision_tower.vision_model.encoder.layers."}) {
+      if (name.rfind(layers, 0) == 0) return true;
+    }
+    for (size_t end = name.find('.'); end != std::string::npos; end = name.find('.', end + 1)) {
+      if (modules_.count(name.substr(0, end)) != 0) return true;
+    }
+    return false;
+  }
+
+ private:
+  std::set<std::string> modules_;
+};
+
 std::string Printed(const Shape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -201,15 +225,17 @@ bool IsIgnoredWeight(const std::string& name) {
   };
   const std::string model = "vit.vision_tower.vision_model.";
   return name == model + "embeddings.position_ids" || name == model + "post_layernorm.weight" ||
-         name == model + "post_layernorm.bias" ||
+         name == model + "post_layernorm.bias" || name.rfind("video_mem_proj.", 0) == 0 ||
          (name.rfind("model.layers.", 0) == 0 && ends_with(".attention.rotary_emb.inv_freq"));
 }
 
 WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders& headers) {
   WeightDifferences differences;
   std::set<std::string> known;
+  ComputingModules computing;
   for (const WeightSpec& spec : WeightTable(config)) {
     known.insert(spec.name);
+    computing.AddModuleOf(spec.name);
     const auto it = headers.find(spec.name);
     if (it == headers.end()) {
       if (!spec.optional) differences.missing.push_back(spec.name);
@@ -223,7 +249,8 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
     }
   }
   for (const auto& [name, header] : headers) {
-    if (known.count(name) == 0 && !IsIgnoredWeight(name)) differences.unexpected.push_back(name);
+    if (known.count(name) != 0 || IsIgnoredWeight(name)) continue;
+    (computing.Contains(name) ? differences.unexpected : differences.unused).push_back(name);
   }
   return differences;
 }
@@ -237,6 +264,15 @@ void CheckWeights(const ModelConfig& config, const WeightHeaders& headers) {
   Append(message, "unexpected", differences.unexpected);
   Append(message, "with another shape or type", differences.mismatched);
   throw Error(ErrorKind::kCheckpoint, message);
+}
+
+std::string UnusedNote(const std::vector<std::string>& unused) {
+  constexpr size_t kNamed = 10;
+  std::string note =
+      StrCat("tensors that belong to no part of the model are not used (", unused.size(), "): ");
+  for (size_t i = 0; i < std::min(kNamed, unused.size()); ++i) note += (i ? ", " : "") + unused[i];
+  if (unused.size() > kNamed) note += StrCat(", and ", unused.size() - kNamed, " more");
+  return note;
 }
 
 int64_t ParameterCount(const ModelConfig& config) {

@@ -31,16 +31,19 @@ struct WeightSpec {
 /// Every tensor that a checkpoint with this configuration holds, quantised ones by their parts.
 std::vector<WeightSpec> WeightTable(const ModelConfig& config);
 
-/// Tensors that some re-saved files hold and no computation reads: post_layernorm, position ids,
-/// rotary buffers.
+/// Tensors that some files hold and no computation reads: post_layernorm, position ids, rotary
+/// buffers of re-saved ones, video_mem_proj of 2.5's OmniLive sibling, which its chat does not use.
 bool IsIgnoredWeight(const std::string& name);
 
-/// What separates a checkpoint from the table; each list names tensors, the second and third with
-/// what was found and expected.
+/// What separates a checkpoint from the table; each list names tensors, mismatched also what was
+/// found and expected.
 struct WeightDifferences {
   std::vector<std::string> missing;
+  /// Of a module that the model computes with, or of layers beyond its own: adapters and packed
+  /// words that would be passed over.
   std::vector<std::string> unexpected;
   std::vector<std::string> mismatched;
+  std::vector<std::string> unused;  ///< beside the model: nothing that is computed lacks them
   bool none() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
 };
 
@@ -48,6 +51,9 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
 
 /// Throws one kCheckpoint error that lists all missing, unexpected and mismatched tensors.
 void CheckWeights(const ModelConfig& config, const WeightHeaders& headers);
+
+/// One line about tensors beside the model: how many, and the names of the first.
+std::string UnusedNote(const std::vector<std::string>& unused);
 
 /// Sum over the table of the same model without quantisation.
 int64_t ParameterCount(const ModelConfig& config);

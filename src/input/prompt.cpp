@@ -60,13 +60,19 @@ void CheckMarks(size_t marks, size_t pictures) {
           " pictures; this model kind needs one mark for each picture, in their order");
 }
 
-void CheckPictures(const PromptRequest& request) {
-  Require(request.pictures == PictureArgument::kList || request.picture_rows.empty(),
-          ErrorKind::kPrompt, "the request has ", request.picture_rows.size(),
+void CheckPictures(PictureArgument argument, std::span<const int64_t> picture_rows) {
+  Require(argument == PictureArgument::kList || picture_rows.empty(), ErrorKind::kPrompt,
+          "the request has ", picture_rows.size(),
           " pictures and asks for the path without pictures");
-  for (const int64_t rows : request.picture_rows) {
+  for (const int64_t rows : picture_rows) {
     Require(rows >= 1, ErrorKind::kPrompt, "a picture has ", rows, " rows; at least 1 is expected");
   }
+}
+
+bool IsTextPath(const PromptStyle& style, PictureArgument argument,
+                std::span<const int64_t> picture_rows) {
+  return argument == PictureArgument::kNull ||
+         (picture_rows.empty() && style.empty_list_is_text_path);
 }
 
 /// The embeddings path under way.
@@ -148,11 +154,9 @@ std::vector<int64_t> UnusedPictures(const std::vector<PictureRows>& used, size_t
 
 Prompt BuildPrompt(const CheckpointTokenizer& tokenizer, const PromptStyle& style,
                    const PromptRequest& request) {
-  CheckPictures(request);
+  CheckPictures(request.pictures, request.picture_rows);
   const PromptText text = PromptString(style, request);
-  const bool text_path = request.pictures == PictureArgument::kNull ||
-                         (request.picture_rows.empty() && style.empty_list_is_text_path);
-  if (text_path) return TextPath(tokenizer, text);
+  if (IsTextPath(style, request.pictures, request.picture_rows)) return TextPath(tokenizer, text);
 
   const std::vector<PromptText> parts = SplitAtMarks(text);
   const size_t pictures = request.picture_rows.size();
@@ -170,14 +174,14 @@ Prompt BuildPrompt(const CheckpointTokenizer& tokenizer, const PromptStyle& styl
   return prompt;
 }
 
-Prompt PromptFromIds(std::span<const int32_t> ids, std::span<const int64_t> picture_rows,
-                     int32_t bos_id) {
-  const auto marks = std::count(ids.begin(), ids.end(), kPictureRow);
-  Require(marks == static_cast<std::ptrdiff_t>(picture_rows.size()), ErrorKind::kPrompt,
+Prompt PromptFromIds(const PromptStyle& style, const IdPrompt& request) {
+  CheckPictures(request.pictures, request.picture_rows);
+  const auto marks = std::count(request.ids.begin(), request.ids.end(), kPictureRow);
+  Require(marks == static_cast<std::ptrdiff_t>(request.picture_rows.size()), ErrorKind::kPrompt,
           "the ids have ", marks, " places (-1) for pictures, and the request has ",
-          picture_rows.size(), " pictures");
+          request.picture_rows.size(), " pictures");
   Prompt prompt;
-  for (const int32_t id : ids) {
+  for (const int32_t id : request.ids) {
     if (id != kPictureRow) {
       Require(id >= 0, ErrorKind::kPrompt, "the prompt has the id ", id,
               "; ids are 0 or above, or -1 for a picture");
@@ -185,14 +189,13 @@ Prompt PromptFromIds(std::span<const int32_t> ids, std::span<const int64_t> pict
       continue;
     }
     const size_t picture = prompt.pictures.size();
-    const int64_t rows = picture_rows[picture];
-    Require(rows >= 1, ErrorKind::kPrompt, "a picture has ", rows, " rows; at least 1 is expected");
+    const int64_t rows = request.picture_rows[picture];
     prompt.pictures.push_back(
         {static_cast<int64_t>(prompt.ids.size()), rows, static_cast<int64_t>(picture)});
     prompt.ids.insert(prompt.ids.end(), static_cast<size_t>(rows), kPictureRow);
   }
-  prompt.text_path = prompt.pictures.empty();
-  prompt.penalty_ids = prompt.text_path ? prompt.ids : std::vector<int32_t>{bos_id};
+  prompt.text_path = IsTextPath(style, request.pictures, request.picture_rows);
+  prompt.penalty_ids = prompt.text_path ? prompt.ids : std::vector<int32_t>{request.bos_id};
   return prompt;
 }
 

@@ -61,10 +61,17 @@ struct Prompt {
 Prompt BuildPrompt(const CheckpointTokenizer& tokenizer, const PromptStyle& style,
                    const PromptRequest& request);
 
-/// The prompt of a request that is given as ids, BOS included, -1 for each picture. Nothing is
-/// added and nothing is cut. Without pictures it is a text path prompt. Throws kPrompt for another
-/// number of -1 than pictures, and for other negative ids.
-Prompt PromptFromIds(std::span<const int32_t> ids, std::span<const int64_t> picture_rows,
-                     int32_t bos_id);
+/// A prompt that is given as ids instead of text.
+struct IdPrompt {
+  std::span<const int32_t> ids = {};  ///< BOS included, -1 for each picture
+  PictureArgument pictures = PictureArgument::kAbsent;
+  std::span<const int64_t> picture_rows = {};  ///< as PromptRequest's
+  int32_t bos_id = 0;                          ///< what the processors see on the embeddings path
+};
+
+/// The prompt of these ids. Nothing is added and nothing is cut; the path is that of a text with
+/// these pictures. Throws kPrompt for another number of -1 than pictures, for other negative ids,
+/// and for pictures as BuildPrompt does.
+Prompt PromptFromIds(const PromptStyle& style, const IdPrompt& request);
 
 }  // namespace xcomposer

@@ -67,6 +67,16 @@ TEST(Prepare, TheCacheIsOffOnTheTextPathOnly) {
   EXPECT_TRUE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
   text.generation.use_cache = true;
   EXPECT_FALSE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  text.generation.use_cache = false;
+  EXPECT_FALSE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_EQ(Prepare(text, Context(Kind::k25_7b)).job.penalty_ids, std::vector<int32_t>{1});
+  text.images.emplace();
+  EXPECT_FALSE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_TRUE(Prepare(text, Context(Kind::kVl7b)).job.text_path);
+  text.images.reset();
+  text.text_path = true;
+  EXPECT_TRUE(Prepare(text, Context(Kind::k25_7b)).job.text_path);
+  EXPECT_EQ(Prepare(text, Context(Kind::k25_7b)).job.penalty_ids, (std::vector<int32_t>{1, 5}));
   Request picture = IdRequest(4);
   picture.generation.use_cache = false;
   EXPECT_FALSE(Prepare(picture, Context(Kind::kVl7b)).job.text_path);
@@ -76,8 +86,61 @@ TEST(Prepare, OnlyTheKindWithAdaptersTakesThem) {
   Request request;
   request.token_ids = {1, 5};
   request.infer_mode = InferMode::kWrite;
-  EXPECT_EQ(Prepare(request, Context(Kind::k25_7b)).job.adapter, Adapter::kWrite);
+  RequestContext context = Context(Kind::k25_7b);
+  context.config.adapters = {.sft = 8, .dpo = 8, .web = 0};
+  EXPECT_EQ(Prepare(request, context).job.adapter, Adapter::kWrite);
   ExpectError(ErrorKind::kRequest, "2-vl-7b", [&] { Prepare(request, Context(Kind::kVl7b)); });
+}
+
+TEST(Prepare, AnAdapterThatTheCheckpointLacksIsRefusedBeforeThePictures) {
+  Request request = IdRequest(4);
+  // Resizing would find that the pixels are not there.
+  request.images = {ImagePixels{.width = 100, .height = 100, .rgb = {}}};
+  const auto refused = [&](InferMode mode, AdapterRanks there, const std::string& part) {
+    request.infer_mode = mode;
+    RequestContext context = Context(Kind::k25_7b);
+    context.config.adapters = there;
+    ExpectError(mode == InferMode::kBase ? ErrorKind::kImage : ErrorKind::kRequest, part,
+                [&] { Prepare(request, context); });
+  };
+  refused(InferMode::kBase, {}, "");
+  refused(InferMode::kWeb, {.sft = 8, .dpo = 8, .web = 0}, "infer_mode is \"web\"");
+  refused(InferMode::kWrite, {.sft = 8, .dpo = 0, .web = 8}, "lora_sft_* and lora_dpo_*");
+  refused(InferMode::kWrite, {.sft = 0, .dpo = 8, .web = 8}, "infer_mode is \"write\"");
+}
+
+TEST(Prepare, OnlyTheKindThatCanLeaveItsSystemTextOutIsToldSo) {
+  for (const Kind kind : kAllKinds) {
+    Request request;
+    request.token_ids = {1, 5};
+    request.use_meta = true;
+    EXPECT_NO_THROW(Prepare(request, Context(kind))) << ToString(kind);
+    request.use_meta = false;
+    if (kind == Kind::k25_7b) {
+      EXPECT_NO_THROW(Prepare(request, Context(kind)));
+    } else {
+      ExpectError(ErrorKind::kRequest, "use_meta is false, but this checkpoint is a",
+                  [&] { Prepare(request, Context(kind)); });
+    }
+  }
+}
+
+TEST(Prepare, OnlyTheKindWithAMaxLengthTakesIt) {
+  const RequestContext context = Context(Kind::k25_7b);
+  Request request;
+  request.token_ids = {1, 5};
+  request.max_length = 8192;
+  ExpectError(ErrorKind::kRequest, "token_ids are taken whole", [&] { Prepare(request, context); });
+  for (const int64_t length : {int64_t{0}, int64_t{-1}, (int64_t{1} << 30) + 1}) {
+    request.max_length = length;
+    ExpectError(ErrorKind::kRequest, "expected 1 to 1073741824",
+                [&] { Prepare(request, context); });
+  }
+  for (const Kind kind : {Kind::kVl7b, Kind::k4khd7b}) {
+    request.max_length = 4096;
+    ExpectError(ErrorKind::kRequest, "only 2.5-7b takes another number",
+                [&] { Prepare(request, Context(kind)); });
+  }
 }
 
 TEST(Prepare, OnlyTheKindWithVideosTakesThem) {

@@ -114,16 +114,20 @@ TEST_F(SessionOverTheDemo, ItsOptionsGoWithEveryQuestion) {
   const auto prompt_tokens = [&] {
     return Session(engine, options).Ask("What is this?", {Gradient()}).prompt_tokens;
   };
-  options.use_meta = true;
   const int64_t with_meta = prompt_tokens();
-  options.use_meta = false;
+  options.meta_instruction = "";
   const int64_t without = prompt_tokens();
   EXPECT_LT(without, with_meta);
+  options.use_meta = false;
+  ExpectError(ErrorKind::kRequest, "always uses its system text", prompt_tokens);
   options.use_meta = true;
   options.meta_instruction = "Be brief.";
   const int64_t brief = prompt_tokens();
   EXPECT_LT(without, brief);
   EXPECT_LT(brief, with_meta);
+  options.max_length = 100;
+  ExpectError(ErrorKind::kRequest, "max_length", prompt_tokens);
+  options.max_length.reset();
   options.infer_mode = InferMode::kWrite;
   ExpectError(ErrorKind::kRequest, "only 2.5-7b has adapters", prompt_tokens);
 }

@@ -96,6 +96,15 @@ TEST(CheckpointOpen, ReadsShardsAndNamesTheirFiles) {
   EXPECT_EQ(checkpoint.Mapping(*checkpoint.Find("b"))->path().filename(), "s2.safetensors");
   const auto bytes = checkpoint.Bytes(*checkpoint.Find("b"));
   EXPECT_EQ(static_cast<char>(bytes[0]), 'b');
+  EXPECT_TRUE(checkpoint.notes().empty());
+
+  directory.Write("model.safetensors.index.json",
+                  R"({"metadata":{"total_size":9},)"
+                  R"("weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}})");
+  const Checkpoint miscounted = Checkpoint::Open(directory.path());
+  EXPECT_EQ(miscounted.entries().size(), 2u);
+  ASSERT_EQ(miscounted.notes().size(), 1u);
+  EXPECT_NE(miscounted.notes()[0].find("total_size of the index is 9"), std::string::npos);
 
   directory.Write("s2.safetensors", Shard("c"));
   ExpectRefused([&] { Checkpoint::Open(directory.path()); }, "index.json", "c",

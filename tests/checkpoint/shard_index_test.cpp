@@ -1,5 +1,6 @@
 #include "checkpoint/shard_index.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -47,6 +48,17 @@ TEST(ShardIndex, ReadsTheMapAndTheSize) {
   EXPECT_EQ(Parse(R"({"metadata":{"total_size":1.2e1},"weight_map":{"a":"s"}})").total_size, 12);
 }
 
+// Hugging Face does not look at the size.
+TEST(ShardIndex, PassesOverASizeThatIsNone) {
+  for (const char* size : {"\"12\"", "-1.5", "1e300", "null", "18446744073709551615"}) {
+    SCOPED_TRACE(size);
+    const ShardIndex index =
+        Parse(R"({"metadata":{"total_size":)" + std::string(size) + R"(},"weight_map":{"a":"s"}})");
+    EXPECT_EQ(index.total_size, std::nullopt);
+    EXPECT_EQ(index.weight_map.size(), 1u);
+  }
+}
+
 TEST(ShardIndex, RefusesOtherForms) {
   Refused("", "", {"JSON"});
   Refused("{", "", {"JSON"});
@@ -61,10 +73,6 @@ TEST(ShardIndex, RefusesOtherForms) {
   Refused(R"({"weight_map":{"a":["s"]}})", "a", {"must map"});
   Refused(R"({"weight_map":{"a":1}})", "a", {"not a text"});
   Refused(R"({"weight_map":{"":"s"}})", "", {"empty name"});
-  for (const char* size : {"\"12\"", "-1.5", "1e300", "null", "18446744073709551615"}) {
-    Refused(R"({"metadata":{"total_size":)" + std::string(size) + R"(},"weight_map":{"a":"s"}})",
-            "", {"total_size"});
-  }
   Refused(R"({"metadata":)" + std::string(100'000, '['), "", {"deeper than"});
 }
 
@@ -132,15 +140,18 @@ TEST(ShardIndex, ComparesTheTotalSize) {
   };
   // Two views that share two bytes: both ways to count are in use.
   const std::vector<TensorEntry> shared = {Entry("a", 0, 0), Entry("b", 0, 2)};
-  EXPECT_NO_THROW(RequireIndexed(index(8), {"s1"}, shared, kFile));
-  EXPECT_NO_THROW(RequireIndexed(index(6), {"s1"}, shared, kFile));
-  ExpectRefused([&] { RequireIndexed(index(7), {"s1"}, shared, kFile); }, kFile, "",
-                {"total_size is 7", "6 bytes"});
+  EXPECT_EQ(TotalSizeNote(index(8), shared), std::nullopt);
+  EXPECT_EQ(TotalSizeNote(index(6), shared), std::nullopt);
+  EXPECT_NO_THROW(RequireIndexed(index(7), {"s1"}, shared, kFile));
+  EXPECT_THAT(TotalSizeNote(index(7), shared).value_or(""),
+              testing::AllOf(testing::HasSubstr("total_size of the index is 7"),
+                             testing::HasSubstr("6 bytes")));
   // The second file starts to count anew.
   const ShardIndex two =
       Parse(R"({"metadata":{"total_size":10},"weight_map":{"a":"s1","b":"s1","c":"s2"}})");
   const std::vector<TensorEntry> spread = {Entry("a", 0, 0), Entry("b", 0, 2), Entry("c", 1, 0)};
-  EXPECT_NO_THROW(RequireIndexed(two, kShards, spread, kFile));
+  EXPECT_EQ(TotalSizeNote(two, spread), std::nullopt);
+  EXPECT_EQ(TotalSizeNote(Parse(R"({"weight_map":{"a":"s1"}})"), spread), std::nullopt);
 }
 
 }  // namespace

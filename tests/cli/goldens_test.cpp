@@ -53,6 +53,38 @@ TEST_P(GoldenKind, OneRunOverAllCases) {
   }
 }
 
+// Penalty, beams and the rotation beyond the position table follow the path, and the path follows
+// from `images`, whether the prompt is text or ids.
+TEST_P(GoldenKind, PromptsWithoutPicturesGivenAsIds) {
+  const TemporaryFolder temporary;
+  std::vector<GoldenCase> cases;
+  json requests = json::array();
+  for (const GoldenCase& golden : GoldenCases()) {
+    const json& record = golden.record;
+    if (golden.kind != GetParam() || golden.depends_on_earlier()) continue;
+    if (!record.contains("output_ids") || !record.value("images", json()).empty()) continue;
+    cases.push_back(golden);
+    json chat = record.value("chat", json::object());
+    for (const char* of_text : {"use_meta", "meta_instruction"}) chat.erase(of_text);
+    json generate = record["generate"];
+    generate.erase("use_cache");  // it follows from the path
+    requests.push_back({{"token_ids", record["input_ids"]},
+                        {"images", record.value("images", json())},
+                        {"chat", chat},
+                        {"generate", generate}});
+  }
+  if (cases.empty()) GTEST_SKIP() << "no answer without a picture was recorded";
+  const std::string file = temporary.Write("ids.json", requests.dump());
+  const ProgramOutput run = RunProgram({"generate", "--model", cases[0].folder + "/model",
+                                        "--request", file, "--json", "--devices", "cpu"});
+  ASSERT_EQ(run.exit_code, 0) << run.err << run.out.substr(0, 2000);
+  const json results = run.Json();
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(results.at(i).value("output_ids", json()), cases[i].record["output_ids"])
+        << cases[i].name();
+  }
+}
+
 class Golden : public ::testing::TestWithParam<GoldenCase> {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 
@@ -162,6 +194,28 @@ TEST(Goldens, RowsAndTapsNarrowWhatIsWritten) {
   const Tensor rows{"I32", {4}, {0, 1, length - 2, length - 1}};
   for (const char* name : {"layer0.out", "prefill_logits"}) {
     EXPECT_EQ(part.at(name).values, TakeRows(whole.at(name), rows).values) << name;
+  }
+}
+
+// The reference's chat() of 2.5 has max_length as an argument (model specification 8.5).
+TEST(Goldens, MaxLengthCutsAPromptOf25) {
+  const GoldenCase* golden = FindCase("2.5-7b", "b_text");
+  if (golden == nullptr) GTEST_SKIP() << kNoShared;
+  if (!CanRun()) GTEST_SKIP() << "this build has no tokenizer or no picture decoder";
+  const TemporaryFolder folder;
+  const int64_t whole = static_cast<int64_t>(golden->record["input_ids"].size());
+  for (const int64_t length : {whole, whole - 1, int64_t{5}}) {
+    json request = golden->Request();
+    request["chat"]["max_length"] = length;
+    const std::string file = folder.Write("case.json", request.dump());
+    const ProgramOutput run = RunProgram({"generate", "--model", golden->folder + "/model",
+                                          "--request", file, "--json", "--devices", "cpu"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(run.Json()["prompt_tokens"], length);
+    EXPECT_EQ(run.Json()["prompt_truncated"], whole - length);
+    if (length == whole) {
+      EXPECT_EQ(run.Json()["output_ids"], golden->record["output_ids"]);
+    }
   }
 }
 

@@ -42,7 +42,7 @@ TEST(RequestJson, TakesEveryKeyOfARequest) {
   const ParsedRequest parsed = Parse(R"({
       "query": "What is it?", "history": [["a", "b"], ["c", "d"]], "id": "seven",
       "meta_instruction": "Be brief.", "stop": ["\n", "END"], "deadline_s": 2.5, "specials": "literal",
-      "chat": {"hd_num": 9, "use_meta": true, "infer_mode": "web"},
+      "chat": {"hd_num": 9, "use_meta": true, "max_length": 8192, "infer_mode": "web"},
       "generate": {"max_new_tokens": 5, "do_sample": true, "temperature": 0.5, "top_p": 0.9, "top_k": 7,
                    "num_beams": 1, "repetition_penalty": 1.1, "length_penalty": 2, "early_stopping": "never",
                    "eos_token_id": [2, 9], "use_cache": false, "seed": 18446744073709551615}})");
@@ -59,6 +59,7 @@ TEST(RequestJson, TakesEveryKeyOfARequest) {
   EXPECT_EQ(request.specials, Specials::kLiteral);
   EXPECT_EQ(request.hd_num, 9);
   EXPECT_EQ(request.use_meta, true);
+  EXPECT_EQ(request.max_length, 8192);
   EXPECT_EQ(request.infer_mode, InferMode::kWeb);
   EXPECT_EQ(request.generation.max_new_tokens, 5);
   EXPECT_EQ(request.generation.do_sample, true);

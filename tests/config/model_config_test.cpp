@@ -108,6 +108,28 @@ TEST(ModelConfig, NotesThatTheTensorsAreOfAnotherKindThanWasNamed) {
               testing::Contains(HasSubstr("the tensors are those of 2-vl-7b; 2-7b")));
 }
 
+// Only plan and inspect have a flag for it.
+TEST(ModelConfig, TellsWhereAKindCanBeNamed) {
+  nlohmann::json json = ShippedConfig(Kind::k25_7b);
+  const std::string advice = "plan and inspect can be told the kind (--kind)";
+  WeightHeaders headers = HeadersOf(ParseConfig(json.dump()));
+  std::erase_if(
+      headers, [](const auto& tensor) { return tensor.first.find(".lora_") != std::string::npos; });
+  headers.at("vit.vision_tower.vision_model.embeddings.position_embedding.weight").shape[0] = 100;
+  const auto message = [&](const std::optional<WeightHeaders>& tensors) -> std::string {
+    try {
+      ParseConfig(json.dump(), tensors);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(message(headers), AllOf(HasSubstr("plora_glb_GN"), HasSubstr(advice)));
+  EXPECT_THAT(message(WeightHeaders{}), AllOf(HasSubstr("position table"), HasSubstr(advice)));
+  json["img_size"] = 300;
+  EXPECT_THAT(message(std::nullopt), AllOf(HasSubstr("img_size 300"), HasSubstr(advice)));
+}
+
 TEST(ModelConfig, NamesEveryMissingAndWrongFieldAtOnce) {
   nlohmann::json json = ShippedConfig(Kind::kVl7b);
   json.erase("hidden_size");

@@ -70,5 +70,54 @@ TEST(CheckWeights, ListsEverythingThatIsWrong) {
   }
 }
 
+// A head that somebody trained beside the model harms nothing; what hangs on a module of the model
+// would change its answers.
+TEST(CheckWeights, PassesOverTensorsBesideTheModel) {
+  const ModelConfig config = ParseConfig(ShippedConfig(Kind::kVl7b).dump());
+  WeightHeaders headers = HeadersOf(config);
+  for (const char* name :
+       {"v_head.summary.weight", "model.rotary_emb.inv_freq", "outputs.weight", "lm_head.weight"}) {
+    headers[name] = {"F32", {64}};
+  }
+  const WeightDifferences beside = CompareWeights(config, headers);
+  EXPECT_TRUE(beside.none());
+  EXPECT_THAT(beside.unused, ElementsAre("lm_head.weight", "model.rotary_emb.inv_freq",
+                                         "outputs.weight", "v_head.summary.weight"));
+  EXPECT_NO_THROW(CheckWeights(config, headers));
+  EXPECT_THAT(UnusedNote(beside.unused),
+              HasSubstr("(4): lm_head.weight, model.rotary_emb.inv_freq, outputs.weight, "
+                        "v_head.summary.weight"));
+  const std::vector<std::string> many(12, "x");
+  EXPECT_THAT(UnusedNote(many), testing::EndsWith("x, x, and 2 more"));
+
+  for (const char* name :
+       {"model.layers.0.attention.wqkv.lora_web_A.weight", "model.layers.99.something",
+        "output.lora_A.weight", "model.tok_embeddings.lora_B.weight", "vision_proj.0.scales",
+        "vit.vision_tower.vision_model.encoder.layers.25.mlp.fc1.weight"}) {
+    WeightHeaders more = headers;
+    more[name] = {"BF16", {64}};
+    EXPECT_THAT(CompareWeights(config, more).unexpected, ElementsAre(name));
+    EXPECT_THROW(CheckWeights(config, more), Error) << name;
+  }
+}
+
+// internlm-xcomposer2d5-ol-7b: 2.5 without the three extra adapters (model specification 2.3).
+TEST(CheckWeights, TakesTheOmniLiveSiblingOf25) {
+  const std::string text = ShippedConfig(Kind::k25_7b).dump();
+  WeightHeaders headers = HeadersOf(ParseConfig(text));
+  std::erase_if(
+      headers, [](const auto& tensor) { return tensor.first.find(".lora_") != std::string::npos; });
+  headers["video_mem_proj.0.weight"] = {"BF16", {4096, 1536}};
+  headers["video_mem_proj.0.bias"] = {"BF16", {4096}};
+  headers["video_mem_proj.2.weight"] = {"BF16", {4096, 4096}};
+  headers["video_mem_proj.2.bias"] = {"BF16", {4096}};
+  const ModelConfig config = ParseConfig(text, headers);
+  EXPECT_EQ(config.kind, Kind::k25_7b);
+  EXPECT_EQ(config.adapters.sft + config.adapters.dpo + config.adapters.web, 0);
+  EXPECT_TRUE(CompareWeights(config, headers).none());
+  EXPECT_THAT(CompareWeights(config, headers).unused, testing::IsEmpty());
+  EXPECT_NO_THROW(CheckWeights(config, headers));
+}
+
 }  // namespace
 }  // namespace xcomposer

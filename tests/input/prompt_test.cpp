@@ -249,17 +249,43 @@ TEST_F(PromptRules, ContradictionsAreErrors) {
 TEST_F(PromptRules, IdsInsteadOfText) {
   const int32_t ids[] = {1, 7, -1, 8, -1};
   const int64_t rows[] = {2, 1};
-  const Prompt prompt = PromptFromIds(ids, rows, 1);
+  const PromptStyle style = PromptStyleFor(Kind::kVl7b);
+  const auto pictures = PictureArgument::kList;
+  const Prompt prompt =
+      PromptFromIds(style, {.ids = ids, .pictures = pictures, .picture_rows = rows, .bos_id = 1});
   EXPECT_THAT(prompt.ids, ElementsAre(1, 7, -1, -1, 8, -1));
   ASSERT_EQ(prompt.pictures.size(), 2u);
   EXPECT_EQ(prompt.pictures[1].first_row, 5);
   EXPECT_THAT(prompt.penalty_ids, ElementsAre(1));
-  const Prompt text = PromptFromIds(std::span(ids).first(2), {}, 1);
-  EXPECT_TRUE(text.text_path);
-  EXPECT_THAT(text.penalty_ids, ElementsAre(1, 7));
-  EXPECT_THROW(PromptFromIds(ids, {}, 1), Error);
+  EXPECT_FALSE(prompt.text_path);
+  EXPECT_THROW(PromptFromIds(style, {.ids = ids, .pictures = pictures}), Error);
+  EXPECT_THROW(PromptFromIds(style, {.ids = ids, .picture_rows = rows}), Error);
+  const int64_t none[] = {2, 0};
+  EXPECT_THROW(PromptFromIds(style, {.ids = ids, .pictures = pictures, .picture_rows = none}),
+               Error);
   const int32_t negative[] = {1, -2};
-  EXPECT_THROW(PromptFromIds(negative, {}, 1), Error);
+  EXPECT_THROW(PromptFromIds(style, {.ids = negative}), Error);
+}
+
+// The same rules as for text: which path a prompt without pictures takes hangs on the kind and on
+// what the request says of pictures.
+TEST_F(PromptRules, IdsWithoutPicturesTakeThePathOfText) {
+  const int32_t ids[] = {1, 7};
+  for (const Kind kind : kAllKinds) {
+    for (const auto pictures :
+         {PictureArgument::kAbsent, PictureArgument::kNull, PictureArgument::kList}) {
+      SCOPED_TRACE(testing::Message() << ToString(kind) << " " << static_cast<int>(pictures));
+      PromptRequest request = Ask("b", {});
+      request.pictures = pictures;
+      const Prompt prompt =
+          PromptFromIds(PromptStyleFor(kind), {.ids = ids, .pictures = pictures, .bos_id = 1});
+      EXPECT_EQ(prompt.text_path, Build(kind, request).text_path);
+      EXPECT_EQ(prompt.text_path, kind != Kind::k25_7b || pictures == PictureArgument::kNull);
+      EXPECT_EQ(prompt.penalty_ids,
+                (prompt.text_path ? std::vector<int32_t>{1, 7} : std::vector<int32_t>{1}));
+      EXPECT_THAT(prompt.ids, ElementsAre(1, 7));
+    }
+  }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "config/model_descriptions.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -38,6 +39,13 @@ TEST(Tiling, RulesOfTheKinds) {
   EXPECT_THROW(PictureRuleFor("2-7bee", 224), Error);
   EXPECT_THROW(PictureRuleFor("2-7b", 225), Error);
   EXPECT_THROW(PictureRuleFor("", 224), Error);
+}
+
+TEST(Tiling, TheDescribedKindsHaveTheRulesNumbers) {
+  for (const Kind kind : {Kind::k4khd7b, Kind::k25_7b}) {
+    EXPECT_EQ(PictureRuleFor(ToString(kind), 0).hd_num, ModelDescription(kind).Int("chat.hd_num"))
+        << ToString(kind);
+  }
 }
 
 TEST(Tiling, SquareKindsHaveOneView) {

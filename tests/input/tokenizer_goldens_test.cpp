@@ -55,8 +55,11 @@ TEST_F(RealTokenizer, PythonDecodings) {
   const nlohmann::json cases = Read(kShared / "data/goldens/text.json").at("decode");
   ASSERT_GE(cases.size(), 207u);
   for (const auto& item : cases) {
-    EXPECT_EQ(vl_->DecodeAsPython(item.at("ids").get<Ids>()), item.at("text").get<std::string>())
-        << item;
+    const Ids ids = item.at("ids").get<Ids>();
+    EXPECT_EQ(vl_->DecodeAsPython(ids), item.at("text").get<std::string>()) << item;
+    // The reference's transformers do not hold the ends of turns for special in 4khd and 2.5
+    // either.
+    EXPECT_EQ(newer_->DecodeAsPython(ids), item.at("text").get<std::string>()) << item;
   }
 }
 

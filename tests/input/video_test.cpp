@@ -45,6 +45,13 @@ class FrameFolder : public testing::Test {
     file.append(2, '\0');
     return file;
   }
+  /// The same, 1 x 2.
+  static std::string UprightBmp(char level) {
+    std::string file("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\2\0\0\0\1\0\x18\0", 30);
+    file.append(24, '\0');
+    for (int row = 0; row < 2; ++row) file.append(3, level).append(1, '\0');
+    return file;
+  }
 
   fs::path folder_;
 };
@@ -102,6 +109,35 @@ TEST_F(FrameFolder, FramesAreDrawnAndSeparated) {
   EXPECT_EQ(level(1215), 255);  // none after the last frame
   ASSERT_EQ(video.warnings.size(), 1u);
   EXPECT_NE(video.warnings[0].find("font"), std::string::npos);
+}
+
+TEST_F(FrameFolder, UprightFramesStandSideBySide) {
+  if (!HasImageDecoders()) GTEST_SKIP() << "this build decodes no pictures";
+  Write("0.bmp", UprightBmp('\x20'));
+  Write("1.bmp", UprightBmp('\x40'));
+  Write("fps.txt", "1");
+  const DrawnCanvas video = DrawVideoCanvas(ReadFrameFolder(folder_.string()), {});
+  const Picture& canvas = video.canvas;
+  ASSERT_EQ(canvas.width, 2 * (560 + 10));
+  ASSERT_EQ(canvas.height, 1120 + 40);
+  const auto level = [&](int64_t x, int64_t y) {
+    return static_cast<int>(canvas.rgb[static_cast<size_t>((y * canvas.width + x) * 3)]);
+  };
+  EXPECT_EQ(level(0, 39), 255);
+  EXPECT_EQ(level(0, 40), 0x20);
+  EXPECT_EQ(level(559, 1159), 0x20);
+  EXPECT_EQ(level(560, 40), 255);
+  EXPECT_EQ(level(564, 40), 255);
+  for (const int64_t y : {0, 39, 600, 1159}) {  // the line, over the full height
+    EXPECT_EQ(level(565, y), 0);
+    EXPECT_EQ(level(566, y), 0);
+  }
+  EXPECT_EQ(level(567, 40), 255);
+  EXPECT_EQ(level(570, 39), 255);
+  EXPECT_EQ(level(570, 40), 0x40);
+  EXPECT_EQ(level(1129, 1159), 0x40);
+  EXPECT_EQ(level(1130, 40), 255);
+  EXPECT_EQ(level(1135, 40), 255);  // none after the last frame
 }
 
 TEST_F(FrameFolder, AFontThatIsNoneIsARequestError) {
