@@ -224,7 +224,12 @@ TEST(Usage, DevicesListsTheProcessor) {
   EXPECT_EQ(device["kind"], "cpu");
   EXPECT_GT(device["memory"].get<int64_t>(), device["free"].get<int64_t>());
   EXPECT_GT(device["free"].get<int64_t>(), 0);
-  EXPECT_EQ(RunProgram({"devices"}).exit_code, 0);
+  const ProgramOutput text = RunProgram({"devices"});
+  EXPECT_EQ(text.exit_code, 0);
+  const json versions = run.Json()["versions"];
+  if (versions["cuda_runtime"] == "") {  // a build without CUDA says so
+    EXPECT_THAT(text.out, HasSubstr("CUDA: " + std::string(versions["cuda_problem"])));
+  }
 }
 
 TEST(Usage, OutputThatCannotBeWrittenIsAFailure) {
