@@ -126,10 +126,13 @@ class Chat {
     std::cout << std::endl;
     WarnOfCutPrompt(result);  // the question itself is at the end of the prompt
     if (result.prompt_truncated > 0) std::cerr << "/reset begins anew\n";
-    if (result.finish_reason == FinishReason::kLength) {
-      std::cerr << "warning: the answer was cut off after " << result.output_ids.size()
-                << " tokens (--max-new-tokens)\n";
-    }
+    if (result.finish_reason == FinishReason::kLength) WarnOfCutAnswer(result, "--max-new-tokens");
+    if (result.finish_reason == FinishReason::kDeadline) WarnOfCutAnswer(result, "--deadline");
+  }
+
+  static void WarnOfCutAnswer(const Result& result, const char* option) {
+    std::cerr << "warning: the answer was cut off after " << result.output_ids.size() << " tokens ("
+              << option << ")\n";
   }
 
   Session session_;

@@ -125,6 +125,15 @@ TEST_F(DemoModel, ChatSaysWhenAnAnswerIsCutOff) {
   EXPECT_THAT(RunProgram(part, input).err, HasSubstr("cut off after 1 tokens"));
 }
 
+TEST_F(DemoModel, ChatSaysWhenAnAnswerTookTooLong) {
+  ProgramInput input;
+  input.text = "Hello\n";
+  const ProgramOutput run =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--deadline", "0.000001"}, input);
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.err, HasSubstr("cut off after 0 tokens (--deadline)"));
+}
+
 TEST_F(DemoModel, ClosedStreamsAreNotTakenForFiles) {
   ProgramInput input;
   input.closed = {0};
