@@ -143,6 +143,7 @@ int RunInspect(const InspectFlags& flags) {
   } else {
     Print(report, flags.tensors);
     if (flags.verify) Print(ReadAll(flags));
+    if (!report.ok()) Report(Faults(report), false);
   }
   return report.ok() ? kDone : kBadCheckpoint;
 }

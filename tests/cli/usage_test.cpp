@@ -13,6 +13,7 @@ namespace xcomposer::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -196,6 +197,21 @@ TEST(Usage, AListOfBrokenRequestsIsAListOfErrors) {
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0]["error"]["kind"], "request");
   EXPECT_EQ(list[1]["error"]["where"]["request"], "1");
+}
+
+TEST(Usage, WhereIsSaidUnlessTheMessageNamesIt) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write(
+      "list.json",
+      R"([{"query": 1}, {"query": "q", "generate": {"temperature": "1023"}}, {"gone.png": 1}])");
+  const ProgramOutput run = RunProgram({"generate", "--model", "x", "--request", file});
+  EXPECT_EQ(run.exit_code, 3);
+  // Digits of another number do not name the request.
+  EXPECT_THAT(run.err, HasSubstr("  request: 0\n"));
+  EXPECT_THAT(run.err, HasSubstr("  request: 1\n"));
+  EXPECT_THAT(run.err, HasSubstr("  request: 2\n"));
+  const ProgramOutput missing = RunProgram({"inspect", "--model", "/nowhere/at/all"});
+  EXPECT_THAT(missing.err, AllOf(HasSubstr("'/nowhere/at/all'"), Not(HasSubstr("  model: "))));
 }
 
 TEST(Usage, ABadCheckpointIsFour) {
