@@ -17,6 +17,7 @@ constexpr milliseconds kLook{50};  // how long Ctrl-C may go unnoticed
 Result RunForward(Engine& engine, const Request& request) {
   TraceOptions options;
   options.forward_only = true;
+  options.stop = [] { return Interrupted(); };
   options.taps = {"im_mask"};
   return engine.Trace(request, options, [](TraceTensor&&) {});
 }

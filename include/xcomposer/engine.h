@@ -145,6 +145,8 @@ struct TraceTensor {
 struct TraceOptions {
   bool forward_only = false;      ///< the prompt once, no generation; adds prefill_logits
   std::vector<std::string> taps;  ///< names to keep; empty: all
+  /// Asked several times a second on the calling thread; true ends the request as Cancel does.
+  std::function<bool()> stop = {};
 };
 
 using TextCallback = std::function<void(const std::string& text)>;

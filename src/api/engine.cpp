@@ -1,6 +1,7 @@
 #include "xcomposer/engine.h"
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <system_error>
@@ -21,6 +22,8 @@ namespace {
 // A wait that has no deadline of its own is made of these.
 constexpr std::chrono::hours kPatience{1};
 constexpr std::chrono::hours kLongestWait{24 * 365};
+// How long TraceOptions::stop goes unasked.
+constexpr std::chrono::milliseconds kLook{50};
 
 FinishReason ReasonOf(JobFinish finish) {
   switch (finish) {
@@ -147,7 +150,7 @@ class Engine::Impl {
       id = IdOf(scheduler_.Submit(std::move(job)));
       asked_.emplace(id, asked);
     }
-    return Wait(id, {});
+    return options.stop ? WaitOrStop(id, options.stop) : Wait(id, {});
   }
 
  private:
@@ -179,6 +182,28 @@ class Engine::Impl {
     Asked asked = found->second;
     if (last) asked_.erase(found);
     return asked;
+  }
+
+  /// As Wait, and ends the request where `stop` says so. Never before the request is over, whatever
+  /// `stop` throws: until then the engine's thread hands tensors to the caller.
+  Result WaitOrStop(RequestId id, const std::function<bool()>& stop) {
+    std::exception_ptr thrown;
+    for (bool stopped = false;;) {
+      if (!stopped) {
+        try {
+          stopped = stop();
+        } catch (...) {
+          thrown = std::current_exception();
+          stopped = true;
+        }
+        if (stopped) Cancel(id);
+      }
+      std::optional<Event> event = Await(id, kLook);
+      if (!event || (!event->error && !event->result)) continue;
+      if (thrown) std::rethrow_exception(thrown);
+      if (event->error) throw *event->error;
+      return *std::move(event->result);
+    }
   }
 
   template <typename Call>

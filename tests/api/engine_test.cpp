@@ -340,6 +340,23 @@ TEST(Engine, TraceNamesTensorsAndKeepsTheWantedOnes) {
   EXPECT_EQ(picture_rows, result.image_tokens);
 }
 
+TEST(Engine, ATraceIsStoppedWhereAsked) {
+  Engine engine = LoadDemo();
+  TraceOptions options;
+  options.taps = {"im_mask"};
+  std::atomic<int> asked{0};
+  options.stop = [&asked] { return ++asked > 2; };
+  const auto trace = [&] { return engine.Trace(IdRequest(4000), options, [](TraceTensor&&) {}); };
+  EXPECT_EQ(trace().finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(asked, 3);
+  // What it throws is thrown when nothing of the request runs any more.
+  options.stop = []() -> bool { throw Error(ErrorKind::kInternal, "thrown by stop"); };
+  ExpectError(ErrorKind::kInternal, "thrown by stop", trace);
+  options.stop = [] { return false; };
+  const Result whole = engine.Trace(IdRequest(3), options, [](TraceTensor&&) {});
+  EXPECT_EQ(whole.finish_reason, FinishReason::kLength);
+}
+
 TEST(Engine, ThePictureMatters) {
   Engine engine = LoadDemo();
   TraceOptions options;
