@@ -106,13 +106,16 @@ class Engine::Impl {
     }
   }
 
-  Result Wait(RequestId id, const TextCallback& on_text) {
+  Result Wait(RequestId id, const TextCallback& on_text, const ProgressCallback& on_progress = {}) {
     for (;;) {
       std::optional<Event> event = Await(id, kPatience);
       if (!event) continue;
       if (event->error) throw *event->error;
       if (event->result) return *std::move(event->result);
-      if (on_text) CallOrForget(id, [&] { on_text(event->text); });
+      CallOrForget(id, [&] {
+        if (event->type == Event::Type::kText && on_text) on_text(event->text);
+        if (event->progress && on_progress) on_progress(*event->progress);
+      });
     }
   }
 
@@ -221,7 +224,9 @@ class Engine::Impl {
     translated.id = IdOf(event.job);
     switch (event.kind) {
       case JobEvent::Kind::kProgress:
-        return std::nullopt;
+        translated.type = Event::Type::kProgress;
+        translated.progress = {event.rows_done, event.rows_total};
+        return translated;
       case JobEvent::Kind::kOutput:
         if (event.text.empty()) return std::nullopt;
         translated.type = Event::Type::kText;
@@ -303,7 +308,10 @@ RequestId Engine::Submit(const Request& request, EventCallback callback) {
 std::optional<Event> Engine::Await(RequestId id, std::chrono::milliseconds timeout) {
   return impl_->Await(id, timeout);
 }
-Result Engine::Wait(RequestId id, const TextCallback& on_text) { return impl_->Wait(id, on_text); }
+Result Engine::Wait(RequestId id, const TextCallback& on_text,
+                    const ProgressCallback& on_progress) {
+  return impl_->Wait(id, on_text, on_progress);
+}
 void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
 void Engine::Forget(RequestId id) { impl_->Forget(id); }
 Result Engine::Generate(const Request& request, const TextCallback& on_text) {
