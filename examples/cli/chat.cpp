@@ -13,6 +13,7 @@
 #include "interrupt.h"
 #include "line_reader.h"
 #include "output.h"
+#include "progress_bar.h"
 #include "utf8.h"
 #include "xcomposer/session.h"
 
@@ -58,7 +59,8 @@ class AnswerGuard {
 class Chat {
  public:
   Chat(Engine& engine, const ChatFlags& flags)
-      : session_(engine, ToSessionOptions(flags.request)),
+      : bar_("prompt", !flags.engine.quiet, ProgressBar::Unit::kRows),
+        session_(engine, Options(flags)),
         terminal_(isatty(STDIN_FILENO) == 1),
         reader_([this] {
           if (Terminated()) return false;
@@ -80,6 +82,14 @@ class Chat {
   }
 
  private:
+  SessionOptions Options(const ChatFlags& flags) {
+    SessionOptions options = ToSessionOptions(flags.request);
+    options.progress = [this](const PromptProgress& progress) {
+      bar_.Update(progress.rows_done, progress.rows_total);
+    };
+    return options;
+  }
+
   // False ends the conversation. An error is told and the conversation goes on; for a program at
   // the other end of the pipe the exit code keeps the first one.
   bool Handle(const std::string& line) {
@@ -91,6 +101,7 @@ class Chat {
       }
       return Command(line);
     } catch (const Error& error) {
+      bar_.Clear();
       const int code = Report(error, false);
       if (!terminal_ && exit_code_ == kDone) exit_code_ = code;
       return true;
@@ -121,17 +132,24 @@ class Chat {
     RequireUtf8(question, ErrorKind::kPrompt, "the question");
     const AnswerGuard guard(session_);
     const Result result =
-        session_.Ask(question, std::exchange(pending_, {}),
-                     [](const std::string& text) { std::cout << text << std::flush; });
+        session_.Ask(question, std::exchange(pending_, {}), [this](const std::string& text) {
+          bar_.Clear();
+          std::cout << text << std::flush;
+        });
+    bar_.Clear();  // where there was no text
     std::cout << std::endl;
     WarnOfCutPrompt(result);  // the question itself is at the end of the prompt
     if (result.prompt_truncated > 0) std::cerr << "/reset begins anew\n";
-    if (result.finish_reason == FinishReason::kLength) {
-      std::cerr << "warning: the answer was cut off after " << result.output_ids.size()
-                << " tokens (--max-new-tokens)\n";
-    }
+    if (result.finish_reason == FinishReason::kLength) WarnOfCutAnswer(result, "--max-new-tokens");
+    if (result.finish_reason == FinishReason::kDeadline) WarnOfCutAnswer(result, "--deadline");
   }
 
+  static void WarnOfCutAnswer(const Result& result, const char* option) {
+    std::cerr << "warning: the answer was cut off after " << result.output_ids.size() << " tokens ("
+              << option << ")\n";
+  }
+
+  ProgressBar bar_;
   Session session_;
   const bool terminal_;
   LineReader reader_;

@@ -26,7 +26,7 @@ json ToJson(const MachineInfo& machine) {
     if (!device.instructions.empty()) entry["instructions"] = device.instructions;
     devices.push_back(entry);
   }
-  return {
+  json object = {
       {"nodes",
        {{{"name", machine.host},
          {"devices", devices},
@@ -37,6 +37,8 @@ json ToJson(const MachineInfo& machine) {
         {"cuda_driver", machine.cuda_driver},
         {"cuda_runtime", machine.cuda_runtime},
         {"build", machine.build}}}};
+  if (!machine.cuda_problem.empty()) object["versions"]["cuda_problem"] = machine.cuda_problem;
+  return object;
 }
 
 void Print(const MachineInfo& machine) {
@@ -52,6 +54,7 @@ void Print(const MachineInfo& machine) {
             << machine.torch_version;
   if (!machine.cuda_runtime.empty()) std::cout << ", CUDA " << machine.cuda_runtime;
   if (!machine.cuda_driver.empty()) std::cout << ", driver " << machine.cuda_driver;
+  if (!machine.cuda_problem.empty()) std::cout << "\nCUDA: " << machine.cuda_problem;
   std::cout << std::endl;
 }
 

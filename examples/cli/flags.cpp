@@ -176,7 +176,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   command.add_flag("--greedy", flags.greedy, "Always the likeliest token, no sampling");
   AddNumber<int64_t>(command, "--num-beams", generation.num_beams, {1, kMostBeams},
                      "Beam search, without sampling");
-  AddNumber<double>(command, "--temperature", generation.temperature, {0, 1e9},
+  AddNumber<double>(command, "--temperature", generation.temperature, {1e-9, 1e9},
                     "Sampling temperature");
   AddNumber<double>(command, "--top-p", generation.top_p, {0, 1},
                     "Sample from this share of the mass");
@@ -191,7 +191,7 @@ void AddRequestFlags(CLI::App& command, RequestFlags& flags) {
   command.add_option("--stop", generation.stop, "Text that ends the answer (may be repeated)")
       ->type_name("TEXT")
       ->allow_extra_args(false);
-  AddNumber<double>(command, "--deadline", flags.deadline_s, {0, 1e9},
+  AddNumber<double>(command, "--deadline", flags.deadline_s, {1e-9, 1e9},
                     "Seconds after which the answer so far is given");
   AddNumber<int64_t>(command, "--hd-num", flags.hd_num, {1, 4096}, "Limit of tiles (4khd, 2.5)");
   // Through a function, since an empty text would leave an optional empty.
@@ -289,6 +289,7 @@ SessionOptions ToSessionOptions(const RequestFlags& flags) {
   options.hd_num = flags.hd_num;
   ApplyGeneration(flags, options.generation);
   options.specials = ToSpecials(flags.specials.value_or("literal"));
+  options.deadline_s = flags.deadline_s;
   return options;
 }
 

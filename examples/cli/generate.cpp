@@ -8,6 +8,7 @@
 #include "interrupt.h"
 #include "number_option.h"
 #include "output.h"
+#include "progress_bar.h"
 #include "request_json.h"
 #include "request_runner.h"
 #include "utf8.h"
@@ -74,10 +75,21 @@ int ExitCodeOf(const Result& result) {
   return result.finish_reason == FinishReason::kCancelled ? kInterrupted : kDone;
 }
 
-int GenerateOne(Engine& engine, const ParsedRequest& parsed, const GenerateFlags& flags) {
-  const Result result = RunOne(engine, parsed, [&flags](const std::string& text) {
-    if (!flags.json) std::cout << text << std::flush;
+Result Answer(Engine& engine, ParsedRequest parsed, const GenerateFlags& flags) {
+  ProgressBar bar("prompt", !flags.engine.quiet, ProgressBar::Unit::kRows);
+  parsed.request.reports_progress = true;
+  return RunOne(engine, parsed, [&](const Event& event) {
+    if (event.progress) {
+      bar.Update(event.progress->rows_done, event.progress->rows_total);
+      return;
+    }
+    bar.Clear();
+    if (!flags.json) std::cout << event.text << std::flush;
   });
+}
+
+int GenerateOne(Engine& engine, const ParsedRequest& parsed, const GenerateFlags& flags) {
+  const Result result = Answer(engine, parsed, flags);
   if (flags.json) {
     nlohmann::json object = ToJson(result);
     if (flags.engine.show_placement) object["placement_report"] = ToJson(engine.placement());

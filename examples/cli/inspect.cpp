@@ -116,9 +116,14 @@ void Print(const CheckpointReport& report, bool with_tensors) {
             << std::endl;
 }
 
+void ThrowIfInterrupted() {
+  if (Interrupted()) throw Error(ErrorKind::kCancelled, "interrupted while reading the checkpoint");
+}
+
 CheckpointDigest ReadAll(const InspectFlags& flags) {
   ProgressBar bar("reading", !flags.json);
   return Digest(flags.model, [&bar](const DigestProgress& progress) {
+    ThrowIfInterrupted();
     bar.Update(progress.bytes_done, progress.bytes_total);
   });
 }
@@ -137,8 +142,9 @@ void Print(const CheckpointDigest& digest) {
 }
 
 int RunInspect(const InspectFlags& flags) {
-  ExitOnInterrupt();
+  WatchInterrupt();
   const CheckpointReport report = Inspect(flags.model, flags.kind);
+  ThrowIfInterrupted();
   if (flags.json) {
     json object = ToJson(report);
     if (flags.verify) object.update(ToJson(ReadAll(flags)));
@@ -146,6 +152,7 @@ int RunInspect(const InspectFlags& flags) {
   } else {
     Print(report, flags.tensors);
     if (flags.verify) Print(ReadAll(flags));
+    if (!report.ok()) Report(Faults(report), false);
   }
   return report.ok() ? kDone : kBadCheckpoint;
 }

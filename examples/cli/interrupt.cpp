@@ -34,10 +34,6 @@ void WatchInterrupt() {
   });
 }
 
-void ExitOnInterrupt() {
-  Install([](int) { _exit(kInterrupted); });
-}
-
 bool Interrupted() { return g_pressed.load() > 0; }
 
 bool TakeInterrupt() { return g_pressed.exchange(0) > 0; }

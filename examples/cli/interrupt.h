@@ -6,9 +6,6 @@ namespace xcomposer::cli {
 /// that nobody has taken ends it with status 130.
 void WatchInterrupt();
 
-/// Ctrl-C ends the program with status 130 at once.
-void ExitOnInterrupt();
-
 /// Whether Ctrl-C was pressed and not yet taken.
 bool Interrupted();
 

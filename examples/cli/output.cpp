@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
@@ -39,6 +40,27 @@ std::string JoinModules(const std::vector<std::string>& modules) {
     if (last > first) text += "-" + std::to_string(last);
   }
   return text;
+}
+
+bool IsLetterOrDigit(const std::string& text, size_t at) {
+  return at < text.size() && std::isalnum(static_cast<unsigned char>(text[at])) != 0;
+}
+
+// Whether a name or number goes on over text[at]: by a letter or digit, or by what joins such to
+// another one, as in "cuda:1", "2-vl-7b" and "1.5"; `next` is the position beyond it.
+bool GoesOn(const std::string& text, size_t at, size_t next) {
+  if (at >= text.size()) return false;
+  const bool joins = std::string("_-.:/").find(text[at]) != std::string::npos;
+  return IsLetterOrDigit(text, at) || (joins && IsLetterOrDigit(text, next));
+}
+
+// Whether the text holds these words as such: "1" is no word of "1023".
+bool HasWords(const std::string& text, const std::string& words) {
+  for (size_t at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) {
+    const size_t end = at + words.size();
+    if (!GoesOn(text, at - 1, at - 2) && !GoesOn(text, end, end + 1)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -101,9 +123,7 @@ int Report(const Error& error, bool as_json) {
   }
   std::cerr << "xcomposer: " << ToString(error.kind()) << " error: " << error.what() << '\n';
   for (const auto& [key, value] : error.where()) {
-    if (std::string(error.what()).find(value) == std::string::npos) {
-      std::cerr << "  " << key << ": " << value << '\n';
-    }
+    if (!HasWords(error.what(), value)) std::cerr << "  " << key << ": " << value << '\n';
   }
   return ExitCode(error.kind());
 }

@@ -10,17 +10,18 @@
 
 namespace xcomposer::cli {
 
-ProgressBar::ProgressBar(std::string label, bool wanted)
-    : label_(std::move(label)), shown_(wanted && isatty(STDERR_FILENO) == 1) {}
+ProgressBar::ProgressBar(std::string label, bool wanted, Unit unit)
+    : label_(std::move(label)), shown_(wanted && isatty(STDERR_FILENO) == 1), unit_(unit) {}
 
-ProgressBar::~ProgressBar() {
-  if (percent_ >= 0) std::cerr << "\r\033[K" << std::flush;
+ProgressBar::~ProgressBar() { Clear(); }
+
+void ProgressBar::Clear() {
+  if (std::exchange(percent_, -1) >= 0) std::cerr << "\r\033[K" << std::flush;
 }
 
-void ProgressBar::Update(int64_t bytes_done, int64_t bytes_total) {
-  if (!shown_ || bytes_total <= 0) return;
-  const double share =
-      std::clamp(static_cast<double>(bytes_done) / static_cast<double>(bytes_total), 0.0, 1.0);
+void ProgressBar::Update(int64_t done, int64_t total) {
+  if (!shown_ || total <= 0) return;
+  const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
   const int percent = static_cast<int>(share * 100);
   if (percent == percent_) return;
   percent_ = percent;
@@ -28,7 +29,8 @@ void ProgressBar::Update(int64_t bytes_done, int64_t bytes_total) {
   const size_t filled = static_cast<size_t>(share * kWidth);
   std::cerr << '\r' << label_ << " [" << std::string(filled, '#')
             << std::string(kWidth - filled, '.') << "] " << percent << "% of "
-            << HumanBytes(bytes_total) << "\033[K" << std::flush;
+            << (unit_ == Unit::kBytes ? HumanBytes(total) : std::to_string(total) + " rows")
+            << "\033[K" << std::flush;
 }
 
 }  // namespace xcomposer::cli

@@ -17,6 +17,7 @@ constexpr milliseconds kLook{50};  // how long Ctrl-C may go unnoticed
 Result RunForward(Engine& engine, const Request& request) {
   TraceOptions options;
   options.forward_only = true;
+  options.stop = [] { return Interrupted(); };
   options.taps = {"im_mask"};
   return engine.Trace(request, options, [](TraceTensor&&) {});
 }
@@ -98,7 +99,7 @@ class ListRun {
 
 }  // namespace
 
-Result RunOne(Engine& engine, const ParsedRequest& parsed, const TextCallback& on_text) {
+Result RunOne(Engine& engine, const ParsedRequest& parsed, const EventCallback& on_event) {
   if (parsed.forward) return RunForward(engine, parsed.request);
   const RequestId id = engine.Submit(parsed.request);
   bool cancelled = false;
@@ -108,7 +109,7 @@ Result RunOne(Engine& engine, const ParsedRequest& parsed, const TextCallback& o
     if (!event) continue;
     if (event->type == Event::Type::kError) throw *event->error;
     if (event->type == Event::Type::kDone) return *std::move(event->result);
-    on_text(event->text);
+    on_event(*event);
   }
 }
 

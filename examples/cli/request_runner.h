@@ -12,8 +12,9 @@ namespace xcomposer::cli {
 
 using Outcome = std::variant<Result, Error>;
 
-/// Runs one request and ends it early on Ctrl-C. Throws the request's error.
-Result RunOne(Engine& engine, const ParsedRequest& parsed, const TextCallback& on_text);
+/// Runs one request and ends it early on Ctrl-C; `on_event` sees its text and its progress. Throws
+/// the request's error.
+Result RunOne(Engine& engine, const ParsedRequest& parsed, const EventCallback& on_event);
 
 /// Runs a list with at most `in_flight` requests at once. Outcomes are in the order of the
 /// requests; `on_outcome` sees them in that order too, each as soon as all before it are there.

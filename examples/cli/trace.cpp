@@ -128,6 +128,7 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
     nlohmann::json object = ToJson(result);
     if (flags.engine.show_placement) object["placement_report"] = ToJson(placement);
     object["out"] = flags.out;
+    object["tensors"] = nlohmann::json::array();
     for (const WrittenTensor& tensor : tensors) {
       object["tensors"].push_back(
           {{"name", tensor.name}, {"dtype", tensor.dtype}, {"shape", tensor.shape}});
@@ -143,6 +144,7 @@ void PrintTrace(const std::vector<WrittenTensor>& tensors, const Result& result,
     std::cout << ")\n";
   }
   if (!result.text.empty()) std::cout << "answer: " << result.text << '\n';
+  std::cout << "ended by: " << ToString(result.finish_reason) << '\n';
   std::cout << "written to " << flags.out << std::endl;
 }
 
@@ -157,9 +159,16 @@ void WarnOfAbsentTaps(const std::vector<WrittenTensor>& tensors,
   }
 }
 
+void WarnOfDeadline(const Result& result) {
+  if (result.finish_reason != FinishReason::kDeadline) return;
+  std::cerr
+      << "warning: the deadline passed before the request was done; the file holds what there "
+         "was by then\n";
+}
+
 int RunTrace(const TraceFlags& flags) {
   if (const std::optional<int> code = ServeWhereNotFirst(flags.engine)) return *code;
-  ExitOnInterrupt();
+  WatchInterrupt();
   RequireNoneOf(flags.out, {flags.request_file, flags.engine.device_map});
   const ParsedRequest parsed = ReadRequest(flags);
   TraceFile file(flags);
@@ -167,10 +176,17 @@ int RunTrace(const TraceFlags& flags) {
   TraceOptions options;
   options.forward_only = parsed.forward;
   options.taps = flags.taps;
+  options.stop = [] { return Interrupted(); };
   const Result result = engine.Trace(
       parsed.request, options, [&file](TraceTensor&& tensor) { file.Take(std::move(tensor)); });
+  if (result.finish_reason == FinishReason::kCancelled) {
+    throw Error(ErrorKind::kCancelled,
+                "interrupted before the request was done; nothing is written",
+                {{"file", flags.out}});
+  }
   const std::vector<WrittenTensor>& tensors = file.Finish();
   if (!flags.engine.quiet) WarnOfAbsentTaps(tensors, flags.taps);
+  WarnOfDeadline(result);
   PrintTrace(tensors, result, engine.placement(), flags);
   return kDone;
 }

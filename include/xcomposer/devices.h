@@ -28,6 +28,7 @@ struct MachineInfo {
   double link_latency = 0;    ///< seconds
   std::string cuda_driver;    ///< empty without one
   std::string cuda_runtime;   ///< empty in a build without CUDA
+  std::string cuda_problem;   ///< why there are no CUDA devices, or fewer than expected; else empty
   std::string torch_version;
   std::string build;  ///< what this build has: opencv, sentencepiece, cuda
 };

@@ -127,14 +127,24 @@ struct PlacementReport {
 
 using RequestId = uint64_t;
 
+/// How far the prompt is. Rows of pictures are rows of it too; while pictures are encoded, none is
+/// done.
+struct PromptProgress {
+  int64_t rows_done = 0;
+  int64_t rows_total = 0;
+};
+
 /// Something that happened to a request. Errors arrive here, not as exceptions of Await.
 struct Event {
-  enum class Type { kText, kDone, kError };
+  /// kProgress: only where Request::reports_progress asks for it; before all text, from no row to
+  /// all of them unless the request ends earlier.
+  enum class Type { kText, kDone, kError, kProgress };
   Type type = Type::kText;
   RequestId id = 0;
-  std::string text;              ///< kText: whole UTF-8 characters that were added
-  std::optional<Result> result;  ///< kDone
-  std::optional<Error> error;    ///< kError
+  std::string text;                             ///< kText: whole UTF-8 characters that were added
+  std::optional<Result> result;                 ///< kDone
+  std::optional<Error> error;                   ///< kError
+  std::optional<PromptProgress> progress = {};  ///< kProgress
 };
 
 /// An intermediate tensor of one request; row-major. float32, or uint8 where `bytes` is filled.
@@ -148,9 +158,12 @@ struct TraceTensor {
 struct TraceOptions {
   bool forward_only = false;      ///< the prompt once, no generation; adds prefill_logits
   std::vector<std::string> taps;  ///< names to keep; empty: all
+  /// Asked several times a second on the calling thread; true ends the request as Cancel does.
+  std::function<bool()> stop = {};
 };
 
 using TextCallback = std::function<void(const std::string& text)>;
+using ProgressCallback = std::function<void(const PromptProgress&)>;
 using EventCallback = std::function<void(const Event&)>;
 using TraceCallback = std::function<void(TraceTensor&&)>;
 
@@ -195,9 +208,10 @@ class XCOMPOSER_API Engine {
   /// event. No callback is called from then on (one may be running). Ignores unknown ids.
   void Forget(RequestId id);
 
-  /// Takes the request's events until it is over; `on_text` receives the answer as it grows. Throws
-  /// the request's error.
-  Result Wait(RequestId id, const TextCallback& on_text = {});
+  /// Takes the request's events until it is over; `on_text` receives the answer as it grows,
+  /// `on_progress` what Request::reports_progress asks for. Throws the request's error.
+  Result Wait(RequestId id, const TextCallback& on_text = {},
+              const ProgressCallback& on_progress = {});
 
   /// Ends the request with FinishReason::kCancelled and what it has so far, which is its last
   /// event; ignores unknown ids.

@@ -85,6 +85,8 @@ struct Request {
   GenerationOptions generation;
   /// Seconds from submission; then the answer so far is returned.
   std::optional<double> deadline_s;
+  /// Whether there are events that say how far pictures and prompt are (Event::Type::kProgress).
+  bool reports_progress = false;
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kDeadline };

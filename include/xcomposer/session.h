@@ -18,6 +18,7 @@ struct SessionOptions {
   Specials specials = Specials::kLiteral;
   GenerationOptions generation;
   std::optional<double> deadline_s;  ///< of each answer
+  ProgressCallback progress = {};    ///< called by Ask, before the answer's text
 };
 
 /// A conversation of several turns. Earlier pictures stay part of it: the session keeps the bytes

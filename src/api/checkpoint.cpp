@@ -44,6 +44,7 @@ ConvertSummary SummaryOf(const ConversionReport& done) {
 }  // namespace
 
 CheckpointReport Inspect(const std::string& model, const std::string& kind) {
+  const std::optional<Kind> wanted = kind.empty() ? std::nullopt : std::optional(ParseKind(kind));
   const auto folder = api::FindModelFolder(model);
   const Checkpoint checkpoint = Checkpoint::Open(folder);
   CheckpointReport report;
@@ -59,8 +60,7 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
     report.bytes += entry.DenseBytes();
   }
   const WeightHeaders headers = HeadersOf(checkpoint);
-  const ModelConfig config =
-      LoadConfig(folder, headers, kind.empty() ? std::nullopt : std::optional(ParseKind(kind)));
+  const ModelConfig config = LoadConfig(folder, headers, wanted);
   report.kind = ToString(config.kind);
   report.layers = config.layers;
   report.hidden = config.hidden_size;

@@ -93,6 +93,7 @@ MachineInfo Machine() {
   machine.link_latency = kAssumedNodeLink.latency;
   machine.cuda_driver = CudaVersion(cuda.driver_version);
   machine.cuda_runtime = CudaVersion(cuda.runtime_version);
+  machine.cuda_problem = cuda.problem;
   machine.torch_version = TORCH_VERSION;
   machine.build = BuildFeatures(cuda);
   return machine;

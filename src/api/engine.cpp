@@ -1,6 +1,7 @@
 #include "xcomposer/engine.h"
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <system_error>
@@ -21,6 +22,8 @@ namespace {
 // A wait that has no deadline of its own is made of these.
 constexpr std::chrono::hours kPatience{1};
 constexpr std::chrono::hours kLongestWait{24 * 365};
+// How long TraceOptions::stop goes unasked.
+constexpr std::chrono::milliseconds kLook{50};
 
 FinishReason ReasonOf(JobFinish finish) {
   switch (finish) {
@@ -103,13 +106,16 @@ class Engine::Impl {
     }
   }
 
-  Result Wait(RequestId id, const TextCallback& on_text) {
+  Result Wait(RequestId id, const TextCallback& on_text, const ProgressCallback& on_progress = {}) {
     for (;;) {
       std::optional<Event> event = Await(id, kPatience);
       if (!event) continue;
       if (event->error) throw *event->error;
       if (event->result) return *std::move(event->result);
-      if (on_text) CallOrForget(id, [&] { on_text(event->text); });
+      CallOrForget(id, [&] {
+        if (event->type == Event::Type::kText && on_text) on_text(event->text);
+        if (event->progress && on_progress) on_progress(*event->progress);
+      });
     }
   }
 
@@ -147,7 +153,7 @@ class Engine::Impl {
       id = IdOf(scheduler_.Submit(std::move(job)));
       asked_.emplace(id, asked);
     }
-    return Wait(id, {});
+    return options.stop ? WaitOrStop(id, options.stop) : Wait(id, {});
   }
 
  private:
@@ -181,6 +187,28 @@ class Engine::Impl {
     return asked;
   }
 
+  /// As Wait, and ends the request where `stop` says so. Never before the request is over, whatever
+  /// `stop` throws: until then the engine's thread hands tensors to the caller.
+  Result WaitOrStop(RequestId id, const std::function<bool()>& stop) {
+    std::exception_ptr thrown;
+    for (bool stopped = false;;) {
+      if (!stopped) {
+        try {
+          stopped = stop();
+        } catch (...) {
+          thrown = std::current_exception();
+          stopped = true;
+        }
+        if (stopped) Cancel(id);
+      }
+      std::optional<Event> event = Await(id, kLook);
+      if (!event || (!event->error && !event->result)) continue;
+      if (thrown) std::rethrow_exception(thrown);
+      if (event->error) throw *event->error;
+      return *std::move(event->result);
+    }
+  }
+
   template <typename Call>
   void CallOrForget(RequestId id, const Call& call) {
     try {
@@ -196,7 +224,9 @@ class Engine::Impl {
     translated.id = IdOf(event.job);
     switch (event.kind) {
       case JobEvent::Kind::kProgress:
-        return std::nullopt;
+        translated.type = Event::Type::kProgress;
+        translated.progress = {event.rows_done, event.rows_total};
+        return translated;
       case JobEvent::Kind::kOutput:
         if (event.text.empty()) return std::nullopt;
         translated.type = Event::Type::kText;
@@ -278,7 +308,10 @@ RequestId Engine::Submit(const Request& request, EventCallback callback) {
 std::optional<Event> Engine::Await(RequestId id, std::chrono::milliseconds timeout) {
   return impl_->Await(id, timeout);
 }
-Result Engine::Wait(RequestId id, const TextCallback& on_text) { return impl_->Wait(id, on_text); }
+Result Engine::Wait(RequestId id, const TextCallback& on_text,
+                    const ProgressCallback& on_progress) {
+  return impl_->Wait(id, on_text, on_progress);
+}
 void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
 void Engine::Forget(RequestId id) { impl_->Forget(id); }
 Result Engine::Generate(const Request& request, const TextCallback& on_text) {

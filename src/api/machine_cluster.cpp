@@ -20,7 +20,11 @@ const DeviceInfo& Found(const MachineInfo& machine, const std::string& name) {
     if (device.name == name || (is_cpu && device.kind == "cpu")) return device;
     there += (there.empty() ? "" : ", ") + device.name;
   }
-  throw Error(ErrorKind::kDevice, StrCat("this machine has no ", name, "; it has ", there),
+  std::string reason;
+  if (name.rfind("cuda", 0) == 0 && !machine.cuda_problem.empty()) {
+    reason = ": " + machine.cuda_problem;
+  }
+  throw Error(ErrorKind::kDevice, StrCat("this machine has no ", name, reason, "; it has ", there),
               {{"device", name}});
 }
 

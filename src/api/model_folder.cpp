@@ -1,5 +1,6 @@
 #include "api/model_folder.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 #include <sstream>
@@ -40,8 +41,20 @@ bool IsRepositoryId(const std::string& model) {
   return model.find_first_not_of(allowed) == std::string::npos;
 }
 
-// The snapshot that refs/main names; without that file, the only snapshot there is.
-std::optional<fs::path> Snapshot(const fs::path& repository) {
+std::string NamesOf(std::vector<fs::path> folders) {
+  constexpr size_t kMost = 8;
+  std::sort(folders.begin(), folders.end());
+  std::string names;
+  for (size_t i = 0; i < std::min(kMost, folders.size()); ++i) {
+    names += (i == 0 ? "" : ", ") + folders[i].filename().string();
+  }
+  if (folders.size() > kMost) names += StrCat(" and ", folders.size() - kMost, " more");
+  return names;
+}
+
+// The snapshot that refs/main names; without that file, the only snapshot there is. Throws
+// kCheckpoint where there are several and nothing says which.
+std::optional<fs::path> Snapshot(const std::string& model, const fs::path& repository) {
   std::error_code error;
   if (const fs::path ref = repository / "refs" / "main"; fs::exists(ref, error)) {
     std::string revision;
@@ -56,8 +69,12 @@ std::optional<fs::path> Snapshot(const fs::path& repository) {
        it.increment(error)) {
     if (it->is_directory(error)) snapshots.push_back(it->path());
   }
-  if (snapshots.size() == 1) return snapshots.front();
-  return std::nullopt;
+  if (snapshots.empty()) return std::nullopt;
+  Require(snapshots.size() == 1, ErrorKind::kCheckpoint, "of '", model, "' there are ",
+          snapshots.size(), " snapshots in ", (repository / "snapshots").string(), " (",
+          NamesOf(snapshots),
+          ") and refs/main names none of them; give the folder of one as the model (--model)");
+  return snapshots.front();
 }
 
 }  // namespace
@@ -75,7 +92,7 @@ fs::path FindModelFolder(const std::string& model) {
       std::string name = model;
       name.replace(name.find('/'), 1, "--");
       const fs::path repository = *cache / ("models--" + name);
-      if (auto snapshot = Snapshot(repository)) return *snapshot;
+      if (auto snapshot = Snapshot(model, repository)) return *snapshot;
       looked += StrCat(", and no snapshot of that repository in ", repository.string());
     }
   }

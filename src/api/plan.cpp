@@ -57,17 +57,28 @@ bool NamesRanks(const PlanOptions& options) {
   return std::any_of(options.devices.begin(), options.devices.end(), api::NamesNode);
 }
 
-Cluster ClusterFor(const PlanOptions& options) {
+Cluster DescribedCluster(const PlanOptions& options) {
   Require(options.cluster.empty() || options.devices.empty(), ErrorKind::kUsage,
           "a cluster file and a list of devices exclude each other");
-  Cluster cluster;
-  if (!options.cluster.empty()) {
-    cluster = api::FromPlanFile(options.cluster, ParseCluster);
-  } else if (NamesRanks(options)) {
-    cluster = ClusterOfRanksHere(options.devices);
-  } else {
-    cluster = api::MachineCluster(options.devices);
+  InRange(options.extra_devices, 0, kMostExtraDevices, "the number of extra devices");
+  if (!options.cluster.empty()) return api::FromPlanFile(options.cluster, ParseCluster);
+  if (NamesRanks(options)) return ClusterOfRanksHere(options.devices);
+  return api::MachineCluster(options.devices);
+}
+
+/// The devices of this machine with less memory. Their budgets are what is free now, and an
+/// alternative that fills them to the last bytes is refused if any other process has grown when it
+/// is tried. A small machine's processes come and go by hundreds of MB, a large one's by a share.
+Cluster AMomentLater(Cluster cluster) {
+  constexpr int64_t kLeastSlack = int64_t{512} << 20;
+  for (ClusterDevice& device : cluster.devices) {
+    const int64_t slack = std::max(kLeastSlack, device.budget / 100 * 3);
+    device.budget = std::max<int64_t>(0, device.budget - slack);
   }
+  return cluster;
+}
+
+Cluster WithLimits(Cluster cluster, const PlanOptions& options) {
   if (!options.max_memory.empty()) {
     if (options.max_memory.find('{') != std::string::npos) {
       ApplyMaxMemory(options.max_memory, cluster);
@@ -76,7 +87,6 @@ Cluster ClusterFor(const PlanOptions& options) {
                         [&cluster](const std::string& text) { ApplyMaxMemory(text, cluster); });
     }
   }
-  InRange(options.extra_devices, 0, kMostExtraDevices, "the number of extra devices");
   return WithExtraDevices(cluster, options.extra_devices);
 }
 
@@ -224,7 +234,9 @@ Plan MakePlan(const PlanOptions& options) {
                                  options.cluster.empty() ? api::HostTraits(0) : CpuTraits());
   PlanQuestion question;
   question.footprint = &footprint;
-  question.cluster = ClusterFor(options);
+  const Cluster described = DescribedCluster(options);
+  question.cluster = WithLimits(described, options);
+  if (options.cluster.empty()) question.later = WithLimits(AMomentLater(described), options);
   question.workload = WorkloadFor(options, config);
   question.rules = RulesFor(options);
   question.extra_devices = options.extra_devices;

@@ -187,6 +187,7 @@ PreparedRequest Prepare(const Request& request, const RequestContext& context) {
   // The reference forces the cache on for prompts given as embeddings.
   job.text_path = prompt.text_path && !request.generation.use_cache.value_or(false);
   job.adapter = AdapterOf(request.infer_mode);
+  job.wants_progress = request.reports_progress;
   if (request.deadline_s) {
     job.deadline = submitted + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                                    std::chrono::duration<double>(*request.deadline_s));

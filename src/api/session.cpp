@@ -91,6 +91,7 @@ class Session::Impl {
     request.specials = options_.specials;
     request.generation = options_.generation;
     request.deadline_s = options_.deadline_s;
+    request.reports_progress = static_cast<bool>(options_.progress);
     return request;
   }
 
@@ -103,7 +104,7 @@ class Session::Impl {
       std::atomic<RequestId>& running;
       ~Finished() { running.store(0); }
     } finished{running_};
-    return engine_.Wait(id, on_text);
+    return engine_.Wait(id, on_text, options_.progress);
   }
 
   Engine& engine_;

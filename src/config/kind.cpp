@@ -36,7 +36,7 @@ Kind ParseKind(const std::string& name) {
     if (name == ToString(kind)) return kind;
     names += (names.empty() ? "" : ", ") + std::string(ToString(kind));
   }
-  throw Error(ErrorKind::kConfig,
+  throw Error(ErrorKind::kUsage,
               StrCat("unknown model kind '", name, "', expected one of ", names));
 }
 

@@ -23,7 +23,7 @@ inline constexpr std::array<Kind, 5> kAllKinds = {Kind::k2_7b, Kind::kVl7b, Kind
 /// "2-7b", "2-vl-7b", "2-4khd-7b", "2.5-7b", "2-vl-1.8b".
 const char* ToString(Kind kind);
 
-/// The inverse of ToString. Throws kConfig with the list of names.
+/// The inverse of ToString, of what a user asks for. Throws kUsage with the list of names.
 Kind ParseKind(const std::string& name);
 
 /// One tensor as a checkpoint's header describes it; dtype in the spelling of safetensors (BF16,

@@ -56,6 +56,7 @@ void JobRun::Start() {
   result_.timings.queue_s = Seconds(rows_began_ - submitted_);
   sequences_.push_back({job_.ids, BlockTable(context_.blocks)});
   BeginPass(&sequences_[0]);
+  ReportProgress();
 }
 
 void JobRun::EncodeNextPicture(const StopTest& stop) {

@@ -28,8 +28,8 @@ struct Change {
 };
 
 bool Fits(const PlanQuestion& question) {
-  return DeviceMapPlanner::Fits(*question.footprint, question.cluster, question.workload,
-                                question.rules);
+  const Cluster& cluster = question.later ? *question.later : question.cluster;
+  return DeviceMapPlanner::Fits(*question.footprint, cluster, question.workload, question.rules);
 }
 
 /// The largest of low .. high (in steps) for which the question fits, where smaller needs less.
@@ -176,6 +176,7 @@ std::optional<Change> MoreDevices(const Change& before) {
   for (int64_t more = 1; more <= std::min(most, kMostExtraDevices); ++more) {
     PlanQuestion question = before.question;
     question.cluster = WithExtraDevices(question.cluster, more);
+    if (question.later) question.later = WithExtraDevices(*question.later, more);
     question.extra_devices = asked + more;
     if (!Fits(question)) continue;
     Change change = before;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace xcomposer {
 struct PlanQuestion {
   const ModelFootprint* footprint = nullptr;  ///< must live longer
   Cluster cluster;
+  /// The cluster as it may be a moment later, with no larger budgets: alternatives fit there too.
+  /// Absent where budgets stay what they are.
+  std::optional<Cluster> later;
   Workload workload;
   PlacementRules rules;
 

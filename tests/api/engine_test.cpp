@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <future>
@@ -107,6 +108,46 @@ TEST(Engine, EventsJoinToTheResultAndThenTheIdIsForgotten) {
     break;
   }
   ExpectError(ErrorKind::kUsage, "", [&] { engine.Await(id, 1ms); });
+}
+
+TEST(Engine, ThePromptsProgressIsToldWhereAsked) {
+  EngineOptions options;
+  options.model = kDemo;
+  options.prefill_chunk = 64;
+  Engine engine = Engine::Load(options);
+  Request request = IdRequest(3);
+  request.token_ids->insert(request.token_ids->end(), 200, 40);
+  int told = 0;
+  const auto count = [&told](const PromptProgress&) { ++told; };
+  const Result plain = engine.Wait(engine.Submit(request), {}, count);
+  EXPECT_EQ(told, 0);
+
+  request.reports_progress = true;
+  const RequestId id = engine.Submit(request);
+  std::vector<int64_t> rows;
+  bool answering = false;
+  for (;;) {
+    const std::optional<Event> event = engine.Await(id, 60s);
+    ASSERT_TRUE(event.has_value());
+    if (event->result) break;
+    EXPECT_EQ(event->progress.has_value(), event->type == Event::Type::kProgress);
+    answering = answering || !event->progress;
+    if (!event->progress) continue;
+    EXPECT_FALSE(answering);
+    EXPECT_EQ(event->progress->rows_total, plain.prompt_tokens);
+    rows.push_back(event->progress->rows_done);
+  }
+  ASSERT_GE(rows.size(), 4u);
+  EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end()));
+  EXPECT_EQ(rows.front(), 0);
+  EXPECT_EQ(rows.back(), plain.prompt_tokens);
+
+  std::string text;
+  const Result waited = engine.Wait(
+      engine.Submit(request), [&text](const std::string& piece) { text += piece; }, count);
+  EXPECT_EQ(told, static_cast<int>(rows.size()));
+  EXPECT_EQ(text, waited.text);
+  EXPECT_EQ(waited.output_ids, plain.output_ids);
 }
 
 TEST(Engine, TheLongestTimeoutMeansForEver) {
@@ -361,6 +402,23 @@ TEST(Engine, TraceNamesTensorsAndKeepsTheWantedOnes) {
   int64_t picture_rows = 0;
   for (const uint8_t bit : tensors["im_mask"].bytes) picture_rows += bit;
   EXPECT_EQ(picture_rows, result.image_tokens);
+}
+
+TEST(Engine, ATraceIsStoppedWhereAsked) {
+  Engine engine = LoadDemo();
+  TraceOptions options;
+  options.taps = {"im_mask"};
+  std::atomic<int> asked{0};
+  options.stop = [&asked] { return ++asked > 2; };
+  const auto trace = [&] { return engine.Trace(IdRequest(4000), options, [](TraceTensor&&) {}); };
+  EXPECT_EQ(trace().finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(asked, 3);
+  // What it throws is thrown when nothing of the request runs any more.
+  options.stop = []() -> bool { throw Error(ErrorKind::kInternal, "thrown by stop"); };
+  ExpectError(ErrorKind::kInternal, "thrown by stop", trace);
+  options.stop = [] { return false; };
+  const Result whole = engine.Trace(IdRequest(3), options, [](TraceTensor&&) {});
+  EXPECT_EQ(whole.finish_reason, FinishReason::kLength);
 }
 
 TEST(Engine, ThePictureMatters) {

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "api/demo_model.h"
 #include "api/free_memory.h"
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/isa_kernels.h"
+#include "kernels/cuda/device_info.h"
+#include "xcomposer/devices.h"
 
 namespace xcomposer::api {
 namespace {
@@ -18,6 +21,15 @@ TEST(MachineCluster, ACpuNamedTwiceSharesItsMemory) {
   const int64_t free = HostMemory().available;
   // It may have changed in between, but hardly by half.
   EXPECT_LT(cluster.devices[0].budget + cluster.devices[1].budget, free + free / 2);
+}
+
+TEST(MachineCluster, SaysWhyThereIsNoGpu) {
+  const cuda::RuntimeInfo cuda = cuda::QueryRuntime();
+  EXPECT_EQ(Machine().cuda_problem, cuda.problem);
+  const std::string reason = cuda.problem.empty() ? "" : ": " + cuda.problem;
+  testing_support::ExpectError(ErrorKind::kDevice,
+                               "this machine has no cuda:99" + reason + "; it has cpu",
+                               [] { MachineCluster({"cuda:99"}); });
 }
 
 TEST(HostTraits, AreWhatTheKernelsOfThisMachineNeed) {

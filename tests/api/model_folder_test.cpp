@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "api/demo_model.h"
+#include "base/check.h"
 #include "checkpoint/scratch_directory.h"
 
 namespace xcomposer::api {
@@ -39,6 +40,16 @@ TEST_F(HubCache, ARepositoryIdIsItsMainSnapshot) {
 
 TEST_F(HubCache, ALoneSnapshotNeedsNoRef) {
   EXPECT_EQ(FindModelFolder("org/lone"), Snapshot("models--org--lone", "only"));
+}
+
+TEST_F(HubCache, OfSeveralSnapshotsWithoutARefOneMustBeNamed) {
+  const fs::path folder = Snapshot("models--org--many", "rev2").parent_path();
+  Snapshot("models--org--many", "rev1");
+  ExpectError(ErrorKind::kCheckpoint, folder.string() + " (rev1, rev2) and refs/main names none",
+              [] { FindModelFolder("org/many"); });
+  ExpectError(ErrorKind::kCheckpoint, "(--model)", [] { FindModelFolder("org/many"); });
+  for (int i = 3; i < 12; ++i) Snapshot("models--org--many", StrCat("rev", i));
+  ExpectError(ErrorKind::kCheckpoint, " and 3 more)", [] { FindModelFolder("org/many"); });
 }
 
 TEST_F(HubCache, ARefCannotLeaveTheSnapshots) {

@@ -237,6 +237,22 @@ TEST_F(SessionOverTheDemo, ATurnThatIsCancelledWithNoTextIsNotKept) {
   EXPECT_EQ(next.prompt_tokens, fresh.Ask("Is this a bag?").prompt_tokens);
 }
 
+TEST_F(SessionOverTheDemo, TheProgressOfEachPromptIsTold) {
+  Engine engine = LoadDemo();
+  SessionOptions options = Greedy();
+  std::vector<PromptProgress> told;
+  options.progress = [&told](const PromptProgress& progress) { told.push_back(progress); };
+  Session session(engine, options);
+  for (int turn = 0; turn < 2; ++turn) {
+    told.clear();
+    const Result result = session.Ask("What is this?");
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.front().rows_done, 0);
+    EXPECT_EQ(told.back().rows_done, result.prompt_tokens);
+    EXPECT_EQ(told.back().rows_total, result.prompt_tokens);
+  }
+}
+
 TEST_F(SessionOverTheDemo, AnInterruptBetweenTurnsDoesNothing) {
   Engine engine = LoadDemo();
   Session session(engine, Greedy());

@@ -118,6 +118,15 @@ TEST_F(DemoModel, ChatSaysWhenAnAnswerIsCutOff) {
   EXPECT_THAT(RunProgram(part, input).err, HasSubstr("cut off after 1 tokens"));
 }
 
+TEST_F(DemoModel, ChatSaysWhenAnAnswerTookTooLong) {
+  ProgramInput input;
+  input.text = "Hello\n";
+  const ProgramOutput run =
+      RunProgram({"chat", "--model", kDemo, "--greedy", "--deadline", "0.000001"}, input);
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.err, HasSubstr("cut off after 0 tokens (--deadline)"));
+}
+
 TEST_F(DemoModel, ClosedStreamsAreNotTakenForFiles) {
   ProgramInput input;
   input.closed = {0};
@@ -278,6 +287,18 @@ TEST_F(DemoModel, InspectFindsItComplete) {
   EXPECT_EQ(run.Json()["ok"], true);
   EXPECT_EQ(run.Json()["kind"], "2-vl-7b");
   EXPECT_THAT(RunProgram({"inspect", "--model", kDemo}).out, HasSubstr("complete"));
+}
+
+TEST_F(DemoModel, InspectSaysWhatIsWrong) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(kDemo + "/config.json", folder / "config.json");
+  const std::string header = R"({"odd": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}})";
+  folder.Write("model.safetensors",
+               std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header);
+  const ProgramOutput run = RunProgram({"inspect", "--model", folder / "", "--kind", "2-vl-7b"});
+  EXPECT_EQ(run.exit_code, 4);
+  EXPECT_THAT(run.out, HasSubstr("NOT usable"));
+  EXPECT_THAT(run.err, AllOf(HasSubstr("checkpoint error: "), HasSubstr(" 1 unexpected, ")));
 }
 
 TEST_F(DemoModel, AConvertedCheckpointAnswersTheSame) {

@@ -233,6 +233,27 @@ TEST_F(PlanTest, AlternativesFitForTinyModels) {
       {"plan", "--model", model, "--devices", "cpu", "--max-memory", R"({"cpu": "10MB"})"});
 }
 
+TEST_F(PlanTest, AlternativesLeaveThisMachineSomeOfItsMemory) {
+  const std::string model = XCOMPOSER_SOURCE_DIR "/demo/checkpoint";
+  const json refusal =
+      RunProgram({"plan", "--model", model, "--context", "134217728", "--json"}).Json();
+  ASSERT_EQ(refusal["fits"], false) << refusal;
+  ASSERT_THAT(refusal["alternatives"], Not(IsEmpty()));
+  for (const json& alternative : refusal["alternatives"]) {
+    if (alternative["arguments"][0] != "--context") continue;
+    const json& device = alternative["devices"][0];
+    const auto budget = device["budget"].get<int64_t>();
+    EXPECT_GE(device["headroom"].get<int64_t>(), std::max(int64_t{512} << 20, budget / 100 * 3))
+        << alternative["change"];
+  }
+  // A limit of the user's own is no measurement.
+  const json limited = RunProgram({"plan", "--model", model, "--context", "134217728",
+                                   "--max-memory", R"({"cpu": "700MiB"})", "--json"})
+                           .Json();
+  ASSERT_THAT(limited["alternatives"], Not(IsEmpty()));
+  EXPECT_LT(limited["alternatives"][0]["devices"][0]["headroom"], 100 << 20);
+}
+
 TEST_F(PlanTest, AProcessorBesideAGpuThatHoldsAllGetsNothing) {
   const json gpu = {
       {"name", "cuda:0"}, {"memory", "25GiB"}, {"bandwidth", 936e9}, {"flops", 71e12}};

@@ -42,6 +42,18 @@ struct Pipe {
   }
 };
 
+// A terminal in place of the pipe: written to at its one end, read at the other.
+void UseTerminal(Pipe& pipe) {
+  pipe.CloseRead();
+  pipe.CloseWrite();
+  pipe.read_end = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (pipe.read_end < 0 || grantpt(pipe.read_end) != 0 || unlockpt(pipe.read_end) != 0) {
+    throw std::runtime_error("there is no terminal to be had");
+  }
+  pipe.write_end = open(ptsname(pipe.read_end), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (pipe.write_end < 0) throw std::runtime_error("the terminal cannot be opened");
+}
+
 [[noreturn]] void Become(const std::vector<std::string>& arguments, const ProgramInput& input,
                          int in, int out, int err) {
   dup2(in, STDIN_FILENO);
@@ -66,6 +78,17 @@ bool Drain(int end, std::string& text) {
   return got > 0 || (got < 0 && errno == EINTR);
 }
 
+// Whether the process handles SIGINT, as the kernel tells it: a mask of signals in hexadecimal.
+bool HandlesInterrupt(pid_t process) {
+  std::ifstream status("/proc/" + std::to_string(process) + "/status");
+  const std::string key = "SigCgt:";
+  for (std::string line; std::getline(status, line);) {
+    if (line.compare(0, key.size(), key) != 0) continue;
+    return (std::stoull(line.substr(key.size()), nullptr, 16) >> (SIGINT - 1) & 1) != 0;
+  }
+  return false;
+}
+
 void Exchange(const ProgramInput& input, pid_t child, Pipe& in, Pipe& out, Pipe& err,
               ProgramOutput& output) {
   size_t sent = 0;
@@ -76,7 +99,13 @@ void Exchange(const ProgramInput& input, pid_t child, Pipe& in, Pipe& out, Pipe&
     const bool sends = sent < input.text.size();
     std::array<pollfd, 3> ends = {pollfd{sends ? in.write_end : -1, POLLOUT, 0},
                                   pollfd{out.read_end, POLLIN, 0}, pollfd{err.read_end, POLLIN, 0}};
-    if (poll(ends.data(), ends.size(), -1) < 0) continue;
+    const bool looks = input.interrupt_when_handled && !interrupted;
+    const int found = poll(ends.data(), ends.size(), looks ? 1 : -1);
+    if (looks && HandlesInterrupt(child)) {
+      kill(child, SIGINT);
+      interrupted = true;
+    }
+    if (found < 0) continue;
     if (ends[0].revents != 0) {
       const ssize_t wrote = write(in.write_end, input.text.data() + sent,
                                   std::min<size_t>(input.text.size() - sent, 4096));
@@ -98,6 +127,7 @@ void Exchange(const ProgramInput& input, pid_t child, Pipe& in, Pipe& out, Pipe&
 ProgramOutput RunProgram(const std::vector<std::string>& arguments, const ProgramInput& input) {
   signal(SIGPIPE, SIG_IGN);
   Pipe in, out, err;
+  if (input.terminal) UseTerminal(err);
   const pid_t child = fork();
   if (child == 0) {
     signal(SIGPIPE, SIG_DFL);

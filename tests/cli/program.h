@@ -19,6 +19,8 @@ struct ProgramInput {
   bool interrupt_at_first_output = false;          ///< Ctrl-C as soon as it has printed something
   bool terminate_at_first_output = false;          ///< SIGTERM likewise; standard input stays open
   std::vector<int> closed = {};                    ///< streams that it starts without
+  bool terminal = false;                           ///< standard error is a terminal
+  bool interrupt_when_handled = false;             ///< Ctrl-C as soon as that does not kill it
 };
 
 struct ProgramOutput {

@@ -13,6 +13,7 @@ namespace xcomposer::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -73,6 +74,8 @@ TEST(Usage, WrongUsageIsTwo) {
       {"generate", "--model", "x", "--prompt", "a", "--no-such-flag"},
       {"generate", "--model", "x", "--prompt", "a", "--top-p", "1.5"},
       {"generate", "--model", "x", "--prompt", "a", "--top-k", "many"},
+      {"generate", "--model", "x", "--prompt", "a", "--temperature", "0"},
+      {"generate", "--model", "x", "--prompt", "a", "--deadline", "0"},
       {"generate", "--model", "x", "--prompt", "a", "--seed", "-1"},
       {"generate", "--model", "x", "--prompt", "a", "--seed", "18446744073709551616"},
       {"generate", "--model", "x", "--prompt", "a", "--max-new-tokens", "0"},
@@ -83,6 +86,8 @@ TEST(Usage, WrongUsageIsTwo) {
       {"trace", "--model", "x", "--request", "b"},
       {"trace", "--model", "x", "--request", "b", "--out", ""},
       {"plan", "--model", "x", "--svg", ""},
+      {"plan", "--model", "x", "--kind", "foo"},
+      {"inspect", "--model", "x", "--kind", "foo"},
       {"plan", "--model", "x", "--export-device-map", ""},
       {"convert", "--model", "x"},
       {"quantize", "--model", "x", "--out", "y"},
@@ -205,6 +210,21 @@ TEST(Usage, AListOfBrokenRequestsIsAListOfErrors) {
   EXPECT_EQ(list[1]["error"]["where"]["request"], "1");
 }
 
+TEST(Usage, WhereIsSaidUnlessTheMessageNamesIt) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write(
+      "list.json",
+      R"([{"query": 1}, {"query": "q", "generate": {"temperature": "1023"}}, {"gone.png": 1}])");
+  const ProgramOutput run = RunProgram({"generate", "--model", "x", "--request", file});
+  EXPECT_EQ(run.exit_code, 3);
+  // Digits of another number do not name the request.
+  EXPECT_THAT(run.err, HasSubstr("  request: 0\n"));
+  EXPECT_THAT(run.err, HasSubstr("  request: 1\n"));
+  EXPECT_THAT(run.err, HasSubstr("  request: 2\n"));
+  const ProgramOutput missing = RunProgram({"inspect", "--model", "/nowhere/at/all"});
+  EXPECT_THAT(missing.err, AllOf(HasSubstr("'/nowhere/at/all'"), Not(HasSubstr("  model: "))));
+}
+
 TEST(Usage, ABadCheckpointIsFour) {
   const TemporaryFolder folder;
   folder.Write("config.json", "{");
@@ -235,7 +255,12 @@ TEST(Usage, DevicesListsTheProcessor) {
   EXPECT_EQ(device["kind"], "cpu");
   EXPECT_GT(device["memory"].get<int64_t>(), device["free"].get<int64_t>());
   EXPECT_GT(device["free"].get<int64_t>(), 0);
-  EXPECT_EQ(RunProgram({"devices"}).exit_code, 0);
+  const ProgramOutput text = RunProgram({"devices"});
+  EXPECT_EQ(text.exit_code, 0);
+  const json versions = run.Json()["versions"];
+  if (versions["cuda_runtime"] == "") {  // a build without CUDA says so
+    EXPECT_THAT(text.out, HasSubstr("CUDA: " + std::string(versions["cuda_problem"])));
+  }
 }
 
 TEST(Usage, OutputThatCannotBeWrittenIsAFailure) {

@@ -329,7 +329,7 @@ TEST_F(SchedulerTest, ProgressIsReportedWhereAsked) {
     rows.push_back(event.rows_done);
     EXPECT_EQ(event.rows_total, 27);
   }
-  EXPECT_EQ(rows, (std::vector<int64_t>{0, 0, 0, 10, 20, 27}));
+  EXPECT_EQ(rows, (std::vector<int64_t>{0, 0, 0, 0, 10, 20, 27}));
 }
 
 TEST_F(SchedulerTest, LaterTurnsDoNotEncodeAPictureAgain) {

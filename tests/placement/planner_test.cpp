@@ -174,6 +174,29 @@ TEST(Planner, AlternativesChangeNoMoreThanTheyMust) {
   EXPECT_GE(looked_at, 1);
 }
 
+/// What fits by a hair now would be refused a moment later.
+TEST(Planner, AlternativesFitAMomentLaterToo) {
+  const ModelFootprint footprint(Shipped(Kind::kVl7b));
+  PlanQuestion question =
+      QuestionOf(footprint, Alike(2, int64_t{12} << 30), TextWorkload(65536, 4));
+  const std::vector<PlanAlternative> exact = FindAlternatives(question);
+  question.later = Alike(2, int64_t{11} << 30);
+  const std::vector<PlanAlternative> careful = FindAlternatives(question);
+  ASSERT_THAT(exact, Not(SizeIs(0)));
+  ASSERT_THAT(careful, Not(SizeIs(0)));
+  ASSERT_EQ(careful[0].arguments[0], "--context");
+  EXPECT_LT(std::stoll(careful[0].arguments[1]), std::stoll(exact[0].arguments[1]));
+  for (const PlanAlternative& alternative : careful) {
+    // The plan itself is that of the devices as they are.
+    for (const PlannedDevice& device : alternative.devices) {
+      EXPECT_EQ(device.budget, int64_t{12} << 30) << alternative.change;
+    }
+    if (alternative.arguments[0] != "--context") continue;
+    const Workload workload = TextWorkload(std::stoll(alternative.arguments[1]), 4);
+    EXPECT_TRUE(DeviceMapPlanner::Fits(footprint, *question.later, workload));
+  }
+}
+
 TEST(Planner, SeveralChangesWhereOneIsNotEnough) {
   const ModelFootprint footprint(Shipped(Kind::k25_7b));
   Workload workload = TextWorkload(262144, 16);
