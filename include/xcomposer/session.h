@@ -35,7 +35,8 @@ class XCOMPOSER_API Session {
   ~Session();
 
   /// Asks the next question, with new pictures placed at its marks <ImageHere> or, without marks,
-  /// first. A turn that fails or is cancelled with no text is not kept. Throws as Engine::Generate.
+  /// first. A turn that fails is not kept, nor one that is cancelled or ended by its deadline
+  /// before there is any text. Throws as Engine::Generate.
   Result Ask(const std::string& query, std::vector<ImageSource> images = {},
              const TextCallback& on_text = {});
 

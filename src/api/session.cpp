@@ -52,7 +52,9 @@ class Session::Impl {
     try {
       for (ImageSource& image : images) images_.push_back(Kept(std::move(image)));
       Result result = Run(MakeRequest(turn.query), on_text);
-      if (result.finish_reason != FinishReason::kCancelled || !result.text.empty()) {
+      const bool cut = result.finish_reason == FinishReason::kCancelled ||
+                       result.finish_reason == FinishReason::kDeadline;
+      if (!cut || !result.text.empty()) {
         turn.answer = result.text;
         history_.push_back(std::move(turn));
       } else {

@@ -237,6 +237,15 @@ TEST_F(SessionOverTheDemo, ATurnThatIsCancelledWithNoTextIsNotKept) {
   EXPECT_EQ(next.prompt_tokens, fresh.Ask("Is this a bag?").prompt_tokens);
 }
 
+TEST_F(SessionOverTheDemo, ATurnThatItsDeadlineEndsWithNoTextIsNotKept) {
+  Engine engine = LoadDemo();
+  SessionOptions options = Greedy();
+  options.deadline_s = 1e-9;
+  Session session(engine, options);
+  EXPECT_EQ(session.Ask("What is this?", {Gradient()}).finish_reason, FinishReason::kDeadline);
+  EXPECT_TRUE(session.history().empty());
+}
+
 TEST_F(SessionOverTheDemo, TheProgressOfEachPromptIsTold) {
   Engine engine = LoadDemo();
   SessionOptions options = Greedy();
