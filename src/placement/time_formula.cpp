@@ -1,6 +1,7 @@
 #include "placement/time_formula.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "config/weight_names.h"
 
@@ -22,13 +23,18 @@ struct Base {
 Base BaseOf(const ModelConfig& config, const Workload& workload, Part part) {
   ModelConfig one = config;  // all layers are alike
   one.layers = 1;
+  if (part != Part::kVit) one.vision.layers = 0;  // most of the table
   Base base;
-  for (const WeightSpec& spec : WeightTable(one)) {
+  std::vector<WeightSpec> table = WeightTable(one);
+  for (const WeightSpec& spec : table) {
     if (spec.part != part || IsLowRank(spec.name)) continue;
     base.bytes += static_cast<double>(WeightBytes(spec, workload.weights, workload.stored));
   }
-  one.quantization = {};  // codes in a word of the checkpoint are numbers of the product
-  for (const WeightSpec& spec : WeightTable(one)) {
+  if (config.quantization) {  // codes in a word of the checkpoint are numbers of the product
+    one.quantization = {};
+    table = WeightTable(one);
+  }
+  for (const WeightSpec& spec : table) {
     if (spec.part != part || IsLowRank(spec.name)) continue;
     double numbers = 1;
     for (const int64_t extent : spec.shape) numbers *= static_cast<double>(extent);
