@@ -5,7 +5,7 @@ namespace xcomposer::cuda {
 
 RuntimeInfo QueryRuntime() {
   RuntimeInfo info;
-  info.problem = "this build has no CUDA part (nvcc was not found when it was configured)";
+  info.problem = "this build has no CUDA part: when it was configured, CMake said why";
   return info;
 }
 
