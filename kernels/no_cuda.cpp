@@ -5,7 +5,7 @@ namespace xcomposer::cuda {
 
 RuntimeInfo QueryRuntime() {
   RuntimeInfo info;
-  info.problem = "this build has no CUDA part: when it was configured, CMake said why";
+  info.problem = "this build has no CUDA part (CMake said why when it was configured)";
   return info;
 }
 
