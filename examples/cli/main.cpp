@@ -73,10 +73,9 @@ int Main(int argc, char** argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   app.footer(
-      "Every option can also be set in the environment, as XCOMPOSER_<NAME>.\n"
-      "Exit codes: 0 done, 2 wrong usage, 3 bad input, 4 bad checkpoint, 5 does not fit or no such "
-      "device,\n"
-      "6 a rank or the transport failed, 130 interrupted, 1 anything else.");
+      "Every option can also be set in the environment, as XCOMPOSER_<NAME>. Exit codes: 0 done,\n"
+      "2 wrong usage, 3 bad input, 4 bad checkpoint, 5 does not fit or no such device, 6 a rank or "
+      "the transport failed, 130 interrupted, 1 anything else.");
   Chosen chosen;
   AddGenerate(app, chosen);
   AddChat(app, chosen);

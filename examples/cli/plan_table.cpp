@@ -67,8 +67,15 @@ std::string CausesText(const PlanBytes& bytes, const PlanOverhead& overhead) {
   return text;
 }
 
-std::string DeviceText(const PlannedDevice& device, double whole, const std::string& indent) {
-  const double seconds = device.step_s + device.hop_s;
+/// What counts under the plan's objective.
+double SecondsOf(const Plan& plan, const PlannedDevice& device) {
+  return plan.objective == "request" ? device.request_s + device.request_hop_s
+                                     : device.step_s + device.hop_s;
+}
+
+std::string DeviceText(const Plan& plan, const PlannedDevice& device, double whole,
+                       const std::string& indent) {
+  const double seconds = SecondsOf(plan, device);
   const double share = whole > 0 ? 100 * seconds / whole : 0;
   std::string text = indent + device.device;
   if (!device.model.empty()) text += "  " + device.model;
@@ -77,7 +84,9 @@ std::string DeviceText(const PlannedDevice& device, double whole, const std::str
           Format(" %s of %s, %s free\n", Gigabytes(device.bytes.total()).c_str(),
                  Gigabytes(device.budget).c_str(), Gigabytes(device.headroom()).c_str());
   text += indent + "  " + CausesText(device.bytes, device.overhead) + "\n";
-  text += indent + Format("  step %s", Seconds(device.step_s).c_str());
+  text += indent + "  ";
+  if (plan.objective == "request") text += "request " + Seconds(device.request_s) + ", ";
+  text += Format("step %s", Seconds(device.step_s).c_str());
   if (device.hop_s > 0) text += Format(", hand-over %s", Seconds(device.hop_s).c_str());
   return text + Format("  (%.0f %% of the time)\n", share);
 }
@@ -101,10 +110,10 @@ std::string Heading(const Plan& plan) {
 
 std::string FittingText(const Plan& plan) {
   double whole = 0;
-  for (const PlannedDevice& device : plan.devices) whole += device.step_s + device.hop_s;
+  for (const PlannedDevice& device : plan.devices) whole += SecondsOf(plan, device);
   std::string text;
   for (const PlannedDevice& device : plan.devices) {
-    text += "\n" + DeviceText(device, whole, "");
+    text += "\n" + DeviceText(plan, device, whole, "");
   }
   const PlanTimes& times = plan.predicted;
   text += "\nbar: W weights, K KV cache, A activations, V vision, S workspace, R runtime, . free\n";
