@@ -235,6 +235,30 @@ TEST(BruteForce, PlansOfManyDifferentDevicesAreNearlyAsGood) {
   EXPECT_LT(gaps / fitting, 0.02);
 }
 
+/// Devices with hardly more room than the model needs: few orders fit, or none does.
+TEST(BruteForce, WhatFitsInSomeOrderIsFound) {
+  constexpr int kDevices = 12;
+  std::mt19937 random(20261129);
+  const ModelFootprint footprint(SmallModel(20));
+  const Workload workload = TextWorkload(2048, 1);
+  const auto bytes = static_cast<double>(BytesOf(footprint, workload));
+  int fitting = 0;
+  for (int round = 0; round < 60; ++round) {
+    Cluster cluster = RandomCluster(random, 0, kDevices);
+    const int64_t overhead =
+        footprint.Costs(workload, cluster).OverheadOn(cluster.devices[0].kind).bytes();
+    for (ClusterDevice& device : cluster.devices) {
+      const double share = std::uniform_real_distribution<double>(0.3, 2.1)(random) / kDevices;
+      device.budget = overhead + static_cast<int64_t>(share * bytes);
+    }
+    const Plan plan = DeviceMapPlanner::Plan(footprint, cluster, workload);
+    ASSERT_EQ(plan.fits, DeviceMapPlanner::Fits(footprint, cluster, workload)) << round;
+    if (plan.fits) ++fitting;
+  }
+  EXPECT_GT(fitting, 10);
+  EXPECT_LT(fitting, 50);
+}
+
 /// Any numbers, so that hand-overs may cost as much as blocks.
 BlockProblem RandomProblem(std::mt19937& random) {
   const auto draw = [&](double low, double high) {
