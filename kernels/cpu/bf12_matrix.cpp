@@ -136,7 +136,7 @@ class Packer {
         const float value = FromBfloat16(bits);
         const float packed = std::ldexp(value, kPackedExponent - least);
         const float back = packed * ScaleOf(least);
-        exact = exact && (BitsOf(back) == BitsOf(value) || std::isnan(value));
+        exact = exact && BitsOf(back) == BitsOf(value);
         outliers.push_back(static_cast<int32_t>(input * kBf12Rows + n % kBf12Rows));
         outliers.push_back(static_cast<int32_t>(BitsOf(packed)));
       }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/bf12_rows.h"
 #include "kernels/cpu/bfloat_pairs.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/linear_packed.h"
@@ -22,6 +23,7 @@ inline constexpr PanelKernel kPairPanels = {.few_rows = few_rows,
 template <typename S, typename P>
 inline constexpr PairKernels kPairKernels = {
     .dense = kPairPanels<P, DenseWeight<P, Format::kFloat32>, 12>,
+    .bf12 = kPairPanels<P, Bf12Weight<P, DenseWeight<P, Format::kFloat32>, 2>, 12>,
     .packed = {kPairPanels<P, PackedWeight<P, Packing::kGptq4>, 8>,
                kPairPanels<P, PackedWeight<P, Packing::kGptq8>, 12>,
                kPairPanels<P, PackedWeight<P, Packing::kAwq4>, 12>},

@@ -33,6 +33,7 @@ const IsaKernels& Avx2VnniKernels() {
 /// Activations rounded where bfloat16 weights are not concerned.
 IsaKernels WithPairs(IsaKernels kernels) {
   std::ranges::copy(kAvx512PairKernels.packed, kernels.packed_panels);
+  kernels.bf12.panels = kAvx512PairKernels.bf12;
   std::ranges::copy(kAvx512PairKernels.attention, kernels.attention);
   return kernels;
 }
@@ -102,6 +103,7 @@ PanelSizes LargestPanels(Isa isa) {
     const IsaKernels& kernels = KernelsFor(isa, activations);
     for (const PanelKernel& panels : kernels.linear_panels) add(panels);
     for (const PanelKernel& panels : kernels.packed_panels) add(panels);
+    add(kernels.bf12.panels);
     add(kernels.special.bfloat16);
   }
   return sizes;

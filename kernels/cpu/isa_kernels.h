@@ -52,6 +52,14 @@ struct IntegerRowsKernel {
   void (*multiply)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
 };
 
+/// Weights in 12 bits (bf12_rows.h).
+struct Bf12Kernels {
+  /// Up to panels.few_rows rows of x, packed as for a bfloat16 weight.
+  void (*rows)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
+  int64_t row_scratch = 0;  ///< floats that `rows` needs for each input
+  PanelKernel panels;
+};
+
 /// Both, for one width of a weight in panels.
 struct IntegerKernels {
   IntegerKernel many;
@@ -68,6 +76,7 @@ struct SpecialKernels {
 /// in pairs.
 struct PairKernels {
   PanelKernel dense;
+  PanelKernel bf12;
   PanelKernel packed[kOfficialPackings];
   void (*attention[2])(const AttentionTileArgs&, float* scratch) = {};  ///< by KvFormat
 };
@@ -82,6 +91,7 @@ struct IsaKernels {
   int64_t (*row_piece)(int64_t rows);
   void (*linear_pack_pieces[3])(const LinearKernelArgs&, int64_t begin, int64_t end);
   PanelKernel linear_panels[3];
+  Bf12Kernels bf12;
   /// The same for weights in official packings, by Packing.
   void (*packed_rows[kOfficialPackings])(const LinearKernelArgs&, const LinearBlock&, int64_t span,
                                          const RowSums& to);

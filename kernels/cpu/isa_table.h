@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/attention_row.h"
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/bf12_rows.h"
 #include "kernels/cpu/elementwise_range.h"
 #include "kernels/cpu/half_range.h"
 #include "kernels/cpu/integer_panels.h"
@@ -79,6 +80,10 @@ struct IsaTable {
       .linear_panels = {kPanelKernel<S, DenseWeight<S, Format::kFloat32>, kFewDenseRows<S>>,
                         kPanelKernel<S, DenseWeight<S, Format::kBfloat16>, kFewDenseRows<S>>,
                         kPanelKernel<S, DenseWeight<S, Format::kFloat16>, kFewDenseRows<S>>},
+      .bf12 = {.rows = &LinearBf12Rows<S>,
+               .row_scratch = kStripe / 2,
+               .panels = kPanelKernel<S, Bf12Weight<S, DenseWeight<S, Format::kBfloat16>, 1>,
+                                      kFewDenseRows<S>>},
       .packed_rows = {&LinearPackedRows<S, Packing::kGptq4>, &LinearPackedRows<S, Packing::kGptq8>,
                       &LinearPackedRows<S, Packing::kAwq4>},
       .pack_places = {&PackPlaces<S, Packing::kGptq4>, &PackPlaces<S, Packing::kGptq8>},

@@ -31,6 +31,7 @@ struct Weight {
   const PanelKernel* panels = nullptr;
   void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
   int64_t (*piece)(int64_t) = nullptr;  ///< inputs that it packs at a time
+  int64_t scratch = 0;                  ///< floats that `rows` needs in each thread
   LinearKernelArgs args = {};
 };
 
@@ -53,6 +54,20 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
   weight.args.outputs = matrix.rows;
   weight.args.depth = matrix.columns;
   weight.args.one_stream_x = FetchesOneStreamFaster() ? 2 * FirstCacheBytes() / 3 : 0;
+  return weight;
+}
+
+Weight WeightOf(const Bf12Matrix& matrix, const IsaKernels& kernels) {
+  constexpr auto kAsPacked = static_cast<size_t>(Format::kBfloat16);
+  Weight weight{.rows = kernels.bf12.rows, .panels = &kernels.bf12.panels};
+  weight.pack = kernels.linear_pack_pieces[kAsPacked];
+  weight.piece = kernels.row_piece;
+  weight.scratch = kernels.bf12.row_scratch * matrix.columns;
+  weight.args.weight = matrix.words;
+  weight.args.scales = matrix.scales;
+  weight.args.outliers = matrix.outliers;
+  weight.args.outputs = matrix.rows;
+  weight.args.depth = matrix.columns;
   return weight;
 }
 
@@ -85,12 +100,17 @@ void Stream(const Weight& kernel, std::span<const LinearKernelArgs> products, Th
   const int64_t grain = RoundUp(std::max<int64_t>(1, turn / common.depth), kGrain);
   int64_t tasks = 0;
   for (const LinearKernelArgs& args : products) tasks += DivideUp(args.outputs, grain);
-  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int) {
+  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* scratch = kernel.scratch > 0 ? pool.WorkerScratch(worker, kernel.scratch) : nullptr;
     for (int64_t task = begin; task < end; ++task) {
       int64_t left = task;
-      const LinearKernelArgs* args = products.data();
-      while (left >= DivideUp(args->outputs, grain)) left -= DivideUp((args++)->outputs, grain);
-      kernel.rows(*args, left * grain, std::min(args->outputs, (left + 1) * grain));
+      const LinearKernelArgs* product = products.data();
+      while (left >= DivideUp(product->outputs, grain)) {
+        left -= DivideUp((product++)->outputs, grain);
+      }
+      LinearKernelArgs args = *product;
+      args.scratch = scratch;
+      kernel.rows(args, left * grain, std::min(args.outputs, (left + 1) * grain));
     }
   });
 }
@@ -187,12 +207,10 @@ bool FewIntegers(const LinearParams& first, const LinearParams& second, ThreadPo
 /// Both as they are stored in one loop, if that can be.
 bool FewDense(const LinearParams& first, const LinearParams& second, ThreadPool& pool,
               const IsaKernels& kernels) {
-  const auto* matrix = std::get_if<StoredMatrix>(&first.weight);
-  const auto* other = std::get_if<StoredMatrix>(&second.weight);
-  if (matrix == nullptr || other == nullptr || matrix->format != other->format) return false;
-  const Weight weight = WeightOf(*matrix, kernels);
-  LinearKernelArgs args[] = {ArgumentsOf(first, weight),
-                             ArgumentsOf(second, WeightOf(*other, kernels))};
+  const Weight weight = WeightOf(first, kernels);
+  const Weight other = WeightOf(second, kernels);
+  if (weight.pack == nullptr || weight.rows != other.rows) return false;
+  LinearKernelArgs args[] = {ArgumentsOf(first, weight), ArgumentsOf(second, other)};
   const LinearKernelArgs& common = args[0];
   if (first.bias || second.bias || common.rows <= 0 || common.depth <= 0 ||
       args[1].depth != common.depth || common.rows > weight.panels->few_rows) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <variant>
 
+#include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -22,9 +23,9 @@ struct LinearParams {
   const float* x = nullptr;  ///< (rows, K)
   int64_t x_stride = 0;
   int64_t rows = 0;
-  std::variant<StoredMatrix, PackedMatrix> weight;  ///< (N, K)
-  std::optional<StoredVector> bias = std::nullopt;  ///< (N)
-  float* y = nullptr;                               ///< (rows, N), apart from x
+  std::variant<StoredMatrix, PackedMatrix, Bf12Matrix> weight;  ///< (N, K)
+  std::optional<StoredVector> bias = std::nullopt;              ///< (N)
+  float* y = nullptr;                                           ///< (rows, N), apart from x
   int64_t y_stride = 0;
   bool accumulate = false;
   float scale = 1.0f;  ///< of the product, not of the bias

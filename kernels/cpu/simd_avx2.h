@@ -251,6 +251,21 @@ struct Avx2 {
     half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
   }
+  template <int kBits>
+  static W Raised(W w) {
+    return _mm256_slli_epi32(w, kBits);
+  }
+  static W WithNibble(W a, W b) {
+    return _mm256_or_si256(a, _mm256_and_si256(b, _mm256_set1_epi32(0xf00000)));
+  }
+  static W PackedFields(W w) {
+    return _mm256_and_si256(_mm256_srai_epi32(w, 4),
+                            _mm256_set1_epi32(static_cast<int>(0x87ff0000u)));
+  }
+  static F PackedNumbers(W w) {
+    return _mm256_castsi256_ps(_mm256_or_si256(PackedFields(w), _mm256_set1_epi32(112 << 23)));
+  }
+  static W UpperHalves(W even, W odd) { return _mm256_or_si256(_mm256_srli_epi32(even, 16), odd); }
   static constexpr int64_t kCodeWords = 8;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {

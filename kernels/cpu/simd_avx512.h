@@ -261,6 +261,20 @@ struct Avx512Of {
     const W pairs = _mm512_add_epi32(a, _mm512_srli_epi64(a, 32));
     return static_cast<int32_t>(_mm512_reduce_add_epi64(_mm512_maskz_mov_epi32(0x5555, pairs)));
   }
+  template <int kBits>
+  static W Raised(W w) {
+    return _mm512_slli_epi32(w, kBits);
+  }
+  static W WithNibble(W a, W b) {
+    return _mm512_ternarylogic_epi32(a, b, _mm512_set1_epi32(0xf00000), 0xf8);  // a | (b & mask)
+  }
+  static W PackedFields(W w) { return _mm512_and_si512(_mm512_srai_epi32(w, 4), PackedMask()); }
+  static F PackedNumbers(W w) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_srai_epi32(w, 4), PackedMask(),
+                                                         _mm512_set1_epi32(112 << 23),
+                                                         0xea));  // (w & mask) | exponent
+  }
+  static W UpperHalves(W even, W odd) { return _mm512_or_si512(_mm512_srli_epi32(even, 16), odd); }
   static constexpr int64_t kCodeWords = 16;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {
@@ -324,6 +338,7 @@ struct Avx512Of {
   }
 
  private:
+  static W PackedMask() { return _mm512_set1_epi32(static_cast<int>(0x87ff0000u)); }
   static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
   template <Format format>
   static F Widen16(__m256i stored) {

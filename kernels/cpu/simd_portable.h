@@ -144,6 +144,16 @@ struct Portable {
   }
   static W AddWords(W a, W b) { return a + b; }
   static int32_t SumWords(W a) { return static_cast<int32_t>(a[0] + a[1] + a[2] + a[3]); }
+  template <int kBits>
+  static W Raised(W w) {
+    return w << static_cast<uint32_t>(kBits);
+  }
+  static W WithNibble(W a, W b) { return a | (b & 0xf00000u); }
+  static W PackedFields(W w) {
+    return reinterpret_cast<W>(reinterpret_cast<I>(w) >> 4) & 0x87ff0000u;
+  }
+  static F PackedNumbers(W w) { return reinterpret_cast<F>(PackedFields(w) | (112u << 23)); }
+  static W UpperHalves(W even, W odd) { return even >> 16 | odd; }
   static constexpr int64_t kCodeWords = 8;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {
