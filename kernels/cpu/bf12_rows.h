@@ -16,12 +16,16 @@ namespace xcomposer::cpu {
 
 /// Most rows of x whose sums, of four outputs each, fit into registers.
 template <typename S>
-inline constexpr int kMostBf12Rows = S::kWidth == 16  ? 4
-                                     : S::kWidth == 8 ? 2
-                                                      : 0;
+inline constexpr int kBf12HeldRows = S::kWidth == 16 ? 6 : 3;
 
 /// Words of a block of four rows.
 inline constexpr int64_t kBf12BlockWords = kBf12Rows * kBf12Words;
+/// Words of a line, and numbers that each of them has a share of.
+inline constexpr int kBf12Lanes = 16;
+inline constexpr int kBf12Fields = 8;
+/// Vectors in a line.
+template <typename S>
+inline constexpr int kBf12Parts = kBf12Lanes / static_cast<int>(S::kWidth);
 
 /// The eight numbers of some lanes of one row's block.
 template <typename S>
@@ -31,8 +35,8 @@ class Bf12Lanes {
 
   explicit XCOMPOSER_INLINE Bf12Lanes(const uint32_t* words)
       : first_(S::LoadWords(words)),
-        second_(S::LoadWords(words + kBf12Words / 3)),
-        third_(S::LoadWords(words + 2 * (kBf12Words / 3))) {}
+        second_(S::LoadWords(words + kBf12Lanes)),
+        third_(S::LoadWords(words + 2 * kBf12Lanes)) {}
 
   /// Number `field` of each lane in the upper 12 bits of its word, others below.
   XCOMPOSER_INLINE W Field(int field) const {
@@ -89,137 +93,247 @@ class Bf12Outliers {
   const int32_t* end_;
 };
 
-/// All kRows rows of x with the outputs of panels.
-template <typename S, int kRows>
-class Bf12Dots {
- public:
-  explicit Bf12Dots(const LinearKernelArgs& args) : args_(args) {}
+/// Asks for what comes later instead of the block of four rows at `words`: part `i` of kBf12Fields.
+/// In turns with products, lines come faster than all at once.
+template <typename S>
+XCOMPOSER_INLINE void AskForBf12Block(const uint32_t* words, int i) {
+  constexpr int kLines = static_cast<int>(kBf12BlockWords) / kBf12Lanes;
+  const char* ahead = reinterpret_cast<const char*>(words) + kStreamAhead;
+  for (int line = kLines * i / kBf12Fields; line < kLines * (i + 1) / kBf12Fields; ++line) {
+    S::Prefetch(ahead + 64 * line);
+  }
+}
 
-  /// Outputs [n, n + kBf12Rows).
-  void Run(int64_t n) const {
-    const int64_t blocks = args_.depth / kBf12Block;
-    const auto* words =
-        static_cast<const uint32_t*>(args_.weight) + n / kBf12Rows * blocks * kBf12BlockWords;
-    const float* x = args_.packed_x;
-    Bf12Outliers outliers(args_, n / kBf12Rows);
-    F sums[kBf12Rows][kRows];
-    XCOMPOSER_UNROLL
-    for (int r = 0; r < kBf12Rows; ++r) {
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) sums[r][t] = S::Zero();
-    }
-    for (int64_t k = 0; k < args_.depth; k += kBf12Block) {
-      const char* ahead = reinterpret_cast<const char*>(words) + kStreamAhead;
-      XCOMPOSER_UNROLL
-      for (int line = 0; line < kBf12BlockWords / 16; ++line) S::Prefetch(ahead + 64 * line);
-      if (outliers.Any(k + kBf12Block)) {
-        AddPatched(words, k, x, outliers, sums);
-      } else {
-        XCOMPOSER_UNROLL
-        for (int r = 0; r < kBf12Rows; ++r) Add(Words(words + r * kBf12Words), x, sums[r]);
+/// Packs blocks [begin, end) of x as (block, row, step, input), a step being two vectors in the
+/// order of S::StorePairs.
+template <typename S>
+void PackBf12X(const LinearKernelArgs& args, int64_t begin, int64_t end) {
+  float* out = args.packed_x + begin * kBf12Block * args.rows;
+  for (int64_t k = begin * kBf12Block; k < end * kBf12Block; k += kBf12Block) {
+    for (int64_t row = 0; row < args.rows; ++row) {
+      const float* x = args.x + row * args.x_stride + k;
+      for (int64_t i = 0; i < kBf12Block; i += 2 * S::kWidth) {
+        S::template StorePairs<Format::kBfloat16>(x + i, out + i);
       }
-      words += kBf12BlockWords;
-      x += kBf12Block * kRows;
+      out += kBf12Block;
     }
-    const auto* scales = static_cast<const float*>(args_.scales) + n;
-    XCOMPOSER_UNROLL
-    for (int r = 0; r < kBf12Rows; ++r) {
-      XCOMPOSER_UNROLL
-      for (int t = 0; t < kRows; ++t) {
-        FinishSum(args_, t, n + r, S::Sum(sums[r][t]) * scales[r]);
-      }
-    }
+  }
+}
+
+/// Where the panel of output n begins.
+XCOMPOSER_INLINE const uint32_t* Bf12PanelWords(const LinearKernelArgs& args, int64_t n) {
+  return static_cast<const uint32_t*>(args.weight) +
+         n / kBf12Rows * (args.depth / kBf12Block) * kBf12BlockWords;
+}
+
+/// Numbers of one row's block as they lie in words.
+template <typename S>
+class Bf12Words {
+ public:
+  explicit XCOMPOSER_INLINE Bf12Words(const uint32_t* words) : words_(words) {}
+  XCOMPOSER_INLINE typename S::F At(int field, int part) const {
+    return S::PackedNumbers(Bf12Lanes<S>(words_ + part * S::kWidth).Field(field));
   }
 
  private:
-  using F = typename S::F;
-  static constexpr int kFields = 8;
-  static constexpr int kLanes = 16;
-  static constexpr int kHalves = kLanes / static_cast<int>(S::kWidth);
+  const uint32_t* words_;
+};
 
-  /// The numbers as they lie in words.
-  class Words {
-   public:
-    explicit XCOMPOSER_INLINE Words(const uint32_t* words) : words_(words) {}
-    struct Held {
-      Bf12Lanes<S> lanes[kHalves];
-      XCOMPOSER_INLINE F At(int field, int half) const {
-        return S::PackedNumbers(lanes[half].Field(field));
-      }
-    };
-    XCOMPOSER_INLINE Held Hold() const {
-      if constexpr (kHalves == 1) {
-        return {{Bf12Lanes<S>(words_)}};
-      } else {
-        return {{Bf12Lanes<S>(words_), Bf12Lanes<S>(words_ + S::kWidth)}};
-      }
-    }
+/// The same as floats, (field, lane).
+template <typename S>
+class Bf12Floats {
+ public:
+  explicit XCOMPOSER_INLINE Bf12Floats(const float* numbers) : numbers_(numbers) {}
+  XCOMPOSER_INLINE typename S::F At(int field, int part) const {
+    return S::Load(numbers_ + field * kBf12Lanes + part * S::kWidth);
+  }
 
-   private:
-    const uint32_t* words_;
-  };
+ private:
+  const float* numbers_;
+};
 
-  /// The numbers as floats, (field, lane).
-  class Floats {
-   public:
-    explicit XCOMPOSER_INLINE Floats(const float* numbers) : numbers_(numbers) {}
-    XCOMPOSER_INLINE const Floats& Hold() const { return *this; }
-    XCOMPOSER_INLINE F At(int field, int half) const {
-      return S::Load(numbers_ + field * kLanes + half * S::kWidth);
-    }
-
-   private:
-    const float* numbers_;
-  };
-
-  /// Adds the products of one row's block: even inputs before odd ones, as of bfloat16.
-  template <typename Numbers>
-  static XCOMPOSER_INLINE void Add(const Numbers& numbers, const float* x, F (&sums)[kRows]) {
-    const auto& held = numbers.Hold();
-    XCOMPOSER_UNROLL
-    for (int pair = 0; pair < kFields / 2; ++pair) {
+/// The numbers of four rows' block, (row, field, lane), outliers among them.
+template <typename S>
+inline void PatchBf12Block(const uint32_t* words, int64_t k, Bf12Outliers& outliers,
+                           float (&numbers)[kBf12Rows][kBf12Block]) {
+  for (int r = 0; r < kBf12Rows; ++r) {
+    const Bf12Words<S> row(words + r * kBf12Words);
+    for (int part = 0; part < kBf12Parts<S>; ++part) {
       XCOMPOSER_UNROLL
-      for (int half = 0; half < kHalves; ++half) {
+      for (int field = 0; field < kBf12Fields; ++field) {
+        S::Store(numbers[r] + field * kBf12Lanes + part * S::kWidth, row.At(field, part));
+      }
+    }
+  }
+  while (outliers.Any(k + kBf12Block)) {
+    int64_t row;
+    int64_t input;
+    float value;
+    outliers.Take(row, input, value);
+    const int64_t i = input - k;
+    numbers[row][(i / 32 * 2 + i % 2) * kBf12Lanes + i % 32 / 2] = value;
+  }
+}
+
+/// Vector of a packed row of x that meets a field.
+template <typename S>
+constexpr int Bf12Column(int field, int part) {
+  return (field / 2 * kBf12Parts<S> + part) * 2 + field % 2;
+}
+
+/// Sums of four outputs, and kRows rows of x.
+template <typename S, int kRows>
+struct Bf12Sums {
+  typename S::F of[kBf12Rows][kRows];
+
+  XCOMPOSER_INLINE Bf12Sums() {
+    XCOMPOSER_UNROLL
+    for (int r = 0; r < kBf12Rows; ++r) {
+      XCOMPOSER_UNROLL
+      for (int t = 0; t < kRows; ++t) of[r][t] = S::Zero();
+    }
+  }
+
+  /// Adds the products of a block, whose Numbers lie `stride` apart from row to row: even inputs
+  /// before odd ones, as of bfloat16. A field of each row after the other, since sums of one row
+  /// wait for each other; and a vector of x is loaded once for all four.
+  template <typename Numbers, typename T>
+  XCOMPOSER_INLINE void Add(const T* numbers, int64_t stride, const float* x,
+                            const uint32_t* words) {
+    XCOMPOSER_UNROLL
+    for (int pair = 0; pair < kBf12Fields; pair += 2) {
+      XCOMPOSER_UNROLL
+      for (int part = 0; part < kBf12Parts<S>; ++part) {
         XCOMPOSER_UNROLL
-        for (int odd = 0; odd < 2; ++odd) {
-          const F w = held.At(2 * pair + odd, half);
+        for (int field = pair; field < pair + 2; ++field) {
+          if (part == 0 && words != nullptr) AskForBf12Block<S>(words, field);
+          const float* place = x + Bf12Column<S>(field, part) * S::kWidth;
+          typename S::F column[kRows];
           XCOMPOSER_UNROLL
-          for (int t = 0; t < kRows; ++t) {
-            const int step = (pair * kHalves + half) * kRows + t;
-            sums[t] = S::Fma(w, S::Load(x + (2 * step + odd) * S::kWidth), sums[t]);
+          for (int t = 0; t < kRows; ++t) column[t] = S::Keep(S::Load(place + t * kBf12Block));
+          XCOMPOSER_UNROLL
+          for (int r = 0; r < kBf12Rows; ++r) {
+            const typename S::F w = Numbers(numbers + r * stride).At(field, part);
+            XCOMPOSER_UNROLL
+            for (int t = 0; t < kRows; ++t) of[r][t] = S::Fma(w, column[t], of[r][t]);
           }
         }
       }
     }
   }
 
-  /// The same of all four rows where some numbers are outliers.
-  static __attribute__((noinline)) void AddPatched(const uint32_t* words, int64_t k, const float* x,
-                                                   Bf12Outliers& outliers,
-                                                   F (&sums)[kBf12Rows][kRows]) {
-    alignas(64) float numbers[kBf12Rows][kBf12Block];
+  /// y of outputs [n, n + 4) and rows from `row` on.
+  XCOMPOSER_INLINE void Finish(const LinearKernelArgs& args, int64_t n, int64_t row) const {
+    const auto* scales = static_cast<const float*>(args.scales) + n;
+    XCOMPOSER_UNROLL
     for (int r = 0; r < kBf12Rows; ++r) {
-      for (int half = 0; half < kHalves; ++half) {
-        const Bf12Lanes<S> lanes(words + r * kBf12Words + half * S::kWidth);
-        XCOMPOSER_UNROLL
-        for (int field = 0; field < kFields; ++field) {
-          S::Store(numbers[r] + field * kLanes + half * S::kWidth,
-                   S::PackedNumbers(lanes.Field(field)));
-        }
+      XCOMPOSER_UNROLL
+      for (int t = 0; t < kRows; ++t) {
+        FinishSum(args, row + t, n + r, S::Sum(of[r][t]) * scales[r]);
       }
     }
-    while (outliers.Any(k + kBf12Block)) {
-      int64_t row;
-      int64_t input;
-      float value;
-      outliers.Take(row, input, value);
-      const int64_t i = input - k;
-      numbers[row][(i / 32 * 2 + i % 2) * kLanes + i % 32 / 2] = value;
+  }
+};
+
+/// A block with outliers. Not inline, with sums of its own: else all numbers of every block wait in
+/// memory, and the sums too.
+template <typename S, int kRows>
+__attribute__((noinline)) void AddPatchedBf12(const uint32_t* words, int64_t k,
+                                              Bf12Outliers& outliers, const float* x,
+                                              Bf12Sums<S, kRows>& sums) {
+  alignas(64) float numbers[kBf12Rows][kBf12Block];
+  PatchBf12Block<S>(words, k, outliers, numbers);
+  sums.template Add<Bf12Floats<S>>(numbers[0], kBf12Block, x, words);
+}
+
+/// All kRows rows of x with outputs [n, n + kBf12Rows), sums in registers.
+template <typename S, int kRows>
+inline void Bf12HeldDots(const LinearKernelArgs& args, int64_t n) {
+  const uint32_t* words = Bf12PanelWords(args, n);
+  const float* x = args.packed_x;
+  Bf12Outliers outliers(args, n / kBf12Rows);
+  Bf12Sums<S, kRows> sums;
+  for (int64_t k = 0; k < args.depth; k += kBf12Block) {
+    if (outliers.Any(k + kBf12Block)) {
+      Bf12Sums<S, kRows> patched = sums;
+      AddPatchedBf12<S, kRows>(words, k, outliers, x, patched);
+      sums = patched;
+    } else {
+      sums.template Add<Bf12Words<S>>(words, kBf12Words, x, words);
     }
-    for (int r = 0; r < kBf12Rows; ++r) Add(Floats(numbers[r]), x, sums[r]);
+    words += kBf12BlockWords;
+    x += kBf12Block * kRows;
+  }
+  sums.Finish(args, n, 0);
+}
+
+/// More rows of x, in groups of equal size: a block's numbers are taken out of their words once for
+/// all of them and lie in the first cache, as the sums do.
+template <typename S>
+class Bf12GroupedDots {
+ public:
+  explicit Bf12GroupedDots(const LinearKernelArgs& args) : args_(args) {
+    groups_ = (args.rows + kMost - 1) / kMost;
+  }
+
+  /// Outputs [n, n + kBf12Rows).
+  void Run(int64_t n) {
+    const uint32_t* words = Bf12PanelWords(args_, n);
+    const float* x = args_.packed_x;
+    Bf12Outliers outliers(args_, n / kBf12Rows);
+    for (int64_t group = 0; group < groups_; ++group) sums_[group] = Bf12Sums<S, kMost>();
+    for (int64_t k = 0; k < args_.depth; k += kBf12Block) {
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kBf12Fields; ++i) AskForBf12Block<S>(words, i);
+      PatchBf12Block<S>(words, k, outliers, numbers_);
+      for (int64_t group = 0; group < groups_; ++group) {
+        const int64_t row = args_.rows * group / groups_;
+        AddGroup<kMost>(args_.rows * (group + 1) / groups_ - row, x + row * kBf12Block,
+                        sums_[group]);
+      }
+      words += kBf12BlockWords;
+      x += kBf12Block * args_.rows;
+    }
+    for (int64_t group = 0; group < groups_; ++group) Finish(n, group);
+  }
+
+ private:
+  static constexpr int kMost = kBf12HeldRows<S>;
+
+  template <int kRows>
+  XCOMPOSER_INLINE void AddGroup(int64_t rows, const float* x, Bf12Sums<S, kMost>& sums) const {
+    if constexpr (kRows > 1) {
+      if (rows < kRows) return AddGroup<kRows - 1>(rows, x, sums);
+    }
+    Bf12Sums<S, kRows> held;
+    XCOMPOSER_UNROLL
+    for (int r = 0; r < kBf12Rows; ++r) {
+      XCOMPOSER_UNROLL
+      for (int t = 0; t < kRows; ++t) held.of[r][t] = sums.of[r][t];
+    }
+    held.template Add<Bf12Floats<S>>(numbers_[0], kBf12Block, x, nullptr);
+    XCOMPOSER_UNROLL
+    for (int r = 0; r < kBf12Rows; ++r) {
+      XCOMPOSER_UNROLL
+      for (int t = 0; t < kRows; ++t) sums.of[r][t] = held.of[r][t];
+    }
+  }
+
+  void Finish(int64_t n, int64_t group) const {
+    const auto* scales = static_cast<const float*>(args_.scales) + n;
+    const int64_t row = args_.rows * group / groups_;
+    const int64_t end = args_.rows * (group + 1) / groups_;
+    for (int64_t r = 0; r < kBf12Rows; ++r) {
+      for (int64_t t = 0; t < end - row; ++t) {
+        FinishSum(args_, row + t, n + r, S::Sum(sums_[group].of[r][t]) * scales[r]);
+      }
+    }
   }
 
   const LinearKernelArgs& args_;
+  int64_t groups_;
+  alignas(64) float numbers_[kBf12Rows][kBf12Block];
+  Bf12Sums<S, kMost> sums_[(kMostRows + kMost - 1) / kMost];
 };
 
 /// Rows [n, n + rows) and inputs [k, k + depth) of the weight, whole panels and blocks, as bfloat16
@@ -227,34 +341,30 @@ class Bf12Dots {
 template <typename S>
 inline void UnpackBf12Piece(const LinearKernelArgs& args, int64_t n, int64_t rows, int64_t k,
                             int64_t depth, uint16_t* out, int64_t stride) {
-  constexpr int64_t kLanes = 16;
-  const int64_t blocks = args.depth / kBf12Block;
   const auto* scales = static_cast<const float*>(args.scales);
   for (int64_t end = n + rows; n < end; n += kBf12Rows) {
-    const int64_t panel = n / kBf12Rows;
-    const auto* words = static_cast<const uint32_t*>(args.weight) +
-                        (panel * blocks + k / kBf12Block) * kBf12BlockWords;
-    // Least exponents, in their place in a float32. Of a scale, 2^(e - 112), it is e + 15.
-    constexpr uint32_t kAbove = 15u << 23;
-    uint32_t least[kBf12Rows];
-    std::memcpy(least, scales + n, sizeof(least));
+    const uint32_t* words = Bf12PanelWords(args, n) + k / kBf12Block * kBf12BlockWords;
+    uint32_t bits[kBf12Rows];
+    std::memcpy(bits, scales + n, sizeof(bits));
     for (int64_t i = 0; i < depth; i += kBf12Block) {
       for (int64_t r = 0; r < kBf12Rows; ++r) {
-        const typename S::W exponent = S::SetWords(least[r] - kAbove);
-        for (int64_t lane = 0; lane < kLanes; lane += S::kWidth) {
+        // Twice, in its place in a bfloat16. Of a scale, 2^(e - 112), it is e + 15.
+        const uint32_t least = (bits[r] >> 16) - (15u << 7);
+        const typename S::W exponent = S::SetWords(least << 16 | least);
+        for (int64_t lane = 0; lane < kBf12Lanes; lane += S::kWidth) {
           const Bf12Lanes<S> lanes(words + lane);
           XCOMPOSER_UNROLL
-          for (int pair = 0; pair < 4; ++pair) {
-            const auto even = S::AddWords(S::PackedFields(lanes.Field(2 * pair)), exponent);
-            const auto odd = S::AddWords(S::PackedFields(lanes.Field(2 * pair + 1)), exponent);
+          for (int pair = 0; pair < kBf12Fields / 2; ++pair) {
+            // Nothing is carried from one half of a word to the other.
+            const auto fields = S::PackedPair(lanes.Field(2 * pair), lanes.Field(2 * pair + 1));
             S::StoreWords(reinterpret_cast<uint32_t*>(out + r * stride + i + 32 * pair + 2 * lane),
-                          S::UpperHalves(even, odd));
+                          S::AddWords(fields, exponent));
           }
         }
         words += kBf12Words;
       }
     }
-    Bf12Outliers outliers(args, panel);
+    Bf12Outliers outliers(args, n / kBf12Rows);
     outliers.SkipTo(k);
     while (outliers.Any(k + depth)) {
       int64_t row;
@@ -262,43 +372,30 @@ inline void UnpackBf12Piece(const LinearKernelArgs& args, int64_t n, int64_t row
       float value;
       outliers.Take(row, input, value);
       value *= scales[n + row];
-      uint32_t bits;
-      std::memcpy(&bits, &value, sizeof(bits));
-      out[row * stride + input - k] = static_cast<uint16_t>(bits >> 16);
+      uint32_t number;
+      std::memcpy(&number, &value, sizeof(number));
+      out[row * stride + input - k] = static_cast<uint16_t>(number >> 16);
     }
     out += kBf12Rows * stride;
   }
 }
 
 template <typename S, int kRows>
-inline void Bf12LongRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
+inline void Bf12HeldRuns(const LinearKernelArgs& args, int64_t n, int64_t n_end) {
   if constexpr (kRows > 1) {
-    if (args.rows < kRows) return Bf12LongRuns<S, kRows - 1>(args, n, n_end);
+    if (args.rows < kRows) return Bf12HeldRuns<S, kRows - 1>(args, n, n_end);
   }
-  const Bf12Dots<S, kRows> dots(args);
-  for (; n < n_end; n += kBf12Rows) dots.Run(n);
+  for (; n < n_end; n += kBf12Rows) Bf12HeldDots<S, kRows>(args, n);
 }
 
-/// Outputs [n_begin, n_end), whole panels, with up to kMostRows rows of x, packed before as for
-/// bfloat16. args.scratch holds kStripe rows of the weight.
+/// Outputs [n_begin, n_end), whole panels, with up to kMostRows rows of x, packed before.
 template <typename S>
 void LinearBf12Rows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end) {
-  if constexpr (kMostBf12Rows < S >> 0) {
-    if (args.rows <= kMostBf12Rows<S>) {
-      return Bf12LongRuns<S, kMostBf12Rows<S>>(args, n_begin, n_end);
-    }
+  if (args.rows <= kBf12HeldRows<S>) {
+    return Bf12HeldRuns<S, kBf12HeldRows<S>>(args, n_begin, n_end);
   }
-  auto* unpacked = reinterpret_cast<uint16_t*>(args.scratch);
-  for (int64_t n = n_begin; n < n_end; n += kStripe) {
-    LinearKernelArgs stripe = args;
-    stripe.outputs = n_end - n < kStripe ? n_end - n : kStripe;
-    UnpackBf12Piece<S>(args, n, stripe.outputs, 0, args.depth, unpacked, args.depth);
-    stripe.weight = unpacked;
-    stripe.weight_stride = args.depth;
-    if (args.bias != nullptr) stripe.bias = args.bias + n;
-    stripe.y = args.y + n;
-    LinearRows<S, Format::kBfloat16>(stripe, 0, stripe.outputs);
-  }
+  Bf12GroupedDots<S> dots(args);
+  for (int64_t n = n_begin; n < n_end; n += kBf12Rows) dots.Run(n);
 }
 
 /// A weight in 12 bits for LinearPanels, by way of `Dense`, which reads bfloat16 in rows of

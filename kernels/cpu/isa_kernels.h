@@ -54,9 +54,10 @@ struct IntegerRowsKernel {
 
 /// Weights in 12 bits (bf12_rows.h).
 struct Bf12Kernels {
-  /// Up to panels.few_rows rows of x, packed as for a bfloat16 weight.
+  /// x for `rows`, in blocks of kBf12Block inputs.
+  void (*pack_x)(const LinearKernelArgs&, int64_t begin, int64_t end) = nullptr;
+  /// Up to panels.few_rows rows of x.
   void (*rows)(const LinearKernelArgs&, int64_t n_begin, int64_t n_end) = nullptr;
-  int64_t row_scratch = 0;  ///< floats that `rows` needs for each input
   PanelKernel panels;
 };
 

@@ -31,7 +31,6 @@ struct LinearKernelArgs {
   const void* scales = nullptr;
   int64_t group = 0;
   const int32_t* outliers = nullptr;  ///< of a weight in 12 bits, see bf12_matrix.h
-  float* scratch = nullptr;           ///< of the thread, as much as the kernel asks for
   int64_t span = 0;                   ///< inputs that are added up by themselves, for few rows of x
   // Rounded rows of x, see integer_x.h; packed_rows of them.
   int64_t panel_rows = 0;

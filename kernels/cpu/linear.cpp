@@ -31,7 +31,6 @@ struct Weight {
   const PanelKernel* panels = nullptr;
   void (*pack)(const LinearKernelArgs&, int64_t, int64_t) = nullptr;  ///< x for `rows`, if at all
   int64_t (*piece)(int64_t) = nullptr;  ///< inputs that it packs at a time
-  int64_t scratch = 0;                  ///< floats that `rows` needs in each thread
   LinearKernelArgs args = {};
 };
 
@@ -58,11 +57,9 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 }
 
 Weight WeightOf(const Bf12Matrix& matrix, const IsaKernels& kernels) {
-  constexpr auto kAsPacked = static_cast<size_t>(Format::kBfloat16);
   Weight weight{.rows = kernels.bf12.rows, .panels = &kernels.bf12.panels};
-  weight.pack = kernels.linear_pack_pieces[kAsPacked];
-  weight.piece = kernels.row_piece;
-  weight.scratch = kernels.bf12.row_scratch * matrix.columns;
+  weight.pack = kernels.bf12.pack_x;
+  weight.piece = [](int64_t) { return kBf12Block; };
   weight.args.weight = matrix.words;
   weight.args.scales = matrix.scales;
   weight.args.outliers = matrix.outliers;
@@ -100,17 +97,12 @@ void Stream(const Weight& kernel, std::span<const LinearKernelArgs> products, Th
   const int64_t grain = RoundUp(std::max<int64_t>(1, turn / common.depth), kGrain);
   int64_t tasks = 0;
   for (const LinearKernelArgs& args : products) tasks += DivideUp(args.outputs, grain);
-  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* scratch = kernel.scratch > 0 ? pool.WorkerScratch(worker, kernel.scratch) : nullptr;
+  pool.ParallelFor(tasks, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t task = begin; task < end; ++task) {
       int64_t left = task;
-      const LinearKernelArgs* product = products.data();
-      while (left >= DivideUp(product->outputs, grain)) {
-        left -= DivideUp((product++)->outputs, grain);
-      }
-      LinearKernelArgs args = *product;
-      args.scratch = scratch;
-      kernel.rows(args, left * grain, std::min(args.outputs, (left + 1) * grain));
+      const LinearKernelArgs* args = products.data();
+      while (left >= DivideUp(args->outputs, grain)) left -= DivideUp((args++)->outputs, grain);
+      kernel.rows(*args, left * grain, std::min(args->outputs, (left + 1) * grain));
     }
   });
 }

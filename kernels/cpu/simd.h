@@ -75,11 +75,9 @@
 //   AddWords(a, b), SumWords(a)         a + b in 32 bits; the sum of all lanes
 //   Raised<n>(w)                        w << n
 //   WithNibble(a, b)                    a, with bits 20 to 23 of b where a has zeros
-//   PackedFields(w)                     of 12 bits above all others: the sign stays where it is, what
-//                                       follows ends at bit 16 (bf12_matrix.h)
-//   PackedNumbers(w)                    the same as floats: 112 is added to their exponents
-//   UpperHalves(even, odd)              the upper half of each, as a pair in a word; that of odd has
-//                                       zeros below
+//   PackedNumbers(w)                    a float of the upper 12 bits of each word: sign, four bits of
+//                                       exponent, to which 112 is added, seven of mantissa
+//   PackedPair(even, odd)               the same as halves of a word, nothing added
 //   NibbleWords<awq>(row, n, lanes)     4-bit fields of outputs n .. n + lanes of a row of words
 //   ByteWords(p, lanes)                 bytes as words; lanes is kWidth or 8 < kWidth, also above
 //   SignedBytes(p)                      kWidth of int8 as floats

@@ -258,14 +258,15 @@ struct Avx2 {
   static W WithNibble(W a, W b) {
     return _mm256_or_si256(a, _mm256_and_si256(b, _mm256_set1_epi32(0xf00000)));
   }
-  static W PackedFields(W w) {
-    return _mm256_and_si256(_mm256_srai_epi32(w, 4),
-                            _mm256_set1_epi32(static_cast<int>(0x87ff0000u)));
-  }
   static F PackedNumbers(W w) {
-    return _mm256_castsi256_ps(_mm256_or_si256(PackedFields(w), _mm256_set1_epi32(112 << 23)));
+    const W fields =
+        _mm256_and_si256(_mm256_srai_epi32(w, 4), _mm256_set1_epi32(static_cast<int>(0x87ff0000u)));
+    return _mm256_castsi256_ps(_mm256_or_si256(fields, _mm256_set1_epi32(112 << 23)));
   }
-  static W UpperHalves(W even, W odd) { return _mm256_or_si256(_mm256_srli_epi32(even, 16), odd); }
+  static W PackedPair(W even, W odd) {
+    const W both = _mm256_blend_epi16(_mm256_srai_epi32(even, 20), _mm256_srai_epi32(odd, 4), 0xaa);
+    return _mm256_and_si256(both, _mm256_set1_epi16(static_cast<short>(0x87ff)));
+  }
   static constexpr int64_t kCodeWords = 8;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {

@@ -268,13 +268,16 @@ struct Avx512Of {
   static W WithNibble(W a, W b) {
     return _mm512_ternarylogic_epi32(a, b, _mm512_set1_epi32(0xf00000), 0xf8);  // a | (b & mask)
   }
-  static W PackedFields(W w) { return _mm512_and_si512(_mm512_srai_epi32(w, 4), PackedMask()); }
   static F PackedNumbers(W w) {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_srai_epi32(w, 4), PackedMask(),
-                                                         _mm512_set1_epi32(112 << 23),
-                                                         0xea));  // (w & mask) | exponent
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_srai_epi32(w, 4), _mm512_set1_epi32(static_cast<int>(0x87ff0000u)),
+        _mm512_set1_epi32(112 << 23), 0xea));  // (w & mask) | exponent
   }
-  static W UpperHalves(W even, W odd) { return _mm512_or_si512(_mm512_srli_epi32(even, 16), odd); }
+  static W PackedPair(W even, W odd) {
+    const W both = _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srai_epi32(even, 20),
+                                           _mm512_srai_epi32(odd, 4));
+    return _mm512_and_si512(both, _mm512_set1_epi16(static_cast<short>(0x87ff)));
+  }
   static constexpr int64_t kCodeWords = 16;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {
@@ -338,7 +341,6 @@ struct Avx512Of {
   }
 
  private:
-  static W PackedMask() { return _mm512_set1_epi32(static_cast<int>(0x87ff0000u)); }
   static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
   template <Format format>
   static F Widen16(__m256i stored) {

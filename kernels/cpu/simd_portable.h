@@ -47,18 +47,34 @@ struct Portable {
     for (int64_t i = 0; i < n; ++i) f[i] = Widen<Portable, format>(p + i);
     return f;
   }
+  // Of bfloat16, even and odd numbers, as in the other sets (bf12_rows.h).
   template <Format format>
   static F LoadFirst(const typename ElementOf<format>::Type* p) {
-    return LoadAs<format>(p);
+    if constexpr (format == Format::kBfloat16) {
+      return F{Widen<Portable, format>(p), Widen<Portable, format>(p + 2),
+               Widen<Portable, format>(p + 4), Widen<Portable, format>(p + 6)};
+    } else {
+      return LoadAs<format>(p);
+    }
   }
   template <Format format>
   static F LoadSecond(const typename ElementOf<format>::Type* p) {
-    return LoadAs<format>(p + kWidth);
+    if constexpr (format == Format::kBfloat16) {
+      return LoadFirst<format>(p + 1);
+    } else {
+      return LoadAs<format>(p + kWidth);
+    }
   }
   template <Format format>
   static void StorePairs(const float* x, float* out) {
-    Store(out, Load(x));
-    Store(out + kWidth, Load(x + kWidth));
+    F first = Load(x);
+    F second = Load(x + kWidth);
+    if constexpr (format == Format::kBfloat16) {
+      first = F{x[0], x[2], x[4], x[6]};
+      second = F{x[1], x[3], x[5], x[7]};
+    }
+    Store(out, first);
+    Store(out + kWidth, second);
   }
   static F Keep(F f) { return f; }
   static F Add(F a, F b) { return a + b; }
@@ -149,11 +165,14 @@ struct Portable {
     return w << static_cast<uint32_t>(kBits);
   }
   static W WithNibble(W a, W b) { return a | (b & 0xf00000u); }
-  static W PackedFields(W w) {
-    return reinterpret_cast<W>(reinterpret_cast<I>(w) >> 4) & 0x87ff0000u;
+  static F PackedNumbers(W w) {
+    const W fields = reinterpret_cast<W>(reinterpret_cast<I>(w) >> 4) & 0x87ff0000u;
+    return reinterpret_cast<F>(fields | (112u << 23));
   }
-  static F PackedNumbers(W w) { return reinterpret_cast<F>(PackedFields(w) | (112u << 23)); }
-  static W UpperHalves(W even, W odd) { return even >> 16 | odd; }
+  static W PackedPair(W even, W odd) {
+    const W low = reinterpret_cast<W>(reinterpret_cast<I>(even) >> 20) & 0x87ffu;
+    return low | (reinterpret_cast<W>(reinterpret_cast<I>(odd) >> 4) & 0x87ff0000u);
+  }
   static constexpr int64_t kCodeWords = 8;
   template <bool kApart>
   static void StoreBytes(const uint32_t* words, uint32_t* out) {
