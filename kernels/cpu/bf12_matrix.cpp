@@ -12,9 +12,8 @@ namespace xcomposer::cpu {
 namespace {
 
 constexpr int kExponents = 256;
-constexpr int kWindow = 16;            // exponents that four bits tell apart
-constexpr int kPackedExponent = 112;   // of a packed number whose four bits are zero
-constexpr int64_t kOutlierShare = 64;  // one number in so many may be an outlier
+constexpr int kWindow = 16;           // exponents that four bits tell apart
+constexpr int kPackedExponent = 112;  // of a packed number whose four bits are zero
 constexpr int64_t kOutlierWords = 2;
 
 int ExponentOf(uint16_t bits) { return bits >> 7 & 255; }
@@ -193,7 +192,7 @@ std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const B
   }
   outliers.push_back(static_cast<int32_t>(words));
   const int64_t count = (words - panels - 1) / kOutlierWords;
-  if (count > matrix.rows * matrix.columns / kOutlierShare) return std::nullopt;
+  if (count > matrix.rows * matrix.columns / kBf12OutlierShare) return std::nullopt;
   for (const std::vector<int32_t>& one : found) {
     outliers.insert(outliers.end(), one.begin(), one.end());
   }

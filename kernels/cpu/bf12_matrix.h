@@ -25,6 +25,9 @@ inline constexpr int64_t kBf12Block = 128;
 /// numbers and eight bits of a seventh and an eighth.
 inline constexpr int64_t kBf12Words = 48;
 
+/// One number in so many may be an outlier: memory for as many is reserved.
+inline constexpr int64_t kBf12OutlierShare = 512;
+
 /// A packed matrix W (N outputs, K inputs), N a multiple of kBf12Rows, K of kBf12Block.
 struct Bf12Matrix {
   const uint32_t* words = nullptr;  ///< (N / 4, K / 128, 4, 48)
@@ -48,8 +51,8 @@ struct Bf12Target {
 };
 
 /// Packs a bfloat16 matrix that FitsBf12 and gives its outliers. Nothing where packing does not pay
-/// or is not exact: more than one number in 64 is an outlier, or one that float32 does not hold
-/// beside its row's scale. The result does not depend on the count of threads.
+/// or is not exact: more than one number in kBf12OutlierShare is an outlier, or one is that float32
+/// does not hold beside its row's scale. The result does not depend on the count of threads.
 std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const Bf12Target& target,
                                              const Context& context);
 

@@ -93,14 +93,13 @@ class Bf12Outliers {
   const int32_t* end_;
 };
 
-/// Asks for what comes later instead of the block of four rows at `words`: part `i` of kBf12Fields.
-/// In turns with products, lines come faster than all at once.
+/// Asks for the block of four rows at `words`: part `i` of kBf12Fields. In turns with products,
+/// lines come faster than all at once.
 template <typename S>
 XCOMPOSER_INLINE void AskForBf12Block(const uint32_t* words, int i) {
   constexpr int kLines = static_cast<int>(kBf12BlockWords) / kBf12Lanes;
-  const char* ahead = reinterpret_cast<const char*>(words) + kStreamAhead;
   for (int line = kLines * i / kBf12Fields; line < kLines * (i + 1) / kBf12Fields; ++line) {
-    S::Prefetch(ahead + 64 * line);
+    S::Prefetch(words + kBf12Lanes * line);
   }
 }
 
@@ -119,6 +118,9 @@ void PackBf12X(const LinearKernelArgs& args, int64_t begin, int64_t end) {
     }
   }
 }
+
+/// Words between what is worked on and what is asked for, where rows follow one another.
+inline constexpr int64_t kBf12Ahead = kStreamAhead / int64_t{sizeof(uint32_t)};
 
 /// Where the panel of output n begins.
 XCOMPOSER_INLINE const uint32_t* Bf12PanelWords(const LinearKernelArgs& args, int64_t n) {
@@ -196,17 +198,18 @@ struct Bf12Sums {
 
   /// Adds the products of a block, whose Numbers lie `stride` apart from row to row: even inputs
   /// before odd ones, as of bfloat16. A field of each row after the other, since sums of one row
-  /// wait for each other; and a vector of x is loaded once for all four.
+  /// wait for each other; and a vector of x is loaded once for all four. The block at `ahead` is
+  /// asked for meanwhile.
   template <typename Numbers, typename T>
   XCOMPOSER_INLINE void Add(const T* numbers, int64_t stride, const float* x,
-                            const uint32_t* words) {
+                            const uint32_t* ahead = nullptr) {
     XCOMPOSER_UNROLL
     for (int pair = 0; pair < kBf12Fields; pair += 2) {
       XCOMPOSER_UNROLL
       for (int part = 0; part < kBf12Parts<S>; ++part) {
         XCOMPOSER_UNROLL
         for (int field = pair; field < pair + 2; ++field) {
-          if (part == 0 && words != nullptr) AskForBf12Block<S>(words, field);
+          if (part == 0 && ahead != nullptr) AskForBf12Block<S>(ahead, field);
           const float* place = x + Bf12Column<S>(field, part) * S::kWidth;
           typename S::F column[kRows];
           XCOMPOSER_UNROLL
@@ -243,7 +246,7 @@ __attribute__((noinline)) void AddPatchedBf12(const uint32_t* words, int64_t k,
                                               Bf12Sums<S, kRows>& sums) {
   alignas(64) float numbers[kBf12Rows][kBf12Block];
   PatchBf12Block<S>(words, k, outliers, numbers);
-  sums.template Add<Bf12Floats<S>>(numbers[0], kBf12Block, x, words);
+  sums.template Add<Bf12Floats<S>>(numbers[0], kBf12Block, x, words + kBf12Ahead);
 }
 
 /// All kRows rows of x with outputs [n, n + kBf12Rows), sums in registers.
@@ -259,7 +262,7 @@ inline void Bf12HeldDots(const LinearKernelArgs& args, int64_t n) {
       AddPatchedBf12<S, kRows>(words, k, outliers, x, patched);
       sums = patched;
     } else {
-      sums.template Add<Bf12Words<S>>(words, kBf12Words, x, words);
+      sums.template Add<Bf12Words<S>>(words, kBf12Words, x, words + kBf12Ahead);
     }
     words += kBf12BlockWords;
     x += kBf12Block * kRows;
@@ -267,43 +270,70 @@ inline void Bf12HeldDots(const LinearKernelArgs& args, int64_t n) {
   sums.Finish(args, n, 0);
 }
 
-/// More rows of x, in groups of equal size: a block's numbers are taken out of their words once for
-/// all of them and lie in the first cache, as the sums do.
+/// More rows of x, in groups of equal size, with up to kStripe outputs, whose sums are kept while
+/// all inputs are read, piece by piece (as in linear_rows.h). A block's numbers are taken out of
+/// their words once for all groups.
 template <typename S>
-class Bf12GroupedDots {
+class Bf12Stripe {
  public:
-  explicit Bf12GroupedDots(const LinearKernelArgs& args) : args_(args) {
-    groups_ = (args.rows + kMost - 1) / kMost;
-  }
+  /// Outputs [n, n + outputs).
+  Bf12Stripe(const LinearKernelArgs& args, int64_t n, int64_t outputs)
+      : args_(args),
+        n_(n),
+        panels_(outputs / kBf12Rows),
+        groups_((args.rows + kGroup - 1) / kGroup) {}
 
-  /// Outputs [n, n + kBf12Rows).
-  void Run(int64_t n) {
-    const uint32_t* words = Bf12PanelWords(args_, n);
-    const float* x = args_.packed_x;
-    Bf12Outliers outliers(args_, n / kBf12Rows);
-    for (int64_t group = 0; group < groups_; ++group) sums_[group] = Bf12Sums<S, kMost>();
-    for (int64_t k = 0; k < args_.depth; k += kBf12Block) {
-      XCOMPOSER_UNROLL
-      for (int i = 0; i < kBf12Fields; ++i) AskForBf12Block<S>(words, i);
-      PatchBf12Block<S>(words, k, outliers, numbers_);
-      for (int64_t group = 0; group < groups_; ++group) {
-        const int64_t row = args_.rows * group / groups_;
-        AddGroup<kMost>(args_.rows * (group + 1) / groups_ - row, x + row * kBf12Block,
-                        sums_[group]);
-      }
-      words += kBf12BlockWords;
-      x += kBf12Block * args_.rows;
+  void Run() {
+    for (int64_t panel = 0; panel < panels_; ++panel) {
+      for (int64_t group = 0; group < groups_; ++group) sums_[panel][group] = Sums();
     }
-    for (int64_t group = 0; group < groups_; ++group) Finish(n, group);
+    for (int64_t k = 0; k < args_.depth; k += kPiece) {
+      for (int64_t panel = 0; panel < panels_; ++panel) AddPiece(panel, k);
+    }
+    for (int64_t panel = 0; panel < panels_; ++panel) {
+      for (int64_t group = 0; group < groups_; ++group) Finish(panel, group);
+    }
   }
 
  private:
-  static constexpr int kMost = kBf12HeldRows<S>;
+  static constexpr int kGroup = kBf12HeldRows<S>;
+  static constexpr int64_t kPanels = kStripe / kBf12Rows;
+  /// Inputs: those of all rows of x stay in the second cache, and lines of the weight that are
+  /// asked for a piece ahead too.
+  static constexpr int64_t kPiece = 4 * kBf12Block;
+  using Sums = Bf12Sums<S, kGroup>;
+
+  int64_t FirstRow(int64_t group) const { return args_.rows * group / groups_; }
+
+  /// Inputs from k on, of four outputs.
+  void AddPiece(int64_t panel, int64_t k) {
+    const int64_t end = args_.depth - k < kPiece ? args_.depth : k + kPiece;
+    const int64_t n = n_ + panel * kBf12Rows;
+    const uint32_t* words = Bf12PanelWords(args_, n) + k / kBf12Block * kBf12BlockWords;
+    // After the last piece, what comes next is the beginning of the next stripe.
+    const uint32_t* ahead = end < args_.depth ? words + kPiece / kBf12Block * kBf12BlockWords
+                                              : Bf12PanelWords(args_, n + kStripe);
+    Bf12Outliers outliers(args_, n / kBf12Rows);
+    outliers.SkipTo(k);
+    const int64_t blocks = (end - k) / kBf12Block;
+    for (int64_t b = 0; b < blocks; ++b) {
+      XCOMPOSER_UNROLL
+      for (int i = 0; i < kBf12Fields; ++i) AskForBf12Block<S>(ahead, i);
+      PatchBf12Block<S>(words, k + b * kBf12Block, outliers, numbers_[b]);
+      words += kBf12BlockWords;
+      ahead += kBf12BlockWords;
+    }
+    for (int64_t group = 0; group < groups_; ++group) {
+      const int64_t row = FirstRow(group);
+      const float* x = args_.packed_x + k * args_.rows + row * kBf12Block;
+      AddGroup<kGroup>(FirstRow(group + 1) - row, x, blocks, sums_[panel][group]);
+    }
+  }
 
   template <int kRows>
-  XCOMPOSER_INLINE void AddGroup(int64_t rows, const float* x, Bf12Sums<S, kMost>& sums) const {
+  XCOMPOSER_INLINE void AddGroup(int64_t rows, const float* x, int64_t blocks, Sums& sums) const {
     if constexpr (kRows > 1) {
-      if (rows < kRows) return AddGroup<kRows - 1>(rows, x, sums);
+      if (rows < kRows) return AddGroup<kRows - 1>(rows, x, blocks, sums);
     }
     Bf12Sums<S, kRows> held;
     XCOMPOSER_UNROLL
@@ -311,7 +341,10 @@ class Bf12GroupedDots {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) held.of[r][t] = sums.of[r][t];
     }
-    held.template Add<Bf12Floats<S>>(numbers_[0], kBf12Block, x, nullptr);
+    for (int64_t b = 0; b < blocks; ++b) {
+      held.template Add<Bf12Floats<S>>(numbers_[b][0], kBf12Block, x);
+      x += kBf12Block * args_.rows;
+    }
     XCOMPOSER_UNROLL
     for (int r = 0; r < kBf12Rows; ++r) {
       XCOMPOSER_UNROLL
@@ -319,21 +352,23 @@ class Bf12GroupedDots {
     }
   }
 
-  void Finish(int64_t n, int64_t group) const {
+  void Finish(int64_t panel, int64_t group) const {
+    const int64_t n = n_ + panel * kBf12Rows;
     const auto* scales = static_cast<const float*>(args_.scales) + n;
-    const int64_t row = args_.rows * group / groups_;
-    const int64_t end = args_.rows * (group + 1) / groups_;
+    const int64_t row = FirstRow(group);
     for (int64_t r = 0; r < kBf12Rows; ++r) {
-      for (int64_t t = 0; t < end - row; ++t) {
-        FinishSum(args_, row + t, n + r, S::Sum(sums_[group].of[r][t]) * scales[r]);
+      for (int64_t t = 0; t < FirstRow(group + 1) - row; ++t) {
+        FinishSum(args_, row + t, n + r, S::Sum(sums_[panel][group].of[r][t]) * scales[r]);
       }
     }
   }
 
   const LinearKernelArgs& args_;
+  int64_t n_;
+  int64_t panels_;
   int64_t groups_;
-  alignas(64) float numbers_[kBf12Rows][kBf12Block];
-  Bf12Sums<S, kMost> sums_[(kMostRows + kMost - 1) / kMost];
+  alignas(64) float numbers_[kPiece / kBf12Block][kBf12Rows][kBf12Block];
+  Sums sums_[kPanels][(kMostRows + kGroup - 1) / kGroup];
 };
 
 /// Rows [n, n + rows) and inputs [k, k + depth) of the weight, whole panels and blocks, as bfloat16
@@ -394,8 +429,9 @@ void LinearBf12Rows(const LinearKernelArgs& args, int64_t n_begin, int64_t n_end
   if (args.rows <= kBf12HeldRows<S>) {
     return Bf12HeldRuns<S, kBf12HeldRows<S>>(args, n_begin, n_end);
   }
-  Bf12GroupedDots<S> dots(args);
-  for (int64_t n = n_begin; n < n_end; n += kBf12Rows) dots.Run(n);
+  for (int64_t n = n_begin; n < n_end; n += kStripe) {
+    Bf12Stripe<S>(args, n, n_end - n < kStripe ? n_end - n : kStripe).Run();
+  }
 }
 
 /// A weight in 12 bits for LinearPanels, by way of `Dense`, which reads bfloat16 in rows of
