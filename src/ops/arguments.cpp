@@ -4,6 +4,7 @@
 #include <ostream>
 
 #include "base/check.h"
+#include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/kv_format.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "ops/cpu_context.h"
@@ -86,6 +87,40 @@ void CheckCaches(const char* op, const Tensor& k_cache, const Tensor& v_cache, i
         ": the caches have an empty dimension: ", k_cache.sizes());
 }
 
+/// Of the outliers the first and the last place are looked at, which say how many there are: what
+/// lies between them is PackBf12's, and too much to be read with every product.
+void CheckBf12Weight(const char* op, const LinearWeight& weight) {
+  const Tensor& words = weight.data;
+  constexpr int64_t kBlockWords = cpu::kBf12Rows * cpu::kBf12Words;
+  Check(words.scalar_type() == at::kInt && words.dim() == 3 && words.size(2) == kBlockWords &&
+            words.is_contiguous(),
+        op, ": the words of bf12 must be a dense int32 tensor of blocks of ", kBlockWords,
+        ", found ", Describe(words));
+  const int64_t n = weight.outputs();
+  const int64_t k = weight.inputs();
+  Check(cpu::FitsBf12(n, k), op, ": a weight of ", n, " outputs and ", k,
+        " inputs, which bf12 does not hold");
+  Check(weight.group == 0, op, ": bf12 in groups of ", weight.group, " inputs; it has none");
+  const Tensor& scales = weight.scales;
+  Check(scales.defined() && scales.scalar_type() == at::kFloat && scales.dim() == 1 &&
+            scales.size(0) == n && scales.is_contiguous(),
+        op, ": the scales of bf12 must be dense Float [", n, "], found ", Describe(scales));
+  const Tensor& outliers = weight.zeros;
+  const int64_t places = n / cpu::kBf12Rows + 1;
+  Check(outliers.defined() && outliers.scalar_type() == at::kInt && outliers.dim() == 1 &&
+            outliers.size(0) >= places && (outliers.size(0) - places) % 2 == 0 &&
+            outliers.is_contiguous(),
+        op, ": the outliers of bf12 must be dense Int, ", places, " places and then pairs, found ",
+        Describe(outliers));
+  if (outliers.is_cpu()) {
+    const int32_t* place = outliers.const_data_ptr<int32_t>();
+    Check(place[0] == places && place[places - 1] == outliers.size(0), op,
+          ": the outliers of bf12 begin at ", place[0], " and end at ", place[places - 1],
+          ", expected ", places, " and ", outliers.size(0));
+  }
+  if (weight.bias) CheckVector(op, "bias", *weight.bias, n);
+}
+
 }  // namespace
 
 std::vector<int64_t> CheckLinear(const Tensor& x, const Tensor& weight,
@@ -127,6 +162,7 @@ void CheckRowsInto(const char* op, const Tensor& out, IntArrayRef shape) {
 }
 
 void CheckPackedWeight(const char* op, const LinearWeight& weight) {
+  if (weight.packing == WeightPacking::kBf12) return CheckBf12Weight(op, weight);
   const Tensor& words = weight.data;
   const cpu::Packing packing = PackingOf(weight.packing);
   const bool panels = cpu::TakesIntegers(packing);

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "base/check.h"
+#include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -57,11 +58,14 @@ inline cpu::Packing PackingOf(WeightPacking packing) {
       return cpu::Packing::kInt4;
     case WeightPacking::kInt8:
       return cpu::Packing::kInt8;
+    case WeightPacking::kBf12:
+      break;
   }
-  throw Error(ErrorKind::kInternal, "a dense weight has no packing");
+  throw Error(ErrorKind::kInternal,
+              StrCat("a weight that is ", ToString(packing), " has no packing of codes"));
 }
 
-/// Of a weight that CheckPackedWeight has passed.
+/// Of a quantised weight that CheckPackedWeight has passed.
 inline cpu::PackedMatrix PackedMatrixOf(const LinearWeight& weight) {
   return {.packing = PackingOf(weight.packing),
           .words = static_cast<const uint32_t*>(weight.data.const_data_ptr()),
@@ -70,6 +74,15 @@ inline cpu::PackedMatrix PackedMatrixOf(const LinearWeight& weight) {
           .rows = weight.outputs(),
           .columns = weight.inputs(),
           .group = weight.group};
+}
+
+/// Of a weight of kBf12 that CheckPackedWeight has passed.
+inline cpu::Bf12Matrix Bf12MatrixOf(const LinearWeight& weight) {
+  return {.words = static_cast<const uint32_t*>(weight.data.const_data_ptr()),
+          .scales = weight.scales.const_data_ptr<float>(),
+          .outliers = weight.zeros.const_data_ptr<int32_t>(),
+          .rows = weight.outputs(),
+          .columns = weight.inputs()};
 }
 
 }  // namespace xcomposer::ops

@@ -31,6 +31,13 @@ cpu::LinearParams Product(const Tensor& x, const Matrix& weight, const std::opti
   return params;
 }
 
+/// Calls `use` with the matrix that CheckPackedWeight has passed.
+template <typename Use>
+auto WithMatrix(const LinearWeight& weight, const Use& use) {
+  if (weight.packing == WeightPacking::kBf12) return use(Bf12MatrixOf(weight));
+  return use(PackedMatrixOf(weight));
+}
+
 Tensor DenseLinear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   Tensor y = EmptyResult(CheckLinear(x, weight, bias), x.options());  // (..., N)
   if (y.numel() == 0) return y;
@@ -50,7 +57,9 @@ Tensor LinearPacked(const Tensor& x, c10::string_view packing, const Tensor& wor
   const LinearWeight weight = LinearWeight::Packed(packing, words, scales, zeros, group, bias);
   Tensor y = EmptyResult(CheckPackedLinear(x, weight), x.options());  // (..., N)
   if (y.numel() == 0) return y;
-  cpu::Linear(Product(x, PackedMatrixOf(weight), bias, y), CurrentContext());
+  WithMatrix(weight, [&](const auto& matrix) {
+    cpu::Linear(Product(x, matrix, bias, y), CurrentContext());
+  });
   return y;
 }
 
@@ -60,7 +69,9 @@ void LinearPackedInto(Tensor& y, const Tensor& x, c10::string_view packing, cons
   const LinearWeight weight = LinearWeight::Packed(packing, words, scales, zeros, group, bias);
   CheckLinearOnto("linear_packed_into_", y, CheckPackedLinear(x, weight));
   if (y.numel() == 0) return;
-  cpu::Linear(Product(x, PackedMatrixOf(weight), bias, y, accumulate), CurrentContext());
+  WithMatrix(weight, [&](const auto& matrix) {
+    cpu::Linear(Product(x, matrix, bias, y, accumulate), CurrentContext());
+  });
 }
 
 /// silu(w1 x) * w3 x
@@ -94,6 +105,9 @@ Tensor FusedGateUpPacked(const Tensor& hidden, const Tensor& norm, double eps,
   const auto shape = CheckPackedLinear(x, gate);
   Check(CheckPackedLinear(x, up) == shape, "norm_gate_up_packed: w1 has ", gate.outputs(),
         " outputs and w3 ", up.outputs());
+  if (gate.packing == WeightPacking::kBf12) {
+    return GateUp(x, Bf12MatrixOf(gate), Bf12MatrixOf(up), shape);
+  }
   return GateUp(x, PackedMatrixOf(gate), PackedMatrixOf(up), shape);
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "ops/arguments.h"
 #include "ops/cpu_context.h"
@@ -22,6 +23,8 @@ const char* ToString(WeightPacking packing) {
       return "int4";
     case WeightPacking::kInt8:
       return "int8";
+    case WeightPacking::kBf12:
+      return "bf12";
   }
   return "dense";
 }
@@ -30,7 +33,7 @@ LinearWeight LinearWeight::Packed(c10::string_view packing, const at::Tensor& wo
                                   const at::Tensor& scales, const at::Tensor& zeros, int64_t group,
                                   const std::optional<at::Tensor>& bias) {
   for (const auto known : {WeightPacking::kGptq4, WeightPacking::kGptq8, WeightPacking::kAwq4,
-                           WeightPacking::kInt4, WeightPacking::kInt8}) {
+                           WeightPacking::kInt4, WeightPacking::kInt8, WeightPacking::kBf12}) {
     if (packing != ToString(known)) continue;
     LinearWeight weight;
     weight.packing = known;
@@ -60,6 +63,8 @@ int64_t LinearWeight::outputs() const {
     case WeightPacking::kInt4:
     case WeightPacking::kInt8:
       return data.size(0) * cpu::kPanelOutputs;
+    case WeightPacking::kBf12:
+      return data.size(0) * cpu::kBf12Rows;
     case WeightPacking::kAwq4:
       break;
   }
@@ -76,6 +81,8 @@ int64_t LinearWeight::inputs() const {
     case WeightPacking::kInt4:
     case WeightPacking::kInt8:
       return data.size(1) * 32 / bits();
+    case WeightPacking::kBf12:
+      return data.size(1) * cpu::kBf12Block;
     case WeightPacking::kAwq4:
       break;
   }
@@ -93,6 +100,11 @@ int64_t LinearWeight::nbytes() const {
 at::Tensor Dequantised(const LinearWeight& weight) {
   if (weight.packing == WeightPacking::kDense) return weight.data.to(at::kFloat);
   CheckPackedWeight("dequantised", weight);
+  if (weight.packing == WeightPacking::kBf12) {
+    at::Tensor out = at::empty({weight.outputs(), weight.inputs()}, at::kBFloat16);
+    cpu::UnpackBf12(Bf12MatrixOf(weight), static_cast<uint16_t*>(out.mutable_data_ptr()));
+    return out.to(at::kFloat);
+  }
   at::Tensor out = at::empty({weight.outputs(), weight.inputs()}, at::kFloat);
   cpu::Dequantise(PackedMatrixOf(weight), out.mutable_data_ptr<float>());
   return out;

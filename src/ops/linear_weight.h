@@ -15,9 +15,10 @@ enum class WeightPacking {
   kAwq4,   ///< AWQ ("GEMM") with 4 bits
   kInt4,   ///< quantised by this program to 4 bits: panels of outputs, products in integers
   kInt8,   ///< the same with 8 bits
+  kBf12,   ///< bfloat16 in 12 bits, exactly: not quantised (kernels/cpu/bf12_matrix.h)
 };
 
-/// "dense", "gptq4", "gptq8", "awq4", "int4", "int8".
+/// "dense", "gptq4", "gptq8", "awq4", "int4", "int8", "bf12".
 const char* ToString(WeightPacking packing);
 
 /// A linear layer's weight in any of the formats that Linear reads: what a layer holds and a back
@@ -25,13 +26,14 @@ const char* ToString(WeightPacking packing);
 struct LinearWeight {
   WeightPacking packing = WeightPacking::kDense;
   /// Dense (N, K); else int32 words: GPTQ (K * bits / 32, N), AWQ (K, N / 8), own
-  /// (N / 16, K * bits / 32, 16).
+  /// (N / 16, K * bits / 32, 16), kBf12 (N / 4, K / 128, 192).
   at::Tensor data;
-  at::Tensor scales;  ///< float16 (groups, N), own (N / 16, groups, 16); undefined where dense
-  /// int32 (groups, N * bits / 32), own (N / 16, groups, bits / 2), as stored; undefined where
-  /// dense
+  /// float16 (groups, N), own (N / 16, groups, 16), kBf12 float32 (N); undefined where dense
+  at::Tensor scales;
+  /// int32 (groups, N * bits / 32), own (N / 16, groups, bits / 2), as stored; kBf12 the outliers,
+  /// int32: N / 4 + 1 places, then pairs; undefined where dense
   at::Tensor zeros;
-  int64_t group = 0;  ///< inputs that share a scale and a zero; a multiple of 8
+  int64_t group = 0;  ///< inputs that share a scale and a zero; a multiple of 8; kBf12 0
   std::optional<at::Tensor> bias = std::nullopt;  ///< (N) bfloat16, float16 or float32
 
   /// From the arguments of the op linear_packed. Throws kInternal for an unknown packing.
@@ -46,7 +48,7 @@ struct LinearWeight {
     return dense;
   }
 
-  /// Of a packed weight.
+  /// Of a quantised weight.
   int bits() const {
     return packing == WeightPacking::kGptq8 || packing == WeightPacking::kInt8 ? 8 : 4;
   }

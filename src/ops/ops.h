@@ -31,8 +31,9 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
 
 /// The same for a weight in any format, with its bias. Packed weights are dequantised on the way,
-/// exactly, and never as a whole; sums are float32. With weights of kInt4 and kInt8, rows of x are
-/// rounded to integers instead (docs/quantisation.md).
+/// exactly, and never as a whole; sums are float32, with kBf12 those of the bfloat16 matrix bit for
+/// bit. With weights of kInt4 and kInt8, rows of x are rounded to integers instead
+/// (docs/quantisation.md).
 at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight);
 
 /// y = x W^T in float32. x (..., K), weight (N, K) -> (..., N).
