@@ -143,7 +143,8 @@ class Statistics(unittest.TestCase):
         self.assertEqual(figures.bound(dataclasses.replace(busy, weights="fp16"))[0], "fp32 fma")
         both = {**busy.limits, "bf16 dot": 2000.0}
         for weights, limit in (("bf16-rounded", "bf16 dot"), ("BF16", "bf16 dot"),
-                               ("bf16", "fp32 fma"), ("F16", "fp32 fma"), ("Q4_0", "int8 dot")):
+                               ("bf16", "fp32 fma"), ("bf12", "fp32 fma"), ("F16", "fp32 fma"),
+                               ("Q4_0", "int8 dot")):
             one = dataclasses.replace(busy, weights=weights, limits=both)
             self.assertEqual(figures.bound(one)[0], limit)
         self.assertEqual(figures.bound(dataclasses.replace(busy, weights="BF16"))[0], "fp32 fma")
@@ -284,6 +285,13 @@ class WholeRun(unittest.TestCase):
         for words in ("--threads 2", "--prompt-tokens 8", "--context 1", "--new-tokens 4",
                       "Q4_0.gguf"):
             self.assertIn(words, peer)
+
+    def test_bf12_is_bfloat16_and_stands_beside_the_same_file(self) -> None:
+        result = self.measure(self.settings(weights=("bf16", "bf12"), rounds=1))
+        self.assertIn("--dtype bf16 --weights bf12", " ".join(self.calls()))
+        table = figures.rows([rounds.Sample(**s) for s in result["samples"]], 100.0)
+        self.assertEqual([(row.ours.weights, row.peer.weights) for row in table
+                          if row.ours.figure == "decode 1"], [("bf16", "F16"), ("bf12", "F16")])
 
     def test_a_kind_of_its_own_size_is_asked_for_by_name(self) -> None:
         self.measure(self.settings(sizes=KINDS["2-vl-1.8b"], weights=("int8",), rounds=1,

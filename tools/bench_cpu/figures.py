@@ -10,7 +10,7 @@ from rounds import OURS, PEER, VARIANTS, Sample
 
 
 #: what weights that are not quantised, ours and the peer's, are multiplied by at best
-PRODUCTS = {"bf16": "fp32 fma", "fp16": "fp32 fma", "F16": "fp32 fma",
+PRODUCTS = {"bf16": "fp32 fma", "bf12": "fp32 fma", "fp16": "fp32 fma", "F16": "fp32 fma",
             "bf16-rounded": "bf16 dot", "BF16": "bf16 dot"}
 
 

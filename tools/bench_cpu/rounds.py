@@ -15,6 +15,7 @@ from checkpoint_layout import KINDS, Sizes, config_json
 
 #: our weights -> our flags, and the file type of llama.cpp that is nearest
 VARIANTS = {"bf16": (("--dtype", "bf16"), "F16"),
+            "bf12": (("--dtype", "bf16", "--weights", "bf12"), "F16"),
             "bf16-rounded": (("--dtype", "bf16", "--activations", "bf16"), "BF16"),
             "fp16": (("--dtype", "fp16"), "F16"),
             "int8": (("--weights", "int8"), "Q8_0"),
