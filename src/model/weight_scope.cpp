@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "ops/bf12.h"
 
 namespace xcomposer {
 namespace {
@@ -121,16 +122,37 @@ at::Tensor WeightSource::TakeDense(const std::string& name, at::IntArrayRef shap
 
 ops::LinearWeight WeightSource::TakeLinear(const std::string& name, int64_t outputs,
                                            int64_t inputs) {
-  ops::LinearWeight weight = Prepared(TakeStored(name, outputs, inputs), name, LinearRole::kLayer);
+  ops::LinearWeight weight =
+      Packed(Prepared(TakeStored(name, outputs, inputs), name, LinearRole::kLayer), name);
   bytes_ += weight.nbytes();
   return weight;
 }
 
 ops::LinearWeight WeightSource::TakeHead(const std::string& name, int64_t outputs, int64_t inputs) {
   ops::LinearWeight weight =
-      Prepared(TakeStoredHead(name, outputs, inputs), name, LinearRole::kHead);
+      Packed(Prepared(TakeStoredHead(name, outputs, inputs), name, LinearRole::kHead), name);
   bytes_ += weight.nbytes();
   return weight;
+}
+
+void WeightSource::PackBf12() {
+  Require(!stored_, ErrorKind::kUsage, "the weights are quantised already (", ToString(stored_),
+          "), and bf12 packs bfloat16 only. Leave --weights out, or load the 16-bit checkpoint");
+  packs_bf12_ = true;
+}
+
+ops::LinearWeight WeightSource::Packed(ops::LinearWeight weight, const std::string& name) {
+  if (!packs_bf12_) return weight;
+  const at::ScalarType type = weight.data.scalar_type();
+  if (type != at::kBFloat16) {
+    throw Error(ErrorKind::kUsage,
+                StrCat(name, " is ", type == at::kHalf ? "float16" : "float32",
+                       ", and bf12 packs bfloat16 only; --dtype bf16 would round it first"),
+                {{"tensor", name}});
+  }
+  std::optional<ops::LinearWeight> packed = ops::PackBf12(weight.data);
+  ++(packed ? bf12_counts_.packed : bf12_counts_.kept);
+  return packed ? *std::move(packed) : weight;
 }
 
 ops::LinearWeight WeightSource::TakeStoredHead(const std::string& name, int64_t outputs,

@@ -27,6 +27,12 @@ struct UnreadTensor {
 /// What a linear is for: the two may be stored in different ways.
 enum class LinearRole { kLayer, kHead };
 
+/// What became of the matrices that bf12 was asked for.
+struct Bf12Counts {
+  int64_t packed = 0;
+  int64_t kept = 0;  ///< as they are: their size or their numbers do not fit
+};
+
 /// Where weights come from: a checkpoint, random numbers, or the meta device (shapes only). Take
 /// checks and ticks off, so that a model which forgets a tensor or reads one twice is found at load
 /// time.
@@ -70,6 +76,12 @@ class WeightSource {
   /// The same for the output matrix, which has a packing of its own.
   ops::LinearWeight TakeHead(const std::string& name, int64_t outputs, int64_t inputs);
 
+  /// From now on the linears and the output matrix are packed into 12 bits a number
+  /// (ops::PackBf12), where that holds them; then those that are not bfloat16 are refused with
+  /// kUsage. Throws kUsage for a source that is quantised.
+  void PackBf12();
+  const Bf12Counts& bf12_counts() const { return bf12_counts_; }
+
   /// Of everything taken so far, mapped files too; a linear counts as it is kept.
   int64_t bytes() const { return bytes_; }
 
@@ -95,6 +107,7 @@ class WeightSource {
   virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name,
                                      LinearRole role);
 
+  ops::LinearWeight Packed(ops::LinearWeight weight, const std::string& name);
   void TickOff(const std::string& name);
   at::Tensor TakeDense(const std::string& name, at::IntArrayRef shape);
   ops::LinearWeight TakeStored(const std::string& name, int64_t outputs, int64_t inputs);
@@ -107,6 +120,8 @@ class WeightSource {
                             int64_t inputs);
 
   Quantization stored_;
+  bool packs_bf12_ = false;
+  Bf12Counts bf12_counts_;
   int64_t bytes_ = 0;
   std::set<std::string> taken_;
 };

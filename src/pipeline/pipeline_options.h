@@ -25,7 +25,8 @@ struct PipelineOptions {
   cpu::Activations activations = cpu::Activations::kFloat32;  ///< of CPU stages
   int64_t max_batch_rows = 512;
   WeightStorage storage = WeightStorage::kAsStored;
-  Quantization quantise;  ///< linears and output matrix while loading; own, or none
+  Quantization quantise;   ///< linears and output matrix while loading; own, or none
+  bool pack_bf12 = false;  ///< the same in 12 bits, exactly; CPU only, not with `quantise`
   std::function<void(const LoadStep&)> progress;
 
   /// Bytes that the plan gave each stage of the map; empty where there is no plan. A GPU's stage

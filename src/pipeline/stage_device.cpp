@@ -23,6 +23,7 @@ class CpuDevice final : public StageDevice {
   at::TensorOptions host_options() const override { return at::kCPU; }
   std::unique_ptr<Lease> Enter() override { return std::make_unique<Cores>(*cores_, activations_); }
   void Load(WeightSource& host, const std::function<void(WeightSource&)>& load) override {
+    const Cores cores(*cores_, activations_);  // weights that change their format are worked on
     load(host);
   }
   GraphRecorder* recorder() override { return nullptr; }
@@ -50,6 +51,8 @@ void CheckCudaOptions(const PipelineOptions& options) {
           "CUDA devices compute with float16 or bfloat16 weights; use --dtype fp16, bf16 or auto");
   Require(!options.quantise, ErrorKind::kUsage,
           "there are no CUDA kernels for int8 and int4 weights yet; leave --weights out");
+  Require(!options.pack_bf12, ErrorKind::kUsage,
+          "there are no CUDA kernels for bf12 weights; leave --weights out");
   Require(options.activations == cpu::Activations::kFloat32, ErrorKind::kUsage,
           "activations of CUDA devices have the type of the weights; leave --activations out");
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "pipeline/gpu_links.h"
 #include "pipeline/memory_meter.h"
 #include "pipeline/rank_start.h"
@@ -144,6 +145,12 @@ bool KeepsRows(const DeviceMap& map, int i, int end) {
   return i + 1 < end && IsCuda(stages[static_cast<size_t>(i) + 1].device);
 }
 
+void LogPacked(const Bf12Counts& counts) {
+  const std::string kept =
+      counts.kept == 0 ? "" : StrCat("; ", counts.kept, " that do not fit stay bfloat16");
+  log::Info(counts.packed, " matrices are kept in 12 bits a number (bf12)", kept);
+}
+
 }  // namespace
 
 RowLinks Connected(const PipelineOptions& options, const StageLayout& layout, TorchStage& first,
@@ -169,6 +176,7 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
   for (int i = first; i < end; ++i) {
     CheckModelOn(map.stages[static_cast<size_t>(i)].device, config, options.int8_kv);
   }
+  if (options.pack_bf12) weights.PackBf12();
   Translated("loading the model", [&] {
     for (int i = first; i < end; ++i) {
       const StagePlace& place = map.stages[static_cast<size_t>(i)];
@@ -206,6 +214,7 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
     }
   });
   if (options.times != nullptr) *options.times = times;
+  if (options.pack_bf12) LogPacked(weights.bf12_counts());
   return stages;
 }
 

@@ -80,6 +80,11 @@ double Budget(const fs::path& folder, const std::string& tap, double rms) {
 
 void PrintTo(const CaseName& name, std::ostream* out) { *out << name.kind << ' ' << name.name; }
 
+bool IsBfloat16(const Checkpoint& checkpoint) {
+  const TensorEntry* output = checkpoint.Find("output.weight");
+  return output != nullptr && output->dtype == DType::kBF16;
+}
+
 class Golden : public testing::TestWithParam<CaseName> {
  protected:
   void Compare(const std::string& tap, const std::vector<float>& mine,
@@ -94,17 +99,21 @@ class Golden : public testing::TestWithParam<CaseName> {
     std::cout << "tap " << GetParam().kind << " " << tap << " error " << worst << " = "
               << worst / rms << " of the rms, " << worst / budget << " of the budget\n";
   }
+
+  void CompareAll(bool pack_bf12);
 };
 
-TEST_P(Golden, TapsAndIds) {
+void Golden::CompareAll(bool pack_bf12) {
   if (GetParam().kind == "no") GTEST_SKIP() << "no goldens in " << kGoldens;
   const GoldenCase golden = LoadGoldenCase(kGoldens / GetParam().kind, GetParam().name);
   if (!golden.fresh_rope)
     GTEST_SKIP() << "shows the state that an earlier request left in the reference";
   const Checkpoint checkpoint = Checkpoint::Open(golden.folder / "model");
   const ModelConfig config = LoadConfig(golden.folder / "model", HeadersOf(checkpoint));
+  if (pack_bf12 && !IsBfloat16(checkpoint)) GTEST_SKIP() << "no bfloat16 weights to pack";
   PipelineOptions options;
   options.kv = {.blocks = 400, .block_size = 16};
+  options.pack_bf12 = pack_bf12;
   Pipeline pipeline(checkpoint, config, EvenDeviceMap(config, {"cpu"}), options);
   const GoldenRun run = RunGolden(pipeline, golden, config);
 
@@ -158,6 +167,11 @@ TEST_P(Golden, TapsAndIds) {
   }
   Compare("logits", logits.values, theirs.values);
 }
+
+TEST_P(Golden, TapsAndIds) { CompareAll(false); }
+
+// The same numbers in 12 bits: the same budget.
+TEST_P(Golden, TapsAndIdsOfPackedWeights) { CompareAll(true); }
 
 INSTANTIATE_TEST_SUITE_P(, Golden, testing::ValuesIn(AllCases()), [](const auto& info) {
   std::string name = info.param.kind + "_" + info.param.name;

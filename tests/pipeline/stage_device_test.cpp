@@ -36,6 +36,9 @@ TEST(StageDevice, WhatGpusCannotDoIsRefusedByName) {
   options.storage = WeightStorage::kAsStored;
   options.quantise = kInt4;
   EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
+  options.quantise = {};
+  options.pack_bf12 = true;
+  EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
 }
 
 TEST(StreamShelf, NoTwoHaveTheSameStreamAndEachIsUsedAgain) {
