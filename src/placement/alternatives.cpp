@@ -117,6 +117,8 @@ int64_t BitsOf(WeightType format) {
     case WeightType::kFloat16:
     case WeightType::kBFloat16:
       return 16;
+    case WeightType::kBf12:
+      return 12;
     case WeightType::kInt8:
       return 8;
     case WeightType::kInt4:
@@ -129,6 +131,7 @@ std::optional<Change> Weights(const Change& before, WeightType format) {
   const WeightType now = before.question.workload.weights;
   if (BitsOf(format) >= BitsOf(now)) return std::nullopt;
   if (IsQuantised(format) && !before.question.can_quantise) return std::nullopt;
+  if (format == WeightType::kBf12 && !before.question.can_pack) return std::nullopt;
   Change change = before;
   change.question.workload.weights = format;
   change.Add(StrCat("weights ", ToString(now), " -> ", ToString(format)), "--weights",
@@ -138,6 +141,9 @@ std::optional<Change> Weights(const Change& before, WeightType format) {
 
 std::optional<Change> HalfWeights(const Change& before) {
   return Weights(before, WeightType::kFloat16);
+}
+std::optional<Change> Bf12Weights(const Change& before) {
+  return Weights(before, WeightType::kBf12);
 }
 std::optional<Change> Int8Weights(const Change& before) {
   return Weights(before, WeightType::kInt8);
@@ -214,7 +220,7 @@ void KeepCombined(const Change& asked, bool with_devices, std::vector<PlanAltern
     change.Add(FromTo(name, now, value), option, std::to_string(value));
     return change;
   };
-  for (const Maker smaller : {&HalfWeights, &Int8Weights, &Int4Weights}) {
+  for (const Maker smaller : {&HalfWeights, &Bf12Weights, &Int8Weights, &Int4Weights}) {
     const std::optional<Change> weights = smaller(asked);
     if (!weights) continue;
     for (const Maker next : {&Int8Kv, &ShorterContext, &FewerTiles, &FewerSequences}) {
@@ -269,8 +275,8 @@ std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question) {
     Keep(asked, kept);
   }
   for (const Maker maker :
-       {&OtherOrder, &ShorterContext, &FewerTiles, &FewerSequences, &FewerImages, &SmallerChunk,
-        &Int8Kv, &HalfWeights, &Int8Weights, &Int4Weights}) {
+       {&OtherOrder, &Bf12Weights, &ShorterContext, &FewerTiles, &FewerSequences, &FewerImages,
+        &SmallerChunk, &Int8Kv, &HalfWeights, &Int8Weights, &Int4Weights}) {
     if (Fits(asked.question)) return kept;
     Keep(maker(asked), kept);
   }

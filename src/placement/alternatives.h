@@ -25,6 +25,7 @@ struct PlanQuestion {
   /// Extra devices that were asked for already.
   int64_t extra_devices = 0;
   bool hand_made_map = false;  ///< what does not fit is a given map
+  bool can_pack = true;        ///< bf12 may be asked for
   bool can_quantise = true;    ///< int8 and int4 may be asked for
   bool fixed_order = false;    ///< no argument of the command changes the order of the devices
   /// Arguments that every alternative begins with: what the question leaves open for the command.
@@ -34,10 +35,10 @@ struct PlanQuestion {
 /// The cluster with its largest device `count` times more, on the same node.
 Cluster WithExtraDevices(const Cluster& cluster, int64_t count);
 
-/// Changes that make it fit, each of them planned: shorter context, fewer sequences, fewer tiles,
-/// fewer pictures, smaller prefill steps, keys and values in int8 (CPUs), smaller weights, one more
-/// device, another order; two or more at once where no single one is enough. Empty only where
-/// nothing helps.
+/// Changes that make it fit, each of them planned: another order and bf12, by which nothing is
+/// lost; shorter context, fewer sequences, fewer tiles, fewer pictures, smaller prefill steps, keys
+/// and values in int8 (CPUs), smaller weights, one more device; two or more at once where no single
+/// one is enough. Empty only where nothing helps.
 std::vector<PlanAlternative> FindAlternatives(const PlanQuestion& question);
 
 }  // namespace xcomposer

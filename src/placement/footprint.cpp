@@ -121,7 +121,8 @@ CostTable ModelFootprint::Costs(const Workload& workload, const Cluster& cluster
   }
   std::map<std::string, int64_t> weights;
   for (const WeightSpec& spec : WeightTable(config_)) {
-    weights[ModuleOf(spec)] += WeightBytes(spec, workload.weights, workload.stored);
+    weights[ModuleOf(spec)] +=
+        WeightBytes(spec, workload.weights, workload.stored) + Bf12Reserve(spec, workload.weights);
   }
   CostTable costs;
   costs.first_modules = static_cast<int64_t>(FirstModules(config_).size());

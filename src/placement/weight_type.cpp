@@ -7,12 +7,27 @@
 namespace xcomposer {
 namespace {
 
-constexpr std::array<WeightType, 5> kAll = {WeightType::kFloat32, WeightType::kFloat16,
-                                            WeightType::kBFloat16, WeightType::kInt8,
-                                            WeightType::kInt4};
+constexpr std::array<WeightType, 6> kAll = {WeightType::kFloat32,  WeightType::kFloat16,
+                                            WeightType::kBFloat16, WeightType::kBf12,
+                                            WeightType::kInt8,     WeightType::kInt4};
+
+// As in kernels/cpu/bf12_matrix.h.
+constexpr int64_t kBf12Rows = 4;
+constexpr int64_t kBf12Block = 128;
+constexpr int64_t kOutlierBytes = 8;
+constexpr int64_t kNumbersOfOutlier = 512;  // one in so many is planned with
 
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+bool IsLinearOfLayer(const WeightSpec& spec) {
+  if (spec.part != Part::kLayer || spec.shape.size() != 2) return false;
+  for (const char* linear :
+       {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight", ".w3.weight"}) {
+    if (EndsWith(spec.name, linear)) return true;
+  }
+  return false;
 }
 
 /// What loading to `format` makes of a tensor that is not quantised.
@@ -20,12 +35,20 @@ Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
   if (!IsQuantised(format)) return {};
   const Quantization& wanted = format == WeightType::kInt8 ? kInt8 : kInt4;
   if (spec.part == Part::kOutput) return wanted.ForVocabulary(spec.shape[0]).Head();
-  if (spec.part != Part::kLayer || spec.shape.size() != 2) return {};
-  for (const char* linear :
-       {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight", ".w3.weight"}) {
-    if (EndsWith(spec.name, linear)) return wanted;
-  }
-  return {};
+  return IsLinearOfLayer(spec) ? wanted : Quantization{};
+}
+
+/// Whether loading to `format` packs the tensor into 12 bits a number.
+bool BecomesBf12(const WeightSpec& spec, WeightType format) {
+  if (format != WeightType::kBf12 || spec.numbers != NumberKind::kFloat) return false;
+  if (spec.part != Part::kOutput && !IsLinearOfLayer(spec)) return false;
+  return spec.shape[0] % kBf12Rows == 0 && spec.shape[1] % kBf12Block == 0;
+}
+
+int64_t NumbersOf(const WeightSpec& spec) {
+  int64_t count = 1;
+  for (const int64_t extent : spec.shape) count *= extent;
+  return count;
 }
 
 }  // namespace
@@ -38,6 +61,8 @@ const char* ToString(WeightType format) {
       return "fp16";
     case WeightType::kBFloat16:
       return "bf16";
+    case WeightType::kBf12:
+      return "bf12";
     case WeightType::kInt8:
       return "int8";
     case WeightType::kInt4:
@@ -45,6 +70,8 @@ const char* ToString(WeightType format) {
   }
   return "fp16";
 }
+
+bool IsPacked(WeightType format) { return format == WeightType::kBf12 || IsQuantised(format); }
 
 bool IsQuantised(WeightType format) {
   return format == WeightType::kInt8 || format == WeightType::kInt4;
@@ -56,23 +83,31 @@ WeightType ParseWeightType(const std::string& name) {
   }
   throw Error(ErrorKind::kUsage, StrCat("'", name,
                                         "' is no format of weights; expected auto, fp32, fp16, "
-                                        "bf16, int8 or int4"));
+                                        "bf16, bf12, int8 or int4"));
 }
 
 int64_t WeightBytes(const WeightSpec& spec, WeightType format, WeightType unquantised) {
-  int64_t count = 1;
-  for (const int64_t extent : spec.shape) count *= extent;
+  const int64_t count = NumbersOf(spec);
   if (spec.numbers == NumberKind::kInt32) {
     return spec.optional ? 0 : 4 * count;  // g_idx is checked and not kept
   }
   if (spec.numbers == NumberKind::kFloat16) return 2 * count;
+  if (BecomesBf12(spec, format)) {
+    const int64_t outputs = spec.shape[0];
+    return count / 2 * 3 + 4 * outputs + 4 * (outputs / kBf12Rows + 1);
+  }
   const Quantization made = QuantisedTo(spec, format);
   if (!made) {
-    const WeightType kept = IsQuantised(format) ? unquantised : format;
+    const WeightType kept = IsPacked(format) ? unquantised : format;
     return (kept == WeightType::kFloat32 ? 4 : 2) * count;
   }
   const int64_t scales = spec.shape[0] * made.GroupsOf(spec.shape[1]);
   return (count * made.bits + scales * (16 + made.bits) + 7) / 8;
+}
+
+int64_t Bf12Reserve(const WeightSpec& spec, WeightType format) {
+  if (!BecomesBf12(spec, format)) return 0;
+  return NumbersOf(spec) / kNumbersOfOutlier * kOutlierBytes;
 }
 
 }  // namespace xcomposer

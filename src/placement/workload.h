@@ -43,12 +43,12 @@ struct Workload {
   int64_t prefill_chunk = kPrefillChunk;
   int64_t answer_tokens = kAnswerTokens;  ///< for the time of a request
   WeightType weights = WeightType::kBFloat16;
-  WeightType stored = WeightType::kBFloat16;  ///< of what int8 and int4 leave as it is
+  WeightType stored = WeightType::kBFloat16;  ///< of what packed formats leave as it is
   bool int8_kv = false;                       ///< keys and values in int8; CPU only
   std::optional<Objective> objective;         ///< absent: latency for one sequence, else throughput
 
-  /// The type of all that is not quantised.
-  WeightType Unquantised() const { return IsQuantised(weights) ? stored : weights; }
+  /// The type of all that is not packed.
+  WeightType Unquantised() const { return IsPacked(weights) ? stored : weights; }
 
   Objective Goal() const {
     return objective.value_or(sequences == 1 ? Objective::kLatency : Objective::kThroughput);

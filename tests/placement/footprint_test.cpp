@@ -79,6 +79,42 @@ TEST(Footprint, QuantisedWeightsAreTheDecodersLinearsAndTheOutput) {
   }
 }
 
+TEST(Footprint, Bf12PacksTheDecodersLinearsAndTheOutput) {
+  const Cluster cluster = Alike(1, int64_t{80} << 30);
+  Workload workload = TextWorkload(1024, 1);
+  const auto costs = [&](WeightType type) {
+    workload.weights = type;
+    return CostsOf(Kind::kVl7b, workload, cluster);
+  };
+  const CostTable half = costs(WeightType::kBFloat16);
+  const CostTable packed = costs(WeightType::kBf12);
+  // 218,103,808 numbers with 6,144 + 4,096 + 2 * 14,336 + 4,096 outputs in five matrices: a scale
+  // for each output, a place for every four and one more for each matrix.
+  const int64_t numbers = 218103808;
+  const int64_t outputs = 43008;
+  const int64_t exact = numbers / 2 * 3 + 4 * outputs + outputs + 5 * 4;
+  const int64_t reserve = numbers / 512 * 8;
+  EXPECT_EQ(
+      Module(half, "model.layers.0").weight_bytes - Module(packed, "model.layers.0").weight_bytes,
+      2 * numbers - exact - reserve);
+  // What is read for a token is what is there for certain.
+  EXPECT_EQ(Module(half, "model.layers.0").cpu_step.bytes -
+                Module(packed, "model.layers.0").cpu_step.bytes,
+            static_cast<double>(2 * numbers - exact));
+  const int64_t head = int64_t{92544} * 4096;
+  const int64_t exact_head = head / 2 * 3 + 5 * 92544 + 4;
+  EXPECT_EQ(Module(packed, "output").weight_bytes, exact_head + head / 512 * 8);
+  EXPECT_EQ(Module(packed, "output").cpu_step.bytes, static_cast<double>(exact_head));
+  for (const char* kept : {"vit", "vision_proj", "model.tok_embeddings", "model.norm"}) {
+    EXPECT_EQ(Module(packed, kept).weight_bytes, Module(half, kept).weight_bytes) << kept;
+  }
+  // An output matrix without whole blocks of four rows stays as it is.
+  ModelConfig odd = Shipped(Kind::kVl7b);
+  odd.vocab_size = 92546;
+  EXPECT_EQ(Module(ModelFootprint(odd).Costs(workload, cluster), "output").weight_bytes,
+            int64_t{2} * 92546 * 4096);
+}
+
 // A folder that `quantize` wrote takes what rounding at load takes, however the rest is stored.
 TEST(Footprint, AQuantisedOutputIsTheSameInAFolder) {
   const Cluster cluster = Alike(1, int64_t{80} << 30);

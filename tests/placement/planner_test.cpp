@@ -378,9 +378,35 @@ TEST(Planner, WhatIsQuantisedAlreadyIsNotOfferedInFewerBits) {
   PlanQuestion question = QuestionOf(footprint, cluster, workload);
   EXPECT_THAT(ArgumentsOf(FindAlternatives(question)), Contains("--weights"));
   question.can_quantise = false;
+  question.can_pack = false;
   const std::vector<std::string> arguments = ArgumentsOf(FindAlternatives(question));
   EXPECT_THAT(arguments, Contains("--context"));
   EXPECT_THAT(arguments, Not(Contains("--weights")));
+}
+
+TEST(Planner, Bf12IsOfferedFirstAndOnlyWhereItCanBeMade) {
+  const ModelFootprint footprint(Shipped(Kind::kVl7b));
+  Cluster cluster = Alike(1, int64_t{80} << 30);
+  const Workload workload = TextWorkload(4096, 1);
+  cluster.devices[0].budget =
+      DeviceMapPlanner::Plan(footprint, cluster, workload).devices[0].bytes.total() - 100000;
+  PlanQuestion question = QuestionOf(footprint, cluster, workload);
+  const std::vector<PlanAlternative> offered = FindAlternatives(question);
+  ASSERT_FALSE(offered.empty());
+  EXPECT_THAT(offered.front().arguments, ElementsAre("--weights", "bf12"));
+  question.can_pack = false;
+  const std::vector<std::string> without = ArgumentsOf(FindAlternatives(question));
+  EXPECT_THAT(without, Contains("int8"));
+  EXPECT_THAT(without, Not(Contains("bf12")));
+  // Whoever has it already is not offered it, and neither is 16 bits.
+  question.can_pack = true;
+  question.workload.weights = WeightType::kBf12;
+  question.cluster.devices[0].budget =
+      DeviceMapPlanner::Plan(footprint, cluster, question.workload).devices[0].bytes.total() -
+      100000;
+  const std::vector<std::string> fewer = ArgumentsOf(FindAlternatives(question));
+  EXPECT_THAT(fewer, Contains("int8"));
+  EXPECT_THAT(fewer, Not(Contains(AnyOf("bf12", "bf16", "fp16"))));
 }
 
 TEST(Planner, AFixedOrderIsNotOfferedToChange) {
