@@ -17,8 +17,12 @@ namespace xcomposer::cli {
 namespace {
 
 WeightPrecision ToWeightPrecision(const std::string& weights) {
-  if (weights == "int8") return WeightPrecision::kInt8;
-  return weights == "int4" ? WeightPrecision::kInt4 : WeightPrecision::kAsStored;
+  static const std::map<std::string, WeightPrecision> precisions = {
+      {"stored", WeightPrecision::kAsStored},
+      {"bf12", WeightPrecision::kBf12},
+      {"int8", WeightPrecision::kInt8},
+      {"int4", WeightPrecision::kInt4}};
+  return precisions.at(weights);
 }
 
 StorageType ToStorageType(const std::string& name) {
@@ -126,9 +130,9 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--weights", flags.weights,
-                  "Precision of the decoder's linears: stored, or rounded to int8 or int4, and the "
-                  "output matrix to int8")
-      ->check(CLI::IsMember({"stored", "int8", "int4"}).description(""))
+                  "The decoder's linears: stored; bf12: bfloat16 packed into 12 bits, exactly; or "
+                  "rounded to int8 or int4, and the output matrix to int8 (CPU)")
+      ->check(CLI::IsMember({"stored", "bf12", "int8", "int4"}).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
   command

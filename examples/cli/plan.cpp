@@ -103,7 +103,7 @@ void AddWork(CLI::App& command, PlanOptions& options) {
       .add_option_function<std::string>(
           "--weights",
           [&options](const std::string& text) { options.weights = SplitAtCommas(text); },
-          "auto, fp32, fp16, bf16, int8, int4; of several the first that fits")
+          "auto, fp32, fp16, bf16, bf12, int8, int4; of several the first that fits")
       ->type_name("LIST")
       ->take_last();
   AddLast(command, "--kv", options.kv, "TYPE",

@@ -63,6 +63,13 @@ int RunQuantize(const QuantizeFlags& flags) {
   return kDone;
 }
 
+/// What `--weights` of other commands takes and this one does not.
+std::string NotWritten(const std::string& weights) {
+  if (weights != "bf12") return "";
+  return "bf12 is made while a checkpoint is loaded (--weights bf12 of the other commands), "
+         "not written; expected int8 or int4";
+}
+
 }  // namespace
 
 void AddQuantize(CLI::App& app, Chosen& chosen) {
@@ -74,6 +81,7 @@ void AddQuantize(CLI::App& app, Chosen& chosen) {
   command->add_option("--out", flags->out, "Folder to write")->required()->type_name("DIR");
   command->add_option("--weights", flags->weights, "int8 or int4")
       ->required()
+      ->check(CLI::Validator(NotWritten, ""))
       ->check(CLI::IsMember({"int8", "int4"}))
       ->type_name("TYPE");
   AddNumber<int64_t>(

@@ -87,7 +87,7 @@ struct BenchmarkReport {
   std::vector<std::string> devices;
   ModelInfo model;
   bool random_weights = false;
-  std::string weights;  ///< "bf16", "fp16", "fp32", "int8", "int4"
+  std::string weights;  ///< "bf16", "fp16", "fp32", "bf12", "int8", "int4"
   std::string kv;       ///< keys and values: "fp32", "16-bit", "int8"
   /// What those of prompts and pictures count as: "fp32", "bf16"; "16-bit" on CUDA.
   std::string activations;

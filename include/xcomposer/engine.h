@@ -20,10 +20,14 @@ namespace xcomposer {
 /// ActivationPrecision round.
 enum class StorageType { kAuto, kFloat32, kFloat16, kBFloat16 };
 
-/// Precision of the decoder's linears. Anything but kAsStored, on CPUs only, rounds those of a
-/// 16-bit checkpoint while loading, and its output matrix to 8 bits; everything else stays as it
-/// is. docs/quantisation.md has the accuracy.
-enum class WeightPrecision { kAsStored, kInt8, kInt4 };
+/// Precision of the decoder's linears and the output matrix. Anything but kAsStored is for CPUs
+/// only and made while loading, of a checkpoint that is not quantised; all else stays as it is.
+///
+/// kBf12 rounds nothing: bfloat16 numbers in 12 bits each, and the few that those do not hold
+/// beside them, so that results are those of kAsStored bit for bit and 3/4 of the bytes are read.
+/// Weights of another type are refused (kUsage); StorageType::kBFloat16 rounds them first. kInt8
+/// and kInt4 round, the output matrix to 8 bits. docs/quantisation.md has layouts and accuracy.
+enum class WeightPrecision { kAsStored, kInt8, kInt4, kBf12 };
 
 /// Precision of the KV cache. kAsComputed: float32 on the CPU, the type of the weights on CUDA.
 /// kInt8, on CPUs only: rounded in groups of 32 numbers with a scale each, 1/3.76 of the bytes

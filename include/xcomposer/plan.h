@@ -31,7 +31,7 @@ struct PlanOptions {
   int64_t answer_tokens = 0;      ///< for the time of a request; 0: 128
 
   /// Formats of the weights in order of preference: "auto" (as stored), "fp32", "fp16", "bf16",
-  /// "int8", "int4". The first that fits is taken.
+  /// "bf12", "int8", "int4". The first that fits is taken.
   std::vector<std::string> weights = {"auto"};
   std::string kv = "auto";  ///< keys and values: "auto" (as computed), "int8" (CPUs only)
   /// What is made small: "throughput" (the slowest stage of a step), "latency" (all stages of a

@@ -110,7 +110,8 @@ class Benchmark {
 
  private:
   bool Quantised() const {
-    return options_.engine.weights != WeightPrecision::kAsStored || subject_.config.quantization;
+    return IsQuantised(api::LoadedType(options_.engine, subject_.stored)) ||
+           subject_.config.quantization;
   }
 
   void FillStorage() {

@@ -30,6 +30,7 @@ WeightStorage StorageOf(StorageType type) {
 Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config) {
   switch (precision) {
     case WeightPrecision::kAsStored:
+    case WeightPrecision::kBf12:
       return {};
     case WeightPrecision::kInt8:
       return kInt8.ForVocabulary(config.vocab_size);
@@ -42,6 +43,7 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config) {
 // Converted weights live in memory of their own, beside the mapped file whose pages the system may
 // drop.
 WeightType LoadedType(const EngineOptions& options, WeightType stored) {
+  if (options.weights == WeightPrecision::kBf12) return WeightType::kBf12;
   if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
   if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
   return UnquantisedType(options, stored);
@@ -81,6 +83,14 @@ void CheckQuantisable(const ModelConfig& config) {
   }
 }
 
+void CheckPackable(const ModelConfig& config, WeightType unquantised) {
+  Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised already (",
+          ToString(config.quantization), "), and bf12 packs bfloat16 only; leave --weights out");
+  Require(unquantised == WeightType::kBFloat16, ErrorKind::kUsage, "the weights are ",
+          ToString(unquantised),
+          ", and bf12 packs bfloat16 only; --dtype bf16 would round them first");
+}
+
 void CheckThreads(int threads) {
   Require(threads >= 0 && threads <= kMostThreads, ErrorKind::kUsage, "threads is ", threads,
           "; expected a number up to ", kMostThreads, ", or 0 for all that this process may use");
@@ -113,6 +123,7 @@ PipelineOptions PipelineOptionsFor(const EngineOptions& options, const ModelConf
   pipeline.max_batch_rows = options.prefill_chunk > 0 ? options.prefill_chunk : kPrefillChunk;
   pipeline.storage = StorageOf(options.dtype);
   pipeline.quantise = QuantiseTo(options.weights, config);
+  pipeline.pack_bf12 = options.weights == WeightPrecision::kBf12;
   if (options.progress) {
     pipeline.progress = [progress = options.progress](const LoadStep& step) {
       progress({step.bytes_done, step.bytes_total, step.tensor});

@@ -18,10 +18,14 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config);
 /// kCheckpoint where a linear's size does not allow it.
 void CheckQuantisable(const ModelConfig& config);
 
+/// Throws what loading with bf12 would: kUsage where the weights are quantised already or what is
+/// packed, kept as `unquantised`, is not bfloat16.
+void CheckPackable(const ModelConfig& config, WeightType unquantised);
+
 /// The type of the weights in memory, of what is stored as `stored`.
 WeightType LoadedType(const EngineOptions& options, WeightType stored);
 
-/// That of the weights that loading does not quantise.
+/// That of the weights that loading does not pack.
 WeightType UnquantisedType(const EngineOptions& options, WeightType stored);
 
 /// Whether activations are asked for in bfloat16 and this processor has products of them.

@@ -56,6 +56,9 @@ struct OpenedModel {
 LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Transport* transport,
                   OpenedModel* model) {
   const WeightType stored = StoredType(headers);
+  if (options.weights == WeightPrecision::kBf12) {
+    CheckPackable(model->config, UnquantisedType(options, stored));
+  }
   if (transport != nullptr) {
     const AskedPlacement asked = AskedOfRun(options, model->config, transport->world_size());
     AgreeOnModel(*transport, model->checkpoint, asked,

@@ -140,10 +140,11 @@ bool HasMap(const PlanOptions& options) {
   return !options.device_map.empty() && options.device_map != "auto";
 }
 
-/// Why the engine cannot make int8 or int4 of the checkpoint, or nothing where it can.
-std::optional<Error> WhyNotQuantised(const ModelConfig& config) {
+/// Why the engine cannot keep the checkpoint in this format, or nothing where it can.
+std::optional<Error> WhyNot(WeightType format, const api::PlanSubject& subject) {
   try {
-    api::CheckQuantisable(config);
+    if (IsQuantised(format)) api::CheckQuantisable(subject.config);
+    if (format == WeightType::kBf12) api::CheckPackable(subject.config, subject.stored);
     return std::nullopt;
   } catch (const Error& error) {
     return error;
@@ -154,11 +155,15 @@ std::optional<Error> WhyNotQuantised(const ModelConfig& config) {
 /// there is none.
 std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSubject& subject) {
   Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
-  const std::optional<Error> refused = WhyNotQuantised(subject.config);
+  std::optional<Error> refused;
   std::vector<WeightType> formats;
   for (const std::string& name : options.weights) {
     const WeightType format = name == "auto" ? subject.stored : ParseWeightType(name);
-    if (!refused || !IsQuantised(format)) formats.push_back(format);
+    if (auto reason = WhyNot(format, subject)) {
+      refused = std::move(reason);
+    } else {
+      formats.push_back(format);
+    }
   }
   if (formats.empty()) throw Error(*refused);
   return formats;
@@ -200,7 +205,7 @@ void NoteWhatGpusRefuse(const ModelConfig& config, const Workload& workload, Pla
   for (const PlannedDevice& device : plan.devices) {
     if (device.kind != "cuda") continue;
     std::string refused;
-    if (IsQuantised(workload.weights) || workload.weights == WeightType::kFloat32) {
+    if (IsPacked(workload.weights) || workload.weights == WeightType::kFloat32) {
       refused = StrCat("there are no CUDA kernels for ", ToString(workload.weights), " weights");
     }
     try {
@@ -241,7 +246,9 @@ Plan MakePlan(const PlanOptions& options) {
   question.rules = RulesFor(options);
   question.extra_devices = options.extra_devices;
   question.hand_made_map = HasMap(options);
-  question.can_quantise = !HasGpus(question.cluster) && !WhyNotQuantised(config);
+  const bool gpus = HasGpus(question.cluster);
+  question.can_pack = !gpus && !WhyNot(WeightType::kBf12, subject);
+  question.can_quantise = !gpus && !WhyNot(WeightType::kInt8, subject);
   question.fixed_order = NamesRanks(options);
   question.picture = [&](int64_t images, int64_t hd_num) {
     return api::ShapeOf(config, {options.image_width, options.image_height, images, hd_num});

@@ -63,6 +63,9 @@ LoadedModel DrawModel(const EngineOptions& options) {
           "the linears of this size are quantised already (", ToString(context.config.quantization),
           "); leave --weights out");
   if (wanted) context.config.quantization = wanted;
+  if (options.weights == WeightPrecision::kBf12) {
+    CheckPackable(context.config, UnquantisedType(options, WeightType::kBFloat16));
+  }
   const WeightType type = LoadedType(options, WeightType::kBFloat16);
   model.info = InfoOf(options, context.config, type);
 

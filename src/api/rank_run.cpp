@@ -75,11 +75,11 @@ std::string ConfigHash(const std::filesystem::path& folder) {
 }
 
 std::string PlanHash(const AskedPlacement& asked, const PipelineOptions& pipeline) {
-  std::string text =
-      StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows, ", storage ",
-             static_cast<int>(pipeline.storage), ", weights ", ToString(pipeline.quantise), ", kv ",
-             pipeline.int8_kv ? "int8" : "computed", ", activations ",
-             static_cast<int>(pipeline.activations));
+  std::string text = StrCat("block ", pipeline.kv.block_size, ", rows ", pipeline.max_batch_rows,
+                            ", storage ", static_cast<int>(pipeline.storage), ", weights ",
+                            pipeline.pack_bf12 ? "bf12" : ToString(pipeline.quantise), ", kv ",
+                            pipeline.int8_kv ? "int8" : "computed", ", activations ",
+                            static_cast<int>(pipeline.activations));
   for (size_t i = 0; i < asked.devices.size(); ++i) {
     text += StrCat("; ", asked.devices[i].rank, " ", asked.devices[i].device);
     if (!asked.map) continue;

@@ -215,8 +215,10 @@ TEST(RandomModelTest, QuantisedTwiceIsRefused) {
   EngineOptions options;
   options.model = path;
   options.random_weights = true;
-  options.weights = WeightPrecision::kInt8;
-  ExpectError(ErrorKind::kUsage, "quantised already", [&] { Engine::Load(options); });
+  for (const WeightPrecision weights : {WeightPrecision::kInt8, WeightPrecision::kBf12}) {
+    options.weights = weights;
+    ExpectError(ErrorKind::kUsage, "quantised already", [&] { Engine::Load(options); });
+  }
 }
 
 }  // namespace

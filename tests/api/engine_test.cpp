@@ -51,6 +51,28 @@ TEST(Engine, WeightsTakeWhatIsPlannedInEveryType) {
   }
 }
 
+TEST(Engine, Bf12TakesNoMoreThanIsPlannedAndAnswersAlike) {
+  EngineOptions options;
+  options.model = kDemo;
+  const Engine stored = Engine::Load(options);
+  options.weights = WeightPrecision::kBf12;
+  for (const StorageType dtype : {StorageType::kAuto, StorageType::kBFloat16}) {
+    options.dtype = dtype;
+    Engine packed = Engine::Load(options);
+    const StagePlacement stage = packed.placement().stages.front();
+    EXPECT_LE(stage.weights, stage.planned.weights);
+    EXPECT_GT(stage.weights, stage.planned.weights - stage.planned.weights / 100);
+    EXPECT_LT(stage.weights, stored.placement().stages.front().weights);
+    EXPECT_EQ(packed.info().quantization, "none");
+    EXPECT_EQ(packed.Generate(IdRequest(6)).output_ids,
+              LoadDemo().Generate(IdRequest(6)).output_ids);
+  }
+  for (const StorageType dtype : {StorageType::kFloat16, StorageType::kFloat32}) {
+    options.dtype = dtype;
+    ExpectError(ErrorKind::kUsage, "bf12 packs bfloat16 only", [&] { Engine::Load(options); });
+  }
+}
+
 TEST(Engine, LoadingReportsProgressToTheEnd) {
   EngineOptions options;
   options.model = testing_support::kDemo;

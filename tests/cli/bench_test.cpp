@@ -167,6 +167,19 @@ TEST(Bench, QuantisedWeightsHaveALimitOfTheirOwn) {
   EXPECT_LT(eight["bytes"].get<double>(), sixteen["bytes"].get<double>());
 }
 
+// Of the demo's 3 layers with 128 inputs all linears are packed, and its output matrix.
+TEST(Bench, PackedWeightsAreReadAsSuch) {
+  const json packed = Report(Short({"--model", kDemo, "--weights", "bf12", "--no-picture"}, 1));
+  EXPECT_EQ(packed["model"]["weights"], "bf12");
+  EXPECT_THAT(NamesOf(packed["limits"]), ElementsAre("memory read", "fp32 fma"));
+  const json stored = Report(Short({"--model", kDemo, "--no-picture"}, 1));
+  const double now = Figure(packed, "prefill 20")["bytes"];
+  const double before = Figure(stored, "prefill 20")["bytes"];
+  EXPECT_GT(now, 0.75 * before);
+  EXPECT_LT(now, 0.79 * before);
+  EXPECT_EQ(Figure(packed, "prefill 20")["operations"], Figure(stored, "prefill 20")["operations"]);
+}
+
 TEST(Bench, RoundedActivationsHaveALimitOfTheirOwn) {
   const json plain = Report(Short({"--model", kDemo, "--no-picture"}, 1));
   EXPECT_EQ(plain["model"]["activations"], "fp32");
@@ -210,7 +223,7 @@ json SmallConfig(Kind kind) {
 TEST(Bench, WeightsCanBeDrawn) {
   const TemporaryFolder folder;
   const std::string config = folder.Write("config.json", SmallConfig(Kind::k2_7b).dump());
-  for (const char* weights : {"stored", "int8", "int4"}) {
+  for (const char* weights : {"stored", "bf12", "int8", "int4"}) {
     const json report = Report(Short({"--random", config, "--weights", weights}, 1));
     EXPECT_TRUE(report["model"]["random"].get<bool>());
     EXPECT_EQ(report["model"]["layers"], 2);
@@ -223,6 +236,10 @@ TEST(Bench, WeightsCanBeDrawn) {
   const json half = Report(Short({"--random", config, "--dtype", "fp16", "--no-picture"}));
   EXPECT_EQ(wide["model"]["weights"], "fp32");
   EXPECT_EQ(half["model"]["weights"], "fp16");
+  const ProgramOutput refused =
+      RunProgram(Short({"--random", config, "--dtype", "fp16", "--weights", "bf12"}, 1));
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err + refused.out, HasSubstr("the weights are fp16"));
   EXPECT_EQ(wide["model"]["weight_bytes"], 2 * half["model"]["weight_bytes"].get<int64_t>());
 }
 

@@ -345,7 +345,33 @@ TEST_F(DemoModel, AQuantisedCheckpointAnswersAsTheOneRoundedAtLoad) {
         {"generate", "--model", folder / "small", "--prompt", "a", "--weights", "int8", "--json"});
     EXPECT_EQ(twice.exit_code, 2);
     EXPECT_THAT(twice.out, HasSubstr("quantised already"));
+    const ProgramOutput packed = RunProgram(
+        {"generate", "--model", folder / "small", "--prompt", "a", "--weights", "bf12", "--json"});
+    EXPECT_EQ(packed.exit_code, 2);
+    EXPECT_THAT(packed.out, HasSubstr("quantised already"));
   }
+}
+
+TEST_F(DemoModel, AnswersWithWeightsIn12BitsAsWithThoseStored) {
+  const auto run = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "generate", "--model",          kDemo, "--image", kPicture, "--prompt", "What is this?",
+        "--greedy", "--max-new-tokens", "8",   "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunProgram(arguments);
+  };
+  const ProgramOutput packed = run({"--weights", "bf12", "--log-level", "info"});
+  ASSERT_EQ(packed.exit_code, 0) << packed.out << packed.err;
+  EXPECT_EQ(packed.Json()["output_ids"], run({}).Json()["output_ids"]);
+  EXPECT_THAT(packed.err, HasSubstr("16 matrices are kept in 12 bits a number (bf12)"));
+  EXPECT_THAT(packed.err, Not(HasSubstr("stay bfloat16")));
+  EXPECT_EQ(run({"--weights", "bf12", "--devices", "cpu,cpu"}).Json()["output_ids"],
+            packed.Json()["output_ids"]);
+  const ProgramOutput other = run({"--weights", "bf12", "--dtype", "fp16"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.Json()["error"]["message"].get<std::string>(),
+              AllOf(HasSubstr("the weights are fp16"), HasSubstr("bf12 packs bfloat16 only"),
+                    HasSubstr("--dtype bf16")));
 }
 
 TEST_F(DemoModel, GroupsThatDoNotHoldBlocksAreWrongUsage) {

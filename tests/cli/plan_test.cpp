@@ -211,8 +211,8 @@ TEST_F(PlanTest, AlternativesFitForACheckpointThatIsQuantised) {
     either.insert(either.end(), {"--weights", "fp16,int8"});
     ExpectAlternativesToFit(either);
   }
-  const ProgramOutput refused =
-      RunProgram({"plan", "--model", model, "--cluster", cluster(total), "--weights", "int8,int4"});
+  const ProgramOutput refused = RunProgram(
+      {"plan", "--model", model, "--cluster", cluster(total), "--weights", "bf12,int8,int4"});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("quantised already"));
 }
@@ -298,7 +298,7 @@ TEST_F(PlanTest, WhatNoCudaKernelReadsIsNotOfferedForGpus) {
   for (const json& alternative : refusal["alternatives"]) {
     EXPECT_THAT(alternative["arguments"], Not(Contains("--weights"))) << alternative["change"];
   }
-  for (const char* weights : {"int8", "fp32"}) {
+  for (const char* weights : {"bf12", "int8", "fp32"}) {
     const json plan =
         Plan(Kind::kVl7b, {"--cluster", ClusterFile("one-40gb"), "--weights", weights});
     EXPECT_THAT(plan["notes"], Contains(HasSubstr("refuse to load this on a/cuda:0")));
@@ -312,6 +312,36 @@ TEST_F(PlanTest, WhatNoCudaKernelReadsIsNotOfferedForGpus) {
     offered = offered || alternative["arguments"][0] == "--weights";
   }
   EXPECT_TRUE(offered) << cpu["alternatives"];
+}
+
+// Nothing is lost by it: it is offered before all that shortens, rounds or leaves out.
+TEST_F(PlanTest, Bf12IsOfferedFirstForBfloat16OnCpus) {
+  const std::vector<std::string> work = {"--cluster", ClusterFile("cpu-only"), "--max-memory",
+                                         R"({"cpu": "18GB"})"};
+  const json refusal = Plan(Kind::kVl7b, work, 5);
+  ASSERT_THAT(refusal["alternatives"], Not(IsEmpty()));
+  const json& first = refusal["alternatives"][0];
+  EXPECT_EQ(first["change"], "weights bf16 -> bf12");
+  EXPECT_THAT(first["arguments"], ElementsAre("--weights", "bf12"));
+  std::vector<std::string> changed = work;
+  changed.insert(changed.end(), {"--weights", "bf12"});
+  const json packed = Plan(Kind::kVl7b, changed);
+  ExpectConsistent(packed);
+  EXPECT_EQ(packed["workload"]["weights"], "bf12");
+  EXPECT_EQ(packed["devices"], first["devices"]);
+
+  json half = ShippedConfig(Kind::kVl7b);
+  half["torch_dtype"] = "float16";
+  std::vector<std::string> command = {"plan", "--model", folder_.Write("config.json", half.dump())};
+  command.insert(command.end(), work.begin(), work.end());
+  command.push_back("--json");
+  for (const json& alternative : RunProgram(command).Json()["alternatives"]) {
+    EXPECT_THAT(alternative["arguments"], Not(Contains("bf12")));
+  }
+  command.insert(command.end(), {"--weights", "bf12"});
+  const ProgramOutput refused = RunProgram(command);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.out, HasSubstr("the weights are fp16, and bf12 packs bfloat16 only"));
 }
 
 TEST_F(PlanTest, MapsOfDevicesWithNamesOfTheirOwnAreReadBack) {

@@ -92,6 +92,7 @@ TEST(Usage, WrongUsageIsTwo) {
       {"convert", "--model", "x"},
       {"quantize", "--model", "x", "--out", "y"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
+      {"quantize", "--model", "x", "--out", "y", "--weights", "bf12"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int4", "--group-size", "0"},
       {"generate", "--model", "x", "--prompt", "a", "--weights", "int7"},
       {"generate", "--model", "x", "--prompt", "a", "--kv", "int4"},
@@ -107,6 +108,13 @@ TEST(Usage, WrongUsageIsTwo) {
     EXPECT_EQ(as_json.exit_code, 2) << ::testing::PrintToString(arguments);
     EXPECT_EQ(KindOf(as_json), "usage") << as_json.out;
   }
+}
+
+TEST(Usage, QuantizeSaysThatBf12IsMadeAtLoad) {
+  const ProgramOutput run =
+      RunProgram({"quantize", "--model", "x", "--out", "y", "--weights", "bf12"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("bf12 is made while a checkpoint is loaded"));
 }
 
 TEST(Usage, WhatIsReadIsNotReplaced) {
