@@ -62,6 +62,7 @@ TEST_F(Mismatch, AnotherPlan) {
 
 TEST_F(Mismatch, AnotherPrecision) {
   const char* const precisions[][3] = {{"kv_precision", "int8", "auto"},
+                                       {"weight_precision", "bf12", "stored"},
                                        {"activations", "bf16", "fp32"}};
   for (const auto& [name, other, usual] : precisions) {
     SCOPED_TRACE(name);

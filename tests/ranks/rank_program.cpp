@@ -172,6 +172,8 @@ void Apply(const std::string& name, const std::string& value, Settings& settings
     engine.kv_tokens = std::stoll(value);
   } else if (name == "kv_precision") {
     engine.kv_precision = value == "int8" ? KvPrecision::kInt8 : KvPrecision::kAsComputed;
+  } else if (name == "weight_precision") {
+    engine.weights = value == "bf12" ? WeightPrecision::kBf12 : WeightPrecision::kAsStored;
   } else if (name == "activations") {
     engine.activations =
         value == "bf16" ? ActivationPrecision::kBFloat16 : ActivationPrecision::kFloat32;
