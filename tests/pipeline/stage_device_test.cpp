@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/cuda/device_info.h"
+#include "model/random_weights.h"
 #include "pipeline/stream_shelf.h"
 #include "pipeline/torch_errors.h"
 #include "tiny_model.h"
@@ -39,6 +41,16 @@ TEST(StageDevice, WhatGpusCannotDoIsRefusedByName) {
   options.quantise = {};
   options.pack_bf12 = true;
   EXPECT_EQ(KindOf("cuda:0", options), ErrorKind::kUsage);
+}
+
+// What becomes of weights while they are loaded, packing and rounding, is work.
+TEST(StageDevice, ACpuLoadsWithAllThreads) {
+  const auto device = MakeStageDevice("cpu", {}, std::make_shared<CorePool>(3));
+  RandomWeights weights(7);
+  int threads = 0;
+  device->Load(weights, [&](WeightSource&) { threads = cpu::CurrentPool().threads(); });
+  EXPECT_EQ(threads, 3);
+  EXPECT_EQ(cpu::CurrentPool().threads(), 1);
 }
 
 TEST(StreamShelf, NoTwoHaveTheSameStreamAndEachIsUsedAgain) {
