@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/bf12_rows.h"
 #include "kernels/cpu/kernel_args.h"
 #include "kernels/cpu/linear_panels.h"
 #include "kernels/cpu/simd.h"
@@ -123,6 +124,33 @@ inline void CopyTilesOfWeight(const LinearKernelArgs& args, int64_t n, int64_t k
   }
 }
 
+/// A bfloat16 weight for LinearTiles.
+template <typename S>
+struct DenseTiles {
+  /// Copies weight[n .. n + kTilePanel)[k .. k + kTileDepth) into tiles in turns, what there is of
+  /// it before n_end.
+  static void Copy(const LinearKernelArgs& args, int64_t n, int64_t n_end, int64_t k, char* out) {
+    CopyTilesOfWeight<S>(args, n, k, out);
+    if (n + kTileRows < n_end) CopyTilesOfWeight<S>(args, n + kTileRows, k, out + kTileBytes);
+  }
+};
+
+/// The same in 12 bits, by way of it.
+template <typename S>
+struct Bf12Tiles {
+  static void Copy(const LinearKernelArgs& args, int64_t n, int64_t n_end, int64_t k, char* out) {
+    static_assert(kTileDepth % kBf12Block == 0 && kTilePanel % kBf12Rows == 0);
+    alignas(64) uint16_t numbers[kTilePanel * kTileDepth];
+    LinearKernelArgs piece = args;
+    piece.weight = numbers;
+    piece.weight_stride = kTileDepth;
+    piece.outputs = n_end - n < kTilePanel ? n_end - n : kTilePanel;
+    piece.depth = args.depth - k < kTileDepth ? args.depth - k : kTileDepth;
+    UnpackBf12Piece<S>(args, n, piece.outputs, k, piece.depth, numbers, kTileDepth);
+    DenseTiles<S>::Copy(piece, 0, piece.outputs, 0, out);
+  }
+};
+
 /// One panel of the weight with one of x, a piece of both: adds to (or begins) kOutputs x kRows
 /// tiles of sums. Tiles 0 .. 3 hold sums, 4 and 5 the weight, 6 and 7 x.
 template <typename S, int kParts, int kOutputs, int kRows>
@@ -193,8 +221,8 @@ inline constexpr int64_t kTileScratch = kTilePanel * kTileDepth / 2;
 
 /// The block of x rows [row_begin, row_end) with the weight's rows [n_begin, n_end), both beginning
 /// at multiples of kTilePanel. `memory`: kTileScratch floats and one for each sum, in whole panels;
-/// on a line of the cache.
-template <typename S, int kParts>
+/// on a line of the cache. `Weight`: DenseTiles, Bf12Tiles.
+template <typename S, int kParts, typename Weight>
 void LinearTiles(const LinearKernelArgs& args, const LinearBlock& block, float* memory) {
   constexpr int64_t kPanelSums = kTilePanel * kTilePanel;
   auto* weight = reinterpret_cast<char*>(memory);
@@ -209,10 +237,7 @@ void LinearTiles(const LinearKernelArgs& args, const LinearBlock& block, float* 
   for (int64_t k = 0; k < args.depth; k += kTileDepth) {
     float* sums = memory + kTileScratch;
     for (int64_t n = block.n_begin; n < block.n_end; n += kTilePanel) {
-      CopyTilesOfWeight<S>(args, n, k, weight);
-      if (n + kTileRows < block.n_end) {
-        CopyTilesOfWeight<S>(args, n + kTileRows, k, weight + kTileBytes);
-      }
+      Weight::Copy(args, n, block.n_end, k, weight);
       for (int64_t row = block.row_begin; row < block.row_end; row += kTilePanel) {
         MultiplyTilesOf<S, kParts>(block.n_end - n, block.row_end - row, weight,
                                    TilesOfX<kParts>(args, row, k), PieceDepth(args, k), k == 0,

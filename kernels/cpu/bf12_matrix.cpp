@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -53,15 +54,6 @@ uint32_t BitsOf(float value) {
 
 float FromBfloat16(uint16_t bits) { return FromBits(static_cast<uint32_t>(bits) << 16); }
 
-/// Twelve bits of eight numbers in three words.
-void PutFields(const uint32_t (&fields)[8], uint32_t* words, int64_t stride) {
-  const uint32_t seventh = fields[6];
-  const uint32_t eighth = fields[7];
-  words[0] = fields[0] << 20 | fields[1] << 8 | seventh >> 4;
-  words[stride] = fields[2] << 20 | fields[3] << 8 | (seventh & 15u) << 4 | (eighth & 15u);
-  words[2 * stride] = fields[4] << 20 | fields[5] << 8 | eighth >> 4;
-}
-
 void GetFields(const uint32_t* words, int64_t stride, uint32_t (&fields)[8]) {
   for (int i = 0; i < 3; ++i) {
     fields[2 * i] = words[i * stride] >> 20;
@@ -83,79 +75,100 @@ class Packer {
  public:
   Packer(const StoredMatrix& matrix, const Bf12Target& target) : matrix_(matrix), target_(target) {}
 
-  /// False where a number is not held exactly.
+  /// Adds to `outliers`. False where a number is not held exactly.
   bool Run(int64_t panel, std::vector<int32_t>& outliers) const {
     bool exact = true;
-    std::array<int, kBf12Rows> least;
+    int least[kBf12Rows];
     for (int64_t r = 0; r < kBf12Rows; ++r) {
       const int64_t n = panel * kBf12Rows + r;
-      std::array<int64_t, kExponents> counts{};
-      for (int64_t k = 0; k < matrix_.columns; ++k) {
-        ++counts[static_cast<size_t>(ExponentOf(Number(n, k)))];
-      }
-      least[static_cast<size_t>(r)] = LeastExponent(counts);
-      target_.scales[n] = ScaleOf(least[static_cast<size_t>(r)]);
+      least[r] = LeastExponent(CountExponents(Row(n), matrix_.columns));
+      target_.scales[n] = ScaleOf(least[r]);
     }
     uint32_t* words = target_.words + panel * kBf12Rows * matrix_.columns / kBf12Block * kBf12Words;
+    std::vector<Outlier> found;
     for (int64_t k = 0; k < matrix_.columns; k += kBf12Block) {
-      const size_t before = outliers.size();
       for (int64_t r = 0; r < kBf12Rows; ++r) {
-        exact = Block(panel * kBf12Rows + r, k, least[static_cast<size_t>(r)], words, outliers) &&
-                exact;
+        Numbers numbers;
+        std::memcpy(numbers, Row(panel * kBf12Rows + r) + 2 * k, sizeof(numbers));
+        if (!Block(numbers, least[r], words)) {
+          exact = FindOutliers(numbers, least[r], k, r, found) && exact;
+        }
         words += kBf12Words;
       }
-      SortPairs(outliers, before);
+      std::ranges::sort(found, {}, &Outlier::place);
+      for (const Outlier& one : found) {
+        outliers.push_back(one.place);
+        outliers.push_back(static_cast<int32_t>(one.bits));
+      }
+      found.clear();
     }
     return exact;
   }
 
  private:
-  uint16_t Number(int64_t n, int64_t k) const {
-    uint16_t bits;
-    const auto* bytes = static_cast<const unsigned char*>(matrix_.data);
-    std::memcpy(&bits, bytes + (n * matrix_.row_stride + k) * int64_t{2}, sizeof(bits));
-    return bits;
+  using Numbers = uint16_t[kBf12Block];
+  struct Outlier {
+    int32_t place;
+    uint32_t bits;
+  };
+
+  const unsigned char* Row(int64_t n) const {
+    return static_cast<const unsigned char*>(matrix_.data) + 2 * n * matrix_.row_stride;
   }
 
-  bool Block(int64_t n, int64_t k, int least, uint32_t* words,
-             std::vector<int32_t>& outliers) const {
-    bool exact = true;
+  static std::array<int64_t, kExponents> CountExponents(const unsigned char* row, int64_t count) {
+    // Neighbours often have the same exponent; with a table for each they do not wait for each
+    // other.
+    std::array<std::array<int32_t, kExponents>, 4> tables{};
+    for (int64_t k = 0; k < count; k += 4) {  // whole blocks
+      uint16_t numbers[4];
+      std::memcpy(numbers, row + 2 * k, sizeof(numbers));
+      for (size_t i = 0; i < 4; ++i) ++tables[i][static_cast<size_t>(ExponentOf(numbers[i]))];
+    }
+    std::array<int64_t, kExponents> counts{};
+    for (const auto& table : tables) {
+      for (size_t e = 0; e < kExponents; ++e) counts[e] += table[e];
+    }
+    return counts;
+  }
+
+  /// Whether all numbers fit. The fields of those that do not are of no use.
+  static bool Block(const Numbers& numbers, int least, uint32_t* words) {
+    const auto lowest = static_cast<uint16_t>(least << 7);
+    uint16_t fields[kBf12Block];
+    uint16_t above = 0;  // bits of an exponent that four do not hold
+    for (int64_t i = 0; i < kBf12Block; ++i) {
+      const auto number = static_cast<uint16_t>((numbers[i] & 0x7fffu) - lowest);
+      above = static_cast<uint16_t>(above | number);
+      fields[i] = static_cast<uint16_t>((numbers[i] >> 4 & 0x800u) | (number & 0x7ffu));
+    }
+    const auto field = [&fields](int64_t lane, int64_t i) -> uint32_t {
+      return fields[InputOf(lane, i)];
+    };
     for (int64_t lane = 0; lane < kLanes; ++lane) {
-      uint32_t fields[8];
-      for (int64_t field = 0; field < 8; ++field) {
-        const int64_t input = k + InputOf(lane, field);
-        const uint16_t bits = Number(n, input);
-        const int code = ExponentOf(bits) - least;
-        if (code >= 0 && code < kWindow) {
-          fields[field] =
-              (bits >> 15 & 1u) << 11 | static_cast<uint32_t>(code) << 7 | (bits & 127u);
-          continue;
-        }
-        fields[field] = 0;
-        const float value = FromBfloat16(bits);
-        const float packed = std::ldexp(value, kPackedExponent - least);
-        const float back = packed * ScaleOf(least);
-        exact = exact && BitsOf(back) == BitsOf(value);
-        outliers.push_back(static_cast<int32_t>(input * kBf12Rows + n % kBf12Rows));
-        outliers.push_back(static_cast<int32_t>(BitsOf(packed)));
-      }
-      PutFields(fields, words + lane, kLanes);
+      const uint32_t seventh = field(lane, 6);
+      const uint32_t eighth = field(lane, 7);
+      words[lane] = field(lane, 0) << 20 | field(lane, 1) << 8 | seventh >> 4;
+      words[kLanes + lane] =
+          field(lane, 2) << 20 | field(lane, 3) << 8 | (seventh & 15u) << 4 | (eighth & 15u);
+      words[2 * kLanes + lane] = field(lane, 4) << 20 | field(lane, 5) << 8 | eighth >> 4;
+    }
+    return above < 1u << 11;
+  }
+
+  /// Of a row's block that begins with input k. False where one is not held exactly.
+  static bool FindOutliers(const Numbers& numbers, int least, int64_t k, int64_t row,
+                           std::vector<Outlier>& found) {
+    bool exact = true;
+    for (int64_t i = 0; i < kBf12Block; ++i) {
+      const int code = ExponentOf(numbers[i]) - least;
+      if (code >= 0 && code < kWindow) continue;
+      const float value = FromBfloat16(numbers[i]);
+      const float packed = std::ldexp(value, kPackedExponent - least);
+      exact = exact && BitsOf(packed * ScaleOf(least)) == BitsOf(value);
+      found.push_back({static_cast<int32_t>((k + i) * kBf12Rows + row), BitsOf(packed)});
     }
     return exact;
-  }
-
-  /// The pairs from `begin` on by their places.
-  static void SortPairs(std::vector<int32_t>& outliers, size_t begin) {
-    if (outliers.size() - begin <= kOutlierWords) return;
-    std::vector<std::pair<int32_t, int32_t>> pairs;
-    for (size_t i = begin; i < outliers.size(); i += kOutlierWords) {
-      pairs.emplace_back(outliers[i], outliers[i + 1]);
-    }
-    std::sort(pairs.begin(), pairs.end());
-    for (const auto& [place, value] : pairs) {
-      outliers[begin++] = place;
-      outliers[begin++] = value;
-    }
   }
 
   const StoredMatrix& matrix_;
@@ -176,14 +189,17 @@ std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const B
   const int64_t panels = matrix.rows / kBf12Rows;
   const Packer packer(matrix, target);
   std::vector<std::vector<int32_t>> found(static_cast<size_t>(panels));
-  std::vector<char> exact(static_cast<size_t>(panels));
+  const int64_t most = matrix.rows * matrix.columns / kBf12OutlierShare;
+  std::atomic<int64_t> count{0};
+  std::atomic<bool> exact{true};
   context.pool.ParallelFor(panels, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      const auto place = static_cast<size_t>(panel);
-      exact[place] = packer.Run(panel, found[place]) ? 1 : 0;
+    for (int64_t panel = begin; panel < end && exact && count <= most; ++panel) {
+      std::vector<int32_t>& outliers = found[static_cast<size_t>(panel)];
+      if (!packer.Run(panel, outliers)) exact = false;
+      count += static_cast<int64_t>(outliers.size()) / kOutlierWords;
     }
   });
-  if (std::count(exact.begin(), exact.end(), 1) != panels) return std::nullopt;
+  if (!exact || count > most) return std::nullopt;
   std::vector<int32_t> outliers;
   int64_t words = panels + 1;
   for (const std::vector<int32_t>& one : found) {
@@ -191,8 +207,6 @@ std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const B
     words += static_cast<int64_t>(one.size());
   }
   outliers.push_back(static_cast<int32_t>(words));
-  const int64_t count = (words - panels - 1) / kOutlierWords;
-  if (count > matrix.rows * matrix.columns / kBf12OutlierShare) return std::nullopt;
   for (const std::vector<int32_t>& one : found) {
     outliers.insert(outliers.end(), one.begin(), one.end());
   }

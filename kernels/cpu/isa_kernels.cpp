@@ -33,7 +33,6 @@ const IsaKernels& Avx2VnniKernels() {
 /// Activations rounded where bfloat16 weights are not concerned.
 IsaKernels WithPairs(IsaKernels kernels) {
   std::ranges::copy(kAvx512PairKernels.packed, kernels.packed_panels);
-  kernels.bf12.panels = kAvx512PairKernels.bf12;
   std::ranges::copy(kAvx512PairKernels.attention, kernels.attention);
   return kernels;
 }
@@ -43,6 +42,7 @@ const IsaKernels& RoundingPairKernels() {
   static const IsaKernels kernels = [] {
     IsaKernels with_pairs = WithPairs(kAvx512VnniKernels);
     with_pairs.special.bfloat16 = kAvx512PairKernels.dense;
+    with_pairs.special.bf12 = kAvx512PairKernels.bf12;
     return with_pairs;
   }();
   return kernels;
@@ -105,6 +105,7 @@ PanelSizes LargestPanels(Isa isa) {
     for (const PanelKernel& panels : kernels.packed_panels) add(panels);
     add(kernels.bf12.panels);
     add(kernels.special.bfloat16);
+    add(kernels.special.bf12);
   }
   return sizes;
 }

@@ -70,6 +70,7 @@ struct IntegerKernels {
 /// Kernels for many rows that some processors have besides: tiles, and pairs of bfloat16.
 struct SpecialKernels {
   PanelKernel bfloat16;
+  PanelKernel bf12;  ///< the same for such weights in 12 bits
   IntegerKernel int8;
 };
 

@@ -34,13 +34,22 @@ struct Weight {
   LinearKernelArgs args = {};
 };
 
+/// The special kernel where it takes a weight of so many inputs, in rows so far apart.
+const PanelKernel& PanelsFor(const PanelKernel& special, const PanelKernel& others, int64_t depth,
+                             int64_t stride) {
+  const bool takes_it = special.multiply != nullptr && depth >= special.least_depth &&
+                        depth % special.depth_grain == 0 && stride % special.depth_grain == 0;
+  return takes_it ? special : others;
+}
+
 const PanelKernel& PanelsFor(const StoredMatrix& matrix, const IsaKernels& kernels) {
-  const PanelKernel& special = kernels.special.bfloat16;
-  const bool takes_it = special.multiply != nullptr && matrix.format == Format::kBfloat16 &&
-                        matrix.columns >= special.least_depth &&
-                        matrix.columns % special.depth_grain == 0 &&
-                        matrix.row_stride % special.depth_grain == 0;
-  return takes_it ? special : kernels.linear_panels[static_cast<size_t>(matrix.format)];
+  const PanelKernel& others = kernels.linear_panels[static_cast<size_t>(matrix.format)];
+  if (matrix.format != Format::kBfloat16) return others;
+  return PanelsFor(kernels.special.bfloat16, others, matrix.columns, matrix.row_stride);
+}
+
+const PanelKernel& PanelsFor(const Bf12Matrix& matrix, const IsaKernels& kernels) {
+  return PanelsFor(kernels.special.bf12, kernels.bf12.panels, matrix.columns, matrix.columns);
 }
 
 Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
@@ -57,7 +66,7 @@ Weight WeightOf(const StoredMatrix& matrix, const IsaKernels& kernels) {
 }
 
 Weight WeightOf(const Bf12Matrix& matrix, const IsaKernels& kernels) {
-  Weight weight{.rows = kernels.bf12.rows, .panels = &kernels.bf12.panels};
+  Weight weight{.rows = kernels.bf12.rows, .panels = &PanelsFor(matrix, kernels)};
   weight.pack = kernels.bf12.pack_x;
   weight.piece = [](int64_t) { return kBf12Block; };
   weight.args.weight = matrix.words;

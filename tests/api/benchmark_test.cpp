@@ -1,5 +1,8 @@
 #include "xcomposer/benchmark.h"
 
+#include <map>
+#include <string>
+
 #include "api/benchmark_cases.h"
 #include "api/benchmark_limits.h"
 #include "api/demo_model.h"
@@ -7,6 +10,7 @@
 #include "config/config_texts.h"
 #include "gmock/gmock.h"
 #include "kernels/cpu/cpu_info.h"
+#include "measure/machine_limits.h"
 
 namespace xcomposer::api {
 namespace {
@@ -67,11 +71,15 @@ TEST(BenchmarkLimitTest, AllPartsOnProcessorsShareTheirLimits) {
     EXPECT_EQ(limit.rate.runs, 1) << limit.name;
     EXPECT_GT(limit.rate.median, 0) << limit.name;
   }
-  const bool bfloats = cpu::HasBfloatProducts(cpu::BestIsa());
-  EXPECT_EQ(limits.Report().back().name == "bf16 dot", bfloats);
-  if (bfloats) {
-    EXPECT_GT(limits.Report().back().rate.median, limits.Report()[1].rate.median);
+  const std::map<std::string, double measure::CpuRates::*> sources = {
+      {"memory read", &measure::CpuRates::read},
+      {"fp32 fma", &measure::CpuRates::fma},
+      {"int8 dot", &measure::CpuRates::int8_dot},
+      {"bf16 dot", &measure::CpuRates::bf16_dot}};
+  for (const BenchmarkLimit& limit : limits.all()) {
+    EXPECT_EQ(limit.source, sources.at(limit.name)) << limit.name;
   }
+  EXPECT_EQ(limits.Report().back().name == "bf16 dot", cpu::HasBfloatProducts(cpu::BestIsa()));
   EXPECT_EQ(limits.Report()[0].unit, "B/s");
   EXPECT_EQ(limits.Report()[1].unit, "op/s");
   EXPECT_THAT(BenchmarkLimits({"cpu", "cuda:0"}, 1, {.int8 = true}).Report(), IsEmpty());

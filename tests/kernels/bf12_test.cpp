@@ -6,12 +6,14 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cpu/amx_table.h"
 #include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/round_up.h"
 #include "kernels/guarded.h"
 #include "kernels/kernel_tables.h"
 #include "kernels/linear_check.h"
+#include "support/emulated_tiles.h"
 
 namespace xcomposer::cpu {
 namespace {
@@ -227,11 +229,6 @@ TEST(Bf12, ListsOutliersInOrder) {
 class Bf12Linear : public testing::TestWithParam<Kernels> {
  protected:
   const IsaKernels& kernels() const { return *GetParam().kernels; }
-  /// Tiles take bfloat16 weights of many rows in parts.
-  bool has_tiles() const {
-    return kernels().special.bfloat16.multiply != nullptr &&
-           kernels().special.bfloat16.depth_grain != 2;
-  }
 };
 
 struct Product {
@@ -278,7 +275,6 @@ TEST_P(Bf12Linear, IsTheBfloat16Product) {
   for (const Shape& shape : shapes) {
     SCOPED_TRACE(testing::Message() << shape.rows << " x " << shape.outputs << " x " << shape.depth
                                     << ", variant " << variant);
-    if (has_tiles() && shape.rows > kernels().special.bfloat16.few_rows) continue;
     Product c(shape, random);
     if (variant % 5 != 0) {
       PlantOutliers(c.weights, variant % 2 == 0 ? Spread::kEverywhere : Spread::kTogether);
@@ -301,7 +297,6 @@ TEST_P(Bf12Linear, IsTheBfloat16Product) {
   }
 }
 
-/// Against double, since tiles have other sums than float32.
 TEST_P(Bf12Linear, AgreesWithDouble) {
   Random random(12);
   ThreadPool pool(2);
@@ -312,7 +307,7 @@ TEST_P(Bf12Linear, AgreesWithDouble) {
     const LinearParams params = c.Params();
     const std::vector<float> before = Numbers(c.y);
     Linear(params, pool, kernels());
-    const bool rounds = GetParam().rounds && shape.rows > kernels().bf12.panels.few_rows;
+    const bool rounds = GetParam().rounds && shape.rows > kernels().special.bf12.few_rows;
     ExpectLinear(params, shape.outputs, c.y, before, c.bias, Gamma(shape.depth + 3),
                  [&](int64_t t, int64_t n) {
                    DoubleSum sum;
@@ -363,7 +358,22 @@ TEST_P(Bf12Linear, DoesNotDependOnTheThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Everywhere, Bf12Linear, testing::ValuesIn(AllKernels()),
+/// Those that this machine can run, and tiles emulated.
+std::vector<Kernels> AllKernelsAndTiles() {
+  static const auto with = [](const SpecialKernels& tiles) {
+    IsaKernels kernels = KernelsFor(Isa::kPortable);
+    kernels.special = tiles;
+    return kernels;
+  };
+  static const IsaKernels tiles = with(kTileKernels<EmulatedTiles>);
+  static const IsaKernels rounding = with(kTileKernels<EmulatedTiles, 1>);
+  std::vector<Kernels> all = AllKernels();
+  all.push_back({"emulated_tiles", &tiles});
+  all.push_back({"emulated_tiles_rounding", &rounding, true});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Everywhere, Bf12Linear, testing::ValuesIn(AllKernelsAndTiles()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

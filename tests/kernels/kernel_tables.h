@@ -30,7 +30,7 @@ inline const IsaKernels& EmulatedPairKernels() {
     IsaKernels kernels = KernelsFor(Isa::kPortable);
     const PairKernels& pairs = kPairKernels<Portable, EmulatedPairs>;
     kernels.special.bfloat16 = pairs.dense;
-    kernels.bf12.panels = pairs.bf12;
+    kernels.special.bf12 = pairs.bf12;
     std::ranges::copy(pairs.packed, kernels.packed_panels);
     std::ranges::copy(pairs.attention, kernels.attention);
     return kernels;
