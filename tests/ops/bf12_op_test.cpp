@@ -13,9 +13,9 @@ class Bf12Op : public OpTest {};
 /// As trained weights are: many sizes, a few zeros, a few numbers far off.
 Tensor Numbers(int64_t outputs, int64_t inputs) {
   Tensor numbers = at::randn({outputs, inputs}) * 0.02;
-  numbers.view(-1).slice(0, 5, c10::nullopt, 301).zero_();
-  numbers.view(-1).slice(0, 77, c10::nullopt, 509).mul_(1e4);
-  numbers.view(-1).slice(0, 90, c10::nullopt, 521).mul_(1e-12);
+  numbers.view(-1).slice(0, 5, c10::nullopt, 2003).zero_();
+  numbers.view(-1).slice(0, 777, c10::nullopt, 2011).mul_(1e4);
+  numbers.view(-1).slice(0, 1490, c10::nullopt, 2017).mul_(1e-12);
   return numbers.to(at::kBFloat16);
 }
 
