@@ -15,7 +15,7 @@ constexpr std::array<WeightType, 6> kAll = {WeightType::kFloat32,  WeightType::k
 constexpr int64_t kBf12Rows = 4;
 constexpr int64_t kBf12Block = 128;
 constexpr int64_t kOutlierBytes = 8;
-constexpr int64_t kNumbersOfOutlier = 512;  // one in so many is planned with
+constexpr int64_t kNumbersOfOutlier = 512;  // one in so many, at most
 
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;

@@ -31,9 +31,9 @@ WeightType ParseWeightType(const std::string& name);
 int64_t WeightBytes(const WeightSpec& spec, WeightType format,
                     WeightType unquantised = WeightType::kBFloat16);
 
-/// Bytes that memory is planned with for the outliers of a matrix in bf12, of which there are as
-/// many as its numbers want: as if one in 512 were one. Trained and drawn matrices have far fewer,
-/// so that counting what is read leaves them out. 0 for all else.
+/// Bytes that memory is planned with for the outliers of a matrix in bf12: one number in 512 is one
+/// at most, else it is not packed. Trained and drawn matrices have far fewer, so that counting what
+/// is read leaves them out. 0 for all else.
 int64_t Bf12Reserve(const WeightSpec& spec, WeightType format);
 
 }  // namespace xcomposer

@@ -1,12 +1,15 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 #include <vector>
 
 #include "bench/beside_limit.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/limits.h"
@@ -162,6 +165,74 @@ BENCHMARK(BM_Linear)
     ->Args({1226, 1024, 1024, kBf16})
     ->Args({1226, 4096, 1024, kBf16})
     ->Args({1226, 1024, 4096, kBf16})
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime();
+
+/// Numbers as trained weights are: about normal.
+std::vector<uint16_t> NearNormalValues(int64_t size) {
+  std::vector<uint16_t> values(static_cast<size_t>(size));
+  uint32_t state = 1;
+  for (uint16_t& value : values) {
+    float sum = 0;
+    for (int i = 0; i < 6; ++i) {
+      state = state * 1664525u + 1013904223u;
+      sum += static_cast<float>(state >> 8) / (1 << 24) - 0.5f;
+    }
+    value = static_cast<uint16_t>(std::bit_cast<uint32_t>(0.03f * sum) >> 16);
+  }
+  return values;
+}
+
+/// bfloat16 in 12 bits. Arguments: rows, outputs, depth.
+void BM_LinearBf12(benchmark::State& state) {
+  const int64_t rows = state.range(0);
+  const int64_t outputs = state.range(1);
+  const int64_t depth = state.range(2);
+  ThreadPool pool(Threads());
+  const auto x = Values(rows * depth);
+  const auto dense = NearNormalValues(outputs * depth);
+  const int64_t words = outputs * depth * 3 / 8;
+  const int64_t copies = rows > 64 ? 1 : Copies(4 * words);
+  std::vector<uint32_t> all_words(static_cast<size_t>(copies * words));
+  std::vector<float> scales(static_cast<size_t>(outputs));
+  std::optional<std::vector<int32_t>> outliers;
+  for (int64_t copy = 0; copy < copies; ++copy) {
+    outliers = PackBf12({.data = dense.data(),
+                         .format = Format::kBfloat16,
+                         .rows = outputs,
+                         .columns = depth,
+                         .row_stride = depth},
+                        {.words = all_words.data() + copy * words, .scales = scales.data()},
+                        {.pool = pool});
+  }
+  std::vector<float> y(static_cast<size_t>(rows * outputs));
+  const Bound bound(rows, static_cast<double>(outputs * depth), static_cast<double>(4 * words),
+                    Limit::kFma, kFlopsPerByte);
+  BesideLimit beside(state, pool, bound.limit, bound.work);
+  int64_t copy = 0;
+  for (auto _ : state) {
+    const Bf12Matrix matrix{.words = all_words.data() + copy * words,
+                            .scales = scales.data(),
+                            .outliers = outliers->data(),
+                            .rows = outputs,
+                            .columns = depth};
+    copy = (copy + 1) % copies;
+    beside.Run([&] {
+      Linear({.x = x.data(),
+              .x_stride = depth,
+              .rows = rows,
+              .weight = matrix,
+              .y = y.data(),
+              .y_stride = outputs},
+             {.pool = pool});
+    });
+    benchmark::ClobberMemory();
+  }
+}
+BENCHMARK(BM_LinearBf12)
+    ->ArgsProduct({kRows, {14336}, {4096}})
+    ->ArgsProduct({kRows, {4096}, {14336}})
+    ->Args({1, 92544, 4096})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 
