@@ -9,10 +9,10 @@
 
 namespace xcomposer::cpu {
 
-// Weights in 12 bits (bf12_matrix.h). One to kMostBf12Rows rows of x meet the numbers as they come
-// out of their words, in the order in which linear_rows.h takes those of a bfloat16 matrix, and a
-// row's scale is a power of two: sums have the same bits. For more rows of x, pieces of the weight
-// become bfloat16 again, in the cache, and go through the kernels for that.
+// Weights in 12 bits (bf12_matrix.h). Up to kMostRows rows of x meet the numbers as they come out
+// of their words, in the order in which linear_rows.h takes those of a bfloat16 matrix, and a row's
+// scale is a power of two: sums have the same bits. For more rows of x, pieces of the weight become
+// bfloat16 again, in the cache, and go through the kernels for that.
 
 /// Most rows of x whose sums, of four outputs each, fit into registers.
 template <typename S>
