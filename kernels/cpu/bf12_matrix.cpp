@@ -54,6 +54,7 @@ uint32_t BitsOf(float value) {
 
 float FromBfloat16(uint16_t bits) { return FromBits(static_cast<uint32_t>(bits) << 16); }
 
+/// Eight numbers of twelve bits out of three words: the inverse of what Packer::Block writes.
 void GetFields(const uint32_t* words, int64_t stride, uint32_t (&fields)[8]) {
   for (int i = 0; i < 3; ++i) {
     fields[2 * i] = words[i * stride] >> 20;

@@ -225,13 +225,15 @@ struct Bf12Sums {
     }
   }
 
-  /// y of outputs [n, n + 4) and rows from `row` on.
-  XCOMPOSER_INLINE void Finish(const LinearKernelArgs& args, int64_t n, int64_t row) const {
+  /// y of outputs [n, n + 4) and `rows` <= kRows rows from `row` on.
+  XCOMPOSER_INLINE void Finish(const LinearKernelArgs& args, int64_t n, int64_t row,
+                               int64_t rows) const {
     const auto* scales = static_cast<const float*>(args.scales) + n;
     XCOMPOSER_UNROLL
     for (int r = 0; r < kBf12Rows; ++r) {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) {
+        if (t == rows) break;
         FinishSum(args, row + t, n + r, S::Sum(of[r][t]) * scales[r]);
       }
     }
@@ -267,7 +269,7 @@ inline void Bf12HeldDots(const LinearKernelArgs& args, int64_t n) {
     words += kBf12BlockWords;
     x += kBf12Block * kRows;
   }
-  sums.Finish(args, n, 0);
+  sums.Finish(args, n, 0, kRows);
 }
 
 /// More rows of x, in groups of equal size, with up to kStripe outputs, whose sums are kept while
@@ -291,7 +293,10 @@ class Bf12Stripe {
       for (int64_t panel = 0; panel < panels_; ++panel) AddPiece(panel, k);
     }
     for (int64_t panel = 0; panel < panels_; ++panel) {
-      for (int64_t group = 0; group < groups_; ++group) Finish(panel, group);
+      for (int64_t group = 0; group < groups_; ++group) {
+        const int64_t row = FirstRow(group);
+        sums_[panel][group].Finish(args_, n_ + panel * kBf12Rows, row, FirstRow(group + 1) - row);
+      }
     }
   }
 
@@ -349,17 +354,6 @@ class Bf12Stripe {
     for (int r = 0; r < kBf12Rows; ++r) {
       XCOMPOSER_UNROLL
       for (int t = 0; t < kRows; ++t) sums.of[r][t] = held.of[r][t];
-    }
-  }
-
-  void Finish(int64_t panel, int64_t group) const {
-    const int64_t n = n_ + panel * kBf12Rows;
-    const auto* scales = static_cast<const float*>(args_.scales) + n;
-    const int64_t row = FirstRow(group);
-    for (int64_t r = 0; r < kBf12Rows; ++r) {
-      for (int64_t t = 0; t < FirstRow(group + 1) - row; ++t) {
-        FinishSum(args_, row + t, n + r, S::Sum(sums_[panel][group].of[r][t]) * scales[r]);
-      }
     }
   }
 

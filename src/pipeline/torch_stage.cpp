@@ -9,14 +9,20 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/cpu/bf12_matrix.h"
 #include "pipeline/gpu_links.h"
 #include "pipeline/memory_meter.h"
 #include "pipeline/rank_start.h"
 #include "pipeline/torch_errors.h"
 #include "pipeline/warm_up.h"
+#include "placement/weight_type.h"
 
 namespace xcomposer {
 namespace {
+
+// The planner counts what the kernels pack.
+static_assert(kBf12Outputs == cpu::kBf12Rows && kBf12Inputs == cpu::kBf12Block);
+static_assert(kNumbersOfBf12Outlier == cpu::kBf12OutlierShare);
 
 /// The rows where they lie, (T, C). The payload's owner lives as long as the tensor.
 at::Tensor RowsOf(const Payload& payload, int64_t rows) {

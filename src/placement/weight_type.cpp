@@ -11,12 +11,6 @@ constexpr std::array<WeightType, 6> kAll = {WeightType::kFloat32,  WeightType::k
                                             WeightType::kBFloat16, WeightType::kBf12,
                                             WeightType::kInt8,     WeightType::kInt4};
 
-// As in kernels/cpu/bf12_matrix.h.
-constexpr int64_t kBf12Rows = 4;
-constexpr int64_t kBf12Block = 128;
-constexpr int64_t kOutlierBytes = 8;
-constexpr int64_t kNumbersOfOutlier = 512;  // one in so many, at most
-
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -42,7 +36,7 @@ Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
 bool BecomesBf12(const WeightSpec& spec, WeightType format) {
   if (format != WeightType::kBf12 || spec.numbers != NumberKind::kFloat) return false;
   if (spec.part != Part::kOutput && !IsLinearOfLayer(spec)) return false;
-  return spec.shape[0] % kBf12Rows == 0 && spec.shape[1] % kBf12Block == 0;
+  return spec.shape[0] % kBf12Outputs == 0 && spec.shape[1] % kBf12Inputs == 0;
 }
 
 int64_t NumbersOf(const WeightSpec& spec) {
@@ -94,7 +88,7 @@ int64_t WeightBytes(const WeightSpec& spec, WeightType format, WeightType unquan
   if (spec.numbers == NumberKind::kFloat16) return 2 * count;
   if (BecomesBf12(spec, format)) {
     const int64_t outputs = spec.shape[0];
-    return count / 2 * 3 + 4 * outputs + 4 * (outputs / kBf12Rows + 1);
+    return count / 2 * 3 + 4 * outputs + 4 * (outputs / kBf12Outputs + 1);
   }
   const Quantization made = QuantisedTo(spec, format);
   if (!made) {
@@ -107,7 +101,7 @@ int64_t WeightBytes(const WeightSpec& spec, WeightType format, WeightType unquan
 
 int64_t Bf12Reserve(const WeightSpec& spec, WeightType format) {
   if (!BecomesBf12(spec, format)) return 0;
-  return NumbersOf(spec) / kNumbersOfOutlier * kOutlierBytes;
+  return NumbersOf(spec) / kNumbersOfBf12Outlier * kBf12OutlierBytes;
 }
 
 }  // namespace xcomposer

@@ -115,6 +115,31 @@ struct Bound {
 constexpr double kFlopsPerByte = 5;
 constexpr double kOpsPerByte = 9;
 
+/// Linear of `rows` rows with one copy of a weight (N, K) after the other, beside its limit.
+/// `weight(copy)` gives one of `copies`.
+template <typename WeightOf>
+void RunLinear(benchmark::State& state, ThreadPool& pool, const Bound& bound, int64_t copies,
+               const WeightOf& weight) {
+  const int64_t rows = state.range(0);
+  const int64_t outputs = state.range(1);
+  const int64_t depth = state.range(2);
+  const auto x = Values(rows * depth);
+  std::vector<float> y(static_cast<size_t>(rows * outputs));
+  BesideLimit beside(state, pool, bound.limit, bound.work);
+  int64_t copy = 0;
+  for (auto _ : state) {
+    const LinearParams params{.x = x.data(),
+                              .x_stride = depth,
+                              .rows = rows,
+                              .weight = weight(copy),
+                              .y = y.data(),
+                              .y_stride = outputs};
+    copy = (copy + 1) % copies;
+    beside.Run([&] { Linear(params, {.pool = pool}); });
+    benchmark::ClobberMemory();
+  }
+}
+
 /// Arguments: rows, outputs, depth, format.
 void BM_Linear(benchmark::State& state) {
   const int64_t rows = state.range(0);
@@ -122,34 +147,17 @@ void BM_Linear(benchmark::State& state) {
   const int64_t depth = state.range(2);
   const auto format = static_cast<Format>(state.range(3));
   ThreadPool pool(Threads());
-  const auto x = Values(rows * depth);
   const int64_t size = outputs * depth;
   const int64_t copies = rows > 64 ? 1 : Copies(size * 2);
   const auto weight = Bfloat16Values(copies * size * (format == Format::kFloat32 ? 2 : 1));
-  std::vector<float> y(static_cast<size_t>(rows * outputs));
   const auto weights = static_cast<double>(size);
   const Bound bound(rows, weights, weights * static_cast<double>(SizeOf(format)), Limit::kFma,
                     kFlopsPerByte);
-  BesideLimit beside(state, pool, bound.limit, bound.work);
-  int64_t copy = 0;
-  for (auto _ : state) {
+  RunLinear(state, pool, bound, copies, [&](int64_t copy) {
     const char* data = reinterpret_cast<const char*>(weight.data()) + copy * size * SizeOf(format);
-    copy = (copy + 1) % copies;
-    beside.Run([&] {
-      Linear({.x = x.data(),
-              .x_stride = depth,
-              .rows = rows,
-              .weight = StoredMatrix{.data = data,
-                                     .format = format,
-                                     .rows = outputs,
-                                     .columns = depth,
-                                     .row_stride = depth},
-              .y = y.data(),
-              .y_stride = outputs},
-             {.pool = pool});
-    });
-    benchmark::ClobberMemory();
-  }
+    return StoredMatrix{
+        .data = data, .format = format, .rows = outputs, .columns = depth, .row_stride = depth};
+  });
 }
 constexpr int64_t kBf16 = static_cast<int64_t>(Format::kBfloat16);
 constexpr int64_t kF16 = static_cast<int64_t>(Format::kFloat16);
@@ -189,7 +197,6 @@ void BM_LinearBf12(benchmark::State& state) {
   const int64_t outputs = state.range(1);
   const int64_t depth = state.range(2);
   ThreadPool pool(Threads());
-  const auto x = Values(rows * depth);
   const auto dense = NearNormalValues(outputs * depth);
   const int64_t words = outputs * depth * 3 / 8;
   const int64_t copies = rows > 64 ? 1 : Copies(4 * words);
@@ -205,29 +212,15 @@ void BM_LinearBf12(benchmark::State& state) {
                         {.words = all_words.data() + copy * words, .scales = scales.data()},
                         {.pool = pool});
   }
-  std::vector<float> y(static_cast<size_t>(rows * outputs));
   const Bound bound(rows, static_cast<double>(outputs * depth), static_cast<double>(4 * words),
                     Limit::kFma, kFlopsPerByte);
-  BesideLimit beside(state, pool, bound.limit, bound.work);
-  int64_t copy = 0;
-  for (auto _ : state) {
-    const Bf12Matrix matrix{.words = all_words.data() + copy * words,
-                            .scales = scales.data(),
-                            .outliers = outliers->data(),
-                            .rows = outputs,
-                            .columns = depth};
-    copy = (copy + 1) % copies;
-    beside.Run([&] {
-      Linear({.x = x.data(),
-              .x_stride = depth,
-              .rows = rows,
-              .weight = matrix,
-              .y = y.data(),
-              .y_stride = outputs},
-             {.pool = pool});
-    });
-    benchmark::ClobberMemory();
-  }
+  RunLinear(state, pool, bound, copies, [&](int64_t copy) {
+    return Bf12Matrix{.words = all_words.data() + copy * words,
+                      .scales = scales.data(),
+                      .outliers = outliers->data(),
+                      .rows = outputs,
+                      .columns = depth};
+  });
 }
 BENCHMARK(BM_LinearBf12)
     ->ArgsProduct({kRows, {14336}, {4096}})
@@ -247,7 +240,6 @@ void BM_LinearPacked(benchmark::State& state) {
                       .group = state.range(4)};
   const bool integers = TakesIntegers(matrix.packing);
   ThreadPool pool(Threads());
-  const auto x = Values(rows * depth);
   const int64_t words = outputs * depth * BitsOf(matrix.packing) / 32;
   const int64_t zero_words = matrix.groups() * outputs * BitsOf(matrix.packing) / 32;
   const int64_t scales = matrix.groups() * outputs;
@@ -259,28 +251,15 @@ void BM_LinearPacked(benchmark::State& state) {
   }
   const std::vector<uint32_t> all_zeros(static_cast<size_t>(copies * zero_words), 0x77777777u);
   const std::vector<uint16_t> all_scales(static_cast<size_t>(copies * scales), 0x2000);
-  std::vector<float> y(static_cast<size_t>(rows * outputs));
   const Bound bound(rows, static_cast<double>(outputs * depth), static_cast<double>(bytes),
                     integers ? Limit::kInteger : Limit::kFma,
                     integers ? kOpsPerByte : kFlopsPerByte);
-  BesideLimit beside(state, pool, bound.limit, bound.work);
-  int64_t copy = 0;
-  for (auto _ : state) {
+  RunLinear(state, pool, bound, copies, [&](int64_t copy) {
     matrix.words = all_words.data() + copy * words;
     matrix.zeros = all_zeros.data() + copy * zero_words;
     matrix.scales = all_scales.data() + copy * scales;
-    copy = (copy + 1) % copies;
-    beside.Run([&] {
-      Linear({.x = x.data(),
-              .x_stride = depth,
-              .rows = rows,
-              .weight = matrix,
-              .y = y.data(),
-              .y_stride = outputs},
-             {.pool = pool});
-    });
-    benchmark::ClobberMemory();
-  }
+    return matrix;
+  });
 }
 constexpr int64_t kGptq4 = static_cast<int64_t>(Packing::kGptq4);
 constexpr int64_t kGptq8 = static_cast<int64_t>(Packing::kGptq8);
