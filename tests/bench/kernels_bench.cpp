@@ -4,9 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "base/large_pages.h"
 #include "bench/beside_limit.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/bf12_matrix.h"
@@ -200,7 +202,10 @@ void BM_LinearBf12(benchmark::State& state) {
   const auto dense = NearNormalValues(outputs * depth);
   const int64_t words = outputs * depth * 3 / 8;
   const int64_t copies = rows > 64 ? 1 : Copies(4 * words);
-  std::vector<uint32_t> all_words(static_cast<size_t>(copies * words));
+  // In large pages, as the engine has them.
+  const auto size = static_cast<size_t>(copies * words);
+  const auto all_words = std::make_unique_for_overwrite<uint32_t[]>(size);
+  AskForLargePages(all_words.get(), size * sizeof(uint32_t));
   std::vector<float> scales(static_cast<size_t>(outputs));
   std::optional<std::vector<int32_t>> outliers;
   for (int64_t copy = 0; copy < copies; ++copy) {
@@ -209,13 +214,13 @@ void BM_LinearBf12(benchmark::State& state) {
                          .rows = outputs,
                          .columns = depth,
                          .row_stride = depth},
-                        {.words = all_words.data() + copy * words, .scales = scales.data()},
+                        {.words = all_words.get() + copy * words, .scales = scales.data()},
                         {.pool = pool});
   }
   const Bound bound(rows, static_cast<double>(outputs * depth), static_cast<double>(4 * words),
                     Limit::kFma, kFlopsPerByte);
   RunLinear(state, pool, bound, copies, [&](int64_t copy) {
-    return Bf12Matrix{.words = all_words.data() + copy * words,
+    return Bf12Matrix{.words = all_words.get() + copy * words,
                       .scales = scales.data(),
                       .outliers = outliers->data(),
                       .rows = outputs,
