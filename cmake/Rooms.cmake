@@ -2,13 +2,15 @@
 #
 #   xcomposer_room(NAME checkpoint SOURCES a.cpp b.cpp ROOMS base LIBRARIES nlohmann_json::nlohmann_json)
 #
+# TORCH as the first word: most of its sources include LibTorch, which is then precompiled.
+#
 # The room sees its own headers, the headers of the rooms it names and whatever those see; nothing else.
 # To make that hold although all rooms live under src/, each room's headers are reached through a folder
 # of links in the build tree (rooms/<name>/<name> -> the source folder). Object libraries are used since a
 # static archive would drop the TORCH_LIBRARY registrations.
 
 function(xcomposer_room)
-  cmake_parse_arguments(ROOM "" "NAME;FOLDER" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "TORCH" "NAME;FOLDER" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   if(NOT ROOM_FOLDER)
     set(ROOM_FOLDER ${CMAKE_SOURCE_DIR}/src/${ROOM_NAME})
   endif()
@@ -24,6 +26,9 @@ function(xcomposer_room)
   target_include_directories(${target} PUBLIC ${view} ${CMAKE_SOURCE_DIR}/include)
   target_link_libraries(${target} PRIVATE xcomposer_options PUBLIC ${ROOM_LIBRARIES})
   target_compile_definitions(${target} PRIVATE XCOMPOSER_BUILDING)
+  if(ROOM_TORCH)
+    xcomposer_precompile_torch(${target})
+  endif()
   set(closure ${ROOM_NAME})
   foreach(dependency IN LISTS ROOM_ROOMS)
     target_link_libraries(${target} PUBLIC room_${dependency})
@@ -64,11 +69,22 @@ function(xcomposer_link_rooms target)
   endforeach()
 endfunction()
 
+# Checks themselves need no speed: -O3 makes them a third slower to compile than -O1, and instrumented, -O1
+# twice as slow as -O0.
+function(xcomposer_optimise_little target)
+  if(XCOMPOSER_SANITIZE)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O0>)
+  else()
+    target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
+  endif()
+endfunction()
+
 # xcomposer_test(NAME checkpoint SOURCES a_test.cpp ROOMS checkpoint WITHOUT ... LIBRARIES ...)
 # One executable test_<name>; every TEST is a ctest entry of its own, so that a skip shows as a skip.
+# TORCH: most of the sources include LibTorch, which is then precompiled.
 # COMPUTES keeps the optimisation of the build: for tests that hold loops of reference arithmetic.
 function(xcomposer_test)
-  cmake_parse_arguments(T "COMPUTES" "NAME;TIMEOUT" "SOURCES;ROOMS;WITHOUT;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(T "COMPUTES;TORCH" "NAME;TIMEOUT" "SOURCES;ROOMS;WITHOUT;LIBRARIES" ${ARGN})
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 300)
   endif()
@@ -79,13 +95,10 @@ function(xcomposer_test)
   add_executable(${target} ${T_SOURCES})
   target_link_libraries(${target} PRIVATE xcomposer_options ${T_LIBRARIES} GTest::gmock GTest::gtest
                         GTest::gtest_main)
-  # The checks themselves need no speed: -O3 makes them a third slower to compile than -O1, and
-  # instrumented, -O1 twice as slow as -O0.
-  if(NOT T_COMPUTES AND XCOMPOSER_SANITIZE)
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O0>)
-  elseif(NOT T_COMPUTES)
-    target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
+  if(NOT T_COMPUTES)
+    xcomposer_optimise_little(${target})
   endif()
+  xcomposer_precompile_test(${target} TORCH "${T_TORCH}" COMPUTES "${T_COMPUTES}")
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/include)
   target_compile_definitions(${target} PRIVATE
     XCOMPOSER_SHARED_DIR="${XCOMPOSER_SHARED_DIR}" XCOMPOSER_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

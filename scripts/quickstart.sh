@@ -12,7 +12,7 @@ scripts/setup.sh
 
 mkdir -p "$out"
 # Old object files stand for the same text in another build folder too.
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 echo "quickstart: building (some minutes the first time; the compiler's output is in $out/build.log)"
 fail_with_log() {
   tail -n 30 "$out/build.log" >&2
