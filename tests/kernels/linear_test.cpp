@@ -247,9 +247,9 @@ TEST_P(LinearTest, BitsDoNotDependOnHowTheWeightIsFetched) {
   const auto index = static_cast<size_t>(format());
   Random random(12);
   for (int64_t rows = 1; rows <= 9; ++rows) {
-    for (const int64_t depth : {31, 96, 544, 1120, 4130}) {
+    for (const int64_t depth : {31, 96, 544, 1100, 1120, 4130}) {
       Case c({rows, 26, depth}, format(), random);
-      c.w_stride = depth + depth % 4;
+      c.w_stride = depth + depth % 4;  // none for four of them, so that rows follow one another
       Stored weight(c.shape.outputs * c.w_stride, format(), random);
       const int64_t bytes = ((c.shape.outputs - 1) * c.w_stride + depth) * SizeOf(format());
       Guarded<float> packed_x(rows * (depth + 31));
