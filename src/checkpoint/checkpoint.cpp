@@ -81,4 +81,8 @@ std::shared_ptr<const MappedFile> Checkpoint::Mapping(const TensorEntry& entry) 
   return mappings_[static_cast<size_t>(entry.file)];
 }
 
+void Checkpoint::Fetch(const TensorEntry& entry) const {
+  Mapping(entry)->Fetch(entry.offset, entry.byte_length);
+}
+
 }  // namespace xcomposer

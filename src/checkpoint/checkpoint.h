@@ -62,6 +62,9 @@ class Checkpoint {
   /// The mapping that holds `entry`, for views that outlive this object.
   std::shared_ptr<const MappedFile> Mapping(const TensorEntry& entry) const;
 
+  /// Brings the tensor's bytes into memory: MappedFile::Fetch.
+  void Fetch(const TensorEntry& entry) const;
+
  private:
   Checkpoint() = default;
 

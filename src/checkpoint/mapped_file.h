@@ -8,7 +8,7 @@
 
 namespace xcomposer {
 
-/// A regular file mapped read-only into memory. Pages are read when touched. Const after
+/// A regular file mapped read-only into memory. Pages are read when touched or fetched. Const after
 /// construction, so several threads may read at once. The file must not be changed or shortened
 /// while it is mapped: the system answers a read behind the new end with SIGBUS.
 class MappedFile {
@@ -28,6 +28,12 @@ class MappedFile {
   /// copying them: for those who read each byte once. Throws kCheckpoint where the file has become
   /// shorter or cannot be read.
   void Read(int64_t offset, std::span<std::byte> out) const;
+
+  /// Brings `length` bytes from `offset` on into memory and maps their pages, in large ones where
+  /// the system has these for files: for those who read the bytes from the mapping many times.
+  /// Throws kCheckpoint where the file has become shorter or cannot be read, if the system tells
+  /// (Linux 5.14); else the class comment holds.
+  void Fetch(int64_t offset, int64_t length) const;
 
  private:
   MappedFile(std::filesystem::path path, int descriptor, const std::byte* data, int64_t size);

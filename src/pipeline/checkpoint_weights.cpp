@@ -13,8 +13,6 @@
 namespace xcomposer {
 namespace {
 
-constexpr size_t kPage = 4096;
-
 at::ScalarType ScalarTypeOf(const TensorEntry& entry) {
   switch (entry.dtype) {
     case DType::kBF16:
@@ -31,12 +29,6 @@ at::ScalarType ScalarTypeOf(const TensorEntry& entry) {
                          ", expected BF16, F16, F32 or I32"),
                   {{"tensor", entry.name}});
   }
-}
-
-/// Reads a byte of every page; the sum keeps the compiler from leaving the reads out.
-void TouchPages(std::span<const std::byte> bytes) {
-  volatile unsigned sum = 0;
-  for (size_t i = 0; i < bytes.size(); i += kPage) sum = sum + static_cast<unsigned>(bytes[i]);
 }
 
 /// A view into the mapping, which lives as long as the view does.
@@ -86,7 +78,7 @@ CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantiz
 std::optional<at::Tensor> CheckpointWeights::Read(const std::string& name) {
   const TensorEntry* entry = checkpoint_.Find(name);
   if (entry == nullptr) return std::nullopt;
-  TouchPages(checkpoint_.Bytes(*entry));
+  checkpoint_.Fetch(*entry);
   at::Tensor stored = entry->IsAligned() ? MappedView(checkpoint_, *entry).contiguous()
                                          : RealignedCopy(checkpoint_, *entry);
   Advance(*entry);

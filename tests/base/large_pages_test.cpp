@@ -3,35 +3,17 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
-#include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
-#include <string>
+
+#include "support/memory_flags.h"
 
 namespace xcomposer {
 namespace {
 
-constexpr size_t kBytes = size_t{8} << 20;
+using testing_support::FlagsAt;
 
-/// The flags that the system shows for the memory around `address`; empty where it shows none.
-std::string FlagsAt(const void* address) {
-  std::ifstream maps("/proc/self/smaps");
-  bool here = false;
-  for (std::string line; std::getline(maps, line);) {
-    uintptr_t begin = 0;
-    uintptr_t end = 0;
-    char dash = 0;
-    std::istringstream text(line);
-    if (text >> std::hex >> begin >> dash >> end && dash == '-') {
-      const auto place = reinterpret_cast<uintptr_t>(address);
-      here = begin <= place && place < end;
-    }
-    if (here && line.rfind("VmFlags:", 0) == 0) return line + " ";
-  }
-  return "";
-}
+constexpr size_t kBytes = size_t{8} << 20;
 
 class LargePages : public testing::Test {
  protected:
