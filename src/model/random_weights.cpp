@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "base/large_pages.h"
+#include "ops/linear_weight.h"
 
 namespace xcomposer {
 namespace {
@@ -39,13 +39,6 @@ void Draw(at::Tensor& weight, uint64_t state, float center, float scale) {
   }
 }
 
-/// Room for a weight, in large pages as mapped files have them.
-at::Tensor Room(at::IntArrayRef shape, at::ScalarType type) {
-  at::Tensor weight = at::empty(shape, type);
-  AskForLargePages(weight.mutable_data_ptr(), weight.nbytes());
-  return weight;
-}
-
 }  // namespace
 
 RandomWeights::RandomWeights(uint64_t seed, const Quantization& stored, at::ScalarType type)
@@ -55,7 +48,7 @@ RandomWeights::RandomWeights(uint64_t seed, const Quantization& stored, at::Scal
 }
 
 at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  at::Tensor weight = Room(shape, type_);
+  at::Tensor weight = ops::EmptyWeight(shape, type_);
   const auto fan_in = static_cast<float>(
       shape.size() > 1 ? weight.numel() / std::max<int64_t>(shape[0], 1) : int64_t{16});
   const bool norm = IsNormWeight(name);
@@ -72,7 +65,7 @@ at::Tensor RandomWeights::Load(const std::string& name, at::IntArrayRef shape) {
 std::optional<at::Tensor> RandomWeights::LoadPart(const std::string& name, at::ScalarType type,
                                                   at::IntArrayRef shape) {
   if (shape.size() == 1) return std::nullopt;
-  at::Tensor part = Room(shape, type);
+  at::Tensor part = ops::EmptyWeight(shape, type);
   uint64_t state = Hash(name, seed_);
   const int64_t count = part.numel();
   const auto next = [&state] { return Mixed(state += 0x9e3779b97f4a7c15ULL); };

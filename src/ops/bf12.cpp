@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/large_pages.h"
 #include "kernels/cpu/bf12_matrix.h"
 #include "ops/cpu_context.h"
 
@@ -22,10 +21,9 @@ std::optional<LinearWeight> PackBf12(const at::Tensor& weight) {
   if (!cpu::FitsBf12(outputs, inputs)) return std::nullopt;
   LinearWeight packed;
   packed.packing = WeightPacking::kBf12;
-  packed.data = at::empty(
+  packed.data = EmptyWeight(
       {outputs / cpu::kBf12Rows, inputs / cpu::kBf12Block, cpu::kBf12Rows * cpu::kBf12Words},
       at::kInt);
-  AskForLargePages(packed.data.mutable_data_ptr(), packed.data.nbytes());
   packed.scales = at::empty({outputs}, at::kFloat);
   const cpu::Bf12Target target{.words = static_cast<uint32_t*>(packed.data.mutable_data_ptr()),
                                .scales = packed.scales.mutable_data_ptr<float>()};

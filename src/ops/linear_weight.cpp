@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "base/large_pages.h"
 #include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "ops/arguments.h"
@@ -95,6 +96,12 @@ int64_t LinearWeight::nbytes() const {
   if (zeros.defined()) bytes += zeros.nbytes();
   if (bias) bytes += bias->nbytes();
   return static_cast<int64_t>(bytes);
+}
+
+at::Tensor EmptyWeight(at::IntArrayRef shape, at::ScalarType type) {
+  at::Tensor weight = at::empty(shape, type);
+  AskForLargePages(weight.mutable_data_ptr(), weight.nbytes());
+  return weight;
 }
 
 at::Tensor Dequantised(const LinearWeight& weight) {

@@ -1,7 +1,5 @@
 #include "ops/quantise.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/quantise.h"
@@ -32,9 +30,9 @@ QuantisedWeight Quantise(const at::Tensor& weight, int bits, int64_t group,
   const int64_t panels = outputs / kOutputs;
   to.packing = bits == 8 ? WeightPacking::kInt8 : WeightPacking::kInt4;
   to.group = group;
-  to.data = at::empty({panels, inputs * bits / 32, kOutputs}, at::kInt);
-  to.zeros = at::empty({panels, groups, kOutputs * bits / 32}, at::kInt);
-  to.scales = at::empty({panels, groups, kOutputs}, at::kHalf);
+  to.data = EmptyWeight({panels, inputs * bits / 32, kOutputs}, at::kInt);
+  to.zeros = EmptyWeight({panels, groups, kOutputs * bits / 32}, at::kInt);
+  to.scales = EmptyWeight({panels, groups, kOutputs}, at::kHalf);
   const cpu::QuantiseTarget target{.packing = packing,
                                    .group = group,
                                    .words = static_cast<uint32_t*>(to.data.mutable_data_ptr()),

@@ -1,10 +1,13 @@
+#include <filesystem>
 #include <tuple>
 #include <utility>
 
 #include "kernels/cpu/cpu_info.h"
 #include "ops/op_testing.h"
 #include "ops/ops.h"
+#include "ops/quantise.h"
 #include "support/activation_bits.h"
+#include "support/memory_flags.h"
 
 namespace xcomposer::ops {
 namespace {
@@ -263,6 +266,18 @@ TEST_F(LinearPackedOp, RefusesPanelsThatDoNotFit) {
     expect("zeros", [](LinearWeight& w) { w.zeros = w.zeros.slice(2, 0, 1).contiguous(); });
     expect("bias", [](LinearWeight& w) { w.bias = Uniform({31}); });
   }
+}
+
+TEST_F(LinearPackedOp, QuantisedWeightsLieInLargePages) {
+  const LinearWeight weight = Quantise(Uniform({2048, 2048}), 8, 128, "a weight").weight;
+  const char* middle =
+      static_cast<const char*>(weight.data.const_data_ptr()) + weight.data.nbytes() / 2;
+  const std::string flags = testing_support::FlagsAt(middle);
+  if (flags.empty()) GTEST_SKIP() << "the system does not show flags of memory";
+  if (!std::filesystem::exists("/sys/kernel/mm/transparent_hugepage")) {
+    GTEST_SKIP() << "the system has no large pages";
+  }
+  EXPECT_NE(flags.find(" hg "), std::string::npos) << flags;
 }
 
 }  // namespace
