@@ -121,11 +121,13 @@ void MappedFile::Fetch(int64_t offset, int64_t length) const {
   AskForLargePages(const_cast<std::byte*>(data_) + large,
                    static_cast<size_t>(std::min(large_end, size_) - large));
 
-  constexpr int64_t kTurn = int64_t{64} << 20;  // a signal interrupts no more than that
+  // From the end on, so that each large page is missed by itself. What the system reads ahead of a
+  // read in small pages, as the header's is, are small pages too, and so on to the end of the file.
   const int64_t page = sysconf(_SC_PAGESIZE);
-  const int64_t end = offset + length;
-  for (int64_t at = offset / page * page; at < end; at += kTurn) {
-    const int64_t count = std::min(kTurn, end - at);
+  const int64_t first = offset / page * page;
+  for (int64_t end = offset + length; end > first;) {
+    const int64_t at = std::max(first, (end - 1) / kLargePage * kLargePage);
+    const int64_t count = end - at;
     const int problem = MapPages(data_ + at, count);
     // A read that fails, or lies behind the file's new end, would be answered with SIGBUS.
     if (problem == EFAULT || problem == EIO) {
@@ -134,6 +136,7 @@ void MappedFile::Fetch(int64_t offset, int64_t length) const {
              " bytes when it was opened");
     }
     if (problem != 0) TouchPages(data_ + at, count, page);
+    end = at;
   }
 }
 
