@@ -1,6 +1,6 @@
 # Headers that are read once instead of for every object: GoogleTest, LibTorch's tensors.
 #
-#   xcomposer_precompile(test_ops NAME torch_tests HEADERS ... LIBRARIES ... [PROGRAM] [OPTIMISE_LITTLE])
+#   xcomposer_precompile(test_ops NAME tests_torch_computing HEADERS ... LIBRARIES ... [PROGRAM] [OPTIMISE_LITTLE])
 #
 # GCC takes a precompiled header only with the options that it was made with, so there is one for every set of
 # options; the first target that asks for a NAME makes it, and all others with that NAME share it. PROGRAM: for

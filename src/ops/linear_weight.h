@@ -58,7 +58,7 @@ struct LinearWeight {
 };
 
 /// Room on the CPU for numbers of a weight, in large pages where the system grants them, as a
-/// mapped file's may lie: two threads read stored and int8 weights of these up to a tenth faster.
+/// mapped file's may lie (docs/benchmarks/cpu.md has what they are worth).
 at::Tensor EmptyWeight(at::IntArrayRef shape, at::ScalarType type);
 
 /// W as float32 (N, K): exact for the packed formats. On the CPU.
