@@ -38,10 +38,12 @@ class RawSender {
     Open(endpoint);
   }
 
+  // Does not wait: whoever was refused before has nobody left to send to, for ever.
   void Send(const std::vector<std::string>& parts) {
     for (size_t i = 0; i < parts.size(); ++i) {
       const bool last = i + 1 == parts.size();
-      socket_.send(zmq::buffer(parts[i]), last ? zmq::send_flags::none : zmq::send_flags::sndmore);
+      const auto more = last ? zmq::send_flags::none : zmq::send_flags::sndmore;
+      if (!socket_.send(zmq::buffer(parts[i]), more | zmq::send_flags::dontwait)) return;
     }
   }
 
