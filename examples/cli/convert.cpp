@@ -16,15 +16,24 @@ namespace {
 struct ConvertFlags {
   std::string model;
   std::string out;
+  std::string weights = "stored";
+  std::optional<int64_t> threads;
   std::optional<int64_t> max_shard_bytes;
   bool overwrite = false;
   bool quiet = false;
   bool json = false;
 };
 
+MatrixFormat FormatNamed(const std::string& weights) {
+  if (weights == "bf12") return MatrixFormat::kBf12;
+  return weights == "bf16" ? MatrixFormat::kBFloat16 : MatrixFormat::kAsStored;
+}
+
 int RunConvert(const ConvertFlags& flags) {
   WatchInterrupt();
   ConvertOptions options;
+  options.matrices = FormatNamed(flags.weights);
+  options.threads = static_cast<int>(flags.threads.value_or(0));
   options.overwrite = flags.overwrite;
   if (flags.max_shard_bytes) options.max_shard_bytes = *flags.max_shard_bytes;
   ConvertSummary summary;
@@ -41,8 +50,19 @@ int RunConvert(const ConvertFlags& flags) {
     PrintLine({{"out", flags.out},
                {"tensors", summary.tensors},
                {"bytes", summary.bytes},
+               {"weights", flags.weights},
+               {"packed", summary.packed},
+               {"kept", summary.kept},
                {"files", summary.files}});
     return kDone;
+  }
+  if (flags.weights == "bf12") {
+    std::cout << summary.packed << " matrices in 12 bits a number";
+    if (summary.kept > 0) {
+      std::cout << "; " << summary.kept
+                << " stayed as they are: their size or their numbers do not fit";
+    }
+    std::cout << '\n';
   }
   std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out
             << '\n';
@@ -53,10 +73,19 @@ int RunConvert(const ConvertFlags& flags) {
 }  // namespace
 
 void AddConvert(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint as sharded safetensors");
+  CLI::App* command =
+      app.add_subcommand("convert", "Write a checkpoint as sharded safetensors, the same numbers");
   auto flags = std::make_shared<ConvertFlags>();
   AddModelFlag(*command, flags->model);
   command->add_option("--out", flags->out, "Folder to write")->required()->type_name("DIR");
+  command
+      ->add_option("--weights", flags->weights,
+                   "The decoder's linears and the output matrix: stored (default), bf12 (bfloat16 "
+                   "in 12 bits, exactly) or bf16 (bf12 as bfloat16 again)")
+      ->check(CLI::IsMember({"stored", "bf12", "bf16"}))
+      ->type_name("TYPE");
+  AddNumber<int64_t>(*command, "--threads", flags->threads, {1, 4096},
+                     "Threads to pack and unpack with");
   AddNumber<int64_t>(*command, "--max-shard-bytes", flags->max_shard_bytes, {1, int64_t{1} << 60},
                      "Largest file (default 5000000000)");
   command->add_flag("--overwrite", flags->overwrite, "Replace files that are there");

@@ -66,8 +66,7 @@ int RunQuantize(const QuantizeFlags& flags) {
 /// What `--weights` of other commands takes and this one does not.
 std::string NotWritten(const std::string& weights) {
   if (weights != "bf12") return "";
-  return "bf12 is made while a checkpoint is loaded (--weights bf12 of the other commands), "
-         "not written; expected int8 or int4";
+  return "bf12 rounds nothing: `convert --weights bf12` writes it; expected int8 or int4";
 }
 
 }  // namespace

@@ -83,7 +83,16 @@ struct ConvertProgress {
   std::string tensor;
 };
 
+/// What Convert makes of the decoder's linears and the output matrix. No number changes with any.
+enum class MatrixFormat {
+  kAsStored,
+  kBf12,      ///< bfloat16 in 12 bits, where a matrix allows it (docs/quantisation.md)
+  kBFloat16,  ///< those in 12 bits as bfloat16 again
+};
+
 struct ConvertOptions {
+  MatrixFormat matrices = MatrixFormat::kAsStored;
+  int threads = 0;  ///< to pack and unpack with, up to 4096; 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
   std::function<void(const ConvertProgress&)> progress;
@@ -93,12 +102,15 @@ struct ConvertSummary {
   int64_t tensors = 0;
   int64_t bytes = 0;
   std::vector<std::string> files;
+  int64_t packed = 0;  ///< with kBf12: matrices that are in 12 bits
+  int64_t kept = 0;    ///< and those that stayed as they are: their size or numbers do not fit
 };
 
-/// Writes the same checkpoint as sharded safetensors, bit for bit, beside its config and tokenizer.
-/// Throws kCheckpoint for one that cannot be read, kUsage for an output folder that is the
-/// checkpoint's own, is being written, or holds files already (without `overwrite`), and what
-/// `progress` throws.
+/// Writes the same checkpoint as sharded safetensors, bit for bit, beside its config and tokenizer;
+/// with other `matrices` the same numbers. Throws kCheckpoint for one that cannot be read, kUsage
+/// for an output folder that is the checkpoint's own, is being written, or holds files already
+/// (without `overwrite`), with kBf12 and kBFloat16 for one that is quantised, with kBf12 for
+/// linears that are not bfloat16, and what `progress` throws.
 XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                                      const ConvertOptions& options = {});
 

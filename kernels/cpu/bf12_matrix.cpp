@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <sstream>
 
 #include "kernels/cpu/round_up.h"
 #include "kernels/cpu/thread_pool.h"
@@ -63,6 +64,20 @@ void GetFields(const uint32_t* words, int64_t stride, uint32_t (&fields)[8]) {
   const uint32_t middle = words[stride] & 255u;
   fields[6] = (words[0] & 255u) << 4 | middle >> 4;
   fields[7] = (words[2 * stride] & 255u) << 4 | (middle & 15u);
+}
+
+/// Of a row whose least exponent LeastExponent gave.
+bool IsScale(float scale) {
+  const uint32_t bits = BitsOf(scale);
+  const auto least = static_cast<int>(bits >> 23) - 127 + kPackedExponent;
+  return (bits & 0x807fffffu) == 0 && least >= 1 && least < kExponents - kWindow;
+}
+
+template <typename... Parts>
+std::string Text(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
 }
 
 constexpr int64_t kLanes = 16;
@@ -214,15 +229,15 @@ std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const B
   return outliers;
 }
 
-void UnpackBf12(const Bf12Matrix& matrix, uint16_t* out) {
+void UnpackBf12(const Bf12Matrix& matrix, int64_t first, int64_t rows, uint16_t* out) {
   const int64_t blocks = matrix.columns / kBf12Block;
-  const uint32_t* words = matrix.words;
-  for (int64_t n = 0; n < matrix.rows; n += kBf12Rows) {
+  const uint32_t* words = matrix.words + first * blocks * kBf12Words;
+  for (int64_t n = first; n < first + rows; n += kBf12Rows) {
     for (int64_t block = 0; block < blocks; ++block) {
       for (int64_t r = 0; r < kBf12Rows; ++r) {
         const auto least =
             static_cast<uint32_t>(std::ilogb(matrix.scales[n + r]) + kPackedExponent);
-        uint16_t* row = out + (n + r) * matrix.columns + block * kBf12Block;
+        uint16_t* row = out + (n - first + r) * matrix.columns + block * kBf12Block;
         for (int64_t lane = 0; lane < kLanes; ++lane) {
           uint32_t fields[8];
           GetFields(words + lane, kLanes, fields);
@@ -241,9 +256,40 @@ void UnpackBf12(const Bf12Matrix& matrix, uint16_t* out) {
       const int64_t row = n + place % kBf12Rows;
       const float value =
           FromBits(static_cast<uint32_t>(matrix.outliers[i + 1])) * matrix.scales[row];
-      out[row * matrix.columns + place / kBf12Rows] = static_cast<uint16_t>(BitsOf(value) >> 16);
+      out[(row - first) * matrix.columns + place / kBf12Rows] =
+          static_cast<uint16_t>(BitsOf(value) >> 16);
     }
   }
+}
+
+std::string Bf12Fault(const Bf12Matrix& matrix, int64_t outlier_words) {
+  for (int64_t n = 0; n < matrix.rows; ++n) {
+    if (IsScale(matrix.scales[n])) continue;
+    return Text("the scale of row ", n, " is ", matrix.scales[n], ", no power of two that ",
+                "bfloat16's exponents allow");
+  }
+  const int64_t panels = matrix.rows / kBf12Rows;
+  if (outlier_words < panels + 1 || matrix.outliers[0] != panels + 1) {
+    return Text("the outliers do not begin after their ", panels + 1, " places");
+  }
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t begin = matrix.outliers[panel];
+    const int64_t end = matrix.outliers[panel + 1];
+    if (end < begin || (end - begin) % kOutlierWords != 0 || end > outlier_words) {
+      return Text("the outliers of rows ", panel * kBf12Rows, " to ", (panel + 1) * kBf12Rows - 1,
+                  " lie from ", begin, " to ", end, " of ", outlier_words, " words");
+    }
+    int64_t last = -1;
+    for (int64_t i = begin; i < end; i += kOutlierWords) {
+      const int64_t place = matrix.outliers[i];
+      if (place <= last || place >= matrix.columns * kBf12Rows) {
+        return Text("an outlier of rows ", panel * kBf12Rows, " to ", (panel + 1) * kBf12Rows - 1,
+                    " has the place ", place, " after ", last, " of ", matrix.columns * kBf12Rows);
+      }
+      last = place;
+    }
+  }
+  return "";
 }
 
 }  // namespace xcomposer::cpu

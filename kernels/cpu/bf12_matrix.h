@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/cpu/context.h"
@@ -56,7 +57,13 @@ struct Bf12Target {
 std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const Bf12Target& target,
                                              const Context& context);
 
-/// W as bfloat16 (N, K), row-major: the numbers that were packed, bit for bit.
-void UnpackBf12(const Bf12Matrix& matrix, uint16_t* out);
+/// The rows [first, first + rows) of W as bfloat16, row-major: the numbers that were packed, bit
+/// for bit. Both are multiples of kBf12Rows.
+void UnpackBf12(const Bf12Matrix& matrix, int64_t first, int64_t rows, uint16_t* out);
+
+/// What PackBf12 would not have written, in words: scales that are no power of two of a bfloat16
+/// number, outliers elsewhere than within `outlier_words` and their rows, or in no order. Empty
+/// where kernels may read the matrix. From a file anything may come.
+std::string Bf12Fault(const Bf12Matrix& matrix, int64_t outlier_words);
 
 }  // namespace xcomposer::cpu

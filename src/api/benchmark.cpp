@@ -110,13 +110,13 @@ class Benchmark {
 
  private:
   bool Quantised() const {
-    return IsQuantised(api::LoadedType(options_.engine, subject_.stored)) ||
+    return IsQuantised(api::LoadedType(options_.engine, subject_.stored, true)) ||
            subject_.config.quantization;
   }
 
   void FillStorage() {
-    const WeightType type = api::LoadedType(options_.engine, subject_.stored);
     const bool cpu = report_.devices.front().rfind("cpu", 0) == 0;
+    const WeightType type = api::LoadedType(options_.engine, subject_.stored, cpu);
     storage_.weights = type;
     Workload workload;
     workload.int8_kv = options_.engine.kv_precision == KvPrecision::kInt8;

@@ -14,6 +14,7 @@
 #include "config/model_config.h"
 #include "config/weight_names.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/pack_checkpoint.h"
 #include "pipeline/quantise_checkpoint.h"
 
 namespace xcomposer {
@@ -66,7 +67,8 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.hidden = config.hidden_size;
   report.vocab = config.vocab_size;
   report.quantization = ToString(config.quantization);
-  if (config.quantization) {
+  const int64_t in_12_bits = Bf12Count(headers);
+  if (config.quantization || in_12_bits > 0) {
     report.parameters = ParameterCount(config);
   } else {
     for (const TensorInfo& tensor : report.tensors) report.parameters += Elements(tensor);
@@ -80,6 +82,12 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.mismatched = std::move(differences.mismatched);
   report.notes = checkpoint.notes();
   report.notes.insert(report.notes.end(), config.notes.begin(), config.notes.end());
+  if (in_12_bits > 0) {
+    report.notes.push_back(StrCat(in_12_bits,
+                                  " matrices are stored in 12 bits a number (bf12), "
+                                  "exactly: bfloat16 that `convert --weights bf16` "
+                                  "brings back"));
+  }
   if (!report.unused.empty()) report.notes.push_back(UnusedNote(report.unused));
   return report;
 }
@@ -105,11 +113,27 @@ CheckpointDigest Digest(const std::string& model,
 
 ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                        const ConvertOptions& options) {
-  const Checkpoint checkpoint = Checkpoint::Open(api::FindModelFolder(model));
-  return SummaryOf(ConvertCheckpoint(
-      checkpoint, out_folder,
-      {.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite},
-      Forwarded(options.progress)));
+  api::CheckThreads(options.threads);
+  const auto folder = api::FindModelFolder(model);
+  const Checkpoint checkpoint = Checkpoint::Open(folder);
+  const ConversionOptions write{.max_shard_bytes = options.max_shard_bytes,
+                                .overwrite = options.overwrite};
+  const WriteProgressCallback progress = Forwarded(options.progress);
+  if (options.matrices == MatrixFormat::kAsStored) {
+    return SummaryOf(ConvertCheckpoint(checkpoint, out_folder, write, progress));
+  }
+  api::CheckInstructionSet();
+  const ModelConfig config = LoadConfig(folder, HeadersOf(checkpoint));
+  if (options.matrices == MatrixFormat::kBFloat16) {
+    return SummaryOf(
+        UnpackCheckpoint(checkpoint, config, options.threads, out_folder, write, progress));
+  }
+  const PackingReport done =
+      PackCheckpoint(checkpoint, config, options.threads, out_folder, write, progress);
+  ConvertSummary summary = SummaryOf(done.written);
+  summary.packed = done.packed;
+  summary.kept = done.kept;
+  return summary;
 }
 
 QuantizeSummary Quantize(const std::string& model, const std::string& out_folder,

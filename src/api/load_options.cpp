@@ -42,17 +42,20 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config) {
 
 // Converted weights live in memory of their own, beside the mapped file whose pages the system may
 // drop.
-WeightType LoadedType(const EngineOptions& options, WeightType stored) {
+WeightType LoadedType(const EngineOptions& options, const StoredWeights& stored, bool only_cpus) {
   if (options.weights == WeightPrecision::kBf12) return WeightType::kBf12;
   if (options.weights == WeightPrecision::kInt8) return WeightType::kInt8;
   if (options.weights == WeightPrecision::kInt4) return WeightType::kInt4;
+  const bool same_numbers =
+      options.dtype == StorageType::kAuto || options.dtype == StorageType::kBFloat16;
+  if (stored.bf12 && same_numbers && only_cpus) return WeightType::kBf12;
   return UnquantisedType(options, stored);
 }
 
-WeightType UnquantisedType(const EngineOptions& options, WeightType stored) {
+WeightType UnquantisedType(const EngineOptions& options, const StoredWeights& stored) {
   switch (options.dtype) {
     case StorageType::kAuto:
-      return stored;
+      return stored.type;
     case StorageType::kFloat32:
       return WeightType::kFloat32;
     case StorageType::kFloat16:
@@ -60,7 +63,7 @@ WeightType UnquantisedType(const EngineOptions& options, WeightType stored) {
     case StorageType::kBFloat16:
       return WeightType::kBFloat16;
   }
-  return stored;
+  return stored.type;
 }
 
 bool RoundsActivations(const EngineOptions& options) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "api/plan_model.h"
 #include "api/prepare.h"
 #include "config/model_config.h"
 #include "pipeline/pipeline_options.h"
@@ -22,11 +23,12 @@ void CheckQuantisable(const ModelConfig& config);
 /// packed, kept as `unquantised`, is not bfloat16.
 void CheckPackable(const ModelConfig& config, WeightType unquantised);
 
-/// The type of the weights in memory, of what is stored as `stored`.
-WeightType LoadedType(const EngineOptions& options, WeightType stored);
+/// The type of the weights in memory, of what is stored as `stored`. Only CPUs read 12 bits; for
+/// other devices they are unpacked.
+WeightType LoadedType(const EngineOptions& options, const StoredWeights& stored, bool only_cpus);
 
 /// That of the weights that loading does not pack.
-WeightType UnquantisedType(const EngineOptions& options, WeightType stored);
+WeightType UnquantisedType(const EngineOptions& options, const StoredWeights& stored);
 
 /// Whether activations are asked for in bfloat16 and this processor has products of them.
 bool RoundsActivations(const EngineOptions& options);

@@ -96,6 +96,11 @@ class Loader {
 
   const ModelFootprint& footprint() const { return footprint_; }
 
+  bool HasOnlyCpus() const {
+    return std::ranges::all_of(cluster_.devices,
+                               [](const ClusterDevice& device) { return device.kind == "cpu"; });
+  }
+
  private:
   /// Gives the stages of a map the names that the cluster has for their devices.
   void NameStages(const ModelConfig& config) {
@@ -169,14 +174,14 @@ void CheckKvTokens(const EngineOptions& options) {
 
 /// What the engine is made for, and its plan.
 std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptions& options,
-                                         const ModelConfig& config, WeightType stored) {
+                                         const ModelConfig& config, const StoredWeights& stored) {
   Workload workload;
   workload.context = config.max_length + kDefaultAnswerRows;
   workload.sequences = kDefaultSequences;
   workload.hd_num = DefaultHdNum(config);
   workload.picture = ShapeOf(config, {.hd_num = workload.hd_num});
   if (options.prefill_chunk > 0) workload.prefill_chunk = options.prefill_chunk;
-  workload.weights = LoadedType(options, stored);
+  workload.weights = LoadedType(options, stored, loader.HasOnlyCpus());
   workload.stored = UnquantisedType(options, stored);
   workload.int8_kv = options.kv_precision == KvPrecision::kInt8;
   workload.objective = ParseObjective(options.objective);
@@ -188,7 +193,7 @@ std::pair<Workload, Plan> ChooseWorkload(const Loader& loader, const EngineOptio
 }
 
 LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const ModelConfig& config,
-                  WeightType stored) {
+                  const StoredWeights& stored) {
   const auto [workload, plan] = ChooseWorkload(loader, options, config, stored);
   LoadPlan load;
   load.map = loader.MapOf(plan);
@@ -224,13 +229,14 @@ LoadPlan PlanWith(const Loader& loader, const EngineOptions& options, const Mode
 
 }  // namespace
 
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored) {
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored) {
   CheckKvTokens(options);
   return PlanWith(Loader(options, config), options, config, stored);
 }
 
-DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType stored,
-                  const Cluster& cluster) {
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored, const Cluster& cluster) {
   CheckKvTokens(options);
   const Loader loader(options, config, cluster);
   try {
@@ -242,8 +248,8 @@ DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, Weigh
   }
 }
 
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored,
-                  const StagesHere& here) {
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored, const StagesHere& here) {
   CheckKvTokens(options);
   return PlanWith(Loader(options, config, here), options, config, stored);
 }

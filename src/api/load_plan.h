@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "api/picture_budget.h"
+#include "api/plan_model.h"
 #include "placement/cluster.h"
 #include "placement/device_map.h"
 #include "placement/footprint.h"
@@ -34,15 +35,16 @@ struct StagesHere {
 /// there. The KV pool holds several sequences of full length where memory allows, one of less
 /// where it does not. `stored`: the type of the checkpoint's weights. Throws kCapacity with numbers
 /// where not even that fits, kPlan, kDevice.
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored);
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored);
 
 /// Which layers go to which device of a run over several processes: a stage for each, in the order
 /// of the cluster. Throws kCapacity, naming the device and its rank.
-DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config, WeightType stored,
-                  const Cluster& cluster);
+DeviceMap PlanRun(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored, const Cluster& cluster);
 
 /// The same for the stages here of a map that is given; the other processes answer for theirs.
-LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config, WeightType stored,
-                  const StagesHere& here);
+LoadPlan PlanLoad(const EngineOptions& options, const ModelConfig& config,
+                  const StoredWeights& stored, const StagesHere& here);
 
 }  // namespace xcomposer::api

@@ -55,7 +55,7 @@ struct OpenedModel {
 /// Where the stages of this process go, and how much the KV pool holds.
 LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Transport* transport,
                   OpenedModel* model) {
-  const WeightType stored = StoredType(headers);
+  const StoredWeights stored = StoredWeightsOf(headers);
   if (options.weights == WeightPrecision::kBf12) {
     CheckPackable(model->config, UnquantisedType(options, stored));
   }

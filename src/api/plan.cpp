@@ -144,7 +144,7 @@ bool HasMap(const PlanOptions& options) {
 std::optional<Error> WhyNot(WeightType format, const api::PlanSubject& subject) {
   try {
     if (IsQuantised(format)) api::CheckQuantisable(subject.config);
-    if (format == WeightType::kBf12) api::CheckPackable(subject.config, subject.stored);
+    if (format == WeightType::kBf12) api::CheckPackable(subject.config, subject.stored.type);
     return std::nullopt;
   } catch (const Error& error) {
     return error;
@@ -153,12 +153,14 @@ std::optional<Error> WhyNot(WeightType format, const api::PlanSubject& subject) 
 
 /// The formats that were asked for and that the engine can make of the checkpoint. Throws where
 /// there is none.
-std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSubject& subject) {
+std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSubject& subject,
+                                   bool only_cpus) {
   Require(!options.weights.empty(), ErrorKind::kUsage, "no format of the weights was given");
   std::optional<Error> refused;
   std::vector<WeightType> formats;
   for (const std::string& name : options.weights) {
-    const WeightType format = name == "auto" ? subject.stored : ParseWeightType(name);
+    const WeightType format =
+        name == "auto" ? api::LoadedType({}, subject.stored, only_cpus) : ParseWeightType(name);
     if (auto reason = WhyNot(format, subject)) {
       refused = std::move(reason);
     } else {
@@ -256,8 +258,8 @@ Plan MakePlan(const PlanOptions& options) {
   question.workload.picture = question.picture(question.workload.images, question.workload.hd_num);
 
   Plan plan;
-  question.workload.stored = subject.stored;
-  for (const WeightType format : FormatsFor(options, subject)) {
+  question.workload.stored = subject.stored.type;
+  for (const WeightType format : FormatsFor(options, subject, !gpus)) {
     question.workload.weights = format;
     plan = PlanFormat(options, question);
     if (plan.fits) break;

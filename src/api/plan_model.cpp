@@ -22,18 +22,24 @@ bool HasWeights(const fs::path& folder) {
 
 }  // namespace
 
-WeightType StoredType(const WeightHeaders& headers) {
+StoredWeights StoredWeightsOf(const WeightHeaders& headers) {
   double wide = 0;
   double half = 0;
   double brain = 0;
   for (const auto& [name, header] : headers) {
-    if (header.dtype == "I32") continue;  // packed codes stay as they are
+    // Packed codes stay as they are, and bf12's parts have no type of their own.
+    if (header.dtype == "I32" || WeightOfBf12(name)) continue;
     double numbers = 1;
     for (const int64_t extent : header.shape) numbers *= static_cast<double>(extent);
     (header.dtype == "F32" ? wide : header.dtype == "F16" ? half : brain) += numbers;
   }
-  if (wide > half + brain) return WeightType::kFloat32;
-  return half > brain ? WeightType::kFloat16 : WeightType::kBFloat16;
+  StoredWeights stored{.bf12 = Bf12Count(headers) > 0};
+  if (wide > half + brain) {
+    stored.type = WeightType::kFloat32;
+  } else if (half > brain) {
+    stored.type = WeightType::kFloat16;
+  }
+  return stored;
 }
 
 PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind) {
@@ -46,12 +52,12 @@ PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind) {
   if (!is_file && HasWeights(path)) {
     const WeightHeaders headers = HeadersOf(Checkpoint::Open(path));
     subject.config = LoadConfig(path, headers, wanted);
-    subject.stored = StoredType(headers);
+    subject.stored = StoredWeightsOf(headers);
     return subject;
   }
   subject.config = LoadConfig(path, std::nullopt, wanted);
-  if (subject.config.torch_dtype == "float32") subject.stored = WeightType::kFloat32;
-  if (subject.config.torch_dtype == "float16") subject.stored = WeightType::kFloat16;
+  if (subject.config.torch_dtype == "float32") subject.stored.type = WeightType::kFloat32;
+  if (subject.config.torch_dtype == "float16") subject.stored.type = WeightType::kFloat16;
   return subject;
 }
 

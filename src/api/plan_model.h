@@ -8,17 +8,22 @@
 
 namespace xcomposer::api {
 
+/// How a checkpoint stores its weights.
+struct StoredWeights {
+  WeightType type = WeightType::kBFloat16;  ///< of most numbers that are not quantised
+  bool bf12 = false;                        ///< those of linears and output matrix in 12 bits
+};
+
 /// What is known of a model that need not be there but for its config.json.
 struct PlanSubject {
   ModelConfig config;
-  WeightType stored = WeightType::kBFloat16;
+  StoredWeights stored;
 };
 
 /// A config.json, a folder with one, or a repository id in the local cache. Weight files that are
 /// there decide on kind and ranks by their headers. Throws kConfig, kCheckpoint.
 PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind);
 
-/// The format of most of the checkpoint's bytes.
-WeightType StoredType(const WeightHeaders& headers);
+StoredWeights StoredWeightsOf(const WeightHeaders& headers);
 
 }  // namespace xcomposer::api

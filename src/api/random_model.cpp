@@ -27,7 +27,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, Weight
   info.kind = ToString(config.kind);
   info.quantization = ToString(config.quantization);
   info.parameters = ParameterCount(config);
-  info.weight_bytes = BytesOf(config, type, UnquantisedType(options, WeightType::kBFloat16));
+  info.weight_bytes = BytesOf(config, type, UnquantisedType(options, {}));
   info.layers = config.layers;
   info.hidden = config.hidden_size;
   info.vocab = config.vocab_size;
@@ -38,10 +38,12 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, Weight
 
 PlanSubject ReadRandomSubject(const std::string& model) {
   for (const Kind kind : kAllKinds) {
-    if (model == ToString(kind)) return {PublishedConfig(kind), WeightType::kBFloat16};
+    if (model == ToString(kind)) return {PublishedConfig(kind), {}};
   }
   std::error_code ignored;
-  if (std::filesystem::exists(model, ignored)) return ReadPlanSubject(model, "");
+  if (std::filesystem::exists(model, ignored)) {
+    return {ReadPlanSubject(model, "").config, {}};  // drawn as bfloat16, whatever is stored there
+  }
   std::string kinds;
   for (const Kind kind : kAllKinds) kinds += StrCat(kinds.empty() ? "" : ", ", ToString(kind));
   throw Error(ErrorKind::kConfig,
@@ -64,14 +66,14 @@ LoadedModel DrawModel(const EngineOptions& options) {
           "); leave --weights out");
   if (wanted) context.config.quantization = wanted;
   if (options.weights == WeightPrecision::kBf12) {
-    CheckPackable(context.config, UnquantisedType(options, WeightType::kBFloat16));
+    CheckPackable(context.config, UnquantisedType(options, {}));
   }
-  const WeightType type = LoadedType(options, WeightType::kBFloat16);
+  const WeightType type = LoadedType(options, {}, true);
   model.info = InfoOf(options, context.config, type);
 
   EngineOptions here = options;
   here.devices = DevicesOfOneProcess(options.devices, "--devices names");
-  LoadPlan plan = PlanLoad(here, context.config, WeightType::kBFloat16);
+  LoadPlan plan = PlanLoad(here, context.config, {});
   PipelineOptions pipeline = PipelineOptionsFor(here, context.config, plan.kv_positions);
   WarnOfActivations(here);
   pipeline.budgets = plan.budgets;

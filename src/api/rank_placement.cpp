@@ -70,7 +70,7 @@ std::string HashOf(const RunPlacement& placement) {
 }
 
 Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const EngineOptions& options,
-                 const ModelConfig& config, WeightType stored, TimePoint until) {
+                 const ModelConfig& config, const StoredWeights& stored, TimePoint until) {
   std::vector<Cluster> ranks = {OwnDevices(asked.devices, 0)};
   for (int rank = 1; rank < transport.world_size(); ++rank) {
     ranks.push_back(ReceiveDevices(transport, rank, until));
@@ -88,7 +88,7 @@ Payload PlaceAll(Transport& transport, const AskedPlacement& asked, const Engine
 
 RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
                            const EngineOptions& options, const ModelConfig& config,
-                           WeightType stored) {
+                           const StoredWeights& stored) {
   const TimePoint until = std::chrono::steady_clock::now() + kLongest;
   Payload payload;
   if (transport.rank() == 0) {

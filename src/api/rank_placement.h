@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "api/plan_model.h"
 #include "api/rank_run.h"
 #include "config/model_config.h"
-#include "placement/weight_type.h"
 #include "transport/transport.h"
 
 namespace xcomposer::api {
@@ -21,6 +21,6 @@ struct RunPlacement {
 /// nowhere, kDevice, kPlan, and what ends the run.
 RunPlacement PlaceTogether(Transport& transport, const AskedPlacement& asked,
                            const EngineOptions& options, const ModelConfig& config,
-                           WeightType stored);
+                           const StoredWeights& stored);
 
 }  // namespace xcomposer::api

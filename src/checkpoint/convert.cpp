@@ -51,28 +51,43 @@ void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::
   }
 }
 
-ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
-                                   const std::filesystem::path& directory,
-                                   const ConversionOptions& options,
-                                   const WriteProgressCallback& progress) {
+TensorSource SourceOf(const Checkpoint& checkpoint, const TensorEntry& entry) {
+  return {entry.name, entry.dtype, entry.shape, [&checkpoint, &entry](const ByteSink& sink) {
+            ForEachDenseChunk(entry, checkpoint.Bytes(entry), sink);
+          }};
+}
+
+ConversionReport WriteInPlaceOf(const Checkpoint& checkpoint,
+                                const std::vector<TensorSource>& sources,
+                                const std::filesystem::path& directory,
+                                const ConversionOptions& options,
+                                const WriteProgressCallback& progress,
+                                const CheckpointAdditions& additions) {
   RequireOtherDirectory(checkpoint, directory);
-  std::vector<TensorSource> sources;
-  sources.reserve(checkpoint.entries().size());
-  for (const TensorEntry& entry : checkpoint.entries()) {
-    sources.push_back({entry.name, entry.dtype, entry.shape, [&](const ByteSink& sink) {
-                         ForEachDenseChunk(entry, checkpoint.Bytes(entry), sink);
-                       }});
-  }
   WriteOptions write{.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite};
   write.metadata = checkpoint.metadata();
   write.metadata["format"] = "pt";
   write.texts = ReadCompanions(checkpoint);
+  for (const auto& [key, value] : additions.metadata) write.metadata[key] = value;
+  for (const auto& [name, text] : additions.texts) write.texts[name] = text;
   write.progress = progress;
   WriteReport written = WriteSafetensors(sources, directory, write);
   return {.weights = std::move(written.files),
           .texts = std::move(written.texts),
           .tensors = static_cast<int64_t>(sources.size()),
           .bytes = written.bytes};
+}
+
+ConversionReport ConvertCheckpoint(const Checkpoint& checkpoint,
+                                   const std::filesystem::path& directory,
+                                   const ConversionOptions& options,
+                                   const WriteProgressCallback& progress) {
+  std::vector<TensorSource> sources;
+  sources.reserve(checkpoint.entries().size());
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    sources.push_back(SourceOf(checkpoint, entry));
+  }
+  return WriteInPlaceOf(checkpoint, sources, directory, options, progress);
 }
 
 }  // namespace xcomposer

@@ -37,6 +37,25 @@ std::map<std::string, std::string> ReadCompanions(const Checkpoint& checkpoint,
 /// Throws kUsage where `directory` is the checkpoint's own.
 void RequireOtherDirectory(const Checkpoint& checkpoint, const std::filesystem::path& directory);
 
+/// The tensor as it is stored, dense. `checkpoint` must live until it is written.
+TensorSource SourceOf(const Checkpoint& checkpoint, const TensorEntry& entry);
+
+/// What a changed checkpoint says beyond the one that it was made of.
+struct CheckpointAdditions {
+  std::map<std::string, std::string> metadata = {};
+  std::map<std::string, std::string> texts = {};  ///< files beside the weights, by name
+};
+
+/// Writes `sources` in place of the checkpoint's tensors into `directory`, with its companions and
+/// metadata and those that `additions` has. Throws as WriteSafetensors does, and kUsage where
+/// `directory` is the checkpoint's own.
+ConversionReport WriteInPlaceOf(const Checkpoint& checkpoint,
+                                const std::vector<TensorSource>& sources,
+                                const std::filesystem::path& directory,
+                                const ConversionOptions& options,
+                                const WriteProgressCallback& progress,
+                                const CheckpointAdditions& additions = {});
+
 /// Writes `checkpoint` into `directory` as safetensors, bit for bit and dtype for dtype: strided
 /// tensors become dense, tensors that share bytes become separate ones. The companions come with
 /// them.

@@ -143,11 +143,10 @@ void MakeDirectory(const std::filesystem::path& directory) {
 }
 
 // Under the lock: another process may have written into it until then.
-void CheckDirectory(const std::filesystem::path& directory, const WriteOptions& options,
-                    int64_t bytes) {
+void CheckDirectory(const std::filesystem::path& directory, bool overwrite, int64_t bytes) {
   const std::string name = directory.string();
   std::error_code error;
-  if (!options.overwrite && !std::filesystem::is_empty(directory, error)) {
+  if (!overwrite && !std::filesystem::is_empty(directory, error)) {
     throw Error(ErrorKind::kUsage,
                 StrCat("the directory ", Quoted(name),
                        " is not empty; name another one, or ask for overwriting"),
@@ -226,12 +225,17 @@ class OldWeights {
 
 }  // namespace
 
+void PrepareToWrite(const std::filesystem::path& directory, bool overwrite, int64_t bytes) {
+  MakeDirectory(directory);
+  CheckDirectory(directory, overwrite, bytes);
+}
+
 WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,
                              const std::filesystem::path& directory, const WriteOptions& options) {
   const ShardPlan plan = PlanShards(sources, directory.string(), options.max_shard_bytes);
   MakeDirectory(directory);
   const WriterLock lock(directory);
-  CheckDirectory(directory, options, plan.bytes);
+  CheckDirectory(directory, options.overwrite, plan.bytes);
   const std::vector<std::string> names = ShardNames(plan.shards.size());
   WriteReport report{.files = {}, .texts = {}, .bytes = plan.bytes};
   WriteProgress progress{.bytes_done = 0, .bytes_total = plan.bytes, .tensor = {}};

@@ -48,6 +48,10 @@ struct WriteReport {
   int64_t bytes = 0;  ///< of all tensors
 };
 
+/// Throws what WriteSafetensors would before it writes the first of `bytes`: for those who compute
+/// long before.
+void PrepareToWrite(const std::filesystem::path& directory, bool overwrite, int64_t bytes);
+
 /// Writes `sources` into `directory` as model.safetensors, or as model-0000i-of-0000n.safetensors
 /// with model.safetensors.index.json where they exceed max_shard_bytes. Shards are filled in the
 /// order given; inside a file wide types come first, so that every tensor is aligned to its size,

@@ -103,7 +103,7 @@ class Table {
     const Quantization& stored = config_.quantization;
     switch (stored.method) {
       case Quantization::Method::kNone:
-        Add(name + ".weight", {out, in});
+        Matrix(name + ".weight", out, in);
         return;
       case Quantization::Method::kGptq:
         Gptq(name + ".linear.", stored, out, in);
@@ -144,7 +144,12 @@ class Table {
     const Quantization stored = config_.quantization.Head();
     if (stored.method == Quantization::Method::kOwn) return Own(stem, stored, out, in);
     if (stored) return Gptq(stem, stored, out, in);
-    Add(stem + "weight", {out, in});
+    Matrix(stem + "weight", out, in);
+  }
+
+  void Matrix(const std::string& name, int64_t out, int64_t in) {
+    Add(name, {out, in});
+    specs_.back().linear = true;
   }
 
   void AddPart(const std::string& name, Shape shape, NumberKind type, bool optional = false) {
@@ -208,6 +213,60 @@ bool Fits(const std::string& dtype, NumberKind type) {
   return dtype == Names(type);
 }
 
+std::string Mismatch(const std::string& name, const WeightHeader& found,
+                     const std::string& expected) {
+  return StrCat(name, ": found ", found.dtype, " ", Printed(found.shape), ", expected ", expected);
+}
+
+std::string Expected(const Shape& shape, NumberKind type) {
+  return StrCat(Printed(shape), " of ", Names(type));
+}
+
+constexpr const char* kWeight = ".weight";
+constexpr const char* kBf12 = ".bf12.";
+
+/// The shape of the words of a matrix that 12 bits a number can hold; nothing for others.
+std::optional<Shape> ShapeOfBf12(const WeightSpec& spec) {
+  if (!spec.linear) return std::nullopt;
+  const int64_t outputs = spec.shape[0];
+  const int64_t inputs = spec.shape[1];
+  if (outputs % kBf12Outputs != 0 || inputs % kBf12Inputs != 0) return std::nullopt;
+  return Shape{outputs / kBf12Outputs, inputs / kBf12Inputs, kBf12BlockWords};
+}
+
+/// Compares the parts that stand for `spec`, and adds them to `known`. False where its words are
+/// not there: then nothing stands for it.
+bool CompareBf12(const WeightSpec& spec, const WeightHeaders& headers, std::set<std::string>& known,
+                 WeightDifferences& differences) {
+  const std::optional<Shape> words = ShapeOfBf12(spec);
+  const Bf12Names names = Bf12NamesOf(spec.name);
+  if (!words || headers.count(names.words) == 0) return false;
+  const auto compare = [&](const std::string& name, const auto& fits, const std::string& expected) {
+    known.insert(name);
+    const auto it = headers.find(name);
+    if (it == headers.end()) {
+      differences.missing.push_back(name);
+    } else if (!fits(it->second)) {
+      differences.mismatched.push_back(Mismatch(name, it->second, expected));
+    }
+  };
+  const auto exactly = [&](const std::string& name, const Shape& shape, const char* dtype) {
+    compare(
+        name, [&](const WeightHeader& it) { return it.shape == shape && it.dtype == dtype; },
+        StrCat(Printed(shape), " of ", dtype));
+  };
+  exactly(names.words, *words, "I32");
+  exactly(names.scales, {spec.shape[0]}, "F32");
+  const int64_t least = (*words)[0] + 1;
+  compare(
+      names.outliers,
+      [&](const WeightHeader& it) {
+        return it.shape.size() == 1 && it.shape[0] >= least && it.dtype == "I32";
+      },
+      StrCat("at least ", Printed({least}), " of I32"));
+  return true;
+}
+
 void Append(std::string& message, const char* title, const std::vector<std::string>& lines) {
   if (lines.empty()) return;
   message += StrCat("\n", lines.size(), " ", title, ":");
@@ -215,6 +274,27 @@ void Append(std::string& message, const char* title, const std::vector<std::stri
 }
 
 }  // namespace
+
+Bf12Names Bf12NamesOf(const std::string& weight) {
+  const std::string stem = weight.substr(0, weight.size() - std::string(kWeight).size()) + kBf12;
+  return {.words = stem + "words", .scales = stem + "scales", .outliers = stem + "outliers"};
+}
+
+std::optional<std::string> WeightOfBf12(const std::string& part) {
+  const size_t end = part.rfind(kBf12);
+  if (end == std::string::npos) return std::nullopt;
+  std::string weight = part.substr(0, end) + kWeight;
+  const Bf12Names names = Bf12NamesOf(weight);
+  if (part != names.words && part != names.scales && part != names.outliers) return std::nullopt;
+  return weight;
+}
+
+int64_t Bf12Count(const WeightHeaders& headers) {
+  return std::ranges::count_if(headers, [](const auto& header) {
+    const auto weight = WeightOfBf12(header.first);
+    return weight && header.first == Bf12NamesOf(*weight).words;
+  });
+}
 
 std::vector<WeightSpec> WeightTable(const ModelConfig& config) { return Table(config).Build(); }
 
@@ -238,14 +318,14 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
     computing.AddModuleOf(spec.name);
     const auto it = headers.find(spec.name);
     if (it == headers.end()) {
+      if (CompareBf12(spec, headers, known, differences)) continue;
       if (!spec.optional) differences.missing.push_back(spec.name);
       continue;
     }
     const WeightHeader& found = it->second;
     if (found.shape != spec.shape || !Fits(found.dtype, spec.numbers)) {
-      differences.mismatched.push_back(StrCat(spec.name, ": found ", found.dtype, " ",
-                                              Printed(found.shape), ", expected ",
-                                              Printed(spec.shape), " of ", Names(spec.numbers)));
+      differences.mismatched.push_back(
+          Mismatch(spec.name, found, Expected(spec.shape, spec.numbers)));
     }
   }
   for (const auto& [name, header] : headers) {

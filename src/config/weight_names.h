@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,35 @@ struct WeightSpec {
   int64_t layer = -1;  ///< of kLayer
   NumberKind numbers = NumberKind::kFloat;
   bool optional = false;  ///< GPTQ's g_idx and bias: read where they are there
+  /// A linear of the decoder, without adapters, or the output matrix: what formats of weights pack.
+  bool linear = false;
 };
 
+/// The tensors that a checkpoint may have in place of a linear's weight: the same numbers in 12
+/// bits each (docs/quantisation.md).
+struct Bf12Names {
+  std::string words;     ///< int32 (N / 4, K / 128, 192)
+  std::string scales;    ///< float32 (N)
+  std::string outliers;  ///< int32, N / 4 + 1 at least
+};
+
+/// Outputs and inputs that lie side by side: such matrices have multiples of them.
+inline constexpr int64_t kBf12Outputs = 4;
+inline constexpr int64_t kBf12Inputs = 128;
+/// Words of a block of so many.
+inline constexpr int64_t kBf12BlockWords = kBf12Outputs * kBf12Inputs * 12 / 32;
+
+/// Of the weight "….weight".
+Bf12Names Bf12NamesOf(const std::string& weight);
+
+/// The weight whose part `part` is; nothing for other tensors.
+std::optional<std::string> WeightOfBf12(const std::string& part);
+
+/// How many weights are stored so.
+int64_t Bf12Count(const WeightHeaders& headers);
+
 /// Every tensor that a checkpoint with this configuration holds, quantised ones by their parts.
+/// Bf12Names may stand for any that is `linear`.
 std::vector<WeightSpec> WeightTable(const ModelConfig& config);
 
 /// Tensors that some files hold and no computation reads: post_layernorm, position ids, rotary

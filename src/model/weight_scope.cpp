@@ -142,6 +142,10 @@ void WeightSource::PackBf12() {
 }
 
 ops::LinearWeight WeightSource::Packed(ops::LinearWeight weight, const std::string& name) {
+  if (weight.packing == ops::WeightPacking::kBf12) {
+    ++bf12_counts_.packed;
+    return weight;
+  }
   if (!packs_bf12_) return weight;
   const at::ScalarType type = weight.data.scalar_type();
   if (type != at::kBFloat16) {
@@ -155,12 +159,21 @@ ops::LinearWeight WeightSource::Packed(ops::LinearWeight weight, const std::stri
   return packed ? *std::move(packed) : weight;
 }
 
+ops::LinearWeight WeightSource::TakeMatrix(const std::string& weight, int64_t outputs,
+                                           int64_t inputs) {
+  if (std::optional<ops::LinearWeight> packed = LoadBf12(weight, outputs, inputs)) {
+    TickOff(weight);
+    return *std::move(packed);
+  }
+  return ops::LinearWeight::Dense(TakeDense(weight, {outputs, inputs}));
+}
+
 ops::LinearWeight WeightSource::TakeStoredHead(const std::string& name, int64_t outputs,
                                                int64_t inputs) {
   const Quantization stored = stored_.Head();
   if (stored.method == Quantization::Method::kOwn) return TakeOwn(name, stored, outputs, inputs);
   if (stored) return TakeGptq(name + ".", stored, outputs, inputs);
-  return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
+  return TakeMatrix(name + ".weight", outputs, inputs);
 }
 
 ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outputs,
@@ -180,7 +193,7 @@ ops::LinearWeight WeightSource::TakeStored(const std::string& name, int64_t outp
     case Quantization::Method::kOwn:
       return TakeOwn(name, stored_, outputs, inputs);
   }
-  return ops::LinearWeight::Dense(TakeDense(name + ".weight", {outputs, inputs}));
+  return TakeMatrix(name + ".weight", outputs, inputs);
 }
 
 ops::LinearWeight WeightSource::TakeGptq(const std::string& module, const Quantization& stored,
@@ -242,6 +255,10 @@ at::Tensor WeightSource::TakePart(const std::string& name, at::ScalarType type,
 std::optional<at::Tensor> WeightSource::LoadPart(const std::string& name, at::ScalarType,
                                                  at::IntArrayRef) {
   throw Error(ErrorKind::kInternal, StrCat("this source has no quantised weights: ", name));
+}
+
+std::optional<ops::LinearWeight> WeightSource::LoadBf12(const std::string&, int64_t, int64_t) {
+  return std::nullopt;
 }
 
 ops::LinearWeight WeightSource::Prepared(ops::LinearWeight weight, const std::string&, LinearRole) {

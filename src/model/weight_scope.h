@@ -27,10 +27,10 @@ struct UnreadTensor {
 /// What a linear is for: the two may be stored in different ways.
 enum class LinearRole { kLayer, kHead };
 
-/// What became of the matrices that bf12 was asked for.
+/// Matrices in 12 bits a number, of the source or packed while taken.
 struct Bf12Counts {
   int64_t packed = 0;
-  int64_t kept = 0;  ///< as they are: their size or their numbers do not fit
+  int64_t kept = 0;  ///< asked for, and left as they are: their size or their numbers do not fit
 };
 
 /// Where weights come from: a checkpoint, random numbers, or the meta device (shapes only). Take
@@ -91,6 +91,9 @@ class WeightSource {
  protected:
   const Quantization& stored() const { return stored_; }
 
+  /// A part of a packed linear. Throws as Take does.
+  at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
+
   /// The tensor that Load gives, unless a source knows better.
   virtual UnreadTensor LoadUnread(const std::string& name, at::IntArrayRef shape);
 
@@ -103,6 +106,10 @@ class WeightSource {
   /// A part of a quantised linear as stored, or nothing where it is missing.
   virtual std::optional<at::Tensor> LoadPart(const std::string& name, at::ScalarType type,
                                              at::IntArrayRef shape);
+  /// The linear `weight` ("….weight") where the source has it in 12 bits and leaves it so. Load
+  /// gives its numbers else.
+  virtual std::optional<ops::LinearWeight> LoadBf12(const std::string& weight, int64_t outputs,
+                                                    int64_t inputs);
   /// What becomes of a linear's weight once it is read.
   virtual ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name,
                                      LinearRole role);
@@ -110,9 +117,9 @@ class WeightSource {
   ops::LinearWeight Packed(ops::LinearWeight weight, const std::string& name);
   void TickOff(const std::string& name);
   at::Tensor TakeDense(const std::string& name, at::IntArrayRef shape);
+  ops::LinearWeight TakeMatrix(const std::string& weight, int64_t outputs, int64_t inputs);
   ops::LinearWeight TakeStored(const std::string& name, int64_t outputs, int64_t inputs);
   ops::LinearWeight TakeStoredHead(const std::string& name, int64_t outputs, int64_t inputs);
-  at::Tensor TakePart(const std::string& name, at::ScalarType type, at::IntArrayRef shape);
   ops::LinearWeight TakeGptq(const std::string& module, const Quantization& stored, int64_t outputs,
                              int64_t inputs);
   ops::LinearWeight TakeAwq(const std::string& module, int64_t outputs, int64_t inputs);

@@ -35,4 +35,36 @@ std::optional<LinearWeight> PackBf12(const at::Tensor& weight) {
   return packed;
 }
 
+at::Tensor UnpackBf12(const LinearWeight& weight, int64_t first, int64_t rows) {
+  at::Tensor out = at::empty({rows, weight.inputs()}, at::kBFloat16);
+  cpu::UnpackBf12(Bf12MatrixOf(weight), first, rows,
+                  static_cast<uint16_t*>(out.mutable_data_ptr()));
+  return out;
+}
+
+at::Tensor UnpackBf12(const LinearWeight& weight) {
+  at::Tensor out = EmptyWeight({weight.outputs(), weight.inputs()}, at::kBFloat16);
+  const cpu::Bf12Matrix matrix = Bf12MatrixOf(weight);
+  auto* const numbers = static_cast<uint16_t*>(out.mutable_data_ptr());
+  CurrentContext().pool.ParallelFor(matrix.rows / cpu::kBf12Rows, 1,
+                                    [&](int64_t begin, int64_t end, int) {
+                                      const int64_t first = begin * cpu::kBf12Rows;
+                                      cpu::UnpackBf12(matrix, first, (end - begin) * cpu::kBf12Rows,
+                                                      numbers + first * matrix.columns);
+                                    });
+  return out;
+}
+
+LinearWeight CheckedBf12(LinearWeight weight, const std::string& name) {
+  const cpu::Bf12Matrix matrix = Bf12MatrixOf(weight);
+  const bool fits = cpu::FitsBf12(matrix.rows, matrix.columns);
+  const std::string fault = fits ? cpu::Bf12Fault(matrix, weight.zeros.numel()) : "it is too large";
+  if (!fault.empty()) {
+    throw Error(ErrorKind::kCheckpoint, StrCat(name, " is no matrix in 12 bits: ", fault),
+                {{"tensor", name}});
+  }
+  weight.zeros = weight.zeros.narrow(0, 0, matrix.outliers[matrix.rows / cpu::kBf12Rows]);
+  return weight;
+}
+
 }  // namespace xcomposer::ops

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <string>
 
 #include "ops/linear_weight.h"
 
@@ -13,5 +14,15 @@ namespace xcomposer::ops {
 /// as it is. On the CPU, with the caller's threads. Throws kInternal for anything but a dense
 /// bfloat16 matrix on the CPU.
 std::optional<LinearWeight> PackBf12(const at::Tensor& weight);
+
+/// The rows [first, first + rows), multiples of 4, of a kBf12 weight as bfloat16 (rows, K): the
+/// numbers that were packed, bit for bit.
+at::Tensor UnpackBf12(const LinearWeight& weight, int64_t first, int64_t rows);
+/// All of them, with the caller's threads.
+at::Tensor UnpackBf12(const LinearWeight& weight);
+
+/// A kBf12 weight of a file, whose outliers may be followed by words of no use. Throws kCheckpoint
+/// with `name` where it is not what PackBf12 writes: kernels read it without looking.
+LinearWeight CheckedBf12(LinearWeight weight, const std::string& name);
 
 }  // namespace xcomposer::ops

@@ -6,6 +6,7 @@
 #include "kernels/cpu/bf12_matrix.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "ops/arguments.h"
+#include "ops/bf12.h"
 #include "ops/cpu_context.h"
 
 namespace xcomposer::ops {
@@ -107,11 +108,7 @@ at::Tensor EmptyWeight(at::IntArrayRef shape, at::ScalarType type) {
 at::Tensor Dequantised(const LinearWeight& weight) {
   if (weight.packing == WeightPacking::kDense) return weight.data.to(at::kFloat);
   CheckPackedWeight("dequantised", weight);
-  if (weight.packing == WeightPacking::kBf12) {
-    at::Tensor out = at::empty({weight.outputs(), weight.inputs()}, at::kBFloat16);
-    cpu::UnpackBf12(Bf12MatrixOf(weight), static_cast<uint16_t*>(out.mutable_data_ptr()));
-    return out.to(at::kFloat);
-  }
+  if (weight.packing == WeightPacking::kBf12) return UnpackBf12(weight).to(at::kFloat);
   at::Tensor out = at::empty({weight.outputs(), weight.inputs()}, at::kFloat);
   cpu::Dequantise(PackedMatrixOf(weight), out.mutable_data_ptr<float>());
   return out;

@@ -3,11 +3,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "config/weight_names.h"
+#include "ops/bf12.h"
 #include "ops/quantise.h"
 
 namespace xcomposer {
@@ -49,6 +51,28 @@ at::Tensor RealignedCopy(const Checkpoint& checkpoint, const TensorEntry& entry)
   return flat.as_strided(entry.shape, entry.strides).contiguous();
 }
 
+/// Unpacks what is asked for, four rows at a time: any part of them may be.
+UnreadTensor UnreadBf12(ops::LinearWeight packed) {
+  const int64_t outputs = packed.outputs();
+  const int64_t inputs = packed.inputs();
+  return {at::kBFloat16,
+          {outputs, inputs},
+          [packed = std::move(packed), inputs](std::span<std::byte> out, size_t offset) {
+            const size_t panel_bytes = static_cast<size_t>(kBf12Outputs * inputs) * 2;
+            while (!out.empty()) {
+              const size_t panel = offset / panel_bytes;
+              const size_t within = offset % panel_bytes;
+              const at::Tensor rows =
+                  ops::UnpackBf12(packed, static_cast<int64_t>(panel) * kBf12Outputs, kBf12Outputs);
+              const size_t count = std::min(out.size(), panel_bytes - within);
+              std::memcpy(out.data(), static_cast<const std::byte*>(rows.const_data_ptr()) + within,
+                          count);
+              out = out.subspan(count);
+              offset += count;
+            }
+          }};
+}
+
 }  // namespace
 
 WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
@@ -57,6 +81,13 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
     headers[entry.name] = {ToString(entry.dtype), entry.shape};
   }
   return headers;
+}
+
+std::optional<StoredMatrixEntry> MatrixThatBeginsWith(const TensorEntry& entry) {
+  const std::optional<std::string> weight = WeightOfBf12(entry.name);
+  if (!weight) return StoredMatrixEntry{entry.name, entry.shape};
+  if (entry.name != Bf12NamesOf(*weight).words || entry.shape.size() != 3) return std::nullopt;
+  return StoredMatrixEntry{*weight, {entry.shape[0] * kBf12Outputs, entry.shape[1] * kBf12Inputs}};
 }
 
 CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,
@@ -92,7 +123,10 @@ void CheckpointWeights::Advance(const TensorEntry& entry) {
 }
 
 at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shape) {
-  const std::optional<at::Tensor> weight = Read(name);
+  std::optional<at::Tensor> weight = Read(name);
+  if (!weight) {
+    if (const auto packed = ReadBf12(name, shape)) weight = ops::UnpackBf12(*packed);
+  }
   if (!weight) {
     throw Error(ErrorKind::kCheckpoint,
                 StrCat("the checkpoint has no tensor ", name, " of shape ", shape),
@@ -103,6 +137,9 @@ at::Tensor CheckpointWeights::Load(const std::string& name, at::IntArrayRef shap
 
 UnreadTensor CheckpointWeights::LoadUnread(const std::string& name, at::IntArrayRef shape) {
   const TensorEntry* entry = checkpoint_.Find(name);
+  if (entry == nullptr) {
+    if (auto packed = ReadBf12(name, shape)) return UnreadBf12(*std::move(packed));
+  }
   if (entry == nullptr || !entry->IsContiguous()) return WeightSource::LoadUnread(name, shape);
   Advance(*entry);
   return {ScalarTypeOf(*entry), entry->shape,
@@ -126,6 +163,34 @@ std::optional<at::Tensor> CheckpointWeights::LoadPart(const std::string& name, a
                 {{"tensor", name}});
   }
   return part;
+}
+
+std::optional<ops::LinearWeight> CheckpointWeights::LoadBf12(const std::string& weight,
+                                                             int64_t outputs, int64_t inputs) {
+  const bool is_kept = storage_ == WeightStorage::kAsStored || storage_ == WeightStorage::kBFloat16;
+  if (wanted_ || !is_kept) return std::nullopt;
+  return ReadBf12(weight, {outputs, inputs});
+}
+
+std::optional<ops::LinearWeight> CheckpointWeights::ReadBf12(const std::string& weight,
+                                                             at::IntArrayRef shape) {
+  if (!weight.ends_with(".weight")) return std::nullopt;
+  const Bf12Names names = Bf12NamesOf(weight);
+  if (checkpoint_.Find(names.words) == nullptr) return std::nullopt;
+  const int64_t outputs = shape.at(0);
+  const int64_t inputs = shape.at(1);
+  Require(outputs % kBf12Outputs == 0 && inputs % kBf12Inputs == 0, ErrorKind::kCheckpoint, weight,
+          " has shape ", shape, "; in 12 bits it has a multiple of ", kBf12Outputs,
+          " outputs and of ", kBf12Inputs, " inputs");
+  ops::LinearWeight packed;
+  packed.packing = ops::WeightPacking::kBf12;
+  packed.data = TakePart(names.words, at::kInt,
+                         {outputs / kBf12Outputs, inputs / kBf12Inputs, kBf12BlockWords});
+  packed.scales = TakePart(names.scales, at::kFloat, {outputs});
+  const TensorEntry* const outliers = checkpoint_.Find(names.outliers);
+  const int64_t words = outliers == nullptr || outliers->shape.size() != 1 ? 0 : outliers->shape[0];
+  packed.zeros = TakePart(names.outliers, at::kInt, {std::max(words, outputs / kBf12Outputs + 1)});
+  return ops::CheckedBf12(std::move(packed), weight);
 }
 
 ops::LinearWeight CheckpointWeights::Prepared(ops::LinearWeight weight, const std::string& name,

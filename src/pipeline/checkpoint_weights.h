@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "config/model_config.h"
@@ -15,6 +16,16 @@ namespace xcomposer {
 /// The headers of a checkpoint in the form that the config room reads.
 WeightHeaders HeadersOf(const Checkpoint& checkpoint);
 
+/// A matrix that CheckpointWeights gives by its name, in whatever tensors it is stored.
+struct StoredMatrixEntry {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+/// `entry` itself, or of a matrix in 12 bits the weight that its words stand for; nothing for the
+/// parts that come with these.
+std::optional<StoredMatrixEntry> MatrixThatBeginsWith(const TensorEntry& entry);
+
 /// How far loading has come.
 struct LoadStep {
   int64_t bytes_done = 0;
@@ -24,8 +35,10 @@ struct LoadStep {
 
 /// Weights out of a checkpoint. For the CPU views into the mapped files that keep the mappings
 /// alive and whose pages are read while loading, so that the first request does not wait for the
-/// disk; quantised linears in their own packing. Tensors with gaps or odd addresses and those that
-/// change their storage type are copied. For other devices the files' bytes (TakeUnread).
+/// disk; quantised linears in their own packing, and those in 12 bits as they are, unless they are
+/// to be of another type: then, and for other devices, they are unpacked. Tensors with gaps or odd
+/// addresses and those that change their storage type are copied. For other devices the files'
+/// bytes (TakeUnread).
 class CheckpointWeights final : public WeightSource {
  public:
   /// `stored` says how the checkpoint's linears and output matrix are quantised; `wanted` (the own
@@ -45,6 +58,10 @@ class CheckpointWeights final : public WeightSource {
                                      at::IntArrayRef shape) override;
   ops::LinearWeight Prepared(ops::LinearWeight weight, const std::string& name,
                              LinearRole role) override;
+  std::optional<ops::LinearWeight> LoadBf12(const std::string& weight, int64_t outputs,
+                                            int64_t inputs) override;
+  /// The matrix as it is stored, or nothing where the checkpoint does not have it in 12 bits.
+  std::optional<ops::LinearWeight> ReadBf12(const std::string& weight, at::IntArrayRef shape);
   void Advance(const TensorEntry& entry);
   /// The tensor as stored, or nothing where the checkpoint does not have it.
   std::optional<at::Tensor> Read(const std::string& name);

@@ -60,7 +60,8 @@ class LinearParts {
       : weights_(checkpoint, {}, {}, WeightStorage::kAsStored, {}) {}
 
   /// The tensors that take the place of `entry`, the weight of `linear`.
-  std::vector<TensorSource> SourcesOf(const TensorEntry& entry, const QuantisedLinear& linear) {
+  std::vector<TensorSource> SourcesOf(const StoredMatrixEntry& entry,
+                                      const QuantisedLinear& linear) {
     const Quantization& wanted = linear.wanted;
     const int64_t panels = entry.shape[0] / kOwnPanel;
     const int64_t in = entry.shape[1];
@@ -93,7 +94,7 @@ class LinearParts {
   }
 
  private:
-  ops::LinearWeight& Quantised(const TensorEntry& entry, const Quantization& wanted) {
+  ops::LinearWeight& Quantised(const StoredMatrixEntry& entry, const Quantization& wanted) {
     const auto found = quantised_.find(entry.name);
     if (found != quantised_.end()) return found->second;
     const at::Tensor weight = weights_.Take(entry.name, entry.shape);
@@ -156,30 +157,20 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
     LinearParts parts(checkpoint);
     std::vector<TensorSource> sources;
     for (const TensorEntry& entry : checkpoint.entries()) {
-      const auto linear = linears.find(entry.name);
-      if (linear == linears.end()) {
-        sources.push_back({entry.name, entry.dtype, entry.shape, [&](const ByteSink& sink) {
-                             ForEachDenseChunk(entry, checkpoint.Bytes(entry), sink);
-                           }});
-        continue;
-      }
-      for (TensorSource& source : parts.SourcesOf(entry, linear->second)) {
-        sources.push_back(std::move(source));
+      const std::optional<StoredMatrixEntry> matrix = MatrixThatBeginsWith(entry);
+      const auto linear = matrix ? linears.find(matrix->name) : linears.end();
+      if (linear != linears.end()) {
+        for (TensorSource& source : parts.SourcesOf(*matrix, linear->second)) {
+          sources.push_back(std::move(source));
+        }
+      } else if (!WeightOfBf12(entry.name)) {
+        sources.push_back(SourceOf(checkpoint, entry));
       }
     }
-    WriteOptions write{.max_shard_bytes = options.max_shard_bytes, .overwrite = options.overwrite};
-    write.metadata = checkpoint.metadata();
-    write.metadata["format"] = "pt";
-    write.metadata["quantization"] = ToString(wanted);
-    write.texts = ReadCompanions(checkpoint);
-    write.texts[kQuantizeConfig] = QuantizeConfig(wanted);
-    write.progress = progress;
-    WriteReport written = WriteSafetensors(sources, directory, write);
     QuantisationReport report;
-    report.written = {.weights = std::move(written.files),
-                      .texts = std::move(written.texts),
-                      .tensors = static_cast<int64_t>(sources.size()),
-                      .bytes = written.bytes};
+    report.written = WriteInPlaceOf(checkpoint, sources, directory, options, progress,
+                                    {.metadata = {{"quantization", ToString(wanted)}},
+                                     .texts = {{kQuantizeConfig, QuantizeConfig(wanted)}}});
     report.linears = static_cast<int64_t>(linears.size());
     report.relative_error = parts.relative_error();
     return report;

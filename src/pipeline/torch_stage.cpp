@@ -22,6 +22,7 @@ namespace {
 
 // The planner counts what the kernels pack.
 static_assert(kBf12Outputs == cpu::kBf12Rows && kBf12Inputs == cpu::kBf12Block);
+static_assert(kBf12BlockWords == cpu::kBf12Rows * cpu::kBf12Words);
 static_assert(kNumbersOfBf12Outlier == cpu::kBf12OutlierShare);
 
 /// The rows where they lie, (T, C). The payload's owner lives as long as the tensor.
@@ -220,7 +221,7 @@ std::vector<std::unique_ptr<TorchStage>> LoadStages(WeightSource& weights,
     }
   });
   if (options.times != nullptr) *options.times = times;
-  if (options.pack_bf12) LogPacked(weights.bf12_counts());
+  if (options.pack_bf12 || weights.bf12_counts().packed > 0) LogPacked(weights.bf12_counts());
   return stages;
 }
 

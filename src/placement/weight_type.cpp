@@ -11,31 +11,17 @@ constexpr std::array<WeightType, 6> kAll = {WeightType::kFloat32,  WeightType::k
                                             WeightType::kBFloat16, WeightType::kBf12,
                                             WeightType::kInt8,     WeightType::kInt4};
 
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
-bool IsLinearOfLayer(const WeightSpec& spec) {
-  if (spec.part != Part::kLayer || spec.shape.size() != 2) return false;
-  for (const char* linear :
-       {".wqkv.weight", ".wo.weight", ".w1.weight", ".w2.weight", ".w3.weight"}) {
-    if (EndsWith(spec.name, linear)) return true;
-  }
-  return false;
-}
-
 /// What loading to `format` makes of a tensor that is not quantised.
 Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
-  if (!IsQuantised(format)) return {};
+  if (!IsQuantised(format) || !spec.linear) return {};
   const Quantization& wanted = format == WeightType::kInt8 ? kInt8 : kInt4;
   if (spec.part == Part::kOutput) return wanted.ForVocabulary(spec.shape[0]).Head();
-  return IsLinearOfLayer(spec) ? wanted : Quantization{};
+  return wanted;
 }
 
 /// Whether loading to `format` packs the tensor into 12 bits a number.
 bool BecomesBf12(const WeightSpec& spec, WeightType format) {
-  if (format != WeightType::kBf12 || spec.numbers != NumberKind::kFloat) return false;
-  if (spec.part != Part::kOutput && !IsLinearOfLayer(spec)) return false;
+  if (format != WeightType::kBf12 || !spec.linear) return false;
   return spec.shape[0] % kBf12Outputs == 0 && spec.shape[1] % kBf12Inputs == 0;
 }
 

@@ -10,10 +10,8 @@ namespace xcomposer {
 /// How weights lie in memory.
 enum class WeightType { kFloat32, kFloat16, kBFloat16, kBf12, kInt8, kInt4 };
 
-/// What bf12 packs: matrices of whole multiples of outputs and inputs, in which one number in
-/// kNumbersOfBf12Outlier may be an outlier. The same as the kernels' (torch_stage.cpp asks).
-inline constexpr int64_t kBf12Outputs = 4;
-inline constexpr int64_t kBf12Inputs = 128;
+/// Of a matrix that bf12 packs one number in so many may be an outlier. The same as the kernels'
+/// (torch_stage.cpp asks).
 inline constexpr int64_t kNumbersOfBf12Outlier = 512;
 inline constexpr int64_t kBf12OutlierBytes = 8;
 

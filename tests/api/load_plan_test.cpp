@@ -50,7 +50,7 @@ TEST(LoadPlan, HoldsSeveralSequencesWhereMemoryAllows) {
   EngineOptions options;
   options.devices = {"cpu"};
   const ModelConfig config = Small(Kind::k2_7b);
-  const LoadPlan load = PlanLoad(options, config, WeightType::kBFloat16);
+  const LoadPlan load = PlanLoad(options, config, {});
   EXPECT_EQ(load.kv_positions, 4 * (config.max_length + 1024));
   EXPECT_THAT(load.map.stages, ElementsAre(StagePlace{"cpu", 0, 4}));
   ASSERT_TRUE(load.pictures.has_value());
@@ -67,7 +67,7 @@ TEST(LoadPlan, TheObjectiveIsThePlanners) {
   const ModelConfig config = Small(Kind::k25_7b);
   const auto layers_first = [&](const char* objective) {
     options.objective = objective;
-    return PlanLoad(options, config, WeightType::kBFloat16).map.stages.at(0).end_layer;
+    return PlanLoad(options, config, {}).map.stages.at(0).end_layer;
   };
   // The slowest stage decides, or only the sum, which is the same wherever the cut is: then the
   // one that leaves the fuller stage the most room.
@@ -85,7 +85,7 @@ TEST(LoadPlan, WhatIsNotQuantisedKeepsItsType) {
   options.weights = WeightPrecision::kInt8;
   options.kv_tokens = 64;
   const auto planned = [&](WeightType stored) {
-    return PlanLoad(options, config, stored).planned[0].weights;
+    return PlanLoad(options, config, {.type = stored}).planned[0].weights;
   };
   int64_t unquantised = 0;  // bytes with 16 bits
   for (const WeightSpec& spec : WeightTable(config)) {
@@ -103,7 +103,7 @@ TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
   const ModelConfig config = Small(Kind::kVl7b);
   for (size_t count = 1; count <= 7; ++count) {
     options.devices.assign(count, "cpu");
-    const DeviceMap map = PlanLoad(options, config, WeightType::kBFloat16).map;
+    const DeviceMap map = PlanLoad(options, config, {}).map;
     EXPECT_EQ(map.stages.size(), count);
     for (const StagePlace& stage : map.stages) EXPECT_EQ(stage.device, "cpu");
     EXPECT_NO_THROW(CheckDeviceMap(map, config));
@@ -114,11 +114,10 @@ TEST(LoadPlan, StagesOfARunUseNoMoreThanTheyWereGivenOrTheMachineHas) {
   EngineOptions options;
   options.devices = {"cpu", "cpu"};
   const ModelConfig config = Small(Kind::k2_7b);
-  const LoadPlan alone = PlanLoad(options, config, WeightType::kBFloat16);
+  const LoadPlan alone = PlanLoad(options, config, {});
   const int64_t small = alone.planned[0].total();
   const int64_t big = int64_t{1} << 60;
-  const LoadPlan load =
-      PlanLoad(options, config, WeightType::kBFloat16, StagesHere{alone.map, 0, 2, {small, big}});
+  const LoadPlan load = PlanLoad(options, config, {}, StagesHere{alone.map, 0, 2, {small, big}});
   ASSERT_EQ(load.budgets.size(), 2u);
   EXPECT_EQ(load.budgets[0], small);
   EXPECT_LE(load.planned[0].total(), small);
@@ -131,7 +130,7 @@ TEST(LoadPlan, IsWhatPlanShowsForFourSequences) {
   const std::filesystem::path file = scratch.Write("config.json", json.dump());
   EngineOptions options;
   options.devices = {"cpu", "cpu", "cpu"};
-  const LoadPlan load = PlanLoad(options, ParseConfig(json.dump()), WeightType::kBFloat16);
+  const LoadPlan load = PlanLoad(options, ParseConfig(json.dump()), {});
   PlanOptions asked;
   asked.model = file.string();
   asked.devices = options.devices;
@@ -152,13 +151,13 @@ TEST(LoadPlan, WhatCannotFitIsRefusedWithNumbers) {
   nlohmann::json json = ShippedConfig(Kind::kVl7b);
   json["num_hidden_layers"] = 4000;  // a petabyte's quarter of a percent: no machine of ours
   const ModelConfig config = ParseConfig(json.dump());
-  const Error error = ErrorOf([&] { PlanLoad(options, config, WeightType::kFloat32); });
+  const Error error = ErrorOf([&] { PlanLoad(options, config, {.type = WeightType::kFloat32}); });
   EXPECT_EQ(error.kind(), ErrorKind::kCapacity);
   EXPECT_THAT(error.what(), AllOf(HasSubstr("weights"), HasSubstr("KV cache"), HasSubstr("short")));
   EXPECT_GT(std::stoll(error.where().at("needed")), std::stoll(error.where().at("available")));
   // Who sets the number of positions takes the risk.
   options.kv_tokens = 64;
-  const LoadPlan forced = PlanLoad(options, config, WeightType::kFloat32);
+  const LoadPlan forced = PlanLoad(options, config, {.type = WeightType::kFloat32});
   EXPECT_EQ(forced.kv_positions, 64);
   EXPECT_FALSE(forced.pictures.has_value());
 }
@@ -170,14 +169,14 @@ TEST(LoadPlan, KeysAndValuesInInt8LeaveRoomForMorePositions) {
   config.max_length = int64_t{1} << 28;  // more than any machine of ours can hold
   EngineOptions options;
   options.devices = {"cpu"};
-  const LoadPlan plain = PlanLoad(options, config, WeightType::kBFloat16);
+  const LoadPlan plain = PlanLoad(options, config, {});
   options.kv_precision = KvPrecision::kInt8;
-  const LoadPlan int8 = PlanLoad(options, config, WeightType::kBFloat16);
+  const LoadPlan int8 = PlanLoad(options, config, {});
   ASSERT_LT(plain.kv_positions, config.max_length);
   // 512 bytes of a head become 136; the free memory may have changed in between.
   EXPECT_GT(int8.kv_positions, 3 * plain.kv_positions);
   options.kv_tokens = 64;
-  EXPECT_EQ(PlanLoad(options, config, WeightType::kBFloat16).planned[0].kv, 2 * 64 * (2 * 8 * 136));
+  EXPECT_EQ(PlanLoad(options, config, {}).planned[0].kv, 2 * 64 * (2 * 8 * 136));
 }
 
 TEST(LoadPlan, DevicesThatAreNotThereAreRefused) {
@@ -185,7 +184,7 @@ TEST(LoadPlan, DevicesThatAreNotThereAreRefused) {
   const ModelConfig config = Small(Kind::kVl7b);
   const auto kind_of = [&](std::vector<std::string> devices) {
     options.devices = std::move(devices);
-    return ErrorOf([&] { PlanLoad(options, config, WeightType::kBFloat16); }).kind();
+    return ErrorOf([&] { PlanLoad(options, config, {}); }).kind();
   };
   EXPECT_EQ(kind_of({"cuda:99"}), ErrorKind::kDevice);
   EXPECT_EQ(kind_of({"gpu"}), ErrorKind::kDevice);

@@ -110,11 +110,11 @@ TEST(Usage, WrongUsageIsTwo) {
   }
 }
 
-TEST(Usage, QuantizeSaysThatBf12IsMadeAtLoad) {
+TEST(Usage, QuantizeSaysWhatWritesBf12) {
   const ProgramOutput run =
       RunProgram({"quantize", "--model", "x", "--out", "y", "--weights", "bf12"});
   EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("bf12 is made while a checkpoint is loaded"));
+  EXPECT_THAT(run.err, HasSubstr("`convert --weights bf12` writes it"));
 }
 
 TEST(Usage, WhatIsReadIsNotReplaced) {

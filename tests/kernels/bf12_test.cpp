@@ -79,7 +79,7 @@ struct Weights {
 
   void ExpectUnpacksAsStored() const {
     Guarded<uint16_t> back(n * k);
-    UnpackBf12(Packed(), back.data());
+    UnpackBf12(Packed(), 0, Packed().rows, back.data());
     for (int64_t i = 0; i < n * k; ++i) {
       ASSERT_EQ(back[i], stored[i]) << "output " << i / k << ", input " << i % k;
     }
