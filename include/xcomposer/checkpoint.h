@@ -95,7 +95,7 @@ struct ConvertOptions {
   int threads = 0;  ///< to pack and unpack with, up to 4096; 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
-  std::function<void(const ConvertProgress&)> progress;
+  std::function<void(const ConvertProgress&)> progress = {};
 };
 
 struct ConvertSummary {
@@ -122,7 +122,7 @@ struct QuantizeOptions {
   int threads = 0;  ///< up to 4096; 0: as many as this process may use
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
-  std::function<void(const ConvertProgress&)> progress;
+  std::function<void(const ConvertProgress&)> progress = {};
 };
 
 struct QuantizeSummary {

@@ -20,7 +20,6 @@
 namespace xcomposer {
 namespace {
 
-// Outliers fill whole lines of memory in a file, so that the words behind them begin with one.
 constexpr int64_t kWordsOfLine = 16;
 
 void WriteBytes(const at::Tensor& tensor, const ByteSink& sink) {
@@ -88,9 +87,12 @@ class Packer {
     if (!packed) return false;
     ++report_.packed;
     const Bf12Names names = Bf12NamesOf(entry.name);
+    // Scales and outliers, which follow each other in a file, fill whole lines of memory: the words
+    // of the next matrix then begin with one.
     const int64_t count = packed->zeros.numel();
-    const int64_t lines = (count + kWordsOfLine - 1) / kWordsOfLine;
-    const at::Tensor outliers = at::zeros({lines * kWordsOfLine}, at::kInt);
+    const int64_t used = packed->scales.numel() + count;
+    const int64_t lines = (used + kWordsOfLine - 1) / kWordsOfLine;
+    const at::Tensor outliers = at::zeros({count + lines * kWordsOfLine - used}, at::kInt);
     outliers.narrow(0, 0, count).copy_(packed->zeros);
     sources.push_back({names.words, DType::kI32, packed->data.sizes().vec(),
                        [this, &entry](const ByteSink& sink) {

@@ -119,5 +119,57 @@ TEST(Convert, KeepsEveryTensorAndLoadsAgain) {
             original.Generate(testing_support::IdRequest(6)).output_ids);
 }
 
+TEST(Convert, MatricesIn12BitsAreTheSameModel) {
+  const ScratchDirectory folder;
+  const fs::path out = folder.path() / "bf12";
+  const CheckpointReport before = Inspect(kDemo);
+  const ConvertSummary summary = Convert(kDemo, out, {.matrices = MatrixFormat::kBf12});
+  EXPECT_EQ(summary.packed, 5 * before.layers + 1);
+  EXPECT_EQ(summary.kept, 0);
+  EXPECT_LT(summary.bytes, before.bytes);
+  const CheckpointReport after = Inspect(out);
+  EXPECT_TRUE(after.ok());
+  EXPECT_EQ(after.parameters, before.parameters);
+  EXPECT_EQ(after.quantization, "none");
+  ASSERT_EQ(after.notes.size(), 1u);
+  EXPECT_NE(after.notes[0].find("16 matrices are stored in 12 bits"), std::string::npos);
+
+  const fs::path back = folder.path() / "back";
+  const ConvertSummary unpacked =
+      Convert(out, back, {.matrices = MatrixFormat::kBFloat16, .threads = 1});
+  EXPECT_EQ(unpacked.bytes, before.bytes);
+  EXPECT_EQ(unpacked.tensors, static_cast<int64_t>(before.tensors.size()));
+  EXPECT_EQ(Convert(out, folder.path() / "copy").bytes, summary.bytes) << "as it is stored";
+
+  const auto load = [](const fs::path& model, const std::function<void(EngineOptions&)>& change) {
+    EngineOptions options;
+    options.model = model;
+    if (change) change(options);
+    return Engine::Load(options);
+  };
+  const std::vector<int32_t> expected =
+      testing_support::LoadDemo().Generate(testing_support::IdRequest(6)).output_ids;
+  for (const StorageType dtype :
+       {StorageType::kAuto, StorageType::kBFloat16, StorageType::kFloat32, StorageType::kFloat16}) {
+    Engine engine = load(out, [&](EngineOptions& options) { options.dtype = dtype; });
+    EXPECT_EQ(engine.Generate(testing_support::IdRequest(6)).output_ids, expected);
+    const StagePlacement stage = engine.placement().stages.front();
+    EXPECT_LE(stage.weights, stage.planned.weights) << static_cast<int>(dtype);
+    EXPECT_GT(stage.weights, stage.planned.weights - stage.planned.weights / 100);
+  }
+  for (const WeightPrecision weights : {WeightPrecision::kInt8, WeightPrecision::kInt4}) {
+    const auto quantised = [&](EngineOptions& options) { options.weights = weights; };
+    EXPECT_EQ(load(out, quantised).Generate(testing_support::IdRequest(6)).output_ids,
+              load(kDemo, quantised).Generate(testing_support::IdRequest(6)).output_ids);
+  }
+  const Engine packed =
+      load(out, [](EngineOptions& options) { options.weights = WeightPrecision::kBf12; });
+  EXPECT_EQ(packed.placement().stages.front().weights,
+            load(out, {}).placement().stages.front().weights);
+  ExpectError(ErrorKind::kUsage, "threads is -1", [&] {
+    Convert(out, folder.path() / "x", {.matrices = MatrixFormat::kBf12, .threads = -1});
+  });
+}
+
 }  // namespace
 }  // namespace xcomposer

@@ -109,7 +109,8 @@ TEST(PlanRun, GivesFastAndLargeDevicesMore) {
     for (size_t i = 0; i < of_ranks.size(); ++i) {
       ranks.push_back(RankOn(std::string(1, static_cast<char>('a' + i)), {of_ranks[i]}));
     }
-    return LayersOf(PlanRun(options, config, {.type = WeightType::kFloat16}, ClusterOfRun(devices, ranks)));
+    return LayersOf(
+        PlanRun(options, config, {.type = WeightType::kFloat16}, ClusterOfRun(devices, ranks)));
   };
   const std::vector<int64_t> alike = plan(
       {Device("cuda:0", 80 * kGiga), Device("cuda:0", 80 * kGiga), Device("cuda:0", 80 * kGiga)});
@@ -153,7 +154,8 @@ TEST(PlanRun, MoreDevicesThanLayersStillGetAStageEach) {
     devices.push_back({rank, "cpu"});
     ranks.push_back(RankOn("m" + std::to_string(rank), {Device("cpu", 8 * kGiga)}));
   }
-  const DeviceMap map = PlanRun({}, config, {.type = WeightType::kFloat16}, ClusterOfRun(devices, ranks));
+  const DeviceMap map =
+      PlanRun({}, config, {.type = WeightType::kFloat16}, ClusterOfRun(devices, ranks));
   EXPECT_EQ(map.stages.size(), 5u);
   EXPECT_NO_THROW(CheckDeviceMap(map, config));
 }

@@ -374,6 +374,52 @@ TEST_F(DemoModel, AnswersWithWeightsIn12BitsAsWithThoseStored) {
                     HasSubstr("--dtype bf16")));
 }
 
+TEST_F(DemoModel, MatricesIn12BitsAreWrittenAndReadBack) {
+  const TemporaryFolder folder;
+  const ProgramOutput packed = RunProgram(
+      {"convert", "--model", kDemo, "--out", folder / "small", "--weights", "bf12", "--json"});
+  ASSERT_EQ(packed.exit_code, 0) << packed.out << packed.err;
+  EXPECT_EQ(packed.Json()["weights"], "bf12");
+  EXPECT_EQ(packed.Json()["packed"], 16);
+  EXPECT_EQ(packed.Json()["kept"], 0);
+  const ProgramOutput told = RunProgram({"convert", "--model", kDemo, "--out", folder / "small",
+                                         "--weights", "bf12", "--overwrite", "--threads", "1"});
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  EXPECT_THAT(told.out, HasSubstr("16 matrices in 12 bits a number\n"));
+  const auto answer = [](const std::string& model) {
+    const ProgramOutput run =
+        RunProgram({"generate", "--model", model, "--image", kPicture, "--prompt", "What is this?",
+                    "--greedy", "--max-new-tokens", "8", "--json"});
+    EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+    return run.Json()["output_ids"];
+  };
+  EXPECT_EQ(answer(folder / "small"), answer(kDemo));
+  const ProgramOutput bench =
+      RunProgram({"bench", "--model", folder / "small", "--prompt-tokens", "none", "--context", "5",
+                  "--new-tokens", "2", "--repeat", "1", "--no-picture", "--json"});
+  EXPECT_EQ(bench.Json()["model"]["weights"], "bf12") << bench.out;
+  ASSERT_EQ(RunProgram({"convert", "--model", folder / "small", "--out", folder / "back",
+                        "--weights", "bf16", "--quiet"})
+                .exit_code,
+            0);
+  const auto tensors = [](const std::string& model) {
+    return RunProgram({"inspect", "--model", model, "--json"}).Json()["tensors"].size();
+  };
+  EXPECT_EQ(tensors(folder / "back"), tensors(kDemo));
+  EXPECT_EQ(tensors(folder / "small"), tensors(kDemo) + 2 * 16);
+
+  const auto planned = [&](const std::string& cluster) {
+    const ProgramOutput plan = RunProgram(
+        {"plan", "--model", folder / "small", "--cluster",
+         std::string(XCOMPOSER_SOURCE_DIR "/configs/clusters/") + cluster + ".json", "--json"});
+    EXPECT_EQ(plan.exit_code, 0) << plan.out;
+    EXPECT_THAT(plan.out, Not(HasSubstr("refuse to load")));
+    return plan.Json()["workload"]["weights"];
+  };
+  EXPECT_EQ(planned("cpu-only"), "bf12");
+  EXPECT_EQ(planned("one-40gb"), "bf16") << "no CUDA kernel reads 12 bits: they are unpacked";
+}
+
 TEST_F(DemoModel, GroupsThatDoNotHoldBlocksAreWrongUsage) {
   const TemporaryFolder folder;
   for (const auto& [weights, size, expected] :

@@ -90,6 +90,8 @@ TEST(Usage, WrongUsageIsTwo) {
       {"inspect", "--model", "x", "--kind", "foo"},
       {"plan", "--model", "x", "--export-device-map", ""},
       {"convert", "--model", "x"},
+      {"convert", "--model", "x", "--out", "y", "--weights", "int8"},
+      {"convert", "--model", "x", "--out", "y", "--threads", "0"},
       {"quantize", "--model", "x", "--out", "y"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "bf12"},

@@ -101,6 +101,93 @@ TEST(CheckWeights, PassesOverTensorsBesideTheModel) {
   }
 }
 
+/// The headers of a checkpoint that holds `weight` in 12 bits.
+void PutInTwelveBits(WeightHeaders& headers, const std::string& weight) {
+  const WeightHeader dense = headers.at(weight);
+  const int64_t outputs = dense.shape.at(0);
+  headers.erase(weight);
+  const Bf12Names names = Bf12NamesOf(weight);
+  headers[names.words] = {"I32", {outputs / 4, dense.shape.at(1) / 128, 192}};
+  headers[names.scales] = {"F32", {outputs}};
+  headers[names.outliers] = {"I32", {outputs / 4 + 1 + 14}};
+}
+
+TEST(CheckWeights, LinearsMayBeIn12Bits) {
+  const ModelConfig config = ParseConfig(ShippedConfig(Kind::kVl7b).dump());
+  WeightHeaders headers = HeadersOf(config);
+  EXPECT_EQ(Bf12Count(headers), 0);
+  const std::string wo = "model.layers.7.attention.wo";
+  for (const WeightSpec& spec : WeightTable(config)) {
+    if (spec.linear && spec.name != wo + ".weight") PutInTwelveBits(headers, spec.name);
+  }
+  EXPECT_EQ(Bf12Count(headers), 5 * 32 + 1 - 1);
+  EXPECT_TRUE(CompareWeights(config, headers).none());
+  EXPECT_THAT(CompareWeights(config, headers).unused, testing::IsEmpty());
+  EXPECT_EQ(ParseConfig(ShippedConfig(Kind::kVl7b).dump(), headers).quantization, Quantization{});
+
+  WeightHeaders both = headers;
+  PutInTwelveBits(both, wo + ".weight");
+  both[wo + ".weight"] = headers.at(wo + ".weight");
+  EXPECT_THAT(CompareWeights(config, both).unexpected,
+              ElementsAre(wo + ".bf12.outliers", wo + ".bf12.scales", wo + ".bf12.words"));
+
+  const std::string w1 = "model.layers.3.feed_forward.w1.bf12.";
+  for (const char* part : {"scales", "outliers"}) {
+    WeightHeaders fewer = headers;
+    fewer.erase(w1 + part);
+    EXPECT_THAT(CompareWeights(config, fewer).missing, ElementsAre(w1 + part));
+  }
+  WeightHeaders no_words = headers;
+  no_words.erase(w1 + "words");
+  EXPECT_THAT(CompareWeights(config, no_words).missing,
+              ElementsAre("model.layers.3.feed_forward.w1.weight"));
+  EXPECT_THAT(CompareWeights(config, no_words).unexpected,
+              ElementsAre(w1 + "outliers", w1 + "scales"));
+
+  const auto mismatch = [&](const std::string& part, const WeightHeader& header) {
+    WeightHeaders wrong = headers;
+    wrong[w1 + part] = header;
+    const std::vector<std::string> found = CompareWeights(config, wrong).mismatched;
+    EXPECT_EQ(found.size(), 1u) << part;
+    return found.empty() ? "" : found[0];
+  };
+  EXPECT_EQ(mismatch("words", {"I32", {3584, 32, 191}}),
+            w1 + "words: found I32 [3584, 32, 191], expected [3584, 32, 192] of I32");
+  EXPECT_THAT(mismatch("words", {"F32", {3584, 32, 192}}), HasSubstr("found F32"));
+  EXPECT_EQ(mismatch("scales", {"F16", {14336}}),
+            w1 + "scales: found F16 [14336], expected [14336] of F32");
+  EXPECT_EQ(mismatch("outliers", {"I32", {3584}}),
+            w1 + "outliers: found I32 [3584], expected at least [3585] of I32");
+  EXPECT_THAT(mismatch("outliers", {"I32", {3585, 1}}), HasSubstr("[3585, 1]"));
+
+  // Nothing else may be, and no linear whose sizes do not fit.
+  for (const char* weight : {"model.tok_embeddings.weight", "vision_proj.2.weight",
+                             "model.layers.0.attention.wo.Plora_B.weight"}) {
+    WeightHeaders others = HeadersOf(config);
+    PutInTwelveBits(others, weight);
+    EXPECT_THAT(CompareWeights(config, others).missing, ElementsAre(weight));
+    EXPECT_EQ(CompareWeights(config, others).unexpected.size(), 3u) << weight;
+  }
+  nlohmann::json odd = ShippedConfig(Kind::kVl7b);
+  odd["vocab_size"] = 92543;
+  const ModelConfig odd_config = ParseConfig(odd.dump());
+  WeightHeaders odd_headers = HeadersOf(odd_config);
+  PutInTwelveBits(odd_headers, "output.weight");
+  EXPECT_THAT(CompareWeights(odd_config, odd_headers).missing, ElementsAre("output.weight"));
+}
+
+TEST(Bf12Names, NameTheirWeight) {
+  const Bf12Names names = Bf12NamesOf("output.weight");
+  EXPECT_EQ(names.words, "output.bf12.words");
+  for (const std::string& part : {names.words, names.scales, names.outliers}) {
+    EXPECT_EQ(WeightOfBf12(part), "output.weight");
+  }
+  for (const char* other :
+       {"output.weight", "output.bf12.", "output.bf12.zeros", "bf12.words", ""}) {
+    EXPECT_EQ(WeightOfBf12(other), std::nullopt) << other;
+  }
+}
+
 // internlm-xcomposer2d5-ol-7b: 2.5 without the three extra adapters (model specification 2.3).
 TEST(CheckWeights, TakesTheOmniLiveSiblingOf25) {
   const std::string text = ShippedConfig(Kind::k25_7b).dump();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/amx_table.h"
@@ -126,6 +127,40 @@ TEST(Bf12, HoldsEveryNumberExactly) {
     ASSERT_TRUE(weights.Pack());
     EXPECT_EQ(weights.CountOutliers(), n * k / kBf12OutlierShare);
     weights.ExpectUnpacksAsStored();
+  }
+}
+
+TEST(Bf12, RowsAreUnpackedAlone) {
+  Random random(4);
+  Weights weights(28, 640, random);
+  PlantOutliers(weights);
+  ASSERT_TRUE(weights.Pack());
+  for (const auto& [first, rows] : {std::pair{0, 4}, {8, 12}, {24, 4}, {4, 0}}) {
+    Guarded<uint16_t> back(rows * weights.k);
+    UnpackBf12(weights.Packed(), first, rows, back.data());
+    for (int64_t i = 0; i < rows * weights.k; ++i) {
+      ASSERT_EQ(back[i], weights.stored[first * weights.k + i]) << first << " " << i;
+    }
+  }
+}
+
+/// Of what is not packed tests/pipeline/pack_checkpoint_test.cpp has more, in files.
+TEST(Bf12, WhatIsPackedHasNoFault) {
+  Random random(5);
+  Weights weights(12, 256, random);
+  PlantOutliers(weights);
+  for (int64_t k = 0; k < 256; ++k) weights.stored[7 * 256 + k] = Bfloat16(2e-38f);
+  for (int64_t k = 0; k < 256; ++k) weights.stored[9 * 256 + k] = Bfloat16(3e38f);
+  ASSERT_TRUE(weights.Pack());
+  const auto words = static_cast<int64_t>(weights.outliers.size());
+  EXPECT_EQ(Bf12Fault(weights.Packed(), words), "");
+  EXPECT_EQ(Bf12Fault(weights.Packed(), words + 9), "") << "words behind the last are of no use";
+  EXPECT_NE(Bf12Fault(weights.Packed(), words - 1), "");
+  EXPECT_NE(Bf12Fault(weights.Packed(), 3), "");
+  for (const float scale : {0.0f, -1.0f, 1.5f, 1e-39f, std::ldexp(1.0f, -112), NAN, INFINITY}) {
+    const float before = std::exchange(weights.scales[2], scale);
+    EXPECT_NE(Bf12Fault(weights.Packed(), words), "") << scale;
+    weights.scales[2] = before;
   }
 }
 

@@ -21,16 +21,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-/// A model whose matrices have whole blocks of inputs but for w2, and whose vocabulary fits.
-ModelConfig BlockModel(Kind kind = Kind::kVl7b) {
-  ModelConfig config = TinyModel(kind);
-  config.hidden_size = 256;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.vocab_size = 212;
-  return config;
-}
-
 PipelineOptions Options(bool pack_bf12) {
   PipelineOptions options;
   options.kv = kForkedPool;

@@ -36,6 +36,16 @@ inline ModelConfig PanelModel(Kind kind, const Quantization& stored) {
   return config;
 }
 
+/// A model that bf12 can pack but for w2, which has 136 inputs.
+inline ModelConfig BlockModel(Kind kind = Kind::kVl7b) {
+  ModelConfig config = TinyModel(kind);
+  config.hidden_size = 256;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.vocab_size = 212;
+  return config;
+}
+
 /// A folder that goes away.
 class Folder {
  public:
