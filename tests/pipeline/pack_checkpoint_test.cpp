@@ -6,8 +6,10 @@
 
 #include "forked_run.h"
 #include "gmock/gmock.h"
+#include "lazy_device.h"
 #include "packed_model.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/device_weights.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/quantise_checkpoint.h"
 #include "xcomposer/error.h"
@@ -160,6 +162,24 @@ TEST_F(PackedFolder, IsReadInPiecesForOtherDevices) {
     unread.read(piece, offset);
     EXPECT_EQ(std::memcmp(piece.data(), bytes + offset, size), 0) << offset << " " << size;
   }
+}
+
+TEST_F(PackedFolder, ArrivesOnADeviceAsTheOriginalDoes) {
+  const int64_t outputs = config_.wqkv_rows();
+  const auto uploaded = [&](const fs::path& folder) {
+    CheckpointWeights host = Weights(folder);
+    DeviceWeights weights(host, at::TensorOptions().dtype(at::kHalf),
+                          std::make_unique<StagedUpload>(std::make_unique<LazyDevice>(6, 1000), 3));
+    const ops::LinearWeight linear =
+        weights.TakeLinear("model.layers.0.attention.wqkv", outputs, 256);
+    const at::Tensor stacked = weights.TakeStacked(
+        {"model.layers.0.feed_forward.w1.weight", "model.layers.0.feed_forward.w3.weight"},
+        {config_.intermediate_size, 256});
+    weights.Finish();
+    EXPECT_EQ(linear.packing, ops::WeightPacking::kDense);
+    return at::cat({linear.data, stacked});
+  };
+  EXPECT_TRUE(uploaded(packed_.path()).equal(uploaded(original_.path())));
 }
 
 TEST_F(PackedFolder, QuantisesAsTheOriginalDoes) {
