@@ -73,6 +73,12 @@ bool IsScale(float scale) {
   return (bits & 0x807fffffu) == 0 && least >= 1 && least < kExponents - kWindow;
 }
 
+/// The number that the pair at `i` of a panel's outliers stands for.
+float OutlierOf(const Bf12Matrix& matrix, int64_t panel, int64_t i) {
+  const int64_t row = panel * kBf12Rows + matrix.outliers[i] % kBf12Rows;
+  return FromBits(static_cast<uint32_t>(matrix.outliers[i + 1])) * matrix.scales[row];
+}
+
 template <typename... Parts>
 std::string Text(const Parts&... parts) {
   std::ostringstream text;
@@ -253,11 +259,8 @@ void UnpackBf12(const Bf12Matrix& matrix, int64_t first, int64_t rows, uint16_t*
     const int64_t panel = n / kBf12Rows;
     for (int32_t i = matrix.outliers[panel]; i < matrix.outliers[panel + 1]; i += kOutlierWords) {
       const int64_t place = matrix.outliers[i];
-      const int64_t row = n + place % kBf12Rows;
-      const float value =
-          FromBits(static_cast<uint32_t>(matrix.outliers[i + 1])) * matrix.scales[row];
-      out[(row - first) * matrix.columns + place / kBf12Rows] =
-          static_cast<uint16_t>(BitsOf(value) >> 16);
+      out[(n - first + place % kBf12Rows) * matrix.columns + place / kBf12Rows] =
+          static_cast<uint16_t>(BitsOf(OutlierOf(matrix, panel, i)) >> 16);
     }
   }
 }
@@ -287,6 +290,11 @@ std::string Bf12Fault(const Bf12Matrix& matrix, int64_t outlier_words) {
                     " has the place ", place, " after ", last, " of ", matrix.columns * kBf12Rows);
       }
       last = place;
+      const float value = OutlierOf(matrix, panel, i);
+      if ((BitsOf(value) & 0xffffu) != 0) {
+        return Text("the outlier at place ", place, " of rows ", panel * kBf12Rows, " to ",
+                    (panel + 1) * kBf12Rows - 1, " is ", value, ", which bfloat16 does not hold");
+      }
     }
   }
   return "";

@@ -310,7 +310,8 @@ TEST_F(PackedFolder, WhatPackingDoesNotWriteIsRefused) {
                            {"outliers", panels, INT32_MAX, "outliers of rows"},
                            {"outliers", places, -1, "has the place -1"},
                            {"outliers", places, 256 * 4, "has the place 1024"},
-                           {"outliers", places + 2, 0, "has the place 0 after"}}) {
+                           {"outliers", places + 2, 0, "has the place 0 after"},
+                           {"outliers", places + 1, 0x3f800001, "which bfloat16 does not hold"}}) {
     const Folder folder("pack_damaged");
     fs::copy(packed_.path(), folder.path());
     DamagedPart(folder.path(), damage.part).Set(damage.word, damage.value);
