@@ -186,6 +186,7 @@ int RunTrace(const TraceFlags& flags) {
   }
   const std::vector<WrittenTensor>& tensors = file.Finish();
   if (!flags.engine.quiet) WarnOfAbsentTaps(tensors, flags.taps);
+  WarnOfCutPrompt(result);
   WarnOfDeadline(result);
   PrintTrace(tensors, result, engine.placement(), flags);
   return kDone;

@@ -86,10 +86,9 @@ OpenedModel OpenModel(const EngineOptions& options, const std::shared_ptr<Transp
   model.config = LoadConfig(folder, headers);
   for (const std::string& note : model.config.notes) log::Info(note);
   for (const std::string& note : model.checkpoint.notes()) log::Warn(note);
-  const auto unused = CompareWeights(model.config, headers).unused;
-  if (!unused.empty()) log::Warn(UnusedNote(unused));
   try {
-    CheckWeights(model.config, headers);
+    const std::vector<std::string> unused = CheckWeights(model.config, headers);
+    if (!unused.empty()) log::Warn(UnusedNote(unused));
   } catch (const Error& error) {
     throw error.With("file", folder.string());
   }

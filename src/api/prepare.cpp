@@ -61,9 +61,9 @@ void CheckRequest(const Request& request, const RequestContext& context) {
           "stop strings need the checkpoint's tokenizer.model, which is missing");
   if (request.deadline_s) {
     Require(
-        std::isfinite(*request.deadline_s) && *request.deadline_s > 0 && *request.deadline_s < 1e9,
+        std::isfinite(*request.deadline_s) && *request.deadline_s > 0 && *request.deadline_s <= 1e9,
         ErrorKind::kRequest, "deadline_s is ", *request.deadline_s,
-        "; expected seconds above 0 and below 1e9");
+        "; expected seconds above 0, up to 1e9");
   }
 }
 

@@ -335,9 +335,9 @@ WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders&
   return differences;
 }
 
-void CheckWeights(const ModelConfig& config, const WeightHeaders& headers) {
-  const WeightDifferences differences = CompareWeights(config, headers);
-  if (differences.none()) return;
+std::vector<std::string> CheckWeights(const ModelConfig& config, const WeightHeaders& headers) {
+  WeightDifferences differences = CompareWeights(config, headers);
+  if (differences.none()) return std::move(differences.unused);
   std::string message = StrCat("the tensors are not those that config.json implies for a ",
                                ToString(config.kind), " with ", config.layers, " layers");
   Append(message, "missing", differences.missing);

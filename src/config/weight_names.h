@@ -76,8 +76,9 @@ struct WeightDifferences {
 
 WeightDifferences CompareWeights(const ModelConfig& config, const WeightHeaders& headers);
 
-/// Throws one kCheckpoint error that lists all missing, unexpected and mismatched tensors.
-void CheckWeights(const ModelConfig& config, const WeightHeaders& headers);
+/// Gives the tensors beside the model. Throws one kCheckpoint error that lists all missing,
+/// unexpected and mismatched ones.
+std::vector<std::string> CheckWeights(const ModelConfig& config, const WeightHeaders& headers);
 
 /// One line about tensors beside the model: how many, and the names of the first.
 std::string UnusedNote(const std::vector<std::string>& unused);

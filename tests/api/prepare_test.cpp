@@ -230,6 +230,8 @@ TEST(Prepare, ContradictionsAreNamed) {
     request.deadline_s = seconds;
     ExpectError(ErrorKind::kRequest, "deadline_s", [&] { Prepare(request, context); });
   }
+  request.deadline_s = 1e9;  // the most that the command line takes
+  EXPECT_NO_THROW(Prepare(request, context));
 
   request = IdRequest(4);
   request.generation.stop = {"."};

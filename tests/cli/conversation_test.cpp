@@ -100,6 +100,12 @@ TEST_F(DemoModel, APromptThatIsCutIsSaidWhateverElseIsSilent) {
                           "--quiet"})
                   .err,
               HasSubstr("rows were cut off"));
+  const std::string one_request = folder.Write(
+      "request.json", json({{"query", "<ImageHere>" + words}, {"images", {picture}}}).dump());
+  EXPECT_THAT(RunProgram({"trace", "--model", kDemo, "--request", one_request, "--taps", "logits",
+                          "--out", folder / "taps", "--quiet"})
+                  .err,
+              HasSubstr("rows were cut off"));
   ProgramInput input;
   input.text = words + "\n";
   const ProgramOutput chat = RunProgram({"chat", "--model", kDemo, "--image", picture, "--greedy",
