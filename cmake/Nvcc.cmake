@@ -63,6 +63,22 @@ function(xcomposer_nvcc_candidates result missing)
   set(${result} "${found}" PARENT_SCOPE)
 endfunction()
 
+# The first header that this nvcc does not find of those that our kernels and LibTorch's headers read, or empty. A
+# toolkit may be there without its libraries, which nobody would notice until minutes later.
+function(xcomposer_missing_header nvcc torch_folder result)
+  set(headers cuda_runtime.h cublasLt.h)
+  if(torch_folder)
+    list(APPEND headers cublas_v2.h cusparse.h cusolverDn.h)
+  endif()
+  list(TRANSFORM headers PREPEND "--pre-include=")
+  execute_process(COMMAND ${nvcc} -E -x cu ${headers} /dev/null OUTPUT_QUIET ERROR_VARIABLE said RESULT_VARIABLE code)
+  set(${result} "" PARENT_SCOPE)
+  # Other errors, of a host compiler for example, may be none with the flags of a build.
+  if(NOT code EQUAL 0 AND said MATCHES "(cu[A-Za-z_]+\\.h): No such file")
+    set(${result} ${CMAKE_MATCH_1} PARENT_SCOPE)
+  endif()
+endfunction()
+
 # Sets version, and reason where this nvcc cannot be taken; expected is LibTorch's major version or empty.
 function(xcomposer_try_nvcc nvcc expected torch_folder)
   set(version "" PARENT_SCOPE)
@@ -80,6 +96,12 @@ function(xcomposer_try_nvcc nvcc expected torch_folder)
 expected a toolkit of CUDA ${expected}" PARENT_SCOPE)
   elseif(major LESS XCOMPOSER_LEAST_CUDA)
     set(reason "${nvcc} is of CUDA ${version}: expected CUDA ${XCOMPOSER_LEAST_CUDA} or later" PARENT_SCOPE)
+  else()
+    xcomposer_missing_header(${nvcc} "${torch_folder}" header)
+    if(header)
+      set(reason "${nvcc} of CUDA ${version} finds no ${header}: expected the toolkit's libraries with their \
+headers" PARENT_SCOPE)
+    endif()
   endif()
 endfunction()
 

@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NVCC = """#!/bin/sh
 echo "nvcc: NVIDIA (R) Cuda compiler driver"
 echo "Cuda compilation tools, release {release}, V{release}.89"
+for header in {missing}; do
+    case "$*" in *"pre-include=$header"*) echo "<command-line>: fatal error: $header: No such file or directory" >&2; exit 1 ;; esac
+done
 """
 FOLDER_PROJECT = """
 cmake_minimum_required(VERSION 3.22)
@@ -44,10 +47,10 @@ class Place(unittest.TestCase):
                     if not name.startswith(("CUDA", "XCOMPOSER_", "CMAKE_"))}
         self.env["PATH"] = "/usr/bin:/bin"
 
-    def nvcc(self, name: str, release: str) -> Path:
+    def nvcc(self, name: str, release: str, missing: str = "") -> Path:
         path = self.folder / name / "bin" / "nvcc"
         path.parent.mkdir(parents=True)
-        path.write_text(NVCC.format(release=release), encoding="utf-8")
+        path.write_text(NVCC.format(release=release, missing=missing), encoding="utf-8")
         path.chmod(0o755)
         return path
 
@@ -122,6 +125,16 @@ class ChoiceOfNvcc(Place):
 
     def test_a_libtorch_for_cpus(self):
         self.assertIn("has no CUDA part", self.choice(self.torch(cuda=None), CUDACXX=self.nvcc("n", "13.0")))
+
+    def test_a_toolkit_without_the_headers_of_its_libraries(self):
+        bare, whole, no_solver = (self.nvcc(name, "13.0", missing) for name, missing in (
+            ("bare", "cublasLt.h"), ("whole", ""), ("no_solver", "cusolverDn.h")))
+        torch = self.torch()
+        self.assertIn(f"OFF {bare} of CUDA 13.0.89 finds no cublasLt.h", self.choice(torch, CUDACXX=bare))
+        self.assertIn("finds no cublasLt.h", self.choice(CUDACXX=bare))
+        self.assertIn("finds no cusolverDn.h", self.choice(torch, CUDACXX=no_solver))
+        self.assertIn(f"ON {no_solver} ", self.choice(CUDACXX=no_solver), "only LibTorch's headers read it")
+        self.assertIn(f"ON {whole} ", self.choice(torch, whole.parents[1], PATH=f"{bare.parent}:/usr/bin:/bin"))
 
     def test_a_program_that_is_no_nvcc(self):
         self.assertIn("does not name a release of CUDA", self.choice(self.torch(), CUDACXX="/bin/true"))
