@@ -1,7 +1,7 @@
 // Checkpoints with matrices in 12 bits a number: written, read and written back without a change.
 #include "pipeline/pack_checkpoint.h"
 
-#include <cstring>
+#include <algorithm>
 #include <fstream>
 
 #include "forked_run.h"
@@ -160,7 +160,7 @@ TEST_F(PackedFolder, IsReadInPiecesForOtherDevices) {
                                      {8, 0}}) {
     std::vector<std::byte> piece(size);
     unread.read(piece, offset);
-    EXPECT_EQ(std::memcmp(piece.data(), bytes + offset, size), 0) << offset << " " << size;
+    EXPECT_TRUE(std::equal(piece.begin(), piece.end(), bytes + offset)) << offset << " " << size;
   }
 }
 
