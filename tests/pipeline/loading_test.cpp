@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "checkpoint/checkpoint.h"
 #include "config/weight_names.h"
 #include "gmock/gmock.h"
+#include "packed_model.h"
 #include "pipeline/checkpoint_weights.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/storage_cast.h"
@@ -86,6 +90,37 @@ TEST(Loading, ReportsProgressUpToTheEndAndKeepsViews) {
   EXPECT_EQ(steps, 1);
   EXPECT_EQ(last.bytes_done, last.bytes_total);
   EXPECT_EQ(last.bytes_total, 2 * ParameterCount(config));
+}
+
+/// Bytes of the file that this process has mapped, not only asked to map; nothing where the system
+/// does not show it.
+std::optional<int64_t> MappedBytesOf(const fs::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kilobytes = 0;
+  bool is_it = false;
+  bool is_shown = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(" kB") == std::string::npos) is_it = line.ends_with(file.string());
+    if (!is_it || !line.starts_with("Rss:")) continue;
+    is_shown = true;
+    kilobytes += std::stoll(line.substr(4));
+  }
+  return is_shown ? std::optional(kilobytes * 1024) : std::nullopt;
+}
+
+// Else the first answer would wait for the disk, and later ones for small pages.
+TEST(Loading, WeightsAreMappedOnceTheyAreTaken) {
+  const Folder folder("loading_mapped");
+  const ModelConfig config = BlockModel();
+  WriteRandom(config, folder.path());
+  const fs::path file = fs::canonical(folder.path() / "model.safetensors");
+  const Checkpoint checkpoint = Checkpoint::Open(folder.path());
+  CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored, {});
+  const std::optional<int64_t> before = MappedBytesOf(file);
+  if (!before) GTEST_SKIP() << "this system does not show what is mapped of " << file;
+  for (const WeightSpec& spec : WeightTable(config)) weights.Take(spec.name, spec.shape);
+  EXPECT_GE(MappedBytesOf(file).value(), weights.bytes());
+  EXPECT_LT(*before, weights.bytes() / 2) << "opening alone reads headers";
 }
 
 TEST(Loading, UnreadTensorsGiveTheFilesBytes) {
