@@ -71,11 +71,20 @@ function(xcomposer_missing_header nvcc torch_folder result)
     list(APPEND headers cublas_v2.h cusparse.h cusolverDn.h)
   endif()
   list(TRANSFORM headers PREPEND "--pre-include=")
-  execute_process(COMMAND ${nvcc} -E -x cu ${headers} /dev/null OUTPUT_QUIET ERROR_VARIABLE said RESULT_VARIABLE code)
+  separate_arguments(flags UNIX_COMMAND "${CMAKE_CUDA_FLAGS}")
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env LC_ALL=C ${nvcc} ${flags} -E -x cu ${headers} /dev/null
+                  OUTPUT_QUIET ERROR_VARIABLE said RESULT_VARIABLE code)
   set(${result} "" PARENT_SCOPE)
-  # Other errors, of a host compiler for example, may be none with the flags of a build.
-  if(NOT code EQUAL 0 AND said MATCHES "(cu[A-Za-z_]+\\.h): No such file")
-    set(${result} ${CMAKE_MATCH_1} PARENT_SCOPE)
+  # In the words of GCC and of clang. Other errors, of a host compiler for example, may be none with the flags of
+  # a build.
+  if(NOT code EQUAL 0 AND said MATCHES "(cu[A-Za-z_]+\\.h)(: No such file|' file not found)")
+    set(header ${CMAKE_MATCH_1})
+    # NVIDIA's HPC SDK has the libraries beside its toolkits, where CMake looks for them too.
+    get_filename_component(bin ${nvcc} DIRECTORY)
+    file(GLOB elsewhere ${bin}/../../../math_libs/*/include/${header} ${bin}/../../../math_libs/include/${header})
+    if(NOT elsewhere)
+      set(${result} ${header} PARENT_SCOPE)
+    endif()
   endif()
 endfunction()
 

@@ -16,7 +16,7 @@ namespace {
 struct ConvertFlags {
   std::string model;
   std::string out;
-  std::string weights = "stored";
+  std::string matrices = "stored";
   std::optional<int64_t> threads;
   std::optional<int64_t> max_shard_bytes;
   bool overwrite = false;
@@ -24,15 +24,15 @@ struct ConvertFlags {
   bool json = false;
 };
 
-MatrixFormat FormatNamed(const std::string& weights) {
-  if (weights == "bf12") return MatrixFormat::kBf12;
-  return weights == "bf16" ? MatrixFormat::kBFloat16 : MatrixFormat::kAsStored;
+MatrixFormat FormatNamed(const std::string& matrices) {
+  if (matrices == "bf12") return MatrixFormat::kBf12;
+  return matrices == "bf16" ? MatrixFormat::kBFloat16 : MatrixFormat::kAsStored;
 }
 
 int RunConvert(const ConvertFlags& flags) {
   WatchInterrupt();
   ConvertOptions options;
-  options.matrices = FormatNamed(flags.weights);
+  options.matrices = FormatNamed(flags.matrices);
   options.threads = static_cast<int>(flags.threads.value_or(0));
   options.overwrite = flags.overwrite;
   if (flags.max_shard_bytes) options.max_shard_bytes = *flags.max_shard_bytes;
@@ -50,19 +50,25 @@ int RunConvert(const ConvertFlags& flags) {
     PrintLine({{"out", flags.out},
                {"tensors", summary.tensors},
                {"bytes", summary.bytes},
-               {"weights", flags.weights},
+               {"matrices", flags.matrices},
                {"packed", summary.packed},
                {"kept", summary.kept},
+               {"unpacked", summary.unpacked},
                {"files", summary.files}});
     return kDone;
   }
-  if (flags.weights == "bf12") {
+  if (flags.matrices == "bf12") {
     std::cout << summary.packed << " matrices in 12 bits a number";
     if (summary.kept > 0) {
       std::cout << "; " << summary.kept
                 << " stayed as they are: their size or their numbers do not fit";
     }
     std::cout << '\n';
+  }
+  if (flags.matrices == "bf16" && summary.unpacked == 0) {
+    std::cout << "no matrix was in 12 bits: all types are what they were\n";
+  } else if (flags.matrices == "bf16") {
+    std::cout << summary.unpacked << " matrices are bfloat16 again\n";
   }
   std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out
             << '\n';
@@ -79,7 +85,7 @@ void AddConvert(CLI::App& app, Chosen& chosen) {
   AddModelFlag(*command, flags->model);
   command->add_option("--out", flags->out, "Folder to write")->required()->type_name("DIR");
   command
-      ->add_option("--weights", flags->weights,
+      ->add_option("--matrices", flags->matrices,
                    "The decoder's linears and the output matrix: stored (default), bf12 (bfloat16 "
                    "in 12 bits, exactly) or bf16 (bf12 as bfloat16 again)")
       ->check(CLI::IsMember({"stored", "bf12", "bf16"}))

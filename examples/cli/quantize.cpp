@@ -66,7 +66,7 @@ int RunQuantize(const QuantizeFlags& flags) {
 /// What `--weights` of other commands takes and this one does not.
 std::string NotWritten(const std::string& weights) {
   if (weights != "bf12") return "";
-  return "bf12 rounds nothing: `convert --weights bf12` writes it; expected int8 or int4";
+  return "bf12 rounds nothing: `convert --matrices bf12` writes it; expected int8 or int4";
 }
 
 }  // namespace

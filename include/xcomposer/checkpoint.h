@@ -102,15 +102,18 @@ struct ConvertSummary {
   int64_t tensors = 0;
   int64_t bytes = 0;
   std::vector<std::string> files;
-  int64_t packed = 0;  ///< with kBf12: matrices that are in 12 bits
-  int64_t kept = 0;    ///< and those that stayed as they are: their size or numbers do not fit
+  int64_t packed = 0;    ///< with kBf12: matrices that are in 12 bits
+  int64_t kept = 0;      ///< and those that stayed as they are: their size or numbers do not fit
+  int64_t unpacked = 0;  ///< with kBFloat16: matrices that were in 12 bits
 };
 
 /// Writes the same checkpoint as sharded safetensors, bit for bit, beside its config and tokenizer;
 /// with other `matrices` the same numbers. Throws kCheckpoint for one that cannot be read, kUsage
 /// for an output folder that is the checkpoint's own, is being written, or holds files already
-/// (without `overwrite`), with kBf12 and kBFloat16 for one that is quantised, with kBf12 for
-/// linears that are not bfloat16, and what `progress` throws.
+/// (without `overwrite`), kCapacity where the disk is too small, and what `progress` throws. With
+/// other `matrices` also kConfig for a config.json that cannot be used, kCheckpoint for tensors
+/// that are not what it implies, and with kBf12 kUsage for linears that are quantised or otherwise
+/// not bfloat16.
 XCOMPOSER_API ConvertSummary Convert(const std::string& model, const std::string& out_folder,
                                      const ConvertOptions& options = {});
 

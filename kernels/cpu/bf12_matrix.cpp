@@ -66,17 +66,34 @@ void GetFields(const uint32_t* words, int64_t stride, uint32_t (&fields)[8]) {
   fields[7] = (words[2 * stride] & 255u) << 4 | (middle & 15u);
 }
 
+/// The inverse of ScaleOf, for powers of two.
+int LeastOf(float scale) {
+  return static_cast<int>(BitsOf(scale) >> 23 & 255) - 127 + kPackedExponent;
+}
+
 /// Of a row whose least exponent LeastExponent gave.
 bool IsScale(float scale) {
-  const uint32_t bits = BitsOf(scale);
-  const auto least = static_cast<int>(bits >> 23) - 127 + kPackedExponent;
-  return (bits & 0x807fffffu) == 0 && least >= 1 && least < kExponents - kWindow;
+  const int least = LeastOf(scale);
+  return (BitsOf(scale) & 0x807fffffu) == 0 && least >= 1 && least < kExponents - kWindow;
 }
 
 /// The number that the pair at `i` of a panel's outliers stands for.
 float OutlierOf(const Bf12Matrix& matrix, int64_t panel, int64_t i) {
   const int64_t row = panel * kBf12Rows + matrix.outliers[i] % kBf12Rows;
   return FromBits(static_cast<uint32_t>(matrix.outliers[i + 1])) * matrix.scales[row];
+}
+
+/// Whether it is a bfloat16 that its row's window does not hold, written as PackBf12 does.
+bool IsOutlier(const Bf12Matrix& matrix, int64_t panel, int64_t i) {
+  const int64_t row = panel * kBf12Rows + matrix.outliers[i] % kBf12Rows;
+  const int least = LeastOf(matrix.scales[row]);
+  const float value = OutlierOf(matrix, panel, i);
+  const uint32_t bits = BitsOf(value);
+  const int code = ExponentOf(static_cast<uint16_t>(bits >> 16)) - least;
+  const bool is_inside = code >= 0 && code < kWindow;
+  return (bits & 0xffffu) == 0 && !is_inside &&
+         BitsOf(std::ldexp(value, kPackedExponent - least)) ==
+             static_cast<uint32_t>(matrix.outliers[i + 1]);
 }
 
 template <typename... Parts>
@@ -241,8 +258,7 @@ void UnpackBf12(const Bf12Matrix& matrix, int64_t first, int64_t rows, uint16_t*
   for (int64_t n = first; n < first + rows; n += kBf12Rows) {
     for (int64_t block = 0; block < blocks; ++block) {
       for (int64_t r = 0; r < kBf12Rows; ++r) {
-        const auto least =
-            static_cast<uint32_t>(std::ilogb(matrix.scales[n + r]) + kPackedExponent);
+        const auto least = static_cast<uint32_t>(LeastOf(matrix.scales[n + r]));
         uint16_t* row = out + (n - first + r) * matrix.columns + block * kBf12Block;
         for (int64_t lane = 0; lane < kLanes; ++lane) {
           uint32_t fields[8];
@@ -290,13 +306,15 @@ std::string Bf12Fault(const Bf12Matrix& matrix, int64_t outlier_words) {
                     " has the place ", place, " after ", last, " of ", matrix.columns * kBf12Rows);
       }
       last = place;
-      const float value = OutlierOf(matrix, panel, i);
-      if ((BitsOf(value) & 0xffffu) != 0) {
-        return Text("the outlier at place ", place, " of rows ", panel * kBf12Rows, " to ",
-                    (panel + 1) * kBf12Rows - 1, " is ", value, ", which bfloat16 does not hold");
-      }
+      if (IsOutlier(matrix, panel, i)) continue;
+      return Text("the outlier at place ", place, " of rows ", panel * kBf12Rows, " to ",
+                  (panel + 1) * kBf12Rows - 1, " is ", OutlierOf(matrix, panel, i),
+                  ", which is no bfloat16 that has to be one");
     }
   }
+  const int64_t count = (matrix.outliers[panels] - panels - 1) / kOutlierWords;
+  const int64_t most = matrix.rows * matrix.columns / kBf12OutlierShare;
+  if (count > most) return Text("it has ", count, " outliers, at most ", most, " are packed");
   return "";
 }
 

@@ -62,9 +62,9 @@ std::optional<std::vector<int32_t>> PackBf12(const StoredMatrix& matrix, const B
 void UnpackBf12(const Bf12Matrix& matrix, int64_t first, int64_t rows, uint16_t* out);
 
 /// What PackBf12 would not have written, in words: scales that are no power of two of a bfloat16
-/// number, outliers elsewhere than within `outlier_words` and their rows, in no order, or of
-/// numbers that are no bfloat16. Empty where kernels may read the matrix. From a file anything may
-/// come.
+/// number; outliers elsewhere than within `outlier_words` and their rows, in no order, too many, or
+/// of numbers that are no bfloat16 or none that must be one. Empty where kernels may read the
+/// matrix. From a file anything may come.
 std::string Bf12Fault(const Bf12Matrix& matrix, int64_t outlier_words);
 
 }  // namespace xcomposer::cpu

@@ -67,7 +67,7 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.hidden = config.hidden_size;
   report.vocab = config.vocab_size;
   report.quantization = ToString(config.quantization);
-  const int64_t in_12_bits = Bf12Count(headers);
+  const size_t in_12_bits = config.in_12_bits.size();
   if (config.quantization || in_12_bits > 0) {
     report.parameters = ParameterCount(config);
   } else {
@@ -83,10 +83,9 @@ CheckpointReport Inspect(const std::string& model, const std::string& kind) {
   report.notes = checkpoint.notes();
   report.notes.insert(report.notes.end(), config.notes.begin(), config.notes.end());
   if (in_12_bits > 0) {
-    report.notes.push_back(StrCat(in_12_bits,
-                                  " matrices are stored in 12 bits a number (bf12), "
-                                  "exactly: bfloat16 that `convert --weights bf16` "
-                                  "brings back"));
+    report.notes.push_back(StrCat(in_12_bits, in_12_bits == 1 ? " matrix is" : " matrices are",
+                                  " stored in 12 bits a number (bf12), exactly; `convert "
+                                  "--matrices bf16` writes bfloat16 again"));
   }
   if (!report.unused.empty()) report.notes.push_back(UnusedNote(report.unused));
   return report;
@@ -124,15 +123,14 @@ ConvertSummary Convert(const std::string& model, const std::string& out_folder,
   }
   api::CheckInstructionSet();
   const ModelConfig config = LoadConfig(folder, HeadersOf(checkpoint));
-  if (options.matrices == MatrixFormat::kBFloat16) {
-    return SummaryOf(
-        UnpackCheckpoint(checkpoint, config, options.threads, out_folder, write, progress));
-  }
+  const auto convert =
+      options.matrices == MatrixFormat::kBf12 ? &PackCheckpoint : &UnpackCheckpoint;
   const PackingReport done =
-      PackCheckpoint(checkpoint, config, options.threads, out_folder, write, progress);
+      convert(checkpoint, config, options.threads, out_folder, write, progress);
   ConvertSummary summary = SummaryOf(done.written);
   summary.packed = done.packed;
   summary.kept = done.kept;
+  summary.unpacked = done.unpacked;
   return summary;
 }
 

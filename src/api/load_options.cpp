@@ -1,5 +1,6 @@
 #include "api/load_options.h"
 
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -23,6 +24,20 @@ WeightStorage StorageOf(StorageType type) {
       return WeightStorage::kBFloat16;
   }
   return WeightStorage::kAsStored;
+}
+
+std::optional<WeightType> TypeAskedFor(StorageType dtype) {
+  switch (dtype) {
+    case StorageType::kAuto:
+      return std::nullopt;
+    case StorageType::kFloat32:
+      return WeightType::kFloat32;
+    case StorageType::kFloat16:
+      return WeightType::kFloat16;
+    case StorageType::kBFloat16:
+      return WeightType::kBFloat16;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -53,17 +68,11 @@ WeightType LoadedType(const EngineOptions& options, const StoredWeights& stored,
 }
 
 WeightType UnquantisedType(const EngineOptions& options, const StoredWeights& stored) {
-  switch (options.dtype) {
-    case StorageType::kAuto:
-      return stored.type;
-    case StorageType::kFloat32:
-      return WeightType::kFloat32;
-    case StorageType::kFloat16:
-      return WeightType::kFloat16;
-    case StorageType::kBFloat16:
-      return WeightType::kBFloat16;
-  }
-  return stored.type;
+  return TypeAskedFor(options.dtype).value_or(stored.type);
+}
+
+WeightType LinearType(const EngineOptions& options, const StoredWeights& stored) {
+  return TypeAskedFor(options.dtype).value_or(stored.linears);
 }
 
 bool RoundsActivations(const EngineOptions& options) {
@@ -86,12 +95,11 @@ void CheckQuantisable(const ModelConfig& config) {
   }
 }
 
-void CheckPackable(const ModelConfig& config, WeightType unquantised) {
+void CheckPackable(const ModelConfig& config, WeightType linears) {
   Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised already (",
           ToString(config.quantization), "), and bf12 packs bfloat16 only; leave --weights out");
-  Require(unquantised == WeightType::kBFloat16, ErrorKind::kUsage, "the weights are ",
-          ToString(unquantised),
-          ", and bf12 packs bfloat16 only; --dtype bf16 would round them first");
+  Require(linears == WeightType::kBFloat16, ErrorKind::kUsage, "the weights are ",
+          ToString(linears), ", and bf12 packs bfloat16 only; --dtype bf16 would round them first");
 }
 
 void CheckThreads(int threads) {

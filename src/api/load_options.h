@@ -20,8 +20,8 @@ Quantization QuantiseTo(WeightPrecision precision, const ModelConfig& config);
 void CheckQuantisable(const ModelConfig& config);
 
 /// Throws what loading with bf12 would: kUsage where the weights are quantised already or what is
-/// packed, kept as `unquantised`, is not bfloat16.
-void CheckPackable(const ModelConfig& config, WeightType unquantised);
+/// packed, of type `linears`, is not bfloat16.
+void CheckPackable(const ModelConfig& config, WeightType linears);
 
 /// The type of the weights in memory, of what is stored as `stored`. Only CPUs read 12 bits; for
 /// other devices they are unpacked.
@@ -29,6 +29,9 @@ WeightType LoadedType(const EngineOptions& options, const StoredWeights& stored,
 
 /// That of the weights that loading does not pack.
 WeightType UnquantisedType(const EngineOptions& options, const StoredWeights& stored);
+
+/// That of what bf12 would pack, as it is read.
+WeightType LinearType(const EngineOptions& options, const StoredWeights& stored);
 
 /// Whether activations are asked for in bfloat16 and this processor has products of them.
 bool RoundsActivations(const EngineOptions& options);

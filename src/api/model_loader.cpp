@@ -55,9 +55,9 @@ struct OpenedModel {
 /// Where the stages of this process go, and how much the KV pool holds.
 LoadPlan PlanHere(const EngineOptions& options, const WeightHeaders& headers, Transport* transport,
                   OpenedModel* model) {
-  const StoredWeights stored = StoredWeightsOf(headers);
+  const StoredWeights stored = StoredWeightsOf(headers, model->config);
   if (options.weights == WeightPrecision::kBf12) {
-    CheckPackable(model->config, UnquantisedType(options, stored));
+    CheckPackable(model->config, LinearType(options, stored));
   }
   if (transport != nullptr) {
     const AskedPlacement asked = AskedOfRun(options, model->config, transport->world_size());

@@ -144,7 +144,7 @@ bool HasMap(const PlanOptions& options) {
 std::optional<Error> WhyNot(WeightType format, const api::PlanSubject& subject) {
   try {
     if (IsQuantised(format)) api::CheckQuantisable(subject.config);
-    if (format == WeightType::kBf12) api::CheckPackable(subject.config, subject.stored.type);
+    if (format == WeightType::kBf12) api::CheckPackable(subject.config, subject.stored.linears);
     return std::nullopt;
   } catch (const Error& error) {
     return error;
@@ -159,8 +159,11 @@ std::vector<WeightType> FormatsFor(const PlanOptions& options, const api::PlanSu
   std::optional<Error> refused;
   std::vector<WeightType> formats;
   for (const std::string& name : options.weights) {
-    const WeightType format =
-        name == "auto" ? api::LoadedType({}, subject.stored, only_cpus) : ParseWeightType(name);
+    if (name == "auto") {
+      formats.push_back(api::LoadedType({}, subject.stored, only_cpus));
+      continue;
+    }
+    const WeightType format = ParseWeightType(name);
     if (auto reason = WhyNot(format, subject)) {
       refused = std::move(reason);
     } else {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "api/model_folder.h"
+#include "config/weight_names.h"
 #include "pipeline/checkpoint_weights.h"
 
 namespace xcomposer::api {
@@ -20,26 +21,41 @@ bool HasWeights(const fs::path& folder) {
   return false;
 }
 
+/// Numbers of each type.
+class Votes {
+ public:
+  void Add(const std::string& dtype, const std::vector<int64_t>& shape) {
+    double numbers = 1;
+    for (const int64_t extent : shape) numbers *= static_cast<double>(extent);
+    (dtype == "F32" ? wide_ : dtype == "F16" ? half_ : brain_) += numbers;
+  }
+
+  WeightType Most() const {
+    if (wide_ > half_ + brain_) return WeightType::kFloat32;
+    return half_ > brain_ ? WeightType::kFloat16 : WeightType::kBFloat16;
+  }
+
+ private:
+  double wide_ = 0;
+  double half_ = 0;
+  double brain_ = 0;
+};
+
 }  // namespace
 
-StoredWeights StoredWeightsOf(const WeightHeaders& headers) {
-  double wide = 0;
-  double half = 0;
-  double brain = 0;
-  for (const auto& [name, header] : headers) {
-    // Packed codes stay as they are, and bf12's parts have no type of their own.
-    if (header.dtype == "I32" || WeightOfBf12(name)) continue;
-    double numbers = 1;
-    for (const int64_t extent : header.shape) numbers *= static_cast<double>(extent);
-    (header.dtype == "F32" ? wide : header.dtype == "F16" ? half : brain) += numbers;
+StoredWeights StoredWeightsOf(const WeightHeaders& headers, const ModelConfig& config) {
+  Votes all;
+  Votes linears;
+  for (const WeightSpec& spec : WeightTable(config)) {
+    if (spec.numbers != NumberKind::kFloat) continue;  // packed codes stay as they are
+    const auto it = headers.find(spec.name);
+    const bool in_12_bits = spec.in_12_bits.value_or(false);
+    if (it == headers.end() && !in_12_bits) continue;
+    const std::string dtype = in_12_bits ? "BF16" : it->second.dtype;
+    all.Add(dtype, spec.shape);
+    if (spec.linear) linears.Add(dtype, spec.shape);
   }
-  StoredWeights stored{.bf12 = Bf12Count(headers) > 0};
-  if (wide > half + brain) {
-    stored.type = WeightType::kFloat32;
-  } else if (half > brain) {
-    stored.type = WeightType::kFloat16;
-  }
-  return stored;
+  return {.type = all.Most(), .linears = linears.Most(), .bf12 = !config.in_12_bits.empty()};
 }
 
 PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind) {
@@ -52,12 +68,14 @@ PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind) {
   if (!is_file && HasWeights(path)) {
     const WeightHeaders headers = HeadersOf(Checkpoint::Open(path));
     subject.config = LoadConfig(path, headers, wanted);
-    subject.stored = StoredWeightsOf(headers);
+    subject.stored = StoredWeightsOf(headers, subject.config);
     return subject;
   }
   subject.config = LoadConfig(path, std::nullopt, wanted);
-  if (subject.config.torch_dtype == "float32") subject.stored.type = WeightType::kFloat32;
-  if (subject.config.torch_dtype == "float16") subject.stored.type = WeightType::kFloat16;
+  const std::string& declared = subject.config.torch_dtype;
+  if (declared == "float32") subject.stored.type = WeightType::kFloat32;
+  if (declared == "float16") subject.stored.type = WeightType::kFloat16;
+  subject.stored.linears = subject.stored.type;
   return subject;
 }
 

@@ -10,8 +10,9 @@ namespace xcomposer::api {
 
 /// How a checkpoint stores its weights.
 struct StoredWeights {
-  WeightType type = WeightType::kBFloat16;  ///< of most numbers that are not quantised
-  bool bf12 = false;                        ///< those of linears and output matrix in 12 bits
+  WeightType type = WeightType::kBFloat16;     ///< of most numbers that are not quantised
+  WeightType linears = WeightType::kBFloat16;  ///< of most of those that bf12 could pack
+  bool bf12 = false;                           ///< some of these are in 12 bits already
 };
 
 /// What is known of a model that need not be there but for its config.json.
@@ -24,6 +25,6 @@ struct PlanSubject {
 /// there decide on kind and ranks by their headers. Throws kConfig, kCheckpoint.
 PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind);
 
-StoredWeights StoredWeightsOf(const WeightHeaders& headers);
+StoredWeights StoredWeightsOf(const WeightHeaders& headers, const ModelConfig& config);
 
 }  // namespace xcomposer::api

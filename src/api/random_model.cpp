@@ -66,7 +66,7 @@ LoadedModel DrawModel(const EngineOptions& options) {
           "); leave --weights out");
   if (wanted) context.config.quantization = wanted;
   if (options.weights == WeightPrecision::kBf12) {
-    CheckPackable(context.config, UnquantisedType(options, {}));
+    CheckPackable(context.config, LinearType(options, {}));
   }
   const WeightType type = LoadedType(options, {}, true);
   model.info = InfoOf(options, context.config, type);

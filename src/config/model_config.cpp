@@ -7,6 +7,7 @@
 #include "config/config_file.h"
 #include "config/kind.h"
 #include "config/model_descriptions.h"
+#include "config/weight_names.h"
 
 namespace xcomposer {
 namespace {
@@ -192,6 +193,7 @@ ModelConfig ParseConfig(const std::string& text, const std::optional<WeightHeade
       config.quantization.method == Quantization::Method::kGptq && file.model_type == "internlm";
   FillVision(file, tensors, description, config);
   FillAdapters(tensors, description, config);
+  if (tensors != nullptr) config.in_12_bits = WeightsIn12Bits(config, *tensors);
   return config;
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,9 @@ struct ModelConfig {
   VisionConfig vision;
   std::array<PloraShape, kDecoderLinears> plora;  ///< by DecoderLinear
   AdapterRanks adapters;
+
+  /// Weights of linears that the checkpoint has in 12 bits a number (WeightsIn12Bits).
+  std::set<std::string> in_12_bits;
 
   /// What the files say differently from each other without making the model ambiguous.
   std::vector<std::string> notes;

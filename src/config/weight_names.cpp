@@ -150,6 +150,7 @@ class Table {
   void Matrix(const std::string& name, int64_t out, int64_t in) {
     Add(name, {out, in});
     specs_.back().linear = true;
+    if (!config_.in_12_bits.empty()) specs_.back().in_12_bits = config_.in_12_bits.contains(name);
   }
 
   void AddPart(const std::string& name, Shape shape, NumberKind type, bool optional = false) {
@@ -289,11 +290,13 @@ std::optional<std::string> WeightOfBf12(const std::string& part) {
   return weight;
 }
 
-int64_t Bf12Count(const WeightHeaders& headers) {
-  return std::ranges::count_if(headers, [](const auto& header) {
-    const auto weight = WeightOfBf12(header.first);
-    return weight && header.first == Bf12NamesOf(*weight).words;
-  });
+std::set<std::string> WeightsIn12Bits(const ModelConfig& config, const WeightHeaders& headers) {
+  std::set<std::string> weights;
+  for (const WeightSpec& spec : WeightTable(config)) {
+    if (!ShapeOfBf12(spec) || headers.count(spec.name) != 0) continue;
+    if (headers.count(Bf12NamesOf(spec.name).words) != 0) weights.insert(spec.name);
+  }
+  return weights;
 }
 
 std::vector<WeightSpec> WeightTable(const ModelConfig& config) { return Table(config).Build(); }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@ struct WeightSpec {
   bool optional = false;  ///< GPTQ's g_idx and bias: read where they are there
   /// A linear of the decoder, without adapters, or the output matrix: what formats of weights pack.
   bool linear = false;
+  /// Of a linear whose checkpoint has any in 12 bits: whether it is one of them.
+  std::optional<bool> in_12_bits = std::nullopt;
 };
 
 /// The tensors that a checkpoint may have in place of a linear's weight: the same numbers in 12
@@ -48,11 +51,11 @@ inline constexpr int64_t kBf12BlockWords = kBf12Outputs * kBf12Inputs * 12 / 32;
 /// Of the weight "….weight".
 Bf12Names Bf12NamesOf(const std::string& weight);
 
-/// The weight whose part `part` is; nothing for other tensors.
+/// The weight that a tensor of this name would be a part of; nothing for other names.
 std::optional<std::string> WeightOfBf12(const std::string& part);
 
-/// How many weights are stored so.
-int64_t Bf12Count(const WeightHeaders& headers);
+/// The weights of linears that a checkpoint has so: their words are there, they are not.
+std::set<std::string> WeightsIn12Bits(const ModelConfig& config, const WeightHeaders& headers);
 
 /// Every tensor that a checkpoint with this configuration holds, quantised ones by their parts.
 /// Bf12Names may stand for any that is `linear`.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -83,11 +84,19 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
   return headers;
 }
 
-std::optional<StoredMatrixEntry> MatrixThatBeginsWith(const TensorEntry& entry) {
-  const std::optional<std::string> weight = WeightOfBf12(entry.name);
-  if (!weight) return StoredMatrixEntry{entry.name, entry.shape};
-  if (entry.name != Bf12NamesOf(*weight).words || entry.shape.size() != 3) return std::nullopt;
-  return StoredMatrixEntry{*weight, {entry.shape[0] * kBf12Outputs, entry.shape[1] * kBf12Inputs}};
+std::vector<PlainTensor> PlainTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const std::set<std::string> in_12_bits = WeightsIn12Bits(config, HeadersOf(checkpoint));
+  std::vector<PlainTensor> tensors;
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    const std::optional<std::string> weight = WeightOfBf12(entry.name);
+    if (!weight || !in_12_bits.contains(*weight)) {
+      tensors.push_back({entry.name, entry.shape, &entry});
+    } else if (entry.name == Bf12NamesOf(*weight).words) {
+      tensors.push_back(
+          {*weight, {entry.shape.at(0) * kBf12Outputs, entry.shape.at(1) * kBf12Inputs}});
+    }
+  }
+  return tensors;
 }
 
 CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,

@@ -16,15 +16,15 @@ namespace xcomposer {
 /// The headers of a checkpoint in the form that the config room reads.
 WeightHeaders HeadersOf(const Checkpoint& checkpoint);
 
-/// A matrix that CheckpointWeights gives by its name, in whatever tensors it is stored.
-struct StoredMatrixEntry {
+/// A tensor that CheckpointWeights gives by its name.
+struct PlainTensor {
   std::string name;
   std::vector<int64_t> shape;
+  const TensorEntry* entry = nullptr;  ///< null for a linear in 12 bits
 };
 
-/// `entry` itself, or of a matrix in 12 bits the weight that its words stand for; nothing for the
-/// parts that come with these.
-std::optional<StoredMatrixEntry> MatrixThatBeginsWith(const TensorEntry& entry);
+/// Those of a checkpoint in its order, linears in 12 bits where their words stand.
+std::vector<PlainTensor> PlainTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// How far loading has come.
 struct LoadStep {

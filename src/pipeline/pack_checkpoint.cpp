@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,7 +15,6 @@
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/thread_pool.h"
 #include "ops/bf12.h"
-#include "pipeline/checkpoint_weights.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
@@ -24,6 +24,10 @@ constexpr int64_t kWordsOfLine = 16;
 
 void WriteBytes(const at::Tensor& tensor, const ByteSink& sink) {
   sink({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
+}
+
+bool HasFittingSize(const WeightSpec& spec) {
+  return spec.shape[0] % kBf12Outputs == 0 && spec.shape[1] % kBf12Inputs == 0;
 }
 
 /// The linears of the decoder and the output matrix by the name of their weight.
@@ -41,26 +45,26 @@ class Packer {
          const WriteProgressCallback& progress)
       : checkpoint_(checkpoint),
         linears_(LinearsOf(config)),
+        in_12_bits_(WeightsIn12Bits(config, HeadersOf(checkpoint))),
         counted_(checkpoint, {}, {}, WeightStorage::kAsStored, {}),
         written_(checkpoint, {}, {}, WeightStorage::kAsStored, {}),
         progress_(progress) {
     for (const TensorEntry& entry : checkpoint.entries()) {
       stored_bytes_ += entry.DenseBytes();
-      if (IsPlainLinear(entry)) linear_bytes_ += entry.DenseBytes();
+      if (!IsToBePacked(entry)) continue;
+      Require(entry.dtype == DType::kBF16, ErrorKind::kUsage, entry.name, " is ",
+              ToString(entry.dtype), ", and bf12 packs BF16 only");
+      linear_bytes_ += entry.DenseBytes();
     }
   }
 
   PackingReport Write(const std::filesystem::path& directory, const ConversionOptions& options) {
-    PrepareToWrite(directory, options.overwrite, stored_bytes_ - linear_bytes_ / 4);
+    PrepareToWrite(directory, options.overwrite, expected_bytes());
     std::vector<TensorSource> sources;
     for (const TensorEntry& entry : checkpoint_.entries()) {
-      if (IsPlainLinear(entry)) {
-        if (AddPacked(entry, sources)) continue;
-        ++report_.kept;
-      }
-      if (const auto packed = WeightOfBf12(entry.name)) {
-        if (entry.name == Bf12NamesOf(*packed).words) ++report_.packed;
-      }
+      if (IsToBePacked(entry) && AddPacked(entry, sources)) continue;
+      if (linears_.count(entry.name) != 0) ++report_.kept;
+      CountPacked(entry);
       sources.push_back(SourceOf(checkpoint_, entry));
     }
     report_.written =
@@ -73,16 +77,30 @@ class Packer {
   }
 
  private:
-  bool IsPlainLinear(const TensorEntry& entry) const { return linears_.count(entry.name) != 0; }
+  bool IsToBePacked(const TensorEntry& entry) const {
+    const auto linear = linears_.find(entry.name);
+    return linear != linears_.end() && HasFittingSize(linear->second);
+  }
 
-  /// Adds the three tensors of a linear, or nothing where it cannot be packed.
+  int64_t expected_bytes() const { return stored_bytes_ - linear_bytes_ / 4; }
+
+  /// Of a linear that is in 12 bits already, and stays so if it is a sound one.
+  void CountPacked(const TensorEntry& entry) {
+    const std::optional<std::string> weight = WeightOfBf12(entry.name);
+    if (!weight || !in_12_bits_.contains(*weight)) return;
+    if (entry.name != Bf12NamesOf(*weight).words) return;
+    const WeightSpec& spec = linears_.at(*weight);
+    const std::string module = weight->substr(0, weight->rfind('.'));
+    counted_.TakeLinear(module, spec.shape[0], spec.shape[1]);
+    ++report_.packed;
+  }
+
+  /// Adds the three tensors of a linear, or nothing where packing does not pay.
   bool AddPacked(const TensorEntry& entry, std::vector<TensorSource>& sources) {
-    Require(entry.dtype == DType::kBF16, ErrorKind::kUsage, entry.name, " is ",
-            ToString(entry.dtype), ", and bf12 packs BF16 only");
     const std::optional<ops::LinearWeight> packed =
         ops::PackBf12(counted_.Take(entry.name, entry.shape));
     progress_({.bytes_done = linears_done_ += entry.DenseBytes(),
-               .bytes_total = linear_bytes_ + stored_bytes_,
+               .bytes_total = linear_bytes_ + expected_bytes(),
                .tensor = entry.name});
     if (!packed) return false;
     ++report_.packed;
@@ -111,6 +129,7 @@ class Packer {
 
   const Checkpoint& checkpoint_;
   const std::map<std::string, WeightSpec> linears_;
+  const std::set<std::string> in_12_bits_;
   CheckpointWeights counted_;
   CheckpointWeights written_;
   const WriteProgressCallback& progress_;
@@ -120,12 +139,18 @@ class Packer {
   PackingReport report_;
 };
 
-void RequirePackable(const Checkpoint& checkpoint, const ModelConfig& config,
-                     const std::filesystem::path& directory) {
+/// Does `work` with so many threads, after what both directions check.
+template <typename Work>
+PackingReport WithThreads(const Checkpoint& checkpoint, const ModelConfig& config, int threads,
+                          const std::filesystem::path& directory, const Work& work) {
   RequireOtherDirectory(checkpoint, directory);
-  Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised (",
-          ToString(config.quantization), "), and bf12 holds bfloat16 only");
   CheckWeights(config, HeadersOf(checkpoint));
+  const c10::InferenceMode inference;
+  return Translated("converting the checkpoint", [&] {
+    cpu::ThreadPool pool(threads > 0 ? threads : cpu::UsableCores());
+    const cpu::ThreadPoolScope scope(pool);
+    return work();
+  });
 }
 
 }  // namespace
@@ -134,37 +159,35 @@ PackingReport PackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& co
                              const std::filesystem::path& directory,
                              const ConversionOptions& options,
                              const WriteProgressCallback& progress) {
-  RequirePackable(checkpoint, config, directory);
-  const c10::InferenceMode inference;
-  return Translated("packing the checkpoint", [&] {
-    cpu::ThreadPool pool(threads > 0 ? threads : cpu::UsableCores());
-    const cpu::ThreadPoolScope scope(pool);
+  Require(!config.quantization, ErrorKind::kUsage, "the checkpoint is quantised (",
+          ToString(config.quantization), "), and bf12 packs bfloat16 only");
+  return WithThreads(checkpoint, config, threads, directory, [&] {
     return Packer(checkpoint, config, progress).Write(directory, options);
   });
 }
 
-ConversionReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  int threads, const std::filesystem::path& directory,
-                                  const ConversionOptions& options,
-                                  const WriteProgressCallback& progress) {
-  RequirePackable(checkpoint, config, directory);
-  const c10::InferenceMode inference;
-  return Translated("unpacking the checkpoint", [&] {
-    cpu::ThreadPool pool(threads > 0 ? threads : cpu::UsableCores());
-    const cpu::ThreadPoolScope scope(pool);
+TensorSource UnpackedSource(CheckpointWeights& weights, const PlainTensor& tensor) {
+  return {tensor.name, DType::kBF16, tensor.shape,
+          [&weights, name = tensor.name, shape = tensor.shape](const ByteSink& sink) {
+            WriteBytes(weights.Take(name, shape), sink);
+          }};
+}
+
+PackingReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config, int threads,
+                               const std::filesystem::path& directory,
+                               const ConversionOptions& options,
+                               const WriteProgressCallback& progress) {
+  return WithThreads(checkpoint, config, threads, directory, [&] {
     CheckpointWeights weights(checkpoint, {}, {}, WeightStorage::kAsStored, {});
+    PackingReport report;
     std::vector<TensorSource> sources;
-    for (const TensorEntry& entry : checkpoint.entries()) {
-      if (!WeightOfBf12(entry.name)) {
-        sources.push_back(SourceOf(checkpoint, entry));
-      } else if (auto matrix = MatrixThatBeginsWith(entry)) {
-        sources.push_back({matrix->name, DType::kBF16, matrix->shape,
-                           [&weights, matrix = *matrix](const ByteSink& sink) {
-                             WriteBytes(weights.Take(matrix.name, matrix.shape), sink);
-                           }});
-      }
+    for (const PlainTensor& tensor : PlainTensorsOf(checkpoint, config)) {
+      if (tensor.entry == nullptr) ++report.unpacked;
+      sources.push_back(tensor.entry == nullptr ? UnpackedSource(weights, tensor)
+                                                : SourceOf(checkpoint, *tensor.entry));
     }
-    return WriteInPlaceOf(checkpoint, sources, directory, options, progress);
+    report.written = WriteInPlaceOf(checkpoint, sources, directory, options, progress);
+    return report;
   });
 }
 

@@ -6,13 +6,15 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/convert.h"
 #include "config/model_config.h"
+#include "pipeline/checkpoint_weights.h"
 
 namespace xcomposer {
 
 struct PackingReport {
   ConversionReport written;
-  int64_t packed = 0;  ///< matrices that are in 12 bits now
-  int64_t kept = 0;    ///< linears that stayed bfloat16: their size or their numbers do not fit
+  int64_t packed = 0;    ///< linears that are in 12 bits now
+  int64_t kept = 0;      ///< linears that are not: their size or their numbers do not fit
+  int64_t unpacked = 0;  ///< linears that were in 12 bits and are bfloat16 now
 };
 
 /// Writes `checkpoint`, whose configuration is `config`, into `directory` with the linears of its
@@ -22,17 +24,21 @@ struct PackingReport {
 /// of all.
 ///
 /// Throws kCheckpoint where the tensors are not those of `config`, kUsage where they are quantised
-/// or their linears are not bfloat16, and what ConvertCheckpoint throws.
+/// or a linear of fitting size is not bfloat16, and what ConvertCheckpoint throws.
 PackingReport PackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config, int threads,
                              const std::filesystem::path& directory,
                              const ConversionOptions& options,
                              const WriteProgressCallback& progress);
 
-/// Writes `checkpoint` with every matrix that is in 12 bits as bfloat16 again. Memory: one matrix.
-/// Throws as PackCheckpoint.
-ConversionReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  int threads, const std::filesystem::path& directory,
-                                  const ConversionOptions& options,
-                                  const WriteProgressCallback& progress);
+/// Writes `checkpoint` with every linear that is in 12 bits as bfloat16 again. Memory: one matrix.
+/// Throws kCheckpoint where the tensors are not those of `config`, and what ConvertCheckpoint
+/// throws.
+PackingReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config, int threads,
+                               const std::filesystem::path& directory,
+                               const ConversionOptions& options,
+                               const WriteProgressCallback& progress);
+
+/// A linear in 12 bits as bfloat16. `weights` must live until it is written.
+TensorSource UnpackedSource(CheckpointWeights& weights, const PlainTensor& tensor);
 
 }  // namespace xcomposer

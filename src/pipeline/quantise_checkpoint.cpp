@@ -15,6 +15,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "ops/quantise.h"
 #include "pipeline/checkpoint_weights.h"
+#include "pipeline/pack_checkpoint.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
@@ -57,11 +58,10 @@ std::map<std::string, QuantisedLinear> LinearsOf(const ModelConfig& config,
 class LinearParts {
  public:
   explicit LinearParts(const Checkpoint& checkpoint)
-      : weights_(checkpoint, {}, {}, WeightStorage::kAsStored, {}) {}
+      : checkpoint_(checkpoint), weights_(checkpoint, {}, {}, WeightStorage::kAsStored, {}) {}
 
   /// The tensors that take the place of `entry`, the weight of `linear`.
-  std::vector<TensorSource> SourcesOf(const StoredMatrixEntry& entry,
-                                      const QuantisedLinear& linear) {
+  std::vector<TensorSource> SourcesOf(const PlainTensor& entry, const QuantisedLinear& linear) {
     const Quantization& wanted = linear.wanted;
     const int64_t panels = entry.shape[0] / kOwnPanel;
     const int64_t in = entry.shape[1];
@@ -89,12 +89,18 @@ class LinearParts {
              part(&ops::LinearWeight::scales)}};
   }
 
+  /// A tensor as it is, one in 12 bits as bfloat16.
+  TensorSource Unquantised(const PlainTensor& tensor) {
+    if (tensor.entry != nullptr) return SourceOf(checkpoint_, *tensor.entry);
+    return UnpackedSource(weights_, tensor);
+  }
+
   double relative_error() const {
     return squares_ > 0 ? std::sqrt(squared_error_ / squares_) : 0.0;
   }
 
  private:
-  ops::LinearWeight& Quantised(const StoredMatrixEntry& entry, const Quantization& wanted) {
+  ops::LinearWeight& Quantised(const PlainTensor& entry, const Quantization& wanted) {
     const auto found = quantised_.find(entry.name);
     if (found != quantised_.end()) return found->second;
     const at::Tensor weight = weights_.Take(entry.name, entry.shape);
@@ -109,6 +115,7 @@ class LinearParts {
     sink({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
   }
 
+  const Checkpoint& checkpoint_;
   CheckpointWeights weights_;
   std::map<std::string, ops::LinearWeight> quantised_;
   double squared_error_ = 0;
@@ -156,15 +163,14 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
     const std::map<std::string, QuantisedLinear> linears = LinearsOf(config, wanted);
     LinearParts parts(checkpoint);
     std::vector<TensorSource> sources;
-    for (const TensorEntry& entry : checkpoint.entries()) {
-      const std::optional<StoredMatrixEntry> matrix = MatrixThatBeginsWith(entry);
-      const auto linear = matrix ? linears.find(matrix->name) : linears.end();
-      if (linear != linears.end()) {
-        for (TensorSource& source : parts.SourcesOf(*matrix, linear->second)) {
-          sources.push_back(std::move(source));
-        }
-      } else if (!WeightOfBf12(entry.name)) {
-        sources.push_back(SourceOf(checkpoint, entry));
+    for (const PlainTensor& tensor : PlainTensorsOf(checkpoint, config)) {
+      const auto linear = linears.find(tensor.name);
+      if (linear == linears.end()) {
+        sources.push_back(parts.Unquantised(tensor));
+        continue;
+      }
+      for (TensorSource& source : parts.SourcesOf(tensor, linear->second)) {
+        sources.push_back(std::move(source));
       }
     }
     QuantisationReport report;

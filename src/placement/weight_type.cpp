@@ -22,6 +22,8 @@ Quantization QuantisedTo(const WeightSpec& spec, WeightType format) {
 /// Whether loading to `format` packs the tensor into 12 bits a number.
 bool BecomesBf12(const WeightSpec& spec, WeightType format) {
   if (format != WeightType::kBf12 || !spec.linear) return false;
+  // What a checkpoint in 12 bits has otherwise did not pay when it was packed, and does not now.
+  if (!spec.in_12_bits.value_or(true)) return false;
   return spec.shape[0] % kBf12Outputs == 0 && spec.shape[1] % kBf12Inputs == 0;
 }
 

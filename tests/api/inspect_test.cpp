@@ -137,6 +137,7 @@ TEST(Convert, MatricesIn12BitsAreTheSameModel) {
   const fs::path back = folder.path() / "back";
   const ConvertSummary unpacked =
       Convert(out, back, {.matrices = MatrixFormat::kBFloat16, .threads = 1});
+  EXPECT_EQ(unpacked.unpacked, summary.packed);
   EXPECT_EQ(unpacked.bytes, before.bytes);
   EXPECT_EQ(unpacked.tensors, static_cast<int64_t>(before.tensors.size()));
   EXPECT_EQ(Convert(out, folder.path() / "copy").bytes, summary.bytes) << "as it is stored";

@@ -98,6 +98,46 @@ TEST(LoadPlan, WhatIsNotQuantisedKeepsItsType) {
   EXPECT_EQ(planned(WeightType::kFloat32), planned(WeightType::kBFloat16));
 }
 
+// What is in 12 bits is bfloat16, whatever the rest is: words count as the numbers that they hold.
+TEST(StoredWeights, LinearsIn12BitsAreBfloat16) {
+  const std::string text = ShippedConfig(Kind::kVl7b).dump();
+  WeightHeaders headers = HeadersOf(ParseConfig(text));
+  for (const WeightSpec& spec : WeightTable(ParseConfig(text))) {
+    if (!spec.linear) {
+      headers[spec.name].dtype = "F32";
+      continue;
+    }
+    headers.erase(spec.name);
+    const Bf12Names names = Bf12NamesOf(spec.name);
+    headers[names.words] = {"I32", {spec.shape[0] / 4, spec.shape[1] / 128, 192}};
+    headers[names.scales] = {"F32", {spec.shape[0]}};
+    headers[names.outliers] = {"I32", {spec.shape[0] / 4 + 1}};
+  }
+  const StoredWeights stored = StoredWeightsOf(headers, ParseConfig(text, headers));
+  EXPECT_EQ(stored.type, WeightType::kBFloat16);
+  EXPECT_EQ(stored.linears, WeightType::kBFloat16);
+  EXPECT_TRUE(stored.bf12);
+  EngineOptions options;
+  EXPECT_EQ(LoadedType(options, stored, true), WeightType::kBf12);
+  EXPECT_EQ(LoadedType(options, stored, false), WeightType::kBFloat16);
+  options.dtype = StorageType::kBFloat16;
+  EXPECT_EQ(LoadedType(options, stored, true), WeightType::kBf12) << "no number changes";
+  options.dtype = StorageType::kFloat32;
+  EXPECT_EQ(LoadedType(options, stored, true), WeightType::kFloat32);
+  EXPECT_EQ(LinearType(options, stored), WeightType::kFloat32);
+  options.weights = WeightPrecision::kInt8;
+  EXPECT_EQ(LoadedType(options, stored, true), WeightType::kInt8);
+
+  // Only what can be packed decides on that.
+  headers = HeadersOf(ParseConfig(text));
+  for (const WeightSpec& spec : WeightTable(ParseConfig(text))) {
+    headers[spec.name].dtype = spec.linear ? "F16" : "BF16";
+  }
+  const StoredWeights half = StoredWeightsOf(headers, ParseConfig(text, headers));
+  EXPECT_EQ(half.linears, WeightType::kFloat16);
+  EXPECT_FALSE(half.bf12);
+}
+
 TEST(LoadPlan, EveryNamedDeviceGetsAStage) {
   EngineOptions options;
   const ModelConfig config = Small(Kind::kVl7b);

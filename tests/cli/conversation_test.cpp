@@ -383,13 +383,13 @@ TEST_F(DemoModel, AnswersWithWeightsIn12BitsAsWithThoseStored) {
 TEST_F(DemoModel, MatricesIn12BitsAreWrittenAndReadBack) {
   const TemporaryFolder folder;
   const ProgramOutput packed = RunProgram(
-      {"convert", "--model", kDemo, "--out", folder / "small", "--weights", "bf12", "--json"});
+      {"convert", "--model", kDemo, "--out", folder / "small", "--matrices", "bf12", "--json"});
   ASSERT_EQ(packed.exit_code, 0) << packed.out << packed.err;
-  EXPECT_EQ(packed.Json()["weights"], "bf12");
+  EXPECT_EQ(packed.Json()["matrices"], "bf12");
   EXPECT_EQ(packed.Json()["packed"], 16);
   EXPECT_EQ(packed.Json()["kept"], 0);
   const ProgramOutput told = RunProgram({"convert", "--model", kDemo, "--out", folder / "small",
-                                         "--weights", "bf12", "--overwrite", "--threads", "1"});
+                                         "--matrices", "bf12", "--overwrite", "--threads", "1"});
   ASSERT_EQ(told.exit_code, 0) << told.err;
   EXPECT_THAT(told.out, HasSubstr("16 matrices in 12 bits a number\n"));
   const auto answer = [](const std::string& model) {
@@ -404,10 +404,14 @@ TEST_F(DemoModel, MatricesIn12BitsAreWrittenAndReadBack) {
       RunProgram({"bench", "--model", folder / "small", "--prompt-tokens", "none", "--context", "5",
                   "--new-tokens", "2", "--repeat", "1", "--no-picture", "--json"});
   EXPECT_EQ(bench.Json()["model"]["weights"], "bf12") << bench.out;
-  ASSERT_EQ(RunProgram({"convert", "--model", folder / "small", "--out", folder / "back",
-                        "--weights", "bf16", "--quiet"})
-                .exit_code,
-            0);
+  const ProgramOutput back = RunProgram({"convert", "--model", folder / "small", "--out",
+                                         folder / "back", "--matrices", "bf16", "--quiet"});
+  ASSERT_EQ(back.exit_code, 0) << back.err;
+  EXPECT_THAT(back.out, HasSubstr("16 matrices are bfloat16 again"));
+  const ProgramOutput nothing = RunProgram(
+      {"convert", "--model", kDemo, "--out", folder / "same", "--matrices", "bf16", "--quiet"});
+  EXPECT_EQ(nothing.exit_code, 0) << nothing.err;
+  EXPECT_THAT(nothing.out, HasSubstr("no matrix was in 12 bits"));
   const auto tensors = [](const std::string& model) {
     return RunProgram({"inspect", "--model", model, "--json"}).Json()["tensors"].size();
   };

@@ -90,7 +90,7 @@ TEST(Usage, WrongUsageIsTwo) {
       {"inspect", "--model", "x", "--kind", "foo"},
       {"plan", "--model", "x", "--export-device-map", ""},
       {"convert", "--model", "x"},
-      {"convert", "--model", "x", "--out", "y", "--weights", "int8"},
+      {"convert", "--model", "x", "--out", "y", "--matrices", "int8"},
       {"convert", "--model", "x", "--out", "y", "--threads", "0"},
       {"quantize", "--model", "x", "--out", "y"},
       {"quantize", "--model", "x", "--out", "y", "--weights", "int3"},
@@ -116,7 +116,7 @@ TEST(Usage, QuantizeSaysWhatWritesBf12) {
   const ProgramOutput run =
       RunProgram({"quantize", "--model", "x", "--out", "y", "--weights", "bf12"});
   EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("`convert --weights bf12` writes it"));
+  EXPECT_THAT(run.err, HasSubstr("`convert --matrices bf12` writes it"));
 }
 
 TEST(Usage, WhatIsReadIsNotReplaced) {

@@ -115,15 +115,22 @@ void PutInTwelveBits(WeightHeaders& headers, const std::string& weight) {
 TEST(CheckWeights, LinearsMayBeIn12Bits) {
   const ModelConfig config = ParseConfig(ShippedConfig(Kind::kVl7b).dump());
   WeightHeaders headers = HeadersOf(config);
-  EXPECT_EQ(Bf12Count(headers), 0);
+  EXPECT_TRUE(WeightsIn12Bits(config, headers).empty());
   const std::string wo = "model.layers.7.attention.wo";
   for (const WeightSpec& spec : WeightTable(config)) {
     if (spec.linear && spec.name != wo + ".weight") PutInTwelveBits(headers, spec.name);
   }
-  EXPECT_EQ(Bf12Count(headers), 5 * 32 + 1 - 1);
+  EXPECT_EQ(WeightsIn12Bits(config, headers).size(), 5u * 32 + 1 - 1);
+  EXPECT_FALSE(WeightsIn12Bits(config, headers).contains(wo + ".weight"));
   EXPECT_TRUE(CompareWeights(config, headers).none());
   EXPECT_THAT(CompareWeights(config, headers).unused, testing::IsEmpty());
-  EXPECT_EQ(ParseConfig(ShippedConfig(Kind::kVl7b).dump(), headers).quantization, Quantization{});
+  const ModelConfig read = ParseConfig(ShippedConfig(Kind::kVl7b).dump(), headers);
+  EXPECT_EQ(read.quantization, Quantization{});
+  EXPECT_EQ(read.in_12_bits, WeightsIn12Bits(config, headers));
+  for (const WeightSpec& spec : WeightTable(read)) {
+    EXPECT_EQ(spec.in_12_bits.has_value(), spec.linear) << spec.name;
+    EXPECT_EQ(spec.in_12_bits.value_or(false), spec.linear && spec.name != wo + ".weight");
+  }
 
   WeightHeaders both = headers;
   PutInTwelveBits(both, wo + ".weight");
@@ -167,6 +174,7 @@ TEST(CheckWeights, LinearsMayBeIn12Bits) {
     PutInTwelveBits(others, weight);
     EXPECT_THAT(CompareWeights(config, others).missing, ElementsAre(weight));
     EXPECT_EQ(CompareWeights(config, others).unexpected.size(), 3u) << weight;
+    EXPECT_TRUE(WeightsIn12Bits(config, others).empty()) << weight;
   }
   nlohmann::json odd = ShippedConfig(Kind::kVl7b);
   odd["vocab_size"] = 92543;

@@ -157,6 +157,19 @@ TEST(Bf12, WhatIsPackedHasNoFault) {
   EXPECT_EQ(Bf12Fault(weights.Packed(), words + 9), "") << "words behind the last are of no use";
   EXPECT_NE(Bf12Fault(weights.Packed(), words - 1), "");
   EXPECT_NE(Bf12Fault(weights.Packed(), 3), "");
+  // A number that the row's window holds is none, and no more than one in 512 are.
+  const std::vector<int32_t> packed = weights.outliers;
+  const auto first = static_cast<size_t>(packed[0]);
+  weights.outliers[first + 1] = (112 + 3) << 23;
+  EXPECT_NE(Bf12Fault(weights.Packed(), words), "");
+  for (const int32_t zeros : {6, 7}) {
+    const int32_t end = 4 + 2 * zeros;
+    weights.outliers = {4, end, end, end};
+    for (int32_t place = 0; place < zeros; ++place)
+      weights.outliers.insert(weights.outliers.end(), {place, 0});
+    EXPECT_EQ(Bf12Fault(weights.Packed(), end).empty(), zeros == 6) << zeros;
+  }
+  weights.outliers = packed;
   for (const float scale : {0.0f, -1.0f, 1.5f, 1e-39f, std::ldexp(1.0f, -112), NAN, INFINITY}) {
     const float before = std::exchange(weights.scales[2], scale);
     EXPECT_NE(Bf12Fault(weights.Packed(), words), "") << scale;

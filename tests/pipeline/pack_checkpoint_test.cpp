@@ -12,6 +12,7 @@
 #include "pipeline/device_weights.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/quantise_checkpoint.h"
+#include "placement/weight_type.h"
 #include "xcomposer/error.h"
 
 namespace xcomposer {
@@ -104,12 +105,14 @@ TEST_F(PackedFolder, ComesBackToTheBit) {
   const Checkpoint packed = Checkpoint::Open(packed_.path());
   EXPECT_EQ(packed.Find(kWqkv), nullptr);
   EXPECT_NE(packed.Find(kWild), nullptr);
-  EXPECT_EQ(Bf12Count(HeadersOf(packed)), report_.packed);
+  EXPECT_EQ(WeightsIn12Bits(config_, HeadersOf(packed)).size(),
+            static_cast<size_t>(report_.packed));
   CheckWeights(config_, HeadersOf(packed));
   const Folder back("pack_back");
-  const ConversionReport unpacked = UnpackCheckpoint(packed, config_, 2, back.path(), {}, kSilent);
-  EXPECT_EQ(unpacked.tensors, static_cast<int64_t>(WeightTable(config_).size()));
-  EXPECT_GT(unpacked.bytes, report_.written.bytes);
+  const PackingReport unpacked = UnpackCheckpoint(packed, config_, 2, back.path(), {}, kSilent);
+  EXPECT_EQ(unpacked.unpacked, report_.packed);
+  EXPECT_EQ(unpacked.written.tensors, static_cast<int64_t>(WeightTable(config_).size()));
+  EXPECT_GT(unpacked.written.bytes, report_.written.bytes);
   ExpectSameTensors(back.path(), original_.path());
 }
 
@@ -182,25 +185,78 @@ TEST_F(PackedFolder, ArrivesOnADeviceAsTheOriginalDoes) {
   EXPECT_TRUE(uploaded(packed_.path()).equal(uploaded(original_.path())));
 }
 
+// The output matrix of 228 pieces fits 12 bits, and does not fill panels: it stays bfloat16.
 TEST_F(PackedFolder, QuantisesAsTheOriginalDoes) {
-  const ModelConfig config = [&] {
-    ModelConfig panels = config_;
-    panels.intermediate_size = 144;
-    panels.vocab_size = 224;
-    return panels;
-  }();
-  const Folder original("pack_q_original");
-  const Folder packed("pack_q_packed");
-  WriteRandom(config, original.path());
-  PackCheckpoint(Checkpoint::Open(original.path()), config, 2, packed.path(), {}, kSilent);
-  const auto quantise = [&](const Folder& from, const Folder& to) {
-    QuantiseCheckpoint(Checkpoint::Open(from.path()), config, kInt4, 2, to.path(), {}, kSilent);
+  for (const int64_t pieces : {224, 228}) {
+    ModelConfig config = config_;
+    config.intermediate_size = 144;
+    config.vocab_size = pieces;
+    const Folder original("pack_q_original");
+    const Folder packed("pack_q_packed");
+    WriteRandom(config, original.path());
+    PackCheckpoint(Checkpoint::Open(original.path()), config, 2, packed.path(), {}, kSilent);
+    const auto quantise = [&](const Folder& from, const Folder& to) {
+      QuantiseCheckpoint(Checkpoint::Open(from.path()), config, kInt4, 2, to.path(), {}, kSilent);
+    };
+    const Folder of_original("pack_q1");
+    const Folder of_packed("pack_q2");
+    quantise(original, of_original);
+    quantise(packed, of_packed);
+    ExpectSameTensors(of_packed.path(), of_original.path());
+    EXPECT_EQ(Checkpoint::Open(of_packed.path()).Find("output.weight") != nullptr, pieces == 228);
+  }
+}
+
+// Only linears of the model are ever in 12 bits: whatever else is called so is a tensor like
+// others.
+TEST_F(PackedFolder, TensorsBesideTheModelAreCopied) {
+  const Checkpoint checkpoint = Checkpoint::Open(original_.path());
+  std::vector<TensorSource> sources;
+  for (const TensorEntry& entry : checkpoint.entries()) {
+    sources.push_back(SourceOf(checkpoint, entry));
+  }
+  const auto add = [&](const std::string& name, DType type, const std::vector<int64_t>& shape) {
+    sources.push_back({name, type, shape, [shape](const ByteSink& sink) {
+                         int64_t count = 4;
+                         for (const int64_t extent : shape) count *= extent;
+                         sink(std::vector<std::byte>(static_cast<size_t>(count), std::byte{7}));
+                       }});
   };
-  const Folder of_original("pack_q1");
-  const Folder of_packed("pack_q2");
-  quantise(original, of_original);
-  quantise(packed, of_packed);
-  ExpectSameTensors(of_packed.path(), of_original.path());
+  add("lm_head.bf12.words", DType::kI32, {1, 1, 192});
+  add("lm_head.bf12.scales", DType::kF32, {4});
+  add("summary.bf12.outliers", DType::kI32, {2});
+  const Folder strange("pack_strange");
+  WriteSafetensors(sources, strange.path(), {});
+  const Checkpoint with = Checkpoint::Open(strange.path());
+  EXPECT_TRUE(WeightsIn12Bits(config_, HeadersOf(with)).empty());
+  const Folder packed("pack_strange_packed");
+  EXPECT_EQ(Pack(strange.path(), packed.path()).packed, report_.packed);
+  const Folder back("pack_strange_back");
+  const PackingReport unpacked =
+      UnpackCheckpoint(Checkpoint::Open(packed.path()), config_, 1, back.path(), {}, kSilent);
+  EXPECT_EQ(unpacked.unpacked, report_.packed);
+  ExpectSameTensors(back.path(), strange.path());
+}
+
+// What was kept counts as it is, not as if it were packed.
+TEST_F(PackedFolder, TakesTheBytesThatThePlanCounts) {
+  ModelConfig config = config_;
+  config.in_12_bits = WeightsIn12Bits(config_, HeadersOf(Checkpoint::Open(packed_.path())));
+  int64_t least = 0;
+  int64_t most = 0;
+  for (const WeightSpec& spec : WeightTable(config)) {
+    least += WeightBytes(spec, WeightType::kBf12);
+    most += WeightBytes(spec, WeightType::kBf12) + Bf12Reserve(spec, WeightType::kBf12);
+  }
+  for (const bool pack : {false, true}) {
+    CheckpointWeights weights = Weights(packed_.path());
+    PipelineOptions options;
+    options.kv = kForkedPool;
+    options.pack_bf12 = pack;
+    const Pipeline pipeline(weights, config_, EvenDeviceMap(config_, {"cpu"}), options);
+    EXPECT_GE(weights.bytes(), least) << pack;
+    EXPECT_LE(weights.bytes(), most) << pack;
+  }
 }
 
 TEST_F(PackedFolder, PackedAgainIsTheSame) {
@@ -259,15 +315,21 @@ TEST_F(PackedFolder, OtherCheckpointsAndFoldersAreRefused) {
               [](const std::string&, const at::Tensor& tensor) { return tensor.to(at::kHalf); });
   ExpectError(ErrorKind::kUsage, AllOf(HasSubstr(".weight is F16"), HasSubstr("BF16 only")),
               [&] { Pack(half.path(), to.path()); });
-  EXPECT_TRUE(!fs::exists(to.path()) || fs::is_empty(to.path())) << "nothing is left behind";
+  EXPECT_FALSE(fs::exists(to.path())) << "it is seen before anything is made";
+  const Folder others("pack_others");
+  WriteRandom(config_, others.path(), [](const std::string& name, const at::Tensor& tensor) {
+    const bool fits = name.ends_with("w1.weight") || name == "output.weight";
+    return fits || name.find(".w") == std::string::npos ? tensor : tensor.to(at::kFloat);
+  });
+  ExpectError(ErrorKind::kUsage, HasSubstr("is F32"), [&] { Pack(others.path(), to.path()); });
   ModelConfig quantised = PanelModel(Kind::kVl7b, kInt8);
   const Folder int8("pack_int8");
   WriteRandom(quantised, int8.path());
   const Checkpoint checkpoint = Checkpoint::Open(int8.path());
   ExpectError(ErrorKind::kUsage, HasSubstr("is quantised"),
               [&] { PackCheckpoint(checkpoint, quantised, 1, to.path(), {}, kSilent); });
-  ExpectError(ErrorKind::kUsage, HasSubstr("is quantised"),
-              [&] { UnpackCheckpoint(checkpoint, quantised, 1, to.path(), {}, kSilent); });
+  EXPECT_EQ(UnpackCheckpoint(checkpoint, quantised, 1, to.path(), {}, kSilent).unpacked, 0);
+  ExpectSameTensors(to.path(), int8.path());
 }
 
 /// Words of a part of wqkv, to be damaged.
@@ -299,19 +361,19 @@ TEST_F(PackedFolder, WhatPackingDoesNotWriteIsRefused) {
     std::string what;
   };
   // Outliers of rows 4 to 7: three pairs behind the places, in the order of inputs.
-  for (const Damage& damage :
-       std::vector<Damage>{{"scales", 3, 0, "scale of row 3"},
-                           {"scales", 9, 0x3f800001, "scale of row 9"},
-                           {"scales", 0, 0x7f800000, "scale of row 0"},
-                           {"outliers", 0, 0, "do not begin after"},
-                           {"outliers", 1, places - 2, "the outliers of rows 0 to 3"},
-                           {"outliers", 2, places + 1000, "the outliers of rows 4 to 7"},
-                           {"outliers", 2, places + 5, "the outliers of rows 4 to 7"},
-                           {"outliers", panels, INT32_MAX, "outliers of rows"},
-                           {"outliers", places, -1, "has the place -1"},
-                           {"outliers", places, 256 * 4, "has the place 1024"},
-                           {"outliers", places + 2, 0, "has the place 0 after"},
-                           {"outliers", places + 1, 0x3f800001, "which bfloat16 does not hold"}}) {
+  for (const Damage& damage : std::vector<Damage>{
+           {"scales", 3, 0, "scale of row 3"},
+           {"scales", 9, 0x3f800001, "scale of row 9"},
+           {"scales", 0, 0x7f800000, "scale of row 0"},
+           {"outliers", 0, 0, "do not begin after"},
+           {"outliers", 1, places - 2, "the outliers of rows 0 to 3"},
+           {"outliers", 2, places + 1000, "the outliers of rows 4 to 7"},
+           {"outliers", 2, places + 5, "the outliers of rows 4 to 7"},
+           {"outliers", panels, INT32_MAX, "outliers of rows"},
+           {"outliers", places, -1, "has the place -1"},
+           {"outliers", places, 256 * 4, "has the place 1024"},
+           {"outliers", places + 2, 0, "has the place 0 after"},
+           {"outliers", places + 1, 0x3f800001, "no bfloat16 that has to be one"}}) {
     const Folder folder("pack_damaged");
     fs::copy(packed_.path(), folder.path());
     DamagedPart(folder.path(), damage.part).Set(damage.word, damage.value);
