@@ -25,6 +25,7 @@ struct PlanSubject {
 /// there decide on kind and ranks by their headers. Throws kConfig, kCheckpoint.
 PlanSubject ReadPlanSubject(const std::string& model, const std::string& kind);
 
+/// From the headers of the weights that a checkpoint with this configuration has.
 StoredWeights StoredWeightsOf(const WeightHeaders& headers, const ModelConfig& config);
 
 }  // namespace xcomposer::api

@@ -42,7 +42,10 @@ PlanSubject ReadRandomSubject(const std::string& model) {
   }
   std::error_code ignored;
   if (std::filesystem::exists(model, ignored)) {
-    return {ReadPlanSubject(model, "").config, {}};  // drawn as bfloat16, whatever is stored there
+    PlanSubject subject = ReadPlanSubject(model, "");
+    subject.stored = {};  // drawn as bfloat16, whatever is stored there
+    subject.config.in_12_bits.clear();
+    return subject;
   }
   std::string kinds;
   for (const Kind kind : kAllKinds) kinds += StrCat(kinds.empty() ? "" : ", ", ToString(kind));
