@@ -1,7 +1,11 @@
 #include "checkpoint/safetensors_writer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -227,7 +231,11 @@ class OldWeights {
 
 void PrepareToWrite(const std::filesystem::path& directory, bool overwrite, int64_t bytes) {
   MakeDirectory(directory);
+  const WriterLock lock(directory);
   CheckDirectory(directory, overwrite, bytes);
+  if (access(directory.c_str(), W_OK | X_OK) != 0) {
+    CannotWrite(ErrorKind::kUsage, directory, std::strerror(errno));
+  }
 }
 
 WriteReport WriteSafetensors(const std::vector<TensorSource>& sources,

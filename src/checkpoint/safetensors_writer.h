@@ -48,9 +48,10 @@ struct WriteReport {
   int64_t bytes = 0;  ///< of all tensors
 };
 
-/// Makes the directory, and throws as WriteSafetensors where that cannot be done, where it is not
-/// empty and overwriting was not asked for, or where the disk has no room for `bytes`: for those
-/// who compute long before they write.
+/// Makes the directory, and throws as WriteSafetensors where that cannot be done, where another
+/// process is writing there, where it is not empty and overwriting was not asked for, where it
+/// cannot be written to, or where the disk has no room for `bytes`: for those who compute long
+/// before they write.
 void PrepareToWrite(const std::filesystem::path& directory, bool overwrite, int64_t bytes);
 
 /// Writes `sources` into `directory` as model.safetensors, or as model-0000i-of-0000n.safetensors

@@ -1,8 +1,10 @@
 #include "checkpoint/convert.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -270,6 +272,26 @@ TEST(SafetensorsWriter, AFolderIsLockedBeforeItIsLookedAt) {
     EXPECT_EQ(error.kind(), ErrorKind::kUsage);
     EXPECT_THAT(error.what(), testing::HasSubstr("another process is writing"));
   }
+}
+
+TEST(PrepareToWrite, FindsBeforeAnythingIsComputedWhatWouldBeFoundLater) {
+  const ScratchDirectory to;
+  PrepareToWrite(to.path() / "new", false, 1000);
+  EXPECT_TRUE(std::filesystem::is_directory(to.path() / "new"));
+  {
+    const WriterLock other(to.path() / "new");
+    ExpectKind(ErrorKind::kUsage, [&] { PrepareToWrite(to.path() / "new", true, 1000); });
+  }
+  to.Write("file", "x");
+  ExpectKind(ErrorKind::kUsage, [&] { PrepareToWrite(to.path() / "file", true, 1000); });
+  ExpectKind(ErrorKind::kUsage, [&] { PrepareToWrite(to.path(), false, 1000); });
+  PrepareToWrite(to.path(), true, 1000);
+  ExpectKind(ErrorKind::kCapacity,
+             [&] { PrepareToWrite(to.path(), true, std::numeric_limits<int64_t>::max()); });
+  if (geteuid() == 0) return;  // who may write anywhere
+  std::filesystem::permissions(
+      to.path() / "new", std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  ExpectKind(ErrorKind::kUsage, [&] { PrepareToWrite(to.path() / "new", false, 0); });
 }
 
 TEST(OutputFiles, GetTheirNamesTogetherOrNotAtAll) {
