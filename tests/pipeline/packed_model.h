@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <c10/core/InferenceMode.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -46,11 +47,12 @@ inline ModelConfig BlockModel(Kind kind = Kind::kVl7b) {
   return config;
 }
 
-/// A folder that goes away.
+/// A folder of this process, since tests of one fixture run side by side, that goes away.
 class Folder {
  public:
   explicit Folder(const std::string& name)
-      : path_(std::filesystem::path(testing::TempDir()) / ("xcomposer_packed_" + name)) {
+      : path_(std::filesystem::path(testing::TempDir()) /
+              ("xcomposer_packed_" + std::to_string(getpid()) + "_" + name)) {
     std::filesystem::remove_all(path_);
   }
   ~Folder() { std::filesystem::remove_all(path_); }
