@@ -1,5 +1,6 @@
 #include <iostream>
 #include <memory>
+#include <string>
 
 #include "commands.h"
 #include "exit_code.h"
@@ -27,6 +28,20 @@ struct ConvertFlags {
 MatrixFormat FormatNamed(const std::string& matrices) {
   if (matrices == "bf12") return MatrixFormat::kBf12;
   return matrices == "bf16" ? MatrixFormat::kBFloat16 : MatrixFormat::kAsStored;
+}
+
+/// A line about the matrices; nothing where they were to stay.
+std::string WhatBecame(const std::string& matrices, const ConvertSummary& summary) {
+  if (matrices == "bf12") {
+    const std::string kept =
+        summary.kept == 0 ? ""
+                          : "; " + std::to_string(summary.kept) +
+                                " stayed as they are: their size or their numbers do not fit";
+    return std::to_string(summary.packed) + " matrices in 12 bits a number" + kept + "\n";
+  }
+  if (matrices != "bf16") return "";
+  if (summary.unpacked == 0) return "no matrix was in 12 bits: all types are what they were\n";
+  return std::to_string(summary.unpacked) + " matrices are bfloat16 again\n";
 }
 
 int RunConvert(const ConvertFlags& flags) {
@@ -57,19 +72,7 @@ int RunConvert(const ConvertFlags& flags) {
                {"files", summary.files}});
     return kDone;
   }
-  if (flags.matrices == "bf12") {
-    std::cout << summary.packed << " matrices in 12 bits a number";
-    if (summary.kept > 0) {
-      std::cout << "; " << summary.kept
-                << " stayed as they are: their size or their numbers do not fit";
-    }
-    std::cout << '\n';
-  }
-  if (flags.matrices == "bf16" && summary.unpacked == 0) {
-    std::cout << "no matrix was in 12 bits: all types are what they were\n";
-  } else if (flags.matrices == "bf16") {
-    std::cout << summary.unpacked << " matrices are bfloat16 again\n";
-  }
+  std::cout << WhatBecame(flags.matrices, summary);
   std::cout << summary.tensors << " tensors, " << HumanBytes(summary.bytes) << " in " << flags.out
             << '\n';
   for (const std::string& file : summary.files) std::cout << "  " << file << '\n';

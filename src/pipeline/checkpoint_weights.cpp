@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -82,21 +81,6 @@ WeightHeaders HeadersOf(const Checkpoint& checkpoint) {
     headers[entry.name] = {ToString(entry.dtype), entry.shape};
   }
   return headers;
-}
-
-std::vector<PlainTensor> PlainTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const std::set<std::string> in_12_bits = WeightsIn12Bits(config, HeadersOf(checkpoint));
-  std::vector<PlainTensor> tensors;
-  for (const TensorEntry& entry : checkpoint.entries()) {
-    const std::optional<std::string> weight = WeightOfBf12(entry.name);
-    if (!weight || !in_12_bits.contains(*weight)) {
-      tensors.push_back({entry.name, entry.shape, &entry});
-    } else if (entry.name == Bf12NamesOf(*weight).words) {
-      tensors.push_back(
-          {*weight, {entry.shape.at(0) * kBf12Outputs, entry.shape.at(1) * kBf12Inputs}});
-    }
-  }
-  return tensors;
 }
 
 CheckpointWeights::CheckpointWeights(const Checkpoint& checkpoint, const Quantization& stored,

@@ -4,7 +4,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "config/model_config.h"
@@ -15,16 +14,6 @@ namespace xcomposer {
 
 /// The headers of a checkpoint in the form that the config room reads.
 WeightHeaders HeadersOf(const Checkpoint& checkpoint);
-
-/// A tensor that CheckpointWeights gives by its name.
-struct PlainTensor {
-  std::string name;
-  std::vector<int64_t> shape;
-  const TensorEntry* entry = nullptr;  ///< null for a linear in 12 bits
-};
-
-/// Those of a checkpoint in its order, linears in 12 bits where their words stand.
-std::vector<PlainTensor> PlainTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// How far loading has come.
 struct LoadStep {

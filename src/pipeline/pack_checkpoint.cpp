@@ -15,16 +15,14 @@
 #include "kernels/cpu/core_count.h"
 #include "kernels/cpu/thread_pool.h"
 #include "ops/bf12.h"
+#include "pipeline/checkpoint_weights.h"
+#include "pipeline/plain_tensors.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
 namespace {
 
 constexpr int64_t kWordsOfLine = 16;
-
-void WriteBytes(const at::Tensor& tensor, const ByteSink& sink) {
-  sink({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-}
 
 bool HasFittingSize(const WeightSpec& spec) {
   return spec.shape[0] % kBf12Outputs == 0 && spec.shape[1] % kBf12Inputs == 0;
@@ -166,13 +164,6 @@ PackingReport PackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& co
   });
 }
 
-TensorSource UnpackedSource(CheckpointWeights& weights, const PlainTensor& tensor) {
-  return {tensor.name, DType::kBF16, tensor.shape,
-          [&weights, name = tensor.name, shape = tensor.shape](const ByteSink& sink) {
-            WriteBytes(weights.Take(name, shape), sink);
-          }};
-}
-
 PackingReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& config, int threads,
                                const std::filesystem::path& directory,
                                const ConversionOptions& options,
@@ -183,8 +174,7 @@ PackingReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& 
     std::vector<TensorSource> sources;
     for (const PlainTensor& tensor : PlainTensorsOf(checkpoint, config)) {
       if (tensor.entry == nullptr) ++report.unpacked;
-      sources.push_back(tensor.entry == nullptr ? UnpackedSource(weights, tensor)
-                                                : SourceOf(checkpoint, *tensor.entry));
+      sources.push_back(PlainSource(checkpoint, weights, tensor));
     }
     report.written = WriteInPlaceOf(checkpoint, sources, directory, options, progress);
     return report;

@@ -6,7 +6,6 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/convert.h"
 #include "config/model_config.h"
-#include "pipeline/checkpoint_weights.h"
 
 namespace xcomposer {
 
@@ -37,8 +36,5 @@ PackingReport UnpackCheckpoint(const Checkpoint& checkpoint, const ModelConfig& 
                                const std::filesystem::path& directory,
                                const ConversionOptions& options,
                                const WriteProgressCallback& progress);
-
-/// A linear in 12 bits as bfloat16. `weights` must live until it is written.
-TensorSource UnpackedSource(CheckpointWeights& weights, const PlainTensor& tensor);
 
 }  // namespace xcomposer

@@ -15,7 +15,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "ops/quantise.h"
 #include "pipeline/checkpoint_weights.h"
-#include "pipeline/pack_checkpoint.h"
+#include "pipeline/plain_tensors.h"
 #include "pipeline/torch_errors.h"
 
 namespace xcomposer {
@@ -58,7 +58,7 @@ std::map<std::string, QuantisedLinear> LinearsOf(const ModelConfig& config,
 class LinearParts {
  public:
   explicit LinearParts(const Checkpoint& checkpoint)
-      : checkpoint_(checkpoint), weights_(checkpoint, {}, {}, WeightStorage::kAsStored, {}) {}
+      : weights_(checkpoint, {}, {}, WeightStorage::kAsStored, {}) {}
 
   /// The tensors that take the place of `entry`, the weight of `linear`.
   std::vector<TensorSource> SourcesOf(const PlainTensor& entry, const QuantisedLinear& linear) {
@@ -70,7 +70,7 @@ class LinearParts {
     const auto part = [this, entry, wanted](at::Tensor ops::LinearWeight::*member) {
       return [this, entry, wanted, member](const ByteSink& sink) {
         ops::LinearWeight& weight = Quantised(entry, wanted);
-        Write(weight.*member, sink);
+        WriteBytes(weight.*member, sink);
         weight.*member = at::Tensor();
         if (!weight.data.defined() && !weight.zeros.defined() && !weight.scales.defined()) {
           quantised_.erase(entry.name);
@@ -89,11 +89,7 @@ class LinearParts {
              part(&ops::LinearWeight::scales)}};
   }
 
-  /// A tensor as it is, one in 12 bits as bfloat16.
-  TensorSource Unquantised(const PlainTensor& tensor) {
-    if (tensor.entry != nullptr) return SourceOf(checkpoint_, *tensor.entry);
-    return UnpackedSource(weights_, tensor);
-  }
+  CheckpointWeights& weights() { return weights_; }
 
   double relative_error() const {
     return squares_ > 0 ? std::sqrt(squared_error_ / squares_) : 0.0;
@@ -111,11 +107,6 @@ class LinearParts {
     return quantised_[entry.name] = std::move(done.weight);
   }
 
-  static void Write(const at::Tensor& tensor, const ByteSink& sink) {
-    sink({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-  }
-
-  const Checkpoint& checkpoint_;
   CheckpointWeights weights_;
   std::map<std::string, ops::LinearWeight> quantised_;
   double squared_error_ = 0;
@@ -166,7 +157,7 @@ QuantisationReport QuantiseCheckpoint(const Checkpoint& checkpoint, const ModelC
     for (const PlainTensor& tensor : PlainTensorsOf(checkpoint, config)) {
       const auto linear = linears.find(tensor.name);
       if (linear == linears.end()) {
-        sources.push_back(parts.Unquantised(tensor));
+        sources.push_back(PlainSource(checkpoint, parts.weights(), tensor));
         continue;
       }
       for (TensorSource& source : parts.SourcesOf(tensor, linear->second)) {
