@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "api/demo_model.h"
+#include "api/random_model.h"
 #include "base/sha256.h"
 #include "checkpoint/scratch_directory.h"
 #include "xcomposer/checkpoint.h"
@@ -167,6 +168,10 @@ TEST(Convert, MatricesIn12BitsAreTheSameModel) {
       load(out, [](EngineOptions& options) { options.weights = WeightPrecision::kBf12; });
   EXPECT_EQ(packed.placement().stages.front().weights,
             load(out, {}).placement().stages.front().weights);
+  const api::PlanSubject drawn = api::ReadRandomSubject(out.string());
+  EXPECT_FALSE(drawn.stored.bf12) << "drawn weights are bfloat16";
+  EXPECT_TRUE(drawn.config.in_12_bits.empty());
+  EXPECT_EQ(api::ReadPlanSubject(out.string(), "").config.in_12_bits.size(), 16u);
   ExpectError(ErrorKind::kUsage, "threads is -1", [&] {
     Convert(out, folder.path() / "x", {.matrices = MatrixFormat::kBf12, .threads = -1});
   });
